@@ -1,0 +1,28 @@
+//! The map of the house: the rooms of the `vggt` crate and who may name whom.
+//!
+//! ```text
+//! cli        settings, one file per subcommand         may name every room
+//! pipeline   the one recipe: frames -> network ->      frames scene glb ply colmap atomic_file + vggt-model
+//!            scene -> file
+//! frames     pictures and videos -> [S, 3, H, W]       vggt-model
+//! scene      predictions -> points and cameras, pure   vggt-model
+//! glb        scene -> binary glTF                      scene
+//! ply        scene -> binary PLY                       scene
+//! colmap     scene -> COLMAP text and binary           scene
+//! hub        find, download and verify weights         (none)
+//! atomic_file  a file that appears whole or not at all (none)
+//! ```
+//!
+//! Data walks one way: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` ->
+//! [`scene`] -> [`glb`], [`ply`] or [`colmap`] -> [`atomic_file`]. Progress flows back on one typed
+//! stream. `tests/rooms.rs` holds the arrows to this page.
+
+pub mod atomic_file;
+pub mod cli;
+pub mod colmap;
+pub mod frames;
+pub mod glb;
+pub mod hub;
+pub mod pipeline;
+pub mod ply;
+pub mod scene;

@@ -1,0 +1,3 @@
+//! The `vggt` command.
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! The doors a user has: files, formats, the command line.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod colmap;
+mod export;
+mod frames;
+mod glb;
+mod hub;
+mod ply;
+mod rooms;
+mod scene;
+mod sky;
+mod weights;
