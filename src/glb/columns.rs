@@ -1,0 +1,185 @@
+//! The binary chunk: which column lies where, and its bytes.
+
+use std::io::{self, Write};
+
+use super::{ColorSpace, GlbOptions, color::Encoder};
+use crate::scene::{CameraMesh, PointCloud, Scene};
+
+/// Points encoded between two writes.
+const CHUNK: usize = 8192;
+
+/// A stretch of the binary chunk. All start and end at multiples of 4.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    /// Bytes from one element to the next.
+    pub(crate) stride: usize,
+}
+
+/// Where everything lies, known before anything is encoded.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) options: GlbOptions,
+    pub(crate) positions: Stretch,
+    pub(crate) colors: Stretch,
+    /// The smallest and largest position along each axis, world space.
+    pub(crate) bounds: [[f32; 3]; 2],
+    pub(crate) cameras: Option<CameraLayout>,
+}
+
+/// All cameras' corners one after the other; the faces only once, since every camera has the same.
+#[derive(Debug)]
+pub(crate) struct CameraLayout {
+    pub(crate) positions: Stretch,
+    pub(crate) colors: Stretch,
+    pub(crate) indices: Stretch,
+    pub(crate) index_count: usize,
+}
+
+impl Layout {
+    pub(crate) fn of(scene: &Scene, options: GlbOptions) -> Self {
+        let points = scene.points.len();
+        let mut end = 0;
+        let mut next = |count: usize, stride: usize| {
+            let offset = end;
+            let length = count as u64 * stride as u64;
+            end = (offset + length).next_multiple_of(4);
+            Stretch {
+                offset,
+                length,
+                stride,
+            }
+        };
+        let color_stride = Encoder::stride(options.color_space);
+        let positions = next(points, if options.quantized { 8 } else { 12 });
+        let colors = next(points, color_stride);
+        let cameras = scene.cameras.first().map(|first| {
+            let vertices = scene.cameras.iter().map(|c| c.vertices.len()).sum();
+            let index_count = 3 * visible_faces(first).count();
+            CameraLayout {
+                positions: next(vertices, 12),
+                colors: next(vertices, color_stride),
+                indices: next(index_count, 2),
+                index_count,
+            }
+        });
+        Self {
+            options,
+            positions,
+            colors,
+            bounds: bounds(&scene.points.positions),
+            cameras,
+        }
+    }
+
+    /// Length of the binary chunk.
+    pub(crate) fn total(&self) -> u64 {
+        let last = self.cameras.as_ref().map_or(&self.colors, |c| &c.indices);
+        (last.offset + last.length).next_multiple_of(4)
+    }
+
+    /// Extent of the cloud along each axis, 1 where it is flat so that a scale by it can be undone.
+    pub(crate) fn extent(&self) -> [f64; 3] {
+        [0, 1, 2].map(|axis| {
+            let extent = f64::from(self.bounds[1][axis]) - f64::from(self.bounds[0][axis]);
+            if extent > 0.0 { extent } else { 1.0 }
+        })
+    }
+
+    /// A position as normalised 16-bit parts of the extent above the lower bound.
+    pub(crate) fn quantize(&self, position: [f32; 3]) -> [u16; 3] {
+        let extent = self.extent();
+        [0, 1, 2].map(|axis| {
+            let above = f64::from(position[axis]) - f64::from(self.bounds[0][axis]);
+            (above / extent[axis] * f64::from(u16::MAX)).round() as u16
+        })
+    }
+
+    /// Writes the binary chunk's bytes.
+    pub(crate) fn write(&self, scene: &Scene, out: &mut impl Write) -> io::Result<()> {
+        let PointCloud {
+            positions, colors, ..
+        } = &scene.points;
+        let encoder = Encoder::new(self.options.color_space);
+        if self.options.quantized {
+            write_column(positions, out, |p, bytes| {
+                for q in self.quantize(*p) {
+                    bytes.extend(q.to_le_bytes());
+                }
+                bytes.extend([0; 2]);
+            })?;
+        } else {
+            write_column(positions, out, push_position)?;
+        }
+        write_column(colors, out, |c, bytes| encoder.push(*c, bytes))?;
+        let Some(first) = scene.cameras.first() else {
+            return Ok(());
+        };
+        for camera in &scene.cameras {
+            write_column(&camera.vertices, out, push_position)?;
+        }
+        for camera in &scene.cameras {
+            write_column(&camera.vertices, out, |_, bytes| {
+                encoder.push(camera.color, bytes);
+            })?;
+        }
+        let mut bytes = Vec::new();
+        for index in visible_faces(first).flatten() {
+            // 14 corners, and 240 bytes in all: no padding is needed.
+            bytes.extend((*index as u16).to_le_bytes());
+        }
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        out.write_all(&bytes)
+    }
+}
+
+/// The faces that cover any area; upstream's shape has some that join one corner to itself.
+fn visible_faces(camera: &CameraMesh) -> impl Iterator<Item = &[u32; 3]> {
+    camera
+        .faces
+        .iter()
+        .filter(|[a, b, c]| a != b && b != c && c != a)
+}
+
+/// The smallest and the largest value along each axis.
+pub(crate) fn bounds(positions: &[[f32; 3]]) -> [[f32; 3]; 2] {
+    let start = [[f32::INFINITY; 3], [f32::NEG_INFINITY; 3]];
+    positions.iter().fold(start, |[mut low, mut high], p| {
+        for axis in 0..3 {
+            low[axis] = low[axis].min(p[axis]);
+            high[axis] = high[axis].max(p[axis]);
+        }
+        [low, high]
+    })
+}
+
+fn push_position(position: &[f32; 3], bytes: &mut Vec<u8>) {
+    for x in position {
+        bytes.extend(x.to_le_bytes());
+    }
+}
+
+fn write_column<T>(
+    column: &[T],
+    out: &mut impl Write,
+    mut push: impl FnMut(&T, &mut Vec<u8>),
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for chunk in column.chunks(CHUNK) {
+        bytes.clear();
+        for item in chunk {
+            push(item, &mut bytes);
+        }
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// The component type of a colour.
+pub(crate) fn color_component(space: ColorSpace) -> gltf_json::accessor::ComponentType {
+    match space {
+        ColorSpace::Linear => gltf_json::accessor::ComponentType::U16,
+        ColorSpace::Srgb => gltf_json::accessor::ComponentType::U8,
+    }
+}
