@@ -1,0 +1,194 @@
+//! A scene mapped into the original pictures.
+
+use std::{
+    io::{self, Write},
+    ops::Range,
+};
+
+use super::{ColmapError, ModelFile, OriginalImage, binary, check_names, rotation, text};
+use crate::scene::{Affine, Provenance, Scene, View};
+
+/// A scene as COLMAP sees it, ready to be written.
+#[derive(Debug)]
+pub struct Model<'a> {
+    scene: &'a Scene,
+    pub(super) images: Vec<Image<'a>>,
+    /// The written points, as numbers of the scene's; those of one image follow each other.
+    points: Vec<u32>,
+}
+
+/// One shown frame: a camera, an image and a stretch of the points.
+#[derive(Debug)]
+pub(super) struct Image<'a> {
+    /// Of the camera and of the image.
+    pub(super) id: u32,
+    pub(super) original: &'a OriginalImage,
+    /// fx, fy, cx, cy in original pixels.
+    pub(super) pinhole: [f64; 4],
+    /// Exactly the rotation of `quaternion`, so that errors are those a reader finds.
+    pub(super) camera_from_world: Affine,
+    /// w, x, y, z of the rotation of `camera_from_world`.
+    pub(super) quaternion: [f64; 4],
+    /// Places in [`Model::points`].
+    pub(super) points: Range<usize>,
+}
+
+impl<'a> Model<'a> {
+    /// Maps `scene` into the original pictures; `originals` has one for each frame of the predictions, shown or not.
+    ///
+    /// # Errors
+    /// When there is not one picture for each frame, or names or placements cannot be used.
+    pub fn new(scene: &'a Scene, originals: &'a [OriginalImage]) -> Result<Self, ColmapError> {
+        if originals.len() != scene.frames {
+            return Err(ColmapError::Count {
+                frames: scene.frames,
+                images: originals.len(),
+            });
+        }
+        check_names(originals.iter().map(|o| o.name.as_str()))?;
+        let all = if scene.nothing_kept {
+            0
+        } else {
+            scene.points.len()
+        };
+        let mut points = Vec::with_capacity(all);
+        let mut images = Vec::with_capacity(scene.views.len());
+        let mut next = 0;
+        for view in &scene.views {
+            let original = &originals[view.frame];
+            original.check()?;
+            let start = points.len();
+            while next < all && scene.points.frame(next) as usize == view.frame {
+                if original.holds(pixel_center(scene, original, next)) {
+                    // A scene has fewer points than 2^32 pixels.
+                    points.push(next as u32);
+                }
+                next += 1;
+            }
+            images.push(Image::new(view, original, start..points.len()));
+        }
+        Ok(Self {
+            scene,
+            images,
+            points,
+        })
+    }
+
+    /// How many points the model has: those of the scene that lie in an original picture.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Whether the model has no point.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// Writes one file of the model; `provenance` goes into the text form's comments. Number by number: `out` should
+    /// be buffered.
+    ///
+    /// # Errors
+    /// When `out` fails.
+    pub fn write(
+        &self,
+        file: ModelFile,
+        provenance: &Provenance,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        match file {
+            ModelFile::CamerasBinary => binary::cameras(self, out)?,
+            ModelFile::ImagesBinary => binary::images(self, out)?,
+            ModelFile::PointsBinary => binary::points(self, out)?,
+            ModelFile::CamerasText => text::cameras(self, provenance, out)?,
+            ModelFile::ImagesText => text::images(self, provenance, out)?,
+            ModelFile::PointsText => text::points(self, provenance, out)?,
+        }
+        out.flush()
+    }
+
+    /// The points of one image, in order: number from 1, and centre of the pixel in the original picture.
+    pub(super) fn observations(&self, image: &Image<'_>) -> impl Iterator<Item = (u64, [f64; 2])> {
+        let original = image.original;
+        image.points.clone().map(move |place| {
+            let center = pixel_center(self.scene, original, self.points[place] as usize);
+            (place as u64 + 1, center)
+        })
+    }
+
+    /// Every point of the model, image by image.
+    pub(super) fn points3d(&self) -> impl Iterator<Item = Point> {
+        self.images.iter().flat_map(move |image| {
+            self.observations(image)
+                .enumerate()
+                .map(move |(index, (id, center))| {
+                    let point = self.points[id as usize - 1] as usize;
+                    let position = self.scene.points.positions[point].map(f64::from);
+                    Point {
+                        id,
+                        position,
+                        color: self.scene.points.colors[point],
+                        error: image.error(position, center),
+                        image: image.id,
+                        index: index as u32,
+                    }
+                })
+        })
+    }
+}
+
+/// A point and its track of one element.
+pub(super) struct Point {
+    pub(super) id: u64,
+    pub(super) position: [f64; 3],
+    pub(super) color: [u8; 3],
+    /// Original pixels.
+    pub(super) error: f64,
+    pub(super) image: u32,
+    /// Which of the image's 2D points.
+    pub(super) index: u32,
+}
+
+impl<'a> Image<'a> {
+    fn new(view: &View, original: &'a OriginalImage, points: Range<usize>) -> Self {
+        let k = &view.intrinsic;
+        let quaternion = rotation::quaternion(&view.camera_from_world);
+        let translation = view.camera_from_world.0.map(|row| row[3]);
+        let [cx, cy] = original.from_network([k[0][2] + 0.5, k[1][2] + 0.5]);
+        Self {
+            id: view.frame as u32 + 1,
+            original,
+            pinhole: [
+                k[0][0] / original.scale_x,
+                k[1][1] / original.scale_y,
+                cx,
+                cy,
+            ],
+            camera_from_world: rotation::affine(quaternion, translation),
+            quaternion,
+            points,
+        }
+    }
+
+    pub(super) fn translation(&self) -> [f64; 3] {
+        self.camera_from_world.0.map(|row| row[3])
+    }
+
+    /// Distance between the projection of a world point and a pixel, original pixels; -1, which is COLMAP's
+    /// "unknown", for a point that is not in front of the camera and has no projection.
+    fn error(&self, position: [f64; 3], center: [f64; 2]) -> f64 {
+        let [x, y, z] = self.camera_from_world.apply(position);
+        if z <= 0.0 {
+            return -1.0;
+        }
+        let [fx, fy, cx, cy] = self.pinhole;
+        let error = (fx * x / z + cx - center[0]).hypot(fy * y / z + cy - center[1]);
+        if error.is_finite() { error } else { -1.0 }
+    }
+}
+
+/// The centre of the pixel that made a point, in the original picture.
+fn pixel_center(scene: &Scene, original: &OriginalImage, point: usize) -> [f64; 2] {
+    original.from_network(scene.points.pixel(point).map(|x| f64::from(x) + 0.5))
+}
