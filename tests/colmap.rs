@@ -353,3 +353,12 @@ fn pictures_that_do_not_fit_the_frames_are_errors() {
     let e = Model::new(&scene, &originals).unwrap_err();
     assert!(matches!(e, ColmapError::DuplicateName { .. }), "{e}");
 }
+
+#[test]
+fn a_camera_that_is_not_finite_is_an_error() {
+    let mut scene = build(PredictionMode::PointmapRegression, FrameFilter::All);
+    scene.views[1].camera_from_world.0[0][3] = f64::NAN;
+    let originals = originals();
+    let e = Model::new(&scene, &originals).unwrap_err();
+    assert!(matches!(e, ColmapError::Camera { frame: 1 }), "{e}");
+}

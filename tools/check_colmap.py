@@ -3,10 +3,10 @@
 
     tools/check_colmap.py FOLDER...
 
-Every folder below FOLDER that holds a cameras.bin is read in its binary and in its text form (pip install pycolmap
-numpy). Both must agree; every point must be seen by its image inside the picture, and its error must be what
-pycolmap computes. Where the comments name the mode "Depthmap and Camera", points must project to their pixels.
-Exits 1 on any fault, or when there is no model.
+Needs tools/requirements.txt. Every folder below FOLDER that holds a cameras.bin is read in its binary and in its text
+form. Both must agree; every point must be seen by its image inside the picture, and its error must be what pycolmap
+computes. Where the comments name the mode "Depthmap and Camera", points must project to their pixels. Exits 1 on any
+fault, or when there is no model.
 """
 
 import json

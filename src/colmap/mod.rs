@@ -50,6 +50,14 @@ pub enum ColmapError {
         /// The name.
         name: String,
     },
+    /// A camera that is not finite.
+    #[error(
+        "cannot write the camera of frame {frame}: it holds NaN or infinity, so the predictions are damaged"
+    )]
+    Camera {
+        /// Whose camera.
+        frame: usize,
+    },
     /// A placement that cannot be undone.
     #[error(
         "cannot map pixels back into {name:?}: its size and scale must be positive and its offset finite"

@@ -65,7 +65,7 @@ impl<'a> Model<'a> {
                 }
                 next += 1;
             }
-            images.push(Image::new(view, original, start..points.len()));
+            images.push(Image::new(view, original, start..points.len())?);
         }
         Ok(Self {
             scene,
@@ -151,24 +151,31 @@ pub(super) struct Point {
 }
 
 impl<'a> Image<'a> {
-    fn new(view: &View, original: &'a OriginalImage, points: Range<usize>) -> Self {
+    fn new(
+        view: &View,
+        original: &'a OriginalImage,
+        points: Range<usize>,
+    ) -> Result<Self, ColmapError> {
         let k = &view.intrinsic;
         let quaternion = rotation::quaternion(&view.camera_from_world);
         let translation = view.camera_from_world.0.map(|row| row[3]);
-        let [cx, cy] = original.from_network([k[0][2] + 0.5, k[1][2] + 0.5]);
-        Self {
+        let [cx, cy] = original.source_of([k[0][2] + 0.5, k[1][2] + 0.5]);
+        let [fx, fy] = [k[0][0] / original.scale_x, k[1][1] / original.scale_y];
+        let numbers = [fx, fy, cx, cy]
+            .into_iter()
+            .chain(quaternion)
+            .chain(translation);
+        if !numbers.into_iter().all(f64::is_finite) {
+            return Err(ColmapError::Camera { frame: view.frame });
+        }
+        Ok(Self {
             id: view.frame as u32 + 1,
             original,
-            pinhole: [
-                k[0][0] / original.scale_x,
-                k[1][1] / original.scale_y,
-                cx,
-                cy,
-            ],
+            pinhole: [fx, fy, cx, cy],
             camera_from_world: rotation::affine(quaternion, translation),
             quaternion,
             points,
-        }
+        })
     }
 
     pub(super) fn translation(&self) -> [f64; 3] {
@@ -190,5 +197,5 @@ impl<'a> Image<'a> {
 
 /// The centre of the pixel that made a point, in the original picture.
 fn pixel_center(scene: &Scene, original: &OriginalImage, point: usize) -> [f64; 2] {
-    original.from_network(scene.points.pixel(point).map(|x| f64::from(x) + 0.5))
+    original.source_of(scene.points.pixel(point).map(|x| f64::from(x) + 0.5))
 }

@@ -27,7 +27,7 @@ pub struct OriginalImage {
 
 impl OriginalImage {
     /// A point of the network's picture in this one. Both with pixel centres at half numbers.
-    pub(super) fn from_network(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+    pub(super) fn source_of(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         [
             (x - self.offset_x) / self.scale_x,
             (y - self.offset_y) / self.scale_y,

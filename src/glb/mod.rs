@@ -1,7 +1,7 @@
 //! Binary glTF 2.0: a scene becomes one GLB, streamed.
 //!
 //! What lives here: the document ([`gltf_json`]), the container around it and the bytes of the columns. What does
-//! not: which points there are. The one door in is [`write`].
+//! not: which points there are. The one door in is [`write()`].
 //!
 //! One root node carries `view_from_world`; below it lie the points (mode POINTS) and one mesh for each camera,
 //! all unlit (`KHR_materials_unlit`). Bytes a point:

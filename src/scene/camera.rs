@@ -4,7 +4,7 @@ use std::{f64::consts::FRAC_1_SQRT_2, ops::Range};
 
 use vggt_model::Predictions;
 
-use super::{Affine, Flat, SceneError, align::OPENGL_FROM_OPENCV};
+use super::{Affine, SceneError, align::OPENGL_FROM_OPENCV, flat::Flat};
 
 /// Half the width of a camera's shape (the radius of its cone), in parts of the scene's scale; upstream's.
 const WIDTH_OF_SCALE: f64 = 0.05;
