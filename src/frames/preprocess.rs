@@ -1,0 +1,177 @@
+//! A picture of any size -> a picture that the network takes.
+//!
+//! Port of vggt/utils/load_fn.py, `load_and_preprocess_images`, with the configuration's image and patch
+//! size in place of 518 and 14.
+
+use ::image::{RgbImage, imageops};
+
+use super::{
+    FramesError, Picture,
+    resample::{Lines, resize_bicubic},
+};
+
+/// Padding is white, as upstream's (1.0 in every channel).
+pub(super) const WHITE: ::image::Rgb<u8> = ::image::Rgb([255; 3]);
+
+/// Largest image size that is accepted: thirty times VGGT-1B's, and far from any overflow.
+const MAX_IMG_SIZE: usize = 16_384;
+
+/// How a picture is brought to the network's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PreprocessMode {
+    /// Width `img_size`, height in proportion to the nearest patch, cropped at the centre to `img_size`.
+    #[default]
+    Crop,
+    /// Longer side `img_size`, the other in proportion to the nearest patch, padded to a square with white.
+    Pad,
+}
+
+/// Where a network pixel lies in the original picture.
+///
+/// `network_x = source_x * scale_x + offset_x`, and the same for y, in continuous coordinates in which
+/// pixel `i` covers `[i, i + 1)` and its centre is at `i + 0.5`, on both sides. The source is the
+/// decoded picture, orientation already applied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placement {
+    /// Width of the original picture, in pixels.
+    pub source_width: u32,
+    /// Height of the original picture, in pixels.
+    pub source_height: u32,
+    /// Network pixels per source pixel, sideways.
+    pub scale_x: f64,
+    /// Network pixels per source pixel, downwards.
+    pub scale_y: f64,
+    /// Network x of the source's left edge: positive when padded.
+    pub offset_x: f64,
+    /// Network y of the source's upper edge: positive when padded, negative when cropped.
+    pub offset_y: f64,
+}
+
+/// A picture at the network's size, and where it came from.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The picture's name.
+    pub name: String,
+    /// The pixels; both sides are multiples of the patch size and at most `img_size`.
+    pub rgb: RgbImage,
+    /// The way back to the original picture.
+    pub placement: Placement,
+}
+
+/// Resizes, and crops or pads, one picture to a size that the network takes.
+///
+/// Bicubic (a = -0.5, antialiased), bit for bit as Pillow does it. A picture that already has its target
+/// size passes through untouched.
+///
+/// # Errors
+/// When `img_size` is not a multiple of `patch_size`, or the picture has no pixels.
+pub fn preprocess(
+    picture: Picture,
+    mode: PreprocessMode,
+    img_size: usize,
+    patch_size: usize,
+) -> Result<Prepared, FramesError> {
+    if patch_size == 0
+        || img_size == 0
+        || img_size > MAX_IMG_SIZE
+        || !img_size.is_multiple_of(patch_size)
+    {
+        return Err(FramesError::BadSizes {
+            img_size,
+            patch_size,
+        });
+    }
+    let Picture { name, rgb } = picture;
+    let (source_width, source_height) = rgb.dimensions();
+    if source_width == 0 || source_height == 0 {
+        return Err(FramesError::NoPixels { name });
+    }
+    let side = img_size as u32;
+    let (width, height) = match mode {
+        PreprocessMode::Pad if source_width < source_height => (
+            in_proportion(source_width, source_height, img_size, patch_size),
+            side,
+        ),
+        _ => (
+            side,
+            in_proportion(source_height, source_width, img_size, patch_size),
+        ),
+    };
+    let mut placement = Placement {
+        source_width,
+        source_height,
+        scale_x: f64::from(width) / f64::from(source_width),
+        scale_y: f64::from(height) / f64::from(source_height),
+        offset_x: 0.0,
+        offset_y: 0.0,
+    };
+    let rgb = match mode {
+        PreprocessMode::Crop => {
+            let first_row = height.saturating_sub(side) / 2;
+            placement.offset_y = -f64::from(first_row);
+            let rows = Lines {
+                first: first_row,
+                count: height.min(side),
+                of: height,
+            };
+            resize_bicubic(rgb, width, rows)
+        }
+        PreprocessMode::Pad => {
+            let all_rows = Lines {
+                first: 0,
+                count: height,
+                of: height,
+            };
+            let resized = resize_bicubic(rgb, width, all_rows);
+            let (padded, left, top) = pad(resized, side, side);
+            placement.offset_x = f64::from(left);
+            placement.offset_y = f64::from(top);
+            padded
+        }
+    };
+    Ok(Prepared {
+        name,
+        rgb,
+        placement,
+    })
+}
+
+/// The shorter (or, in crop mode, the other) side in whole patches.
+///
+/// Python: `round(other * (img_size / leading) / patch_size) * patch_size`, halves to even, in this order.
+/// Differs from upstream: at least one patch, where upstream fails on a side of 0.
+fn in_proportion(other: u32, leading: u32, img_size: usize, patch_size: usize) -> u32 {
+    let patches = f64::from(other) * (img_size as f64 / f64::from(leading)) / patch_size as f64;
+    // At most 2^32 * img_size / patch_size patches would overflow; such a picture is cropped anyway.
+    let patches = patches.round_ties_even().clamp(1.0, 1e5);
+    (patches as u32).saturating_mul(patch_size as u32)
+}
+
+/// Centres a picture on white; gives it with the columns to its left and the rows above it.
+///
+/// PyTorch: `pad_left = padding // 2`, `pad_right = padding - pad_left`.
+pub(super) fn pad(rgb: RgbImage, width: u32, height: u32) -> (RgbImage, u32, u32) {
+    let left = width.saturating_sub(rgb.width()) / 2;
+    let top = height.saturating_sub(rgb.height()) / 2;
+    if (rgb.width(), rgb.height()) == (width, height) {
+        return (rgb, left, top);
+    }
+    let mut padded = RgbImage::from_pixel(width, height, WHITE);
+    imageops::replace(&mut padded, &rgb, i64::from(left), i64::from(top));
+    (padded, left, top)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_round_halves_to_even_patches() {
+        // 60x45 -> 518 * 45 / 60 = 388.5 = 27.75 patches -> 28.
+        assert_eq!(in_proportion(45, 60, 518, 14), 392);
+        // 4 * (28 / 16) / 14 = 0.5 patches -> 0 in Python, one patch here.
+        assert_eq!(in_proportion(4, 16, 28, 14), 14);
+        // 2.5 patches -> 2.
+        assert_eq!(in_proportion(20, 16, 28, 14), 28);
+    }
+}

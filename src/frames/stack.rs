@@ -1,0 +1,55 @@
+//! Prepared pictures -> one tensor.
+
+use candle_core::{Device, Tensor};
+
+use super::{FramesError, Placement, Prepared, preprocess::pad};
+
+/// The network's input and where each frame came from.
+#[derive(Debug, Clone)]
+pub struct Frames {
+    /// sRGB values. [S, 3, H, W], in [0, 1], F32, on the CPU.
+    pub images: Tensor,
+    /// One name per frame, in the order of `images`.
+    pub names: Vec<String>,
+    /// The way back to the original pictures, in the order of `images`.
+    pub placements: Vec<Placement>,
+}
+
+/// Gathers prepared pictures into one tensor; where shapes differ, each is centred on white of the
+/// largest height and the largest width, and its placement moves along.
+///
+/// # Errors
+/// When there is no picture at all.
+pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, FramesError> {
+    let s = prepared.len();
+    let width = prepared.iter().map(|p| p.rgb.width()).max();
+    let height = prepared.iter().map(|p| p.rgb.height()).max();
+    let (Some(width), Some(height)) = (width, height) else {
+        return Err(FramesError::Empty);
+    };
+    let (w, h) = (width as usize, height as usize);
+    let mut values = Vec::with_capacity(s * 3 * h * w);
+    let mut names = Vec::with_capacity(s);
+    let mut placements = Vec::with_capacity(s);
+    for Prepared {
+        name,
+        rgb,
+        mut placement,
+    } in prepared
+    {
+        let (rgb, left, top) = pad(rgb, width, height);
+        placement.offset_x += f64::from(left);
+        placement.offset_y += f64::from(top);
+        for channel in 0..3 {
+            // PyTorch: transforms.ToTensor() divides by 255 in float32.
+            values.extend(rgb.pixels().map(|p| f32::from(p.0[channel]) / 255.0));
+        }
+        names.push(name);
+        placements.push(placement);
+    }
+    Ok(Frames {
+        images: Tensor::from_vec(values, (s, 3, h, w), &Device::Cpu)?,
+        names,
+        placements,
+    })
+}
