@@ -3,6 +3,7 @@
 mod hostile;
 mod pictures;
 mod preprocess;
+mod video;
 
 use std::{
     fs,

@@ -92,6 +92,85 @@ pub enum FramesError {
         /// The picture's name.
         name: String,
     },
+    /// The wanted rate is no rate.
+    #[error("cannot choose frames at {fps} a second: the rate must be above zero")]
+    BadRate {
+        /// Frames per second.
+        fps: f64,
+    },
+    /// The file is of no video container that is read here, or its index is missing.
+    #[error("cannot read \"{}\" as a video: it is damaged, cut off or no video", path.display())]
+    NotAVideo {
+        /// The file.
+        path: PathBuf,
+        /// What FFmpeg said.
+        #[source]
+        source: ffmpeg_next::Error,
+    },
+    /// The file holds sound or data, but no moving pictures.
+    #[error("cannot read \"{}\" as a video: it has no video stream", path.display())]
+    NoVideoStream {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The video's codec is missing or does not accept the stream.
+    #[error("cannot decode \"{}\": its codec is not supported; convert it to H.264 first", path.display())]
+    VideoCodec {
+        /// The file.
+        path: PathBuf,
+        /// What FFmpeg said.
+        #[source]
+        source: ffmpeg_next::Error,
+    },
+    /// The clip is longer than the limit.
+    #[error(
+        "cannot read \"{}\": it lasts {seconds:.0} seconds or more, the limit is {max_seconds:.0}; cut it or raise the limit",
+        path.display()
+    )]
+    VideoTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length as far as it is known.
+        seconds: f64,
+        /// The limit that was in force.
+        max_seconds: f64,
+    },
+    /// The clip's frames are larger than the limit.
+    #[error(
+        "cannot read \"{}\": its frames have {width}x{height} pixels, the limit is {max_pixels} in all; \
+         scale it down or raise the limit",
+        path.display()
+    )]
+    VideoTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Width of a frame, in pixels.
+        width: u32,
+        /// Height of a frame, in pixels.
+        height: u32,
+        /// The limit that was in force, in pixels.
+        max_pixels: u64,
+    },
+    /// Reading took longer than the limit.
+    #[error(
+        "cannot read \"{}\" within {max_seconds:.0} seconds; cut it or raise the limit",
+        path.display()
+    )]
+    VideoTooSlow {
+        /// The file.
+        path: PathBuf,
+        /// The limit that was in force.
+        max_seconds: f64,
+    },
+    /// Not a single frame came out.
+    #[error("cannot decode a frame of \"{}\": it is damaged or empty", path.display())]
+    NoFrames {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The caller asked to stop.
+    #[error("cannot go on reading: cancelled")]
+    Cancelled,
     /// The tensor could not be built.
     #[error("cannot build the network's input")]
     Tensor(#[from] candle_core::Error),

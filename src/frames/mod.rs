@@ -14,9 +14,11 @@ mod image;
 mod preprocess;
 mod resample;
 mod stack;
+mod video;
 
 pub use error::FramesError;
 pub use folder::list_folder;
 pub use image::{ImageLimits, Picture, decode_image, read_image};
 pub use preprocess::{Placement, Prepared, PreprocessMode, preprocess};
 pub use stack::{Frames, stack};
+pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video};
