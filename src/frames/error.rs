@@ -171,6 +171,24 @@ pub enum FramesError {
     /// The caller asked to stop.
     #[error("cannot go on reading: cancelled")]
     Cancelled,
+    /// The file is no sky network.
+    #[error(
+        "cannot read \"{}\" as the sky network; --mask_sky needs skyseg.onnx of JianyuanWang/skyseg",
+        path.display()
+    )]
+    SkyNetwork {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The sky network did not give a map.
+    #[error("cannot look for the sky in a picture: {reason}")]
+    SkyRun {
+        /// What went wrong.
+        reason: String,
+    },
     /// The tensor could not be built.
     #[error("cannot build the network's input")]
     Tensor(#[from] candle_core::Error),

@@ -13,6 +13,7 @@ mod folder;
 mod image;
 mod preprocess;
 mod resample;
+mod sky;
 mod stack;
 mod video;
 
@@ -20,5 +21,6 @@ pub use error::FramesError;
 pub use folder::list_folder;
 pub use image::{ImageLimits, Picture, decode_image, read_image};
 pub use preprocess::{Placement, Prepared, PreprocessMode, preprocess};
+pub use sky::SkyNetwork;
 pub use stack::{Frames, stack};
 pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video};
