@@ -4,7 +4,12 @@
 //! Differs from upstream: there the mask of the whole original picture is squeezed to the network's size,
 //! cropped pictures included; here the mask is asked for the very pixels that the network sees.
 
-use std::{error::Error, fs, path::Path};
+use std::{
+    error::Error,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use ::image::{GrayImage, RgbImage};
 use rten::{Dimension, Model, Value};
@@ -30,6 +35,9 @@ pub struct SkyNetwork {
 impl SkyNetwork {
     /// Reads the network from an ONNX file.
     ///
+    /// An ONNX file is a program: a forged one can ask for any amount of time and memory when it runs, so
+    /// its hash should be checked before. What is merely damaged is an error.
+    ///
     /// # Errors
     /// When the file cannot be read, is not ONNX, uses an operator that is not supported, or does not take
     /// one picture of [1, 3, 320, 320].
@@ -50,7 +58,8 @@ impl SkyNetwork {
         }
         // From bytes, not from the path: an ONNX file read by path may name further files to read.
         let bytes = fs::read(path).map_err(unreadable)?;
-        let model = Model::load(bytes).map_err(|e| refused(e.to_string().into()))?;
+        let model = guarded(|| Model::load(bytes).map_err(|e| e.to_string()))
+            .map_err(|reason| refused(reason.into()))?;
         let fits = matches!(model.input_ids(), [_])
             && !model.output_ids().is_empty()
             && model
@@ -102,10 +111,12 @@ impl SkyNetwork {
         }
         let input =
             Value::from_shape([1, 3, SIDE, SIDE], input).map_err(|e| failed(e.to_string()))?;
-        let output = self
-            .model
-            .run_one(input.into(), None)
-            .map_err(|e| failed(e.to_string()))?;
+        let output = guarded(|| {
+            self.model
+                .run_one(input.into(), None)
+                .map_err(|e| e.to_string())
+        })
+        .map_err(failed)?;
         let (shape, values) = output
             .into_shape_vec::<f32, 4>()
             .map_err(|e| failed(format!("its output is no [1, 1, H, W]: {e}")))?;
@@ -136,6 +147,14 @@ impl std::fmt::Debug for SkyNetwork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SkyNetwork").finish_non_exhaustive()
     }
+}
+
+/// Runs the ONNX runtime, which panics on some damaged files (an overflow while it infers shapes), so that
+/// a bad file stays an error.
+fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // The model is not used again after a panic while loading, and running does not change it.
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err("the network is damaged: the runtime gave up".to_owned()))
 }
 
 fn takes_one_picture(shape: &[Dimension]) -> bool {
