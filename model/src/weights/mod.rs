@@ -1,1 +1,352 @@
-//! Weights on disk: PyTorch `model.pt` and `.safetensors`, mapped into memory and checked.
+//! Weights on disk: PyTorch `model.pt` and `.safetensors`, mapped into memory and checked. One door in: [`Weights`].
+//!
+//! | format | begins with | header | tensors |
+//! |---|---|---|---|
+//! | PyTorch, since 1.6 | `PK` | zip directory at the end; `<name>/data.pkl`, a pickled dict name -> view of a storage, alone or under `model`, `state_dict` or `model_state_dict` | one stored zip entry `<name>/data/<key>` per storage |
+//! | safetensors | `u64` length, `{` | JSON name -> dtype, shape, offsets | one after the other behind the header |
+//!
+//! The content decides, not the file's name. All numbers are little-endian. A pickle is read, never executed: see
+//! `pickle.rs`. Before anything is handed out, every tensor is known to lie inside the file, so that reading one later
+//! cannot fail on the header's account. Nothing is copied until [`Weights::tensor`] asks for it.
+//!
+//! What the network expects of a checkpoint does not live here: [`Weights::check`] is given the list.
+
+mod archive;
+mod error;
+mod pickle;
+mod pytorch;
+mod safetensors;
+mod source;
+pub(crate) mod values;
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt,
+    ops::Range,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
+
+pub use error::{Mismatch, WeightsError};
+use source::Source;
+
+/// More dimensions than any tensor of the network has.
+const MAX_RANK: usize = 8;
+/// VGGT-1B has 1797 tensors.
+const MAX_TENSORS: usize = 1 << 16;
+/// How much of a mapped file is read before its pages are given back.
+const WINDOW: usize = 64 << 20;
+
+/// What a reader found wrong; [`WeightsError`] adds the file.
+#[derive(Debug)]
+enum Fault {
+    Cut(String),
+    Bad(String),
+    Foreign(String),
+    Twice(String),
+}
+
+impl Fault {
+    fn bad(what: impl Into<String>) -> Self {
+        Self::Bad(what.into())
+    }
+
+    fn cut(what: impl Into<String>) -> Self {
+        Self::Cut(what.into())
+    }
+}
+
+/// Type, shape and place of one tensor.
+#[derive(Debug, Clone)]
+pub struct TensorEntry {
+    /// Type of the values in the file.
+    pub dtype: DType,
+    /// Sizes of the dimensions, slowest first.
+    pub shape: Vec<usize>,
+    /// Bytes of the file from the tensor's first element to behind its last.
+    range: Range<usize>,
+    /// In elements; `None` when the elements follow each other in row-major order.
+    stride: Option<Vec<usize>>,
+}
+
+impl TensorEntry {
+    /// Number of values.
+    pub fn elem_count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A checked file of weights. Cloning shares the map.
+#[derive(Clone)]
+pub struct Weights(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    source: Source,
+    tensors: Vec<(String, TensorEntry)>,
+    places: HashMap<String, usize>,
+    sha256: OnceLock<String>,
+}
+
+impl Weights {
+    /// Maps `path` into memory and checks its header; the format is told by the content.
+    ///
+    /// # Errors
+    /// When there is no such file, or it holds no weights that can be read; the message says what it is instead.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let source = Source::map(path)?;
+        let name = path.file_name().map_or_else(
+            || path.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        Self::read(name, source)
+    }
+
+    /// Reads weights that are part of the program, under the name `name`.
+    ///
+    /// # Errors
+    /// When `bytes` are not weights.
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
+        Self::read(name.to_owned(), Source::Static(bytes))
+    }
+
+    fn read(name: String, source: Source) -> Result<Self, WeightsError> {
+        let bytes = source.bytes();
+        let size = bytes.len() as u64;
+        if let Some(error) = recognise(&name, bytes) {
+            return Err(error);
+        }
+        let tensors = if safetensors::looks_like(bytes) {
+            safetensors::read(bytes)
+        } else {
+            pytorch::read(bytes)
+        };
+        let indexed = tensors.and_then(|tensors| index(&tensors).map(|places| (tensors, places)));
+        let (tensors, places) = indexed.map_err(|fault| {
+            let file = name.clone();
+            match fault {
+                Fault::Cut(what) => WeightsError::Truncated { file, size, what },
+                Fault::Bad(what) => WeightsError::Malformed { file, what },
+                Fault::Foreign(class) => WeightsError::ForeignClass { file, class },
+                Fault::Twice(tensor) => WeightsError::Duplicate { file, tensor },
+            }
+        })?;
+        Ok(Self(Arc::new(Inner {
+            name,
+            source,
+            tensors,
+            places,
+            sha256: OnceLock::new(),
+        })))
+    }
+
+    /// The file's name without its folder, for messages and provenance.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.0.tensors.len()
+    }
+
+    /// Whether there is no tensor at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.tensors.is_empty()
+    }
+
+    /// Name and entry of every tensor, in the order of the state dict (PyTorch) or of the bytes (safetensors).
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &TensorEntry)> {
+        self.0
+            .tensors
+            .iter()
+            .map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The entry of the tensor `name`.
+    pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
+        self.0
+            .places
+            .get(name)
+            .map(|place| &self.0.tensors[*place].1)
+    }
+
+    /// Row-major little-endian values of the tensor `name`, of the type of its entry. Borrowed from the file, except
+    /// where a PyTorch tensor is a transposed or otherwise strided view: that is copied.
+    pub fn bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.entry(name).map(|entry| self.entry_bytes(entry))
+    }
+
+    fn entry_bytes(&self, entry: &TensorEntry) -> Cow<'_, [u8]> {
+        let bytes = &self.0.source.bytes()[entry.range.clone()];
+        match &entry.stride {
+            None => Cow::Borrowed(bytes),
+            Some(stride) => Cow::Owned(pytorch::gather(bytes, entry.dtype, &entry.shape, stride)),
+        }
+    }
+
+    /// Copies the tensor `name` to `device` as `dtype` (F32, F16 or BF16, from these or F64), and gives the file's
+    /// pages back to the system, so that weights do not count twice as resident memory.
+    ///
+    /// # Errors
+    /// When there is no such tensor, no such conversion, or no room on the device.
+    pub fn tensor(
+        &self,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor, WeightsError> {
+        let file = || self.name().to_owned();
+        let entry = self.entry(name).ok_or_else(|| WeightsError::NoTensor {
+            file: file(),
+            tensor: name.to_owned(),
+        })?;
+        let tensor = values::tensor(
+            &self.entry_bytes(entry),
+            entry.dtype,
+            dtype,
+            &entry.shape,
+            device,
+        );
+        self.release(entry);
+        tensor
+            .ok_or_else(|| WeightsError::Conversion {
+                file: file(),
+                tensor: name.to_owned(),
+                from: entry.dtype.as_str(),
+                to: dtype.as_str(),
+            })?
+            .map_err(|source| WeightsError::Device {
+                file: file(),
+                tensor: name.to_owned(),
+                source,
+            })
+    }
+
+    /// Gives the pages of one tensor back to the system; they are read again when touched.
+    pub(crate) fn release(&self, entry: &TensorEntry) {
+        self.0.source.release(entry.range.clone());
+    }
+
+    /// Compares the file with the names and shapes in `expected`, all of them at once.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`] when any is missing, unexpected or misshapen: it counts them and names the first few.
+    pub fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<(), WeightsError> {
+        let mut mismatch = Mismatch::default();
+        let mut known = HashSet::new();
+        for (name, shape) in expected {
+            known.insert(name.as_str());
+            match self.entry(name) {
+                None => mismatch.missing.push(name.clone()),
+                Some(entry) if entry.shape != *shape => {
+                    mismatch
+                        .misshapen
+                        .push((name.clone(), entry.shape.clone(), shape.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+        let unexpected = self.iter().filter(|(name, _)| !known.contains(name));
+        mismatch.unexpected = unexpected.map(|(name, _)| name.to_owned()).collect();
+        if mismatch.is_empty() {
+            return Ok(());
+        }
+        Err(WeightsError::Mismatch {
+            file: self.name().to_owned(),
+            mismatch: Box::new(mismatch),
+        })
+    }
+
+    /// SHA-256 of the whole file in lower-case hexadecimal, as a hub lists it. Computed once: some seconds for 5 GB.
+    ///
+    /// # Errors
+    /// None today: the file is mapped already. The signature leaves room for a source that is read.
+    pub fn sha256(&self) -> Result<String, WeightsError> {
+        let hash = self.0.sha256.get_or_init(|| {
+            let bytes = self.0.source.bytes();
+            let mut hasher = Sha256::new();
+            for start in (0..bytes.len()).step_by(WINDOW) {
+                let range = start..bytes.len().min(start + WINDOW);
+                hasher.update(&bytes[range.clone()]);
+                self.0.source.release(range);
+            }
+            hasher
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        });
+        Ok(hash.clone())
+    }
+}
+
+impl fmt::Debug for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Weights")
+            .field("name", &self.name())
+            .field("tensors", &self.len())
+            .finish()
+    }
+}
+
+/// Name -> place in `tensors`.
+fn index(tensors: &[(String, TensorEntry)]) -> Result<HashMap<String, usize>, Fault> {
+    if tensors.len() > MAX_TENSORS {
+        return Err(Fault::bad(format!(
+            "it holds {} tensors, at most {MAX_TENSORS} are read",
+            tensors.len()
+        )));
+    }
+    let mut places = HashMap::with_capacity(tensors.len());
+    for (place, (name, _)) in tensors.iter().enumerate() {
+        if places.insert(name.clone(), place).is_some() {
+            return Err(Fault::Twice(name.clone()));
+        }
+    }
+    Ok(places)
+}
+
+/// What `bytes` are when they are not weights of a known format.
+fn recognise(name: &str, bytes: &[u8]) -> Option<WeightsError> {
+    /// Enough of the beginning to tell a web page behind blank lines.
+    const LOOK: usize = 512;
+    /// The number with which PyTorch before 1.6 began, pickled.
+    const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+    let file = name.to_owned();
+    let start = &bytes[..bytes.len().min(LOOK)];
+    let text = start
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(start)
+        .trim_ascii_start();
+    let text = text[..text.len().min(16)].to_ascii_lowercase();
+    if ["<!doctype", "<html", "<?xml"]
+        .iter()
+        .any(|tag| text.starts_with(tag.as_bytes()))
+    {
+        Some(WeightsError::WebPage { file })
+    } else if start.starts_with(b"version https://git-lfs") {
+        Some(WeightsError::LfsPointer { file })
+    } else if start.starts_with(LEGACY) {
+        Some(WeightsError::Legacy { file })
+    } else if start.len() < 9 {
+        let what = "too short to hold a header".to_owned();
+        Some(WeightsError::Truncated {
+            file,
+            size: bytes.len() as u64,
+            what,
+        })
+    } else if start.starts_with(b"PK\x03\x04") || safetensors::looks_like(bytes) {
+        None
+    } else {
+        let start = start[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Some(WeightsError::UnknownFormat { file, start })
+    }
+}

@@ -1,0 +1,73 @@
+//! The bytes of a file: mapped, or part of the program.
+
+use std::{fs::File, io, ops::Range, path::Path};
+
+use memmap2::Mmap;
+
+use super::WeightsError;
+
+/// Where the bytes of weights come from.
+pub(super) enum Source {
+    Map(Mmap),
+    Static(&'static [u8]),
+}
+
+impl Source {
+    /// Maps the file `path` read-only.
+    pub(super) fn map(path: &Path) -> Result<Self, WeightsError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => WeightsError::NotFound {
+                path: path.to_owned(),
+            },
+            _ => WeightsError::Io {
+                path: path.to_owned(),
+                source,
+            },
+        };
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        map(&file).map(Self::Map).map_err(failed)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Map(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+
+    /// Tells the kernel that the pages of `range` are not needed for now: they stop counting as resident memory,
+    /// and come back from the file when touched again. A hint: nothing depends on it.
+    pub(super) fn release(&self, range: Range<usize>) {
+        if let Self::Map(map) = self
+            && !range.is_empty()
+        {
+            release(map, range);
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is read-only and only handed out as bytes, for which every value is valid. What must hold and
+    // cannot be enforced: nobody shrinks or rewrites the file while it is mapped. Touching a page behind the new end
+    // raises SIGBUS, which ends the program; changed bytes give wrong weights, but no header is trusted twice:
+    // offsets are copied out and checked when the file is opened. The alternative, reading 5 GB into memory, doubles
+    // what loading needs; the hub's cache and `convert` replace files by renaming, which leaves a map intact.
+    unsafe { Mmap::map(file) }
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn release(map: &Mmap, range: Range<usize>) {
+    // SAFETY: the map is of a file and never written to, so that dropped pages are read again with the same content;
+    // `range` lies inside the map, since every range was checked against its length.
+    let _ = unsafe {
+        map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+    };
+}
+
+#[cfg(not(unix))]
+fn release(_: &Mmap, _: Range<usize>) {}
