@@ -7,15 +7,35 @@
 //! vggt         the whole network: images [S, 3, H, W] -> Predictions
 //! aggregator   patch embedding, alternating frame and global attention
 //! heads        camera, depth and point (DPT), track
-//! layers       what the above are made of
+//! layers       what the transformers are made of
+//! ops          the operations all of them are made of, each with its definition
+//! memory       how much of it a pass takes
+//! demo         the bundled checkpoint and its scene
 //! geometry     pose encoding, rotations, unprojection
 //! predictions  what comes out
 //! progress     what is being done, for whoever watches
 //! error        what can go wrong inside the network
 //! ```
+//!
+//! Names are upstream's (`facebookresearch/vggt`) wherever it has one. `S` counts frames, `P` tokens of a frame, `C`
+//! channels, `N` tokens or points; `H` and `W` are pixels. Comments that begin with `Differs from upstream` name every
+//! place that does.
 
+pub mod aggregator;
+pub mod config;
+pub mod demo;
+pub mod error;
+pub mod geometry;
+pub mod heads;
+pub mod layers;
+pub mod memory;
+pub mod ops;
 pub mod predictions;
 pub mod progress;
+pub mod vggt;
 pub mod weights;
 
+pub use config::Config;
+pub use error::{Error, Result};
 pub use predictions::{Predictions, Tracks};
+pub use vggt::{ForwardOptions, Vggt, state_dict_keys};

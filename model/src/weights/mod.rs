@@ -18,6 +18,7 @@ mod pytorch;
 mod safetensors;
 mod source;
 pub(crate) mod values;
+mod var_builder;
 
 use std::{
     borrow::Cow,
@@ -33,6 +34,7 @@ use sha2::{Digest, Sha256};
 
 pub use error::{Mismatch, WeightsError};
 use source::Source;
+pub use var_builder::{MappedMatrix, VarBuilder, record_keys};
 
 /// More dimensions than any tensor of the network has.
 const MAX_RANK: usize = 8;

@@ -1,0 +1,68 @@
+//! The demo: a small checkpoint of the same architecture, trained on made scenes, and a scene it has never seen. It knows
+//! nothing but room corners with boxes, balls and cylinders.
+
+use crate::{
+    config::Config,
+    error::Result,
+    weights::{Weights, WeightsError},
+};
+
+/// 4,925,048 parameters in F16.
+const WEIGHTS: &[u8] = include_bytes!("../demo/demo.safetensors");
+
+const CONFIG: &str = include_str!("../configs/demo.json");
+
+/// Name of the weights, for provenance.
+pub const WEIGHTS_NAME: &str = "demo.safetensors";
+
+/// Eight pictures of one scene, 280 x 210 pixels, PNG, with their names.
+pub const FRAMES: [(&str, &[u8]); 8] = [
+    (
+        "frame_00.png",
+        include_bytes!("../demo/frames/frame_00.png"),
+    ),
+    (
+        "frame_01.png",
+        include_bytes!("../demo/frames/frame_01.png"),
+    ),
+    (
+        "frame_02.png",
+        include_bytes!("../demo/frames/frame_02.png"),
+    ),
+    (
+        "frame_03.png",
+        include_bytes!("../demo/frames/frame_03.png"),
+    ),
+    (
+        "frame_04.png",
+        include_bytes!("../demo/frames/frame_04.png"),
+    ),
+    (
+        "frame_05.png",
+        include_bytes!("../demo/frames/frame_05.png"),
+    ),
+    (
+        "frame_06.png",
+        include_bytes!("../demo/frames/frame_06.png"),
+    ),
+    (
+        "frame_07.png",
+        include_bytes!("../demo/frames/frame_07.png"),
+    ),
+];
+
+/// The demo's weights.
+///
+/// # Errors
+/// Never for the bytes that are shipped; a test opens them.
+pub fn weights() -> Result<Weights, WeightsError> {
+    Weights::from_static(WEIGHTS_NAME, WEIGHTS)
+}
+
+/// The demo's dimensions.
+///
+/// # Errors
+/// Never for the text that is shipped; a test reads it.
+pub fn config() -> Result<Config> {
+    Config::from_json(CONFIG)
+}

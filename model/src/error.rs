@@ -1,0 +1,28 @@
+//! What can go wrong inside the network.
+
+use thiserror::Error;
+
+use crate::weights::WeightsError;
+
+/// Short for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the network could not be built or run.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The config is no JSON of the right shape, or its numbers contradict each other.
+    #[error("bad config: {0}")]
+    Config(String),
+    /// The input has a shape that the network does not take.
+    #[error("bad input: {0}")]
+    Input(String),
+    /// The weights do not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The observer asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The device or the tensor library failed, for example out of memory.
+    #[error("tensor operation failed")]
+    Candle(#[from] candle_core::Error),
+}

@@ -1,0 +1,279 @@
+//! Dense prediction: a feature pyramid from four of the aggregator's layers. Port of vggt/heads/dpt_head.py.
+
+use candle_core::Tensor;
+
+use super::{
+    head_act::{Activation, activate_head},
+    utils::uv_embed,
+};
+use crate::{
+    aggregator::AggregatedTokens,
+    config::Config,
+    error::Result,
+    ops::{Conv2d, ConvTranspose2d, LayerNorm, bilinear_align_corners},
+    progress::{Observer, Stage},
+    weights::VarBuilder,
+};
+
+/// Of the norm over the tokens.
+const EPS: f32 = 1e-5;
+
+/// Channels before the last 1 x 1 convolution. Origin: upstream's head_features_2.
+const HEAD_FEATURES: usize = 32;
+
+/// The pyramid that the depth, point and track heads share.
+#[derive(Debug)]
+pub struct DptFeatures {
+    norm: LayerNorm,
+    projects: [Conv2d; 4],
+    resize_layers: ResizeLayers,
+    scratch: Scratch,
+    intermediate_layer_idx: [usize; 4],
+    patch_size: usize,
+    /// Pixels of the picture per pixel of the result.
+    down_ratio: usize,
+    /// Whether positions are added, once to each level and once to the result.
+    pos_embed: bool,
+}
+
+/// To 4, 2, 1 and 1/2 times the patch grid.
+#[derive(Debug)]
+struct ResizeLayers {
+    up4: ConvTranspose2d,
+    up2: ConvTranspose2d,
+    down2: Conv2d,
+}
+
+/// The fusion, coarse to fine.
+#[derive(Debug)]
+struct Scratch {
+    layer_rn: [Conv2d; 4],
+    refinenet: [FeatureFusionBlock; 4],
+    output_conv1: Conv2d,
+}
+
+impl DptFeatures {
+    /// Reads the pyramid's parameters. `c_out` is the width of the result.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen.
+    pub fn new(
+        config: &Config,
+        (features, c_out): (usize, usize),
+        (down_ratio, pos_embed): (usize, bool),
+        vb: &VarBuilder,
+    ) -> Result<Self> {
+        let c = 2 * config.embed_dim;
+        let out = config.dpt_head.out_channels;
+        let project = |i: usize| Conv2d::new((c, out[i]), 1, (1, 0), &vb.pp("projects").pp(i));
+        let resize = vb.pp("resize_layers");
+        let scratch = vb.pp("scratch");
+        let layer_rn = |i: usize| {
+            let vb = scratch.pp(format!("layer{}_rn", i + 1));
+            Conv2d::no_bias((out[i], features), 3, (1, 1), &vb)
+        };
+        let refinenet = |i: usize| {
+            // The coarsest level has nothing below it to add.
+            let has_residual = i < 3;
+            FeatureFusionBlock::new(
+                features,
+                has_residual,
+                &scratch.pp(format!("refinenet{}", i + 1)),
+            )
+        };
+        Ok(Self {
+            norm: LayerNorm::new(c, EPS, &vb.pp("norm"))?,
+            projects: [project(0)?, project(1)?, project(2)?, project(3)?],
+            resize_layers: ResizeLayers {
+                up4: ConvTranspose2d::new((out[0], out[0]), 4, &resize.pp(0))?,
+                up2: ConvTranspose2d::new((out[1], out[1]), 2, &resize.pp(1))?,
+                down2: Conv2d::new((out[3], out[3]), 3, (2, 1), &resize.pp(3))?,
+            },
+            scratch: Scratch {
+                layer_rn: [layer_rn(0)?, layer_rn(1)?, layer_rn(2)?, layer_rn(3)?],
+                refinenet: [refinenet(0)?, refinenet(1)?, refinenet(2)?, refinenet(3)?],
+                output_conv1: Conv2d::new(
+                    (features, c_out),
+                    3,
+                    (1, 1),
+                    &scratch.pp("output_conv1"),
+                )?,
+            },
+            intermediate_layer_idx: config.dpt_head.intermediate_layer_idx,
+            patch_size: config.patch_size,
+            down_ratio,
+            pos_embed,
+        })
+    }
+
+    /// The features of one frame of H x W pixels. [1, C, H / down_ratio, W / down_ratio]
+    ///
+    /// # Errors
+    /// When the device fails.
+    // Differs from upstream: one frame at a time instead of eight. The frames do not speak to each other here, and the
+    // feature maps of one frame alone are larger than everything else at that time.
+    pub fn frame(
+        &self,
+        tokens: &AggregatedTokens,
+        frame: usize,
+        (h, w): (usize, usize),
+    ) -> Result<Tensor> {
+        let grid = (h / self.patch_size, w / self.patch_size);
+        let aspect_ratio = w as f64 / h as f64;
+        let level = |i: usize| -> Result<Tensor> {
+            let layer = tokens.layer(self.intermediate_layer_idx[i])?;
+            let start = tokens.patch_start_idx;
+            let x = layer.get(frame)?.narrow(0, start, layer.dim(1)? - start)?;
+            let x = self.norm.forward(&x)?.t()?.contiguous()?;
+            let x = x.reshape((1, (), grid.0, grid.1))?;
+            let x = self.projects[i].forward(&x)?;
+            let x = self.add_pos_embed(&x, aspect_ratio)?;
+            let x = match i {
+                0 => self.resize_layers.up4.forward(&x)?,
+                1 => self.resize_layers.up2.forward(&x)?,
+                2 => x,
+                _ => self.resize_layers.down2.forward(&x)?,
+            };
+            Ok(self.scratch.layer_rn[i].forward(&x)?)
+        };
+        let levels = [level(0)?, level(1)?, level(2)?, level(3)?];
+        let [fuse1, fuse2, fuse3, fuse4] = &self.scratch.refinenet;
+        let size = |x: &Tensor| -> Result<(usize, usize)> { Ok((x.dim(2)?, x.dim(3)?)) };
+        let x = fuse4.forward(&levels[3], None, size(&levels[2])?)?;
+        let x = fuse3.forward(&x, Some(&levels[2]), size(&levels[1])?)?;
+        let x = fuse2.forward(&x, Some(&levels[1]), size(&levels[0])?)?;
+        let (rows, columns) = size(&levels[0])?;
+        let x = fuse1.forward(&x, Some(&levels[0]), (2 * rows, 2 * columns))?;
+        drop(levels);
+        let x = self.scratch.output_conv1.forward(&x)?;
+        let x = bilinear_align_corners(&x, h / self.down_ratio, w / self.down_ratio)?;
+        Ok(self.add_pos_embed(&x, aspect_ratio)?)
+    }
+
+    fn add_pos_embed(&self, x: &Tensor, aspect_ratio: f64) -> candle_core::Result<Tensor> {
+        if !self.pos_embed {
+            return Ok(x.clone());
+        }
+        let (_, c, h, w) = x.dims4()?;
+        x + uv_embed((h, w), c, aspect_ratio, x.device())?
+    }
+}
+
+/// Adds a finer level to the fused features and doubles their size.
+#[derive(Debug)]
+struct FeatureFusionBlock {
+    res_conf_unit1: Option<ResidualConvUnit>,
+    res_conf_unit2: ResidualConvUnit,
+    out_conv: Conv2d,
+}
+
+impl FeatureFusionBlock {
+    fn new(features: usize, has_residual: bool, vb: &VarBuilder) -> Result<Self> {
+        let unit = |name| ResidualConvUnit::new(features, &vb.pp(name));
+        Ok(Self {
+            res_conf_unit1: has_residual.then(|| unit("resConfUnit1")).transpose()?,
+            res_conf_unit2: unit("resConfUnit2")?,
+            out_conv: Conv2d::new((features, features), 1, (1, 0), &vb.pp("out_conv"))?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        finer: Option<&Tensor>,
+        (h, w): (usize, usize),
+    ) -> candle_core::Result<Tensor> {
+        let x = match (&self.res_conf_unit1, finer) {
+            (Some(unit), Some(finer)) => (x + unit.forward(finer)?)?,
+            _ => x.clone(),
+        };
+        let x = self.res_conf_unit2.forward(&x)?;
+        // Differs from upstream: the 1 x 1 convolution comes before the resampling. Both are linear and the taps of
+        // the resampling sum to one, so they commute; this way round it sees a quarter of the pixels.
+        bilinear_align_corners(&self.out_conv.forward(&x)?, h, w)
+    }
+}
+
+/// Two convolutions and a skip.
+#[derive(Debug)]
+struct ResidualConvUnit {
+    conv1: Conv2d,
+    conv2: Conv2d,
+}
+
+impl ResidualConvUnit {
+    fn new(features: usize, vb: &VarBuilder) -> Result<Self> {
+        let conv = |name| Conv2d::new((features, features), 3, (1, 1), &vb.pp(name));
+        Ok(Self {
+            conv1: conv("conv1")?,
+            conv2: conv("conv2")?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        // Upstream's ReLU works in place, so that the skip carries relu(x) too.
+        let x = x.relu()?;
+        let y = self.conv1.forward(&x)?.relu()?;
+        self.conv2.forward(&y)? + x
+    }
+}
+
+/// A depth or point head: values and their confidence for every pixel.
+#[derive(Debug)]
+pub struct DptHead {
+    features: DptFeatures,
+    output_conv2: (Conv2d, Conv2d),
+    activation: Activation,
+    stage: Stage,
+}
+
+impl DptHead {
+    /// Reads the parameters of a head that gives `channels` values for each pixel.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen.
+    pub fn new(
+        config: &Config,
+        channels: usize,
+        activation: Activation,
+        stage: Stage,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
+        let features = config.dpt_head.features;
+        let output = vb.pp("scratch").pp("output_conv2");
+        Ok(Self {
+            features: DptFeatures::new(config, (features, features / 2), (1, true), vb)?,
+            // Index 1 of upstream's Sequential is the ReLU.
+            output_conv2: (
+                Conv2d::new((features / 2, HEAD_FEATURES), 3, (1, 1), &output.pp(0))?,
+                Conv2d::new((HEAD_FEATURES, channels + 1), 1, (1, 0), &output.pp(2))?,
+            ),
+            activation,
+            stage,
+        })
+    }
+
+    /// Values [S, H, W, channels] and confidence, 1 and up, [S, H, W].
+    ///
+    /// # Errors
+    /// When the device fails or the observer stops the pass.
+    pub fn forward(
+        &self,
+        tokens: &AggregatedTokens,
+        (s, h, w): (usize, usize, usize),
+        observer: &mut dyn Observer,
+    ) -> Result<(Tensor, Tensor)> {
+        let mut values = Vec::with_capacity(s);
+        let mut conf = Vec::with_capacity(s);
+        for i in 0..s {
+            let x = self.features.frame(tokens, i, (h, w))?;
+            let x = self.output_conv2.0.forward(&x)?.relu()?;
+            let x = self.output_conv2.1.forward(&x)?;
+            let (v, c) = activate_head(&x, self.activation)?;
+            values.push(v);
+            conf.push(c);
+            observer.report(self.stage, i + 1, s)?;
+        }
+        Ok((Tensor::cat(&values, 0)?, Tensor::cat(&conf, 0)?))
+    }
+}

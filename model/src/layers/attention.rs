@@ -1,0 +1,71 @@
+//! Multi-head self-attention. Port of vggt/layers/attention.py.
+
+use candle_core::Tensor;
+
+use super::rope::RopeTable;
+use crate::{
+    error::Result,
+    ops::{self, LayerNorm, Linear},
+    weights::VarBuilder,
+};
+
+/// Multi-head self-attention, with q and k normalised per head and rotated by position where the block asks for it.
+#[derive(Debug)]
+pub struct Attention {
+    qkv: Linear,
+    q_norm: Option<LayerNorm>,
+    k_norm: Option<LayerNorm>,
+    proj: Linear,
+    num_heads: usize,
+}
+
+/// Of the norms inside an attention. Origin: nn.LayerNorm's default, which upstream does not change here.
+const QK_NORM_EPS: f32 = 1e-5;
+
+impl Attention {
+    /// Reads `qkv`, `proj`, and `q_norm`, `k_norm` when `qk_norm`.
+    ///
+    /// # Errors
+    /// When a parameter is missing or misshapen.
+    pub fn new(c: usize, num_heads: usize, qk_norm: bool, vb: &VarBuilder) -> Result<Self> {
+        let head_dim = c / num_heads;
+        let norm = |name| LayerNorm::new(head_dim, QK_NORM_EPS, &vb.pp(name));
+        Ok(Self {
+            qkv: Linear::new(c, 3 * c, &vb.pp("qkv"))?,
+            q_norm: qk_norm.then(|| norm("q_norm")).transpose()?,
+            k_norm: qk_norm.then(|| norm("k_norm")).transpose()?,
+            proj: Linear::new(c, c, &vb.pp("proj"))?,
+            num_heads,
+        })
+    }
+
+    /// x [B, N, C] -> [B, N, C]; `rope` holds the rotation of each of the N places.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or the device fails.
+    pub fn forward(&self, x: &Tensor, rope: Option<&RopeTable>) -> Result<Tensor> {
+        let (b, n, c) = x.dims3()?;
+        let qkv = self
+            .qkv
+            .forward(x)?
+            .reshape((b, n, 3, self.num_heads, c / self.num_heads))?
+            .permute((2, 0, 3, 1, 4))?;
+        // [B, heads, N, D] each
+        let prepare = |x: Tensor, norm: &Option<LayerNorm>| -> Result<Tensor> {
+            let x = match norm {
+                Some(norm) => norm.forward(&x)?,
+                None => x.contiguous()?,
+            };
+            match rope {
+                Some(rope) => Ok(rope.apply(&x)?),
+                None => Ok(x),
+            }
+        };
+        let q = prepare(qkv.get(0)?, &self.q_norm)?;
+        let k = prepare(qkv.get(1)?, &self.k_norm)?;
+        let v = qkv.get(2)?;
+        let x = ops::attention(&q, &k, &v)?;
+        let x = x.transpose(1, 2)?.reshape((b, n, c))?;
+        Ok(self.proj.forward(&x)?)
+    }
+}

@@ -1,0 +1,110 @@
+//! How much memory a forward pass takes, so that a long clip is shortened instead of killed.
+
+use candle_core::{DType, Device};
+
+use crate::config::Config;
+
+/// Bytes of one F32.
+const F32: u64 = 4;
+
+/// Upper estimate of the bytes that a forward pass over `s` frames of `h` x `w` pixels holds at its worst moment, weights
+/// not counted, with the transformer in `dtype`. Grows linearly in `s`.
+///
+/// Counted from the code: the tapped layers, the widest moment of a block (tokens, q, k, v and their rotated copies, a
+/// chunk of the MLP), or the widest moment of a dense head, whichever is larger, and the predictions.
+pub fn forward_bytes(config: &Config, s: usize, (h, w): (usize, usize), dtype: DType) -> u64 {
+    let (s, h, w) = (s as u64, h as u64, w as u64);
+    let c = config.embed_dim as u64;
+    let p = config.patch_size as u64;
+    let size = dtype.size_in_bytes() as u64;
+    let tokens = s * (config.patch_start_idx() as u64 + (h / p) * (w / p));
+
+    let mut layers = config.dpt_head.intermediate_layer_idx.to_vec();
+    layers.push(config.aggregator.depth.saturating_sub(1));
+    layers.sort_unstable();
+    layers.dedup();
+    let taps = layers.len() as u64 * tokens * 2 * c * F32;
+
+    // Tokens in and out, norm, qkv (3), q and k normalised and rotated (4), v, scores' output, projection.
+    let block = 14 * tokens * c * size + SCORES + tokens.min(CHUNK) * 8 * c * size;
+    // Feature maps of one frame at full size, in and out, and the columns of a convolution.
+    let features = config.dpt_head.features as u64;
+    let head = 6 * features * h * w * F32 + COLUMNS;
+    // Pictures, depth, points twice, confidences, and the same again while they are put together.
+    let predictions = 2 * s * h * w * (3 + 1 + 3 + 3 + 2) * F32;
+    taps + predictions + block.max(head)
+}
+
+/// Rows of scores and their softmax, see `ops::attention`.
+const SCORES: u64 = 3 * (1 << 24) * F32;
+/// Columns of a convolution and their product, see `ops::conv`.
+const COLUMNS: u64 = 3 * (1 << 25) * F32;
+/// Tokens in a chunk of the MLP, see `layers::mlp`.
+const CHUNK: u64 = 8192;
+
+/// The most frames of `h` x `w` pixels whose forward pass fits into `available` bytes; at least 1.
+pub fn frames_that_fit(
+    config: &Config,
+    (h, w): (usize, usize),
+    dtype: DType,
+    available: u64,
+) -> usize {
+    let bytes = |s| forward_bytes(config, s, (h, w), dtype);
+    let mut low = 1;
+    let mut high = 2;
+    while high < MOST_FRAMES && bytes(high) <= available {
+        low = high;
+        high *= 2;
+    }
+    // bytes(low) fits or low is 1; bytes(high) does not or is beyond what anybody asks for.
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if bytes(middle) <= available {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// Bytes that are free on a CUDA device; `None` on the CPU and where the driver does not say.
+pub fn free_device_bytes(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => {
+            let (free, _total) =
+                candle_core::cuda_backend::cudarc::driver::result::mem_get_info().ok()?;
+            Some(free as u64)
+        }
+        _ => None,
+    }
+}
+
+/// Beyond this many frames the quadratic time of global attention ends the wish before the memory does.
+const MOST_FRAMES: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_frames_are_taken_as_fit_and_not_one_more() {
+        let config = Config::default();
+        for gib in [2u64, 8, 24] {
+            let available = gib << 30;
+            let s = frames_that_fit(&config, (294, 518), DType::F32, available);
+            let bytes = |s| forward_bytes(&config, s, (294, 518), DType::F32);
+            assert!(
+                bytes(s) <= available && bytes(s + 1) > available,
+                "{gib} GiB: {s}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_frame_is_always_tried() {
+        let config = Config::default();
+        assert_eq!(frames_that_fit(&config, (518, 518), DType::F32, 0), 1);
+    }
+}

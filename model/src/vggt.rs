@@ -1,0 +1,210 @@
+//! The whole network. Port of vggt/models/vggt.py.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::{
+    aggregator::{AggregatedTokens, Aggregator},
+    config::Config,
+    error::{Error, Result},
+    geometry::{pose_encoding_to_extri_intri, unproject_depth_map_to_point_map},
+    heads::{Activation, CameraHead, DptHead, TrackHead},
+    predictions::{Predictions, Tracks},
+    progress::{Observer, Stage},
+    weights::{VarBuilder, Weights, record_keys},
+};
+
+/// VGGT, ready to run.
+#[derive(Debug)]
+pub struct Vggt {
+    config: Config,
+    device: Device,
+    aggregator: Aggregator,
+    camera_head: CameraHead,
+    point_head: DptHead,
+    depth_head: DptHead,
+    track_head: Option<TrackHead>,
+}
+
+/// What a forward pass may leave out or add.
+#[derive(Debug, Clone, Default)]
+pub struct ForwardOptions {
+    /// Leaves the point head out: a third of the heads' time when only depth and cameras are wanted.
+    pub skip_points: bool,
+    /// Points of the first frame to follow, (x, y) in pixels. [N, 2], F32
+    pub query_points: Option<Tensor>,
+}
+
+impl Vggt {
+    /// Builds the network from a weights file, on `device`, with the transformer in `dtype` and the heads in F32.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] when parameters are missing, unexpected or misshapen: all are counted, the first few named.
+    pub fn load(config: Config, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        weights.check(&state_dict_keys(&config)?)?;
+        Self::new(
+            config,
+            &VarBuilder::from_weights(weights.clone(), dtype, device),
+        )
+    }
+
+    /// Builds the network from whatever `vb` gives.
+    ///
+    /// # Errors
+    /// When a parameter is missing or misshapen.
+    pub fn new(config: Config, vb: &VarBuilder) -> Result<Self> {
+        // Upstream leaves autocast for the heads: their exponentials and small differences need the digits.
+        let heads = vb.with_dtype(DType::F32);
+        let dense = |name: &str, channels, activation, stage| {
+            DptHead::new(&config, channels, activation, stage, &heads.pp(name))
+        };
+        Ok(Self {
+            device: vb.device().clone(),
+            aggregator: Aggregator::new(&config, &vb.pp("aggregator"))?,
+            camera_head: CameraHead::new(&config, &heads.pp("camera_head"))?,
+            point_head: dense("point_head", 3, Activation::InvLog, Stage::Point)?,
+            depth_head: dense("depth_head", 1, Activation::Exp, Stage::Depth)?,
+            track_head: config
+                .track_head
+                .as_ref()
+                .map(|head| TrackHead::new(&config, head, &heads.pp("track_head")))
+                .transpose()?,
+            config,
+        })
+    }
+
+    /// Runs the network on `images` [S, 3, H, W], RGB in [0, 1], F32, with H and W multiples of the patch size.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the shape does not fit or points are to be tracked by a checkpoint without a track head,
+    /// [`Error::Cancelled`] when the observer says so, [`Error::Candle`] when the device fails.
+    // Differs from upstream: one scene a pass, so no tensor has a batch dimension.
+    pub fn forward(
+        &self,
+        images: &Tensor,
+        options: &ForwardOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Predictions> {
+        let size = self.check_input(images)?;
+        let (_, h, w) = size;
+        if options.query_points.is_some() && self.track_head.is_none() {
+            return Err(Error::Input(
+                "these weights have no track head, so they cannot follow points".to_owned(),
+            ));
+        }
+        let on_device = images.to_device(&self.device)?;
+        let tokens = self.aggregator.forward(&on_device, observer)?;
+        drop(on_device);
+        let cpu = |t: &Tensor| t.to_device(&Device::Cpu);
+
+        let poses = self.camera_head.forward(&tokens, observer)?;
+        let pose_enc = match poses.last() {
+            Some(pose) => cpu(pose)?,
+            None => return Err(Error::Config("camera_head.num_iterations is 0".to_owned())),
+        };
+        let (extrinsic, intrinsic) = pose_encoding_to_extri_intri(&pose_enc, (h, w))?;
+        let (depth, depth_conf) = self.depth_head.forward(&tokens, size, observer)?;
+        let (depth, depth_conf) = (cpu(&depth)?, cpu(&depth_conf)?);
+        let points = if options.skip_points {
+            None
+        } else {
+            Some(self.point_head.forward(&tokens, size, observer)?)
+        };
+        let (world_points, world_points_conf) = match points {
+            Some((points, conf)) => (Some(cpu(&points)?), Some(cpu(&conf)?)),
+            None => (None, None),
+        };
+        let tracks = self.track(&tokens, size, options, observer)?;
+        let world_points_from_depth =
+            unproject_depth_map_to_point_map(&depth, &extrinsic, &intrinsic)?;
+        Ok(Predictions {
+            images: cpu(images)?,
+            pose_enc,
+            extrinsic,
+            intrinsic,
+            depth,
+            depth_conf,
+            world_points,
+            world_points_conf,
+            world_points_from_depth,
+            tracks,
+        })
+    }
+
+    fn track(
+        &self,
+        tokens: &AggregatedTokens,
+        size: (usize, usize, usize),
+        options: &ForwardOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Tracks>> {
+        let (Some(head), Some(query_points)) = (&self.track_head, &options.query_points) else {
+            return Ok(None);
+        };
+        let found = head.forward(tokens, size, query_points, observer)?;
+        Ok(Some(Tracks {
+            query_points: query_points.to_device(&Device::Cpu)?,
+            track: found.track.to_device(&Device::Cpu)?,
+            vis: found.vis.to_device(&Device::Cpu)?,
+            conf: found.conf.to_device(&Device::Cpu)?,
+        }))
+    }
+
+    /// S, H and W of a shape the network takes.
+    fn check_input(&self, images: &Tensor) -> Result<(usize, usize, usize)> {
+        let p = self.config.patch_size;
+        match images.dims() {
+            &[s, 3, h, w]
+                if s > 0
+                    && h > 0
+                    && w > 0
+                    && h % p == 0
+                    && w % p == 0
+                    && images.dtype() == DType::F32 =>
+            {
+                Ok((s, h, w))
+            }
+            dims => Err(Error::Input(format!(
+                "expected F32 pictures [S, 3, H, W] with H and W multiples of {p}, got {:?} {dims:?}",
+                images.dtype()
+            ))),
+        }
+    }
+
+    /// The dimensions.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The trunk and the alternating-attention transformer.
+    pub fn aggregator(&self) -> &Aggregator {
+        &self.aggregator
+    }
+
+    /// The camera head.
+    pub fn camera_head(&self) -> &CameraHead {
+        &self.camera_head
+    }
+
+    /// The point head.
+    pub fn point_head(&self) -> &DptHead {
+        &self.point_head
+    }
+
+    /// The depth head.
+    pub fn depth_head(&self) -> &DptHead {
+        &self.depth_head
+    }
+
+    /// The track head, if the checkpoint has one.
+    pub fn track_head(&self) -> Option<&TrackHead> {
+        self.track_head.as_ref()
+    }
+}
+
+/// Names and shapes of every parameter of a checkpoint with these dimensions.
+///
+/// # Errors
+/// When the dimensions contradict each other.
+pub fn state_dict_keys(config: &Config) -> Result<Vec<(String, Vec<usize>)>> {
+    record_keys(|vb| Vggt::new(config.clone(), vb))
+}

@@ -1,0 +1,5 @@
+//! The network's numbers and files.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod parity;
+mod shapes;

@@ -1,0 +1,147 @@
+//! Which parameters and which inputs the network takes.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+use vggt_model::{
+    Config, Error, ForwardOptions, Vggt,
+    progress::{Observer, Silent, Stage},
+    state_dict_keys,
+    weights::{VarBuilder, Weights},
+};
+
+use crate::parity::{data, relative_error};
+
+fn tiny() -> Vggt {
+    let config = Config::open(&data("tiny/config.json")).unwrap();
+    let weights = Weights::open(&data("tiny/model.pt")).unwrap();
+    Vggt::load(config, &weights, DType::F32, &Device::Cpu).unwrap()
+}
+
+fn noise(s: usize, h: usize, w: usize) -> Tensor {
+    Tensor::rand(0f32, 1.0, (s, 3, h, w), &Device::Cpu).unwrap()
+}
+
+#[test]
+fn vggt_1b_has_exactly_the_keys_of_its_state_dict() {
+    let expected: BTreeMap<String, String> = include_str!("data/vggt-1b.keys.txt")
+        .lines()
+        .map(|line| line.split_once('\t').unwrap())
+        .map(|(name, shape)| (name.to_owned(), shape.to_owned()))
+        .collect();
+    assert_eq!(expected.len(), 1797);
+    let keys = state_dict_keys(&Config::default()).unwrap();
+    assert_eq!(keys.len(), 1797);
+    let numbers: usize = keys.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+    assert_eq!(numbers, 1_256_537_516);
+    let ours: BTreeMap<String, String> = keys
+        .into_iter()
+        .map(|(name, shape)| (name, format!("{shape:?}")))
+        .collect();
+    assert_eq!(ours, expected);
+}
+
+#[test]
+fn any_multiple_of_the_patch_size_and_any_number_of_frames_go_through() {
+    let model = tiny();
+    for (s, h, w) in [(1, 14, 14), (2, 28, 98), (5, 42, 14)] {
+        let p = model
+            .forward(&noise(s, h, w), &ForwardOptions::default(), &mut Silent)
+            .unwrap();
+        assert_eq!(p.depth.dims(), [s, h, w, 1]);
+        assert_eq!(p.extrinsic.dims(), [s, 3, 4]);
+        assert_eq!(p.world_points.unwrap().dims(), [s, h, w, 3]);
+    }
+}
+
+#[test]
+fn other_shapes_are_refused_with_the_reason() {
+    let model = tiny();
+    for dims in [
+        vec![1, 3, 15, 14],
+        vec![0, 3, 14, 14],
+        vec![3, 14, 14],
+        vec![1, 4, 14, 14],
+    ] {
+        let images = Tensor::zeros(dims.clone(), DType::F32, &Device::Cpu).unwrap();
+        let e = model
+            .forward(&images, &ForwardOptions::default(), &mut Silent)
+            .unwrap_err();
+        assert!(
+            matches!(&e, Error::Input(why) if why.contains("multiples of 14")),
+            "{dims:?}: {e}"
+        );
+    }
+}
+
+#[test]
+fn frames_too_small_to_track_in_are_refused() {
+    let options = ForwardOptions {
+        query_points: Some(Tensor::zeros((1, 2), DType::F32, &Device::Cpu).unwrap()),
+        ..ForwardOptions::default()
+    };
+    // Three levels at stride 2 need 8 pixels: one patch suffices for the tiny config, so it is deepened.
+    let mut config = Config::open(&data("tiny/config.json")).unwrap();
+    if let Some(track) = &mut config.track_head {
+        track.corr_levels = 6;
+    }
+    let vb = VarBuilder::random(1, DType::F32, &Device::Cpu);
+    let model = Vggt::new(config, &vb).unwrap();
+    let e = model
+        .forward(&noise(2, 28, 28), &options, &mut Silent)
+        .unwrap_err();
+    assert!(e.to_string().contains("at least 64 pixels"), "{e}");
+}
+
+#[test]
+fn the_points_head_can_be_left_out() {
+    let options = ForwardOptions {
+        skip_points: true,
+        ..ForwardOptions::default()
+    };
+    let model = tiny();
+    let images = noise(2, 28, 28);
+    let without = model.forward(&images, &options, &mut Silent).unwrap();
+    let with = model
+        .forward(&images, &ForwardOptions::default(), &mut Silent)
+        .unwrap();
+    assert!(without.world_points.is_none());
+    assert_eq!(relative_error(&without.depth, &with.depth), 0.0);
+}
+
+#[test]
+fn the_observer_sees_every_stage_and_can_stop_it() {
+    struct Count(BTreeMap<Stage, usize>, Option<Stage>);
+    impl Observer for Count {
+        fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool {
+            assert!(done >= 1 && done <= total);
+            *self.0.entry(stage).or_default() += 1;
+            self.1 != Some(stage)
+        }
+    }
+    let model = tiny();
+    let images = noise(2, 28, 28);
+    let mut all = Count(BTreeMap::new(), None);
+    model
+        .forward(&images, &ForwardOptions::default(), &mut all)
+        .unwrap();
+    let seen: Vec<_> = all.0.into_iter().collect();
+    use Stage::{Camera, Depth, FrameBlocks, GlobalBlocks, PatchEmbed, Point};
+    let expected = [
+        (PatchEmbed, 2),
+        (FrameBlocks, 4),
+        (GlobalBlocks, 4),
+        (Camera, 4),
+        (Depth, 2),
+        (Point, 2),
+    ];
+    assert_eq!(seen, expected);
+
+    let mut stop = Count(BTreeMap::new(), Some(Stage::GlobalBlocks));
+    let e = model
+        .forward(&images, &ForwardOptions::default(), &mut stop)
+        .unwrap_err();
+    assert!(matches!(e, Error::Cancelled));
+    assert_eq!(stop.0[&Stage::GlobalBlocks], 1);
+    assert!(!stop.0.contains_key(&Stage::Camera));
+}
