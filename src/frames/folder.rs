@@ -49,7 +49,8 @@ pub fn list_folder(dir: &Path) -> Result<Vec<PathBuf>, FramesError> {
     Ok(pictures)
 }
 
-fn is_picture(path: &Path) -> bool {
+/// Whether a file is a picture of a known format, by its first bytes.
+pub fn is_picture(path: &Path) -> bool {
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     File::open(path)
         .and_then(|file| file.take(SNIFF_BYTES as u64).read_to_end(&mut head))

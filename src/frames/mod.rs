@@ -18,9 +18,9 @@ mod stack;
 mod video;
 
 pub use error::FramesError;
-pub use folder::list_folder;
+pub use folder::{is_picture, list_folder};
 pub use image::{ImageLimits, Picture, decode_image, read_image};
 pub use preprocess::{Placement, Prepared, PreprocessMode, preprocess};
 pub use sky::SkyNetwork;
 pub use stack::{Frames, stack};
-pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video};
+pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video, video_size};

@@ -4,6 +4,7 @@
 //! size in place of 518 and 14.
 
 use ::image::{RgbImage, imageops};
+use serde::{Deserialize, Serialize};
 
 use super::{
     FramesError, Picture,
@@ -31,7 +32,7 @@ pub enum PreprocessMode {
 /// `network_x = source_x * scale_x + offset_x`, and the same for y, in continuous coordinates in which
 /// pixel `i` covers `[i, i + 1)` and its centre is at `i + 0.5`, on both sides. The source is the
 /// decoded picture, orientation already applied.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
     /// Width of the original picture, in pixels.
     pub source_width: u32,

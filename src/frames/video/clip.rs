@@ -168,6 +168,12 @@ impl Clip {
         })
     }
 
+    /// Width and height of an upright frame, in pixels, as the header says; at least 1 each.
+    pub(super) fn shown_size(&self) -> (u32, u32) {
+        let size = (self.decoder.width().max(1), self.decoder.height().max(1));
+        self.converter.turned(size)
+    }
+
     /// Frames per second, as OpenCV's `CAP_PROP_FPS`: the average rate, else the guessed one.
     pub(super) fn source_fps(&self) -> Option<f64> {
         let stream = self.input.stream(self.stream)?;

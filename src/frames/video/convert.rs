@@ -68,6 +68,15 @@ pub(super) struct Converter {
 }
 
 impl Converter {
+    /// Width and height after turning.
+    pub(super) fn turned(&self, (width, height): (u32, u32)) -> (u32, u32) {
+        if self.turn.quarter {
+            (height, width)
+        } else {
+            (width, height)
+        }
+    }
+
     /// `display_matrix`: the bytes of the stream's side data, when there is one.
     pub(super) fn new(display_matrix: Option<&[u8]>, max_pixels: u64) -> Self {
         Self {

@@ -70,6 +70,14 @@ pub struct VideoSummary {
     pub warnings: Vec<String>,
 }
 
+/// Width and height of a video's frames as they are shown, in pixels, by its header.
+///
+/// # Errors
+/// When the file is no video or exceeds `limits`.
+pub fn video_size(path: &Path, limits: &VideoLimits) -> Result<(u32, u32), FramesError> {
+    Ok(Clip::open(path, limits, Watch::start(limits.max_wall_time))?.shown_size())
+}
+
 /// Chooses frames of a video and hands each to `sink`, upright and as 8-bit RGB, in order.
 ///
 /// With the source's rate r and the wanted rate `fps`, the interval is `max(round_half_even(r / fps), 1)`

@@ -1,0 +1,116 @@
+//! Depth maps as pictures: a 16-bit one to measure in, a coloured one to look at.
+
+use std::path::Path;
+
+use image::{
+    ExtendedColorType, ImageBuffer, ImageEncoder, Luma, Rgb, RgbImage, codecs::png::PngEncoder,
+};
+use vggt_model::Predictions;
+
+use super::PipelineError;
+use crate::atomic_file::AtomicFile;
+
+/// Writes `<name>_depth.png` (16-bit grey) and `<name>_depth_color.png` for each frame into `dir`, and `depth.json`, which
+/// says what a grey value stands for: `depth = value * units_per_value`, the same for all frames, 0 being no depth.
+/// Gives the number of files.
+///
+/// The coloured picture runs through Google's Turbo palette from near (red) to far (blue), by inverse depth between the
+/// scene's 2nd and 98th percentile.
+///
+/// # Errors
+/// When the folder or a file cannot be written.
+pub fn save_depth(
+    dir: &Path,
+    predictions: &Predictions,
+    names: &[String],
+) -> Result<usize, PipelineError> {
+    std::fs::create_dir_all(dir)?;
+    let (s, h, w, _) = predictions.depth.dims4()?;
+    let depth: Vec<f32> = predictions.depth.flatten_all()?.to_vec1()?;
+    let usable = |d: &f32| d.is_finite() && *d > 0.0;
+    let mut sorted: Vec<f32> = depth.iter().copied().filter(usable).collect();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let at = |share: f64| match sorted.len() {
+        0 => 1.0,
+        n => sorted[((n - 1) as f64 * share) as usize],
+    };
+    let units_per_value = at(1.0) / f32::from(u16::MAX);
+    let (near, far) = (1.0 / at(0.02), 1.0 / at(0.98));
+    let range = (near - far).max(f32::MIN_POSITIVE);
+
+    let mut files = Vec::with_capacity(s);
+    for (i, depth) in depth.chunks_exact((h * w).max(1)).enumerate() {
+        let grey = |d: f32| {
+            if usable(&d) {
+                (d / units_per_value).round() as u16
+            } else {
+                0
+            }
+        };
+        let color = |d: f32| {
+            if !usable(&d) {
+                return Rgb([0, 0, 0]);
+            }
+            let share = ((1.0 / d - far) / range).clamp(0.0, 1.0);
+            Rgb(colorous::TURBO
+                .eval_continuous(f64::from(share))
+                .into_array())
+        };
+        let place = |x: u32, y: u32| depth[y as usize * w + x as usize];
+        let gray: ImageBuffer<Luma<u16>, _> =
+            ImageBuffer::from_fn(w as u32, h as u32, |x, y| Luma([grey(place(x, y))]));
+        let color = RgbImage::from_fn(w as u32, h as u32, |x, y| color(place(x, y)));
+
+        let stem = stem(names, i);
+        let gray_name = format!("{stem}_depth.png");
+        // The encoder takes 16-bit values in the machine's order of bytes.
+        let values: Vec<u8> = gray.iter().flat_map(|v| v.to_ne_bytes()).collect();
+        write_png(
+            &dir.join(&gray_name),
+            &values,
+            (w, h),
+            ExtendedColorType::L16,
+        )?;
+        let color_path = dir.join(format!("{stem}_depth_color.png"));
+        write_png(&color_path, &color, (w, h), ExtendedColorType::Rgb8)?;
+        files.push(gray_name);
+    }
+    let about = serde_json::json!({
+        "units_per_value": units_per_value,
+        "unit": "arbitrary",
+        "files": files,
+    });
+    AtomicFile::write(dir.join("depth.json"), format!("{about:#}\n").as_bytes())?;
+    Ok(2 * s + 1)
+}
+
+/// The frame's name without its ending, with its number in front where two frames share it.
+fn stem(names: &[String], i: usize) -> String {
+    let stem_of = |name: &String| -> String {
+        let stem = Path::new(name).file_stem();
+        stem.map(|s| s.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    let stems: Vec<String> = names.iter().map(stem_of).collect();
+    match stems.get(i) {
+        Some(stem) if stems.iter().filter(|s| *s == stem).count() == 1 => stem.clone(),
+        Some(stem) => format!("{i:04}_{stem}"),
+        None => format!("{i:04}"),
+    }
+}
+
+fn write_png(
+    path: &Path,
+    bytes: &[u8],
+    (w, h): (usize, usize),
+    color: ExtendedColorType,
+) -> Result<(), PipelineError> {
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(bytes, w as u32, h as u32, color)
+        .map_err(|source| PipelineError::DepthImage {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(AtomicFile::write(path, &png)?)
+}

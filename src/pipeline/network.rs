@@ -1,0 +1,251 @@
+//! Weights and a device -> a network that is ready to run.
+
+use std::{path::PathBuf, str::FromStr};
+
+use candle_core::{DType, Device, Tensor};
+use vggt_model::{
+    Config, ForwardOptions, Predictions, Vggt, demo,
+    memory::{forward_bytes, frames_that_fit},
+    weights::{VarBuilder, Weights},
+};
+
+use super::{PipelineError, Watcher, available_memory, progress::NetworkSteps};
+
+/// Where the weights come from.
+#[derive(Debug, Clone)]
+pub enum NetworkSource {
+    /// The bundled weights.
+    Demo,
+    /// A weights file.
+    File {
+        /// `model.pt` or `.safetensors`.
+        weights: PathBuf,
+        /// Its dimensions; without it `config.json` beside the weights, else VGGT-1B.
+        config: Option<PathBuf>,
+        /// What to call the weights, for provenance; without it the file's name.
+        name: Option<String>,
+    },
+    /// Random weights of the right shapes, for benchmarks.
+    Random(Config),
+}
+
+/// Which device, as a user writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// The first CUDA device if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device by its number.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => s
+                .strip_prefix("cuda:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("{s:?} is no device; it takes auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// When a CUDA device was asked for and there is none, or this build has no CUDA.
+    pub fn open(self) -> Result<Device, PipelineError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto if !candle_core::utils::cuda_is_available() => Ok(Device::Cpu),
+            Self::Auto => match Device::new_cuda(0) {
+                Ok(device) => Ok(device),
+                Err(e) => {
+                    tracing::warn!("no CUDA device can be used ({e}): using the CPU");
+                    Ok(Device::Cpu)
+                }
+            },
+            Self::Cuda(n) if !candle_core::utils::cuda_is_available() => {
+                Err(PipelineError::Device {
+                    wanted: format!("cuda:{n}"),
+                    why: "this program was built without CUDA (cargo build --features cuda); --device cpu works".to_owned(),
+                })
+            }
+            Self::Cuda(n) => Device::new_cuda(n).map_err(|e| PipelineError::Device {
+                wanted: format!("cuda:{n}"),
+                why: e.to_string(),
+            }),
+        }
+    }
+}
+
+/// A network with its weights loaded, and what is known of them.
+#[derive(Debug)]
+pub struct Network {
+    model: Vggt,
+    weights: Option<Weights>,
+    name: String,
+    device: Device,
+    dtype: DType,
+}
+
+impl Network {
+    /// Loads a network. `dtype` is the type of the transformer; without it F32 on the CPU, BF16 on CUDA.
+    ///
+    /// # Errors
+    /// When the weights or the config cannot be used, or the type cannot be computed with on this device.
+    pub fn load(
+        source: &NetworkSource,
+        device: Device,
+        dtype: Option<DType>,
+    ) -> Result<Self, PipelineError> {
+        let dtype = match dtype {
+            None if device.is_cpu() => DType::F32,
+            None => DType::BF16,
+            Some(dtype) if device.is_cpu() && dtype != DType::F32 => {
+                return Err(PipelineError::Device {
+                    wanted: format!("--dtype {} on the CPU", dtype.as_str()),
+                    why:
+                        "the CPU computes in f32, whatever type the weights have; leave --dtype out"
+                            .to_owned(),
+                });
+            }
+            Some(dtype) => dtype,
+        };
+        let (config, weights, name) = match source {
+            NetworkSource::Random(config) => {
+                let vb = VarBuilder::random(0, dtype, &device);
+                return Ok(Self {
+                    model: Vggt::new(config.clone(), &vb)?,
+                    weights: None,
+                    name: "random".to_owned(),
+                    device,
+                    dtype,
+                });
+            }
+            NetworkSource::Demo => {
+                let weights = demo::weights().map_err(vggt_model::Error::from)?;
+                (demo::config()?, weights, None)
+            }
+            NetworkSource::File {
+                weights,
+                config,
+                name,
+            } => {
+                let beside = weights.with_file_name("config.json");
+                let config = match config {
+                    Some(path) => Config::open(path)?,
+                    None if beside.is_file() => Config::open(&beside)?,
+                    None => Config::default(),
+                };
+                let weights = Weights::open(weights).map_err(vggt_model::Error::from)?;
+                (config, weights, name.clone())
+            }
+        };
+        let config = without_missing_track_head(config, &weights);
+        Ok(Self {
+            model: Vggt::load(config, &weights, dtype, &device)?,
+            name: name.unwrap_or_else(|| weights.name().to_owned()),
+            weights: Some(weights),
+            device,
+            dtype,
+        })
+    }
+
+    /// Runs the network on pictures [S, 3, H, W] in [0, 1].
+    ///
+    /// # Errors
+    /// When the input does not fit, the device fails or the watcher stopped it.
+    pub fn predict(
+        &self,
+        images: &Tensor,
+        options: &ForwardOptions,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Predictions, PipelineError> {
+        let done = self
+            .model
+            .forward(images, options, &mut NetworkSteps(watcher));
+        done.map_err(|e| match (&e, images.dims()) {
+            (vggt_model::Error::Candle(inner), &[frames, _, height, width])
+                if inner.to_string().contains("OUT_OF_MEMORY") =>
+            {
+                PipelineError::OutOfMemory {
+                    frames,
+                    width,
+                    height,
+                }
+            }
+            _ => e.into(),
+        })
+    }
+
+    /// How many frames of this size fit into the memory that is free now. `None` where that is not known.
+    pub fn frames_that_fit(&self, height: usize, width: usize) -> Option<usize> {
+        // A fifth stays free for the system, the files and what the estimate does not see.
+        let available = self.free_memory()? / 5 * 4;
+        let size = (height, width);
+        Some(frames_that_fit(self.config(), size, self.dtype, available))
+    }
+
+    /// Upper estimate of the bytes a pass over `s` frames takes beside the weights.
+    pub fn forward_bytes(&self, s: usize, height: usize, width: usize) -> u64 {
+        forward_bytes(self.config(), s, (height, width), self.dtype)
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        match &self.device {
+            Device::Cpu => available_memory(),
+            // Differs by driver; the frames are not limited where it is not known.
+            _ => vggt_model::memory::free_device_bytes(&self.device),
+        }
+    }
+
+    /// The dimensions.
+    pub fn config(&self) -> &Config {
+        self.model.config()
+    }
+
+    /// What the weights are called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the weights file as 64 hex digits; `None` for random weights.
+    ///
+    /// # Errors
+    /// When the file cannot be read any more.
+    pub fn weights_sha256(&self) -> Result<Option<String>, PipelineError> {
+        let hash = self.weights.as_ref().map(Weights::sha256).transpose();
+        hash.map_err(|e| vggt_model::Error::from(e).into())
+    }
+
+    /// The device's name, as `--device` takes it.
+    pub fn device_name(&self) -> &'static str {
+        if self.device.is_cpu() { "cpu" } else { "cuda" }
+    }
+
+    /// The type the transformer computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+}
+
+/// A checkpoint without tracking is used as such even when no config says so.
+fn without_missing_track_head(mut config: Config, weights: &Weights) -> Config {
+    let has_one = weights
+        .iter()
+        .any(|(name, _)| name.starts_with("track_head."));
+    if !has_one && !weights.is_empty() {
+        config.track_head = None;
+    }
+    config
+}

@@ -1,0 +1,33 @@
+//! Which pixels are not sky.
+
+use candle_core::Tensor;
+use image::RgbImage;
+
+use super::{PipelineError, Stage, Watcher};
+use crate::frames::SkyNetwork;
+
+/// One flag for each pixel of `images` [S, 3, H, W], frame by frame and row by row: `true` where it is kept.
+///
+/// # Errors
+/// When the sky network fails or the watcher stopped it.
+pub fn sky_mask(
+    network: &SkyNetwork,
+    images: &Tensor,
+    watcher: &mut dyn Watcher,
+) -> Result<Vec<bool>, PipelineError> {
+    let (s, _, h, w) = images.dims4()?;
+    let mut keep = Vec::with_capacity(s * h * w);
+    for i in 0..s {
+        let values = (images.get(i)? * 255.0)?.round()?.permute((1, 2, 0))?;
+        let bytes: Vec<f32> = values.flatten_all()?.to_vec1()?;
+        let bytes = bytes.into_iter().map(|v| v as u8).collect();
+        let Some(rgb) = RgbImage::from_vec(w as u32, h as u32, bytes) else {
+            continue;
+        };
+        keep.extend(network.keep_mask(&rgb)?);
+        if !watcher.step(Stage::Sky, i + 1, s) {
+            return Err(PipelineError::Cancelled);
+        }
+    }
+    Ok(keep)
+}
