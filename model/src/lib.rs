@@ -23,6 +23,7 @@
 
 pub mod aggregator;
 pub mod config;
+pub mod convert;
 pub mod demo;
 pub mod error;
 pub mod geometry;

@@ -1,5 +1,7 @@
 //! The network's numbers and files.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod convert;
 mod parity;
 mod shapes;
+mod weights;

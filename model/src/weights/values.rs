@@ -3,88 +3,43 @@
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 
-/// Little-endian floats of `dtype` -> each as the widest type that holds it; `None` for other types.
+/// Calls `f` with each little-endian float of `dtype` as f32 and whether it was finite before, and collects; `None`
+/// for other types. Every type but f64 fits into f32 exactly; f64 is rounded. The way to f16 and bf16 leads through
+/// f32 because `half` 2.7 drops the low 32 bits of an f64 before it rounds, so that values just above the middle
+/// between two halves go to the wrong one.
 macro_rules! each {
-    ($bytes:expr, $dtype:expr, $f:expr) => {
+    (@map $bytes:expr, $kind:ident, |$v:ident| $body:expr) => {{
+        let (values, _) = $bytes.as_chunks();
+        values
+            .iter()
+            .map(|b: &[u8; size_of::<$kind>()]| {
+                let $v = $kind::from_le_bytes(*b);
+                $body
+            })
+            .collect()
+    }};
+    ($bytes:expr, $dtype:expr, $f:expr) => {{
+        let mut f = $f;
         match $dtype {
-            DType::F64 => Some(
-                $bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|b| $f(f64::from_le_bytes(*b)))
-                    .collect(),
-            ),
-            DType::F32 => Some(
-                $bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|b| $f(f32::from_le_bytes(*b).into()))
-                    .collect(),
-            ),
-            DType::F16 => Some(
-                $bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|b| $f(f16::from_le_bytes(*b).into()))
-                    .collect(),
-            ),
-            DType::BF16 => Some(
-                $bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|b| $f(bf16::from_le_bytes(*b).into()))
-                    .collect(),
-            ),
+            DType::F64 => Some(each!(@map $bytes, f64, |v| f(v as f32, v.is_finite()))),
+            DType::F32 => Some(each!(@map $bytes, f32, |v| f(v, v.is_finite()))),
+            DType::F16 => Some(each!(@map $bytes, f16, |v| f(v.to_f32(), v.is_finite()))),
+            DType::BF16 => Some(each!(@map $bytes, bf16, |v| f(v.to_f32(), v.is_finite()))),
             _ => None,
         }
-    };
+    }};
 }
 
 fn floats(bytes: &[u8], dtype: DType) -> Option<Vec<f32>> {
-    match dtype {
-        DType::F32 => Some(
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b))
-                .collect(),
-        ),
-        // Exact for f16 and bf16; f64 is rounded.
-        _ => each!(bytes, dtype, |v: f64| v as f32),
-    }
+    each!(bytes, dtype, |v: f32, _: bool| v)
 }
 
 fn halves(bytes: &[u8], dtype: DType) -> Option<Vec<f16>> {
-    match dtype {
-        DType::F16 => Some(
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f16::from_le_bytes(*b))
-                .collect(),
-        ),
-        _ => each!(bytes, dtype, f16::from_f64),
-    }
+    each!(bytes, dtype, |v: f32, _: bool| f16::from_f32(v))
 }
 
 fn brains(bytes: &[u8], dtype: DType) -> Option<Vec<bf16>> {
-    match dtype {
-        DType::BF16 => Some(
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| bf16::from_le_bytes(*b))
-                .collect(),
-        ),
-        _ => each!(bytes, dtype, bf16::from_f64),
-    }
+    each!(bytes, dtype, |v: f32, _: bool| bf16::from_f32(v))
 }
 
 /// A tensor of type `to` from the row-major little-endian values `bytes` of type `from`; `None` when there is no
@@ -108,23 +63,20 @@ pub(super) fn tensor(
 /// infinite on the way; `None` when there is no such conversion.
 pub(crate) fn append(bytes: &[u8], from: DType, to: DType, out: &mut Vec<u8>) -> Option<bool> {
     let mut lost = false;
-    let mut note =
-        |wide: f64, narrow_is_finite: bool| lost |= wide.is_finite() && !narrow_is_finite;
     let () = match to {
-        DType::F32 => each!(bytes, from, |v: f64| {
-            let n = v as f32;
-            note(v, n.is_finite());
-            out.extend_from_slice(&n.to_le_bytes());
+        DType::F32 => each!(bytes, from, |v: f32, finite: bool| {
+            lost |= finite && !v.is_finite();
+            out.extend_from_slice(&v.to_le_bytes());
         }),
-        DType::F16 => each!(bytes, from, |v: f64| {
-            let n = f16::from_f64(v);
-            note(v, n.is_finite());
-            out.extend_from_slice(&n.to_le_bytes());
+        DType::F16 => each!(bytes, from, |v: f32, finite: bool| {
+            let v = f16::from_f32(v);
+            lost |= finite && !v.is_finite();
+            out.extend_from_slice(&v.to_le_bytes());
         }),
-        DType::BF16 => each!(bytes, from, |v: f64| {
-            let n = bf16::from_f64(v);
-            note(v, n.is_finite());
-            out.extend_from_slice(&n.to_le_bytes());
+        DType::BF16 => each!(bytes, from, |v: f32, finite: bool| {
+            let v = bf16::from_f32(v);
+            lost |= finite && !v.is_finite();
+            out.extend_from_slice(&v.to_le_bytes());
         }),
         _ => None,
     }?;
