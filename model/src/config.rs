@@ -258,7 +258,7 @@ impl Config {
         if let Some((name, n)) = dims.iter().find(|(_, n)| *n == 0 || *n > MAX_DIM) {
             return fail(format!("{name} is {n}, expected 1 to {MAX_DIM}"));
         }
-        if self.img_size % self.patch_size != 0 {
+        if !self.img_size.is_multiple_of(self.patch_size) {
             return fail(format!(
                 "img_size {} is no multiple of patch_size {}",
                 self.img_size, self.patch_size
@@ -305,7 +305,7 @@ impl Config {
         {
             return fail(format!("dpt_head: {n} channels are no multiple of 4"));
         }
-        if (self.dpt_head.features / 2) % 4 != 0 {
+        if !(self.dpt_head.features / 2).is_multiple_of(4) {
             return fail(format!(
                 "dpt_head.features {} is no multiple of 8",
                 self.dpt_head.features

@@ -27,9 +27,10 @@ pub fn forward_bytes(config: &Config, s: usize, (h, w): (usize, usize), dtype: D
 
     // Tokens in and out, norm, qkv (3), q and k normalised and rotated (4), v, scores' output, projection.
     let block = 14 * tokens * c * size + SCORES + tokens.min(CHUNK) * 8 * c * size;
-    // Feature maps of one frame at full size, in and out, and the columns of a convolution.
+    // Half the features at full size, four times (resampled, positions, their sum, what is being made of it), and the
+    // columns of a convolution.
     let features = config.dpt_head.features as u64;
-    let head = 6 * features * h * w * F32 + COLUMNS;
+    let head = 4 * (features / 2) * h * w * F32 + COLUMNS;
     // Pictures, depth, points twice, confidences, and the same again while they are put together.
     let predictions = 2 * s * h * w * (3 + 1 + 3 + 3 + 2) * F32;
     taps + predictions + block.max(head)

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod convert;
+mod demo;
 mod parity;
 mod shapes;
 mod weights;

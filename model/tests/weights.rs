@@ -537,7 +537,7 @@ fn survives_changes(bytes: &[u8], region: std::ops::Range<usize>, rounds: usize)
             .map(|_| region.start + noise(&mut state) % region.len())
             .collect();
         for at in &spots {
-            let byte = if noise(&mut state) % 2 == 0 {
+            let byte = if noise(&mut state).is_multiple_of(2) {
                 bytes[*at] ^ (1 << (noise(&mut state) % 8))
             } else {
                 noise(&mut state) as u8

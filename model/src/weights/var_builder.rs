@@ -160,7 +160,10 @@ impl Source for Weights {
     }
 }
 
-struct Recorder(Arc<Mutex<Vec<(String, Vec<usize>)>>>);
+/// Name and shape of a parameter.
+type Key = (String, Vec<usize>);
+
+struct Recorder(Arc<Mutex<Vec<Key>>>);
 
 impl Source for Recorder {
     fn get(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
