@@ -19,9 +19,7 @@ macro_rules! each {
             .collect()
     }};
     ($bytes:expr, $dtype:expr, $f:expr) => {{
-        // Mutable for the one caller that counts.
-        #[allow(unused_mut)]
-        let mut f = $f;
+        let f = &mut $f;
         match $dtype {
             DType::F64 => Some(each!(@map $bytes, f64, |v| f(v as f32, v.is_finite()))),
             DType::F32 => Some(each!(@map $bytes, f32, |v| f(v, v.is_finite()))),

@@ -1,0 +1,541 @@
+//! Talking HTTP to the hub: what a file is, and its bytes, resumed and verified.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use ureq::{Agent, Body, http::Response};
+
+use super::{Hub, HubError, Progress, cache};
+
+/// A connection that is not made by then is not coming.
+const CONNECT: Duration = Duration::from_secs(20);
+/// Silence of this length counts as a dropped connection. The whole transfer has no limit: 5 GB may take a day.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Failures in a row before giving up.
+const ATTEMPTS: u32 = 6;
+/// The hub answers with one redirect, with a few after a repo was renamed.
+const REDIRECTS: u32 = 5;
+/// The list of a repo's files.
+const MAX_LIST: u64 = 16 << 20;
+/// No checkpoint of this family is larger; a size beyond it is a mistake.
+const MAX_FILE: u64 = 1 << 40;
+/// The hub keeps larger files in LFS, whose etag is the SHA-256; below, the size has to do.
+const MAX_UNHASHED: u64 = 10 << 20;
+const CHUNK: usize = 1 << 18;
+
+/// What the hub says about a file.
+#[derive(Debug, Clone)]
+pub(super) struct Remote {
+    pub(super) commit: String,
+    /// Name of the blob; the SHA-256 of the bytes when it has 64 digits.
+    etag: String,
+    size: u64,
+}
+
+/// One attempt's failure.
+pub(super) enum Failed {
+    /// Worth another attempt.
+    Again {
+        url: String,
+        what: String,
+    },
+    For(HubError),
+}
+
+impl From<HubError> for Failed {
+    fn from(e: HubError) -> Self {
+        Self::For(e)
+    }
+}
+
+pub(super) struct Client {
+    agent: Agent,
+    endpoint: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(endpoint: &str, token: Option<String>) -> Result<Self, HubError> {
+        let wrong = |what, value: &str, expected| HubError::Setting {
+            what,
+            value: value.to_owned(),
+            expected,
+        };
+        let endpoint = endpoint.trim_end_matches('/');
+        let host = authority(endpoint);
+        if host.is_none_or(|host| host.is_empty() || host.contains('@')) {
+            let expected =
+                "expected http:// or https:// and a host, such as https://huggingface.co";
+            return Err(wrong("HF_ENDPOINT", endpoint, expected));
+        }
+        if token
+            .as_ref()
+            .is_some_and(|t| t.is_empty() || !t.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            return Err(wrong(
+                "HF_TOKEN",
+                "(hidden)",
+                "expected the bare token, without spaces or line breaks",
+            ));
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // Followed here, so that the token stays with the hub and the hub's own headers are seen.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // A compressed transfer could be neither resumed nor measured.
+            .accept_encoding("identity")
+            .user_agent(concat!("vggt/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .build();
+        Ok(Self {
+            agent: config.new_agent(),
+            endpoint: endpoint.to_owned(),
+            token,
+        })
+    }
+
+    /// Names of the files of a repo.
+    pub(super) fn list(&self, repo: &str, revision: &str) -> Result<Vec<String>, Failed> {
+        #[derive(serde::Deserialize)]
+        struct Info {
+            siblings: Vec<Sibling>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Sibling {
+            rfilename: String,
+        }
+        let revision_in_url = revision.replace('/', "%2F");
+        let url = format!(
+            "{}/api/models/{repo}/revision/{revision_in_url}",
+            self.endpoint
+        );
+        let (url, mut answer) = self.follow(&url, |url| self.send(url, "GET", None))?;
+        self.expect(
+            &url,
+            answer.status().as_u16(),
+            &[200],
+            repo,
+            revision,
+            "list of files",
+        )?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_LIST)
+            .read_to_vec();
+        let text = text.map_err(|e| again(&url, e))?;
+        let info: Info = serde_json::from_slice(&text).map_err(|e| odd(&url, e.to_string()))?;
+        Ok(info.siblings.into_iter().map(|s| s.rfilename).collect())
+    }
+
+    /// What `file` is, without its bytes.
+    pub(super) fn look(&self, repo: &str, revision: &str, file: &str) -> Result<Remote, Failed> {
+        let mut url = self.address(repo, revision, file);
+        for _ in 0..REDIRECTS {
+            let answer = self.send(&url, "HEAD", None)?;
+            let status = answer.status().as_u16();
+            let header = |name: &str| {
+                answer
+                    .headers()
+                    .get(name)
+                    .and_then(|value| value.to_str().ok())
+            };
+            // A redirect without a commit only says that the repo has another name now.
+            if is_redirect(status) && header("x-repo-commit").is_none() {
+                url = self.next(&url, header("location"))?;
+                continue;
+            }
+            let expected = if is_redirect(status) { status } else { 200 };
+            self.expect(&url, status, &[expected], repo, revision, file)?;
+            let missing = |name: &str| odd(&url, format!("no usable {name}"));
+            let word = |value: &&str| {
+                (20..=128).contains(&value.len())
+                    && value.bytes().all(|b| b.is_ascii_alphanumeric())
+            };
+            let commit = header("x-repo-commit")
+                .filter(word)
+                .ok_or_else(|| missing("x-repo-commit"))?;
+            let etag = header("x-linked-etag").or(header("etag")).map(bare);
+            let etag = etag.filter(word).ok_or_else(|| missing("etag"))?;
+            let plain = (status == 200).then(|| header("content-length")).flatten();
+            let size = header("x-linked-size")
+                .or(plain)
+                .and_then(|size| size.parse().ok());
+            let size = size
+                .filter(|size| *size <= MAX_FILE)
+                .ok_or_else(|| missing("size"))?;
+            if etag.len() != 64 && size > MAX_UNHASHED {
+                return Err(odd(&url, format!("{size} bytes without a SHA-256")).into());
+            }
+            return Ok(Remote {
+                commit: commit.to_owned(),
+                etag: etag.to_owned(),
+                size,
+            });
+        }
+        Err(odd(&url, "too many redirects".to_owned()).into())
+    }
+
+    /// The bytes of `file` from `start` on, and where they really start.
+    fn bytes(
+        &self,
+        repo: &str,
+        remote: &Remote,
+        file: &str,
+        start: u64,
+    ) -> Result<(String, Body, u64), Failed> {
+        // By commit: the branch may have moved since.
+        let url = self.address(repo, &remote.commit, file);
+        let range = (start > 0).then(|| format!("bytes={start}-"));
+        let (url, answer) = self.follow(&url, |url| self.send(url, "GET", range.as_deref()))?;
+        let status = answer.status().as_u16();
+        self.expect(&url, status, &[200, 206], repo, &remote.commit, file)?;
+        if status == 200 {
+            return Ok((url, answer.into_body(), 0));
+        }
+        let said = answer
+            .headers()
+            .get("content-range")
+            .and_then(|value| value.to_str().ok());
+        let wanted = format!(
+            "bytes {start}-{}/{}",
+            remote.size.saturating_sub(1),
+            remote.size
+        );
+        if said != Some(&wanted) {
+            return Err(odd(
+                &url,
+                format!("content-range {said:?} instead of {wanted:?}"),
+            )
+            .into());
+        }
+        Ok((url, answer.into_body(), start))
+    }
+
+    fn address(&self, repo: &str, revision: &str, file: &str) -> String {
+        format!(
+            "{}/{repo}/resolve/{}/{file}",
+            self.endpoint,
+            revision.replace('/', "%2F")
+        )
+    }
+
+    /// Repeats `send` along redirects; gives the last address and its answer.
+    fn follow(
+        &self,
+        url: &str,
+        send: impl Fn(&str) -> Result<Response<Body>, Failed>,
+    ) -> Result<(String, Response<Body>), Failed> {
+        let mut url = url.to_owned();
+        for _ in 0..REDIRECTS {
+            let answer = send(&url)?;
+            if !is_redirect(answer.status().as_u16()) {
+                return Ok((url, answer));
+            }
+            url = self.next(
+                &url,
+                answer
+                    .headers()
+                    .get("location")
+                    .and_then(|v| v.to_str().ok()),
+            )?;
+        }
+        Err(odd(&url, "too many redirects".to_owned()).into())
+    }
+
+    /// Where a redirect from `url` leads.
+    fn next(&self, url: &str, location: Option<&str>) -> Result<String, HubError> {
+        let scheme = url.split("//").next().unwrap_or_default();
+        let to = match location {
+            Some(path) if path.starts_with("//") => format!("{scheme}{path}"),
+            Some(path) if path.starts_with('/') => {
+                format!("{scheme}//{}{path}", authority(url).unwrap_or_default())
+            }
+            Some(whole) if authority(whole).is_some() => whole.to_owned(),
+            _ => return Err(odd(url, "a redirect to nowhere".to_owned())),
+        };
+        if url.starts_with("https:") && !to.starts_with("https:") {
+            return Err(odd(url, "a redirect away from https".to_owned()));
+        }
+        Ok(to)
+    }
+
+    fn send(&self, url: &str, method: &str, range: Option<&str>) -> Result<Response<Body>, Failed> {
+        let mut request = if method == "HEAD" {
+            self.agent.head(url)
+        } else {
+            self.agent.get(url)
+        };
+        // Same scheme, host and port: the token is for the hub and nobody else.
+        let home = url
+            .strip_prefix(&self.endpoint)
+            .is_some_and(|rest| rest.starts_with('/'));
+        if let Some(token) = self.token.as_ref().filter(|_| home) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
+        let answer = request.call().map_err(|e| again(url, e))?;
+        match answer.status().as_u16() {
+            status @ (408 | 429 | 500..=599) => Err(again(url, format!("status {status}"))),
+            _ => Ok(answer),
+        }
+    }
+
+    fn expect(
+        &self,
+        url: &str,
+        status: u16,
+        wanted: &[u16],
+        repo: &str,
+        revision: &str,
+        what: &str,
+    ) -> Result<(), HubError> {
+        if wanted.contains(&status) {
+            return Ok(());
+        }
+        let (repo, endpoint) = (repo.to_owned(), self.endpoint.clone());
+        Err(match status {
+            401 | 403 if self.token.is_none() => HubError::NoAccess { repo, endpoint },
+            401 | 403 => HubError::Refused { repo, endpoint },
+            404 => {
+                let (revision, what) = (revision.to_owned(), what.to_owned());
+                HubError::NotFound {
+                    endpoint,
+                    repo,
+                    revision,
+                    what,
+                }
+            }
+            _ => odd(url, format!("status {status}")),
+        })
+    }
+}
+
+impl Hub {
+    /// Repeats `attempt` with growing waits while it fails for reasons that may pass.
+    pub(super) fn with_retries<T>(
+        &self,
+        what: &str,
+        mut attempt: impl FnMut() -> Result<T, Failed>,
+    ) -> Result<T, HubError> {
+        let mut failures = 0;
+        loop {
+            match attempt() {
+                Ok(value) => return Ok(value),
+                Err(Failed::For(error)) => return Err(error),
+                Err(Failed::Again { url, what: reason }) => {
+                    failures += 1;
+                    self.pause(what, failures, url, reason)?;
+                }
+            }
+        }
+    }
+
+    /// Waits before attempt number `failures` + 1, or gives up.
+    fn pause(&self, of: &str, failures: u32, url: String, what: String) -> Result<(), HubError> {
+        if failures >= ATTEMPTS {
+            return Err(HubError::Network {
+                url,
+                what,
+                attempts: failures,
+            });
+        }
+        let wait = self.settings.backoff * 2u32.pow(failures - 1);
+        tracing::warn!(%url, %what, "trying {of} again in {wait:?}");
+        std::thread::sleep(wait);
+        Ok(())
+    }
+
+    /// The blob of `remote`, downloaded if it is not there, under its final name only once it is verified.
+    pub(super) fn blob(
+        &self,
+        repo: &str,
+        file: &str,
+        remote: &Remote,
+        progress: Progress<'_>,
+    ) -> Result<PathBuf, HubError> {
+        let blob = cache::blob(&self.settings.cache, repo, &remote.etag)?;
+        let beside = |end: &str| blob.with_file_name(format!("{}{end}", remote.etag));
+        let (part, lock_path) = (beside(".part"), beside(".part.lock"));
+        let lock = File::create(&lock_path).map_err(|e| cache::failed(&lock_path, e))?;
+        // Two processes would write into one file: the second waits, and then finds the blob.
+        lock.lock().map_err(|e| cache::failed(&lock_path, e))?;
+        let there = fs::metadata(&blob).is_ok_and(|found| found.len() == remote.size);
+        if !there {
+            self.complete(repo, file, remote, &part, progress)?;
+            fs::rename(&part, &blob).map_err(|e| cache::failed(&blob, e))?;
+        }
+        // The lock's file stays: removed, a third process would lock a new one beside a second that waited for this.
+        Ok(blob)
+    }
+
+    /// Fills `part` from where it stands and verifies it.
+    fn complete(
+        &self,
+        repo: &str,
+        file: &str,
+        remote: &Remote,
+        part: &Path,
+        progress: Progress<'_>,
+    ) -> Result<(), HubError> {
+        let failed = |e: io::Error, at: u64| {
+            if matches!(
+                e.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) {
+                HubError::DiskFull {
+                    path: part.to_owned(),
+                    needed: remote.size.saturating_sub(at),
+                }
+            } else {
+                cache::failed(part, e)
+            }
+        };
+        let mut out = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(part)
+            .map_err(|e| failed(e, 0))?;
+        let mut hasher = Sha256::new();
+        let mut at = io::copy(&mut out, &mut Hashing(&mut hasher)).map_err(|e| failed(e, 0))?;
+        if at > remote.size {
+            (hasher, at) = (Sha256::new(), 0);
+            rewind(&mut out).map_err(|e| failed(e, 0))?;
+        }
+        let mut buffer = vec![0; CHUNK];
+        let mut failures = 0;
+        if !progress(file, at, remote.size) {
+            return Err(HubError::Cancelled);
+        }
+        while at < remote.size {
+            let before = at;
+            let reason = match self.client.bytes(repo, remote, file, at) {
+                Err(Failed::For(error)) => return Err(error),
+                Err(Failed::Again { url, what }) => (url, what),
+                Ok((url, body, start)) => {
+                    if start < at {
+                        // The server does not resume: all over again.
+                        (hasher, at) = (Sha256::new(), 0);
+                        rewind(&mut out).map_err(|e| failed(e, 0))?;
+                    }
+                    let mut reader = body.into_reader();
+                    loop {
+                        match reader.read(&mut buffer) {
+                            Ok(0) => break (plain(&url), "the connection ended early".to_owned()),
+                            Err(e) => break (plain(&url), e.to_string()),
+                            Ok(count) => {
+                                if at + count as u64 > remote.size {
+                                    drop(fs::remove_file(part));
+                                    let what = format!(
+                                        "more than the promised {} bytes arrived",
+                                        remote.size
+                                    );
+                                    return Err(HubError::Damaged {
+                                        file: file.to_owned(),
+                                        what,
+                                    });
+                                }
+                                out.write_all(&buffer[..count]).map_err(|e| failed(e, at))?;
+                                hasher.update(&buffer[..count]);
+                                at += count as u64;
+                                if !progress(file, at, remote.size) {
+                                    return Err(HubError::Cancelled);
+                                }
+                                if at == remote.size {
+                                    break Default::default();
+                                }
+                            }
+                        }
+                    }
+                }
+            };
+            if at < remote.size {
+                // A line that drops now and then but moves on is not hopeless.
+                failures = if at > before { 1 } else { failures + 1 };
+                self.pause(file, failures, reason.0, reason.1)?;
+            }
+        }
+        out.sync_all().map_err(|e| failed(e, at))?;
+        let found: String = hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if remote.etag.len() == 64 && !remote.etag.eq_ignore_ascii_case(&found) {
+            drop(fs::remove_file(part));
+            let what = format!("its SHA-256 is {found}, the hub promised {}", remote.etag);
+            return Err(HubError::Damaged {
+                file: file.to_owned(),
+                what,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A hasher as something to write into.
+struct Hashing<'a>(&'a mut Sha256);
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn rewind(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()
+}
+
+fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+/// Host and port of an address.
+fn authority(url: &str) -> Option<&str> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))?;
+    rest.split(['/', '?', '#']).next()
+}
+
+/// An etag without quotes and without the mark of a weak one.
+fn bare(etag: &str) -> &str {
+    etag.trim_start_matches("W/").trim_matches('"')
+}
+
+/// An address without its query: signed addresses carry a secret there.
+fn plain(url: &str) -> String {
+    url.split('?').next().unwrap_or_default().to_owned()
+}
+
+fn odd(url: &str, what: String) -> HubError {
+    HubError::Answer {
+        url: plain(url),
+        what,
+    }
+}
+
+fn again(url: &str, what: impl ToString) -> Failed {
+    Failed::Again {
+        url: plain(url),
+        what: what.to_string(),
+    }
+}
