@@ -66,6 +66,11 @@ impl AtomicFile {
         file.commit()
     }
 
+    /// Where the bytes lie until the commit, to read them back. What was written must be flushed first.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
     /// Flushes to the disk and gives the file its real name.
     ///
     /// # Errors

@@ -369,7 +369,10 @@ impl Hub {
         let (part, lock_path) = (beside(".part"), beside(".part.lock"));
         let lock = File::create(&lock_path).map_err(|e| cache::failed(&lock_path, e))?;
         // Two processes would write into one file: the second waits, and then finds the blob.
-        lock.lock().map_err(|e| cache::failed(&lock_path, e))?;
+        if lock.try_lock().is_err() {
+            tracing::info!("waiting for another process that downloads {file}");
+            lock.lock().map_err(|e| cache::failed(&lock_path, e))?;
+        }
         let there = fs::metadata(&blob).is_ok_and(|found| found.len() == remote.size);
         if !there {
             self.complete(repo, file, remote, &part, progress)?;

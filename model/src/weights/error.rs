@@ -135,7 +135,7 @@ pub enum WeightsError {
         tensor: String,
         /// What candle said.
         #[source]
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 

@@ -225,7 +225,7 @@ impl Weights {
             .map_err(|source| WeightsError::Device {
                 file: file(),
                 tensor: name.to_owned(),
-                source,
+                source: Box::new(source),
             })
     }
 
