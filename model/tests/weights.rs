@@ -415,6 +415,40 @@ fn a_tensor_outside_its_storage_is_refused() {
 }
 
 #[test]
+fn a_value_that_is_named_often_is_not_copied_often() {
+    // One long text or tuple, put into the memo and taken out again 100 000 times: terabytes if each were a copy.
+    let long = "x".repeat(1 << 20);
+    let many = |prefix: Vec<u8>, each: &[u8]| [prefix, each.repeat(100_000)].concat();
+    let tensor = View {
+        class: "ByteStorage",
+        key: "0",
+        len: 1,
+        offset: 0,
+        shape: &[],
+        stride: &[],
+    }
+    .pickle();
+    let pairs = [text(&long), b"q\x00".to_vec(), tensor, b"q\x01}(".to_vec()].concat();
+    refused(
+        &pt(
+            &[many(pairs, b"h\x00h\x01"), b"u".to_vec()].concat(),
+            &[("0", &[7])],
+        ),
+        "entries",
+    );
+    let wide = [b"(".to_vec(), b"K\x01".repeat(100_000), b"tq\x00".to_vec()].concat();
+    let size = [wide, b"ctorch\nSize\nq\x01".to_vec()].concat();
+    refused(&pt(&many(size, b"h\x01h\x00\x85R"), &[]), "no dict");
+    let name = format!("ctorch\n{long}\n");
+    assert!(
+        refused(&pt(name.as_bytes(), &[]), "class name")
+            .to_string()
+            .len()
+            < 1000
+    );
+}
+
+#[test]
 fn zip_entries_that_are_not_stored_plainly_are_refused() {
     refused(&zip(&[("m/data.pkl", b"}.")], 8, 0), "compressed");
     refused(&zip(&[("m/data.pkl", b"}.")], 0, 1), "encrypted");

@@ -13,6 +13,11 @@ use super::{Fault, MAX_RANK};
 /// VGGT-1B needs 45 000 steps; this bounds the table at some 100 MB.
 const MAX_STEPS: usize = 1 << 20;
 
+/// No class takes more; PyTorch's tensors take six or seven.
+const MAX_ARGS: usize = 16;
+/// Longest name of a storage or class: what a short pickle names often must not be copied at length.
+const MAX_NAME: usize = 256;
+
 /// Index into [`Pickle::values`].
 pub(super) type Id = usize;
 
@@ -251,16 +256,26 @@ impl<'a> Machine<'a> {
         let Value::Class(class) = self.values[pair[0]] else {
             return Err(Fault::bad("a call of something that is no class"));
         };
-        let args = self.tuple(pair[1])?.to_vec();
+        let args = self.tuple(pair[1])?;
+        if args.len() > MAX_ARGS {
+            return Err(Fault::bad(format!(
+                "a call of {class:?} with {} arguments",
+                args.len()
+            )));
+        }
+        let args = args.to_vec();
         let value = match (class, args.as_slice()) {
             (Class::OrderedDict, []) => Value::Dict(Vec::new()),
-            (Class::Size, [items]) => self.values[*items].clone(),
-            (Class::RebuildParameter, [tensor, ..]) => self.values[*tensor].clone(),
+            // The value itself, not a copy: many calls may share one.
+            (Class::Size, [inner]) | (Class::RebuildParameter, [inner, ..]) => {
+                self.stack.push(*inner);
+                return Ok(());
+            }
             (Class::RebuildTensor, [storage, offset, shape, stride, ..]) => {
                 let Value::Storage(dtype, name, len) = &self.values[*storage] else {
                     return Err(Fault::bad("a tensor without a storage"));
                 };
-                let (shape, stride) = (self.sizes(*shape)?, self.sizes(*stride)?);
+                let (shape, stride) = (self.tuple(*shape)?, self.tuple(*stride)?);
                 if shape.len() != stride.len() || shape.len() > MAX_RANK {
                     return Err(Fault::bad(format!(
                         "a tensor of {} dimensions with {} strides, at most {MAX_RANK} are read",
@@ -268,6 +283,7 @@ impl<'a> Machine<'a> {
                         stride.len()
                     )));
                 }
+                let (shape, stride) = (self.sizes(shape)?, self.sizes(stride)?);
                 Value::Tensor(View {
                     dtype: *dtype,
                     storage: name.clone(),
@@ -346,6 +362,7 @@ impl<'a> Machine<'a> {
         let rest = self.input.get(self.at..).unwrap_or_default();
         let len = rest
             .iter()
+            .take(MAX_NAME)
             .position(|b| *b == b'\n')
             .ok_or_else(|| Fault::bad("a class name without an end"))?;
         let line = self.take(len)?;
@@ -425,6 +442,7 @@ impl<'a> Machine<'a> {
 
     fn str(&self, id: Id) -> Result<&str, Fault> {
         match &self.values[id] {
+            Value::Text(text) if text.len() > MAX_NAME => Err(Fault::bad("a name without an end")),
             Value::Text(text) => Ok(text),
             _ => Err(Fault::bad("something else where a name should be")),
         }
@@ -444,7 +462,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn sizes(&self, id: Id) -> Result<Vec<usize>, Fault> {
-        self.tuple(id)?.iter().map(|id| self.size(*id)).collect()
+    fn sizes(&self, ids: &[Id]) -> Result<Vec<usize>, Fault> {
+        ids.iter().map(|id| self.size(*id)).collect()
     }
 }

@@ -3,12 +3,14 @@
 use candle_core::DType;
 
 use super::{
-    Fault, TensorEntry, archive,
+    Fault, MAX_TENSORS, TensorEntry, archive,
     pickle::{self, Id, Pickle, Value},
 };
 
 /// VGGT-1B's is 380 kB.
 const MAX_PICKLE: usize = 16 << 20;
+/// Longest name of a tensor; VGGT-1B's longest has 76 bytes.
+const MAX_NAME: usize = 1024;
 /// Under these keys training scripts put the state dict beside other things.
 const WRAPPERS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
 
@@ -45,9 +47,18 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<(String, TensorEntry)>, Fault> {
     }
     let pickle = pickle::read(pkl)?;
     let mut tensors = Vec::new();
-    for (key, value) in state_dict(&pickle)? {
-        let Value::Text(name) = &pickle.values[*key] else {
-            return Err(Fault::bad("its state dict has a key that is no text"));
+    let dict = state_dict(&pickle)?;
+    if dict.len() > MAX_TENSORS {
+        return Err(Fault::bad(format!(
+            "its state dict has {} entries, at most {MAX_TENSORS} are read",
+            dict.len()
+        )));
+    }
+    for (key, value) in dict {
+        let name = match &pickle.values[*key] {
+            // Many entries may share one text: its copies have to stay small.
+            Value::Text(name) if name.len() <= MAX_NAME => name,
+            _ => return Err(Fault::bad("its state dict has a key that is no name")),
         };
         let Value::Tensor(view) = &pickle.values[*value] else {
             return Err(Fault::bad(format!("{name} in its state dict is no tensor")));
