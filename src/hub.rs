@@ -14,6 +14,7 @@
 //! A blob gets its name after its bytes were verified, so whatever has a name may be used.
 
 mod cache;
+mod download;
 mod error;
 mod transfer;
 

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use hf_hub::{Cache, Repo, RepoType};
@@ -90,29 +91,36 @@ pub(super) fn link(
     let parent = pointer.parent().unwrap_or(&folder);
     fs::create_dir_all(parent).map_err(|e| failed(parent, e))?;
     if !pointer.is_file() {
-        // A link whose blob is gone would be in the way.
-        let _ = fs::remove_file(&pointer);
         // From snapshots/<commit>/<file> up to the repo's folder.
         let up = "../".repeat(2 + file.matches('/').count());
         let target = Path::new(&up)
             .join("blobs")
             .join(blob.file_name().unwrap_or_default());
-        match place(&target, blob, &pointer) {
-            // Another process was faster.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && pointer.is_file() => {}
-            done => done.map_err(|e| failed(&pointer, e))?,
-        }
+        // Renamed into its place: a link whose blob is gone may be in the way, and at no moment may a link that
+        // another process has just made be missing.
+        let temporary = temporary(&pointer);
+        place(&target, blob, &temporary)
+            .and_then(|()| fs::rename(&temporary, &pointer))
+            .map_err(|e| failed(&pointer, e))?;
     }
     if revision != commit {
         let note = folder.join("refs").join(revision);
         let parent = note.parent().unwrap_or(&folder);
-        let temporary = note.with_extension(format!("{}.tmp", std::process::id()));
+        let temporary = temporary(&note);
         fs::create_dir_all(parent)
             .and_then(|()| fs::write(&temporary, commit))
             .and_then(|()| fs::rename(&temporary, &note))
             .map_err(|e| failed(&note, e))?;
     }
     Ok(pointer)
+}
+
+/// A name beside `path` that no other thread or process uses.
+fn temporary(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}.{count}.tmp", std::process::id()))
 }
 
 #[cfg(unix)]
