@@ -1,3 +1,7 @@
 //! The `vggt` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vggt::cli::main()
+}

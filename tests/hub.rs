@@ -13,6 +13,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use vggt::hub::{Hub, HubError, HubSettings, find_weights};
 
+use crate::command::{command, repository, text};
+
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Large enough for several reads, so that a connection can drop in the middle.
 const SIZE: usize = 1 << 20;
@@ -32,6 +34,8 @@ struct Habits {
     corrupts: bool,
     /// Hands out files to the holder of the token only.
     gated: bool,
+    /// Holds the tiny checkpoint instead of mere bytes.
+    real: bool,
 }
 
 struct Request {
@@ -54,6 +58,12 @@ struct Server {
     endpoint: String,
     hub_port: u16,
     seen: Arc<Mutex<Vec<Request>>>,
+}
+
+/// The tiny checkpoint and its config.
+fn real() -> (Vec<u8>, Vec<u8>) {
+    let file = |name| fs::read(repository("model/tests/data/tiny").join(name)).unwrap();
+    (file("model.pt"), file("config.json"))
 }
 
 fn content() -> Vec<u8> {
@@ -143,7 +153,12 @@ fn answer(
     seen.lock().unwrap().push(request);
     let path = line.split(' ').nth(1).unwrap_or_default();
     let common = format!("X-Repo-Commit: {COMMIT}\r\n");
-    let bytes = content();
+    let (bytes, config) = if habits.real {
+        real()
+    } else {
+        (content(), b"{}".to_vec())
+    };
+    let size = bytes.len();
     if let Some(status) = habits.status {
         send(status, "Content-Length: 0\r\n", b"");
     } else if path.starts_with("/cdn/") {
@@ -159,10 +174,10 @@ fn answer(
             } else {
                 start
             };
-            headers += &format!("Content-Range: bytes {said}-{}/{SIZE}\r\n", SIZE - 1);
+            headers += &format!("Content-Range: bytes {said}-{}/{size}\r\n", size - 1);
         }
         if habits.corrupts {
-            body[SIZE / 2] ^= 1;
+            body[size / 2] ^= 1;
         }
         if let Some(count) = habits.drops_after
             && !std::mem::replace(&mut *dropped.lock().unwrap(), true)
@@ -176,12 +191,23 @@ fn answer(
         let list = br#"{"sha":"x","siblings":[{"rfilename":"README.md"},{"rfilename":"config.json"},{"rfilename":"model.pt"}]}"#;
         send(200, &format!("Content-Length: {}\r\n", list.len()), list);
     } else if path.ends_with("/config.json") {
-        let body: &[u8] = if line.starts_with("HEAD") { b"" } else { b"{}" };
-        let etag = "ETag: \"9e26dfeeb6e641a33dae4961196235bdb965b21b\"\r\n";
-        send(200, &format!("{common}{etag}Content-Length: 2\r\n"), body);
+        let length = config.len();
+        let head = line.starts_with("HEAD");
+        let body: &[u8] = if head { b"" } else { &config };
+        // What git calls a file: SHA-1 over a header and the bytes.
+        let etag = if habits.real {
+            "ETag: \"08580dd1c449dc275bc24ec78fcdf818ff8f5549\"\r\n"
+        } else {
+            "ETag: \"9e26dfeeb6e641a33dae4961196235bdb965b21b\"\r\n"
+        };
+        send(
+            200,
+            &format!("{common}{etag}Content-Length: {length}\r\n"),
+            body,
+        );
     } else if path.ends_with("/model.pt") || path.ends_with("/skyseg.onnx") {
         let linked = format!(
-            "X-Linked-Etag: \"{}\"\r\nX-Linked-Size: {SIZE}\r\n",
+            "X-Linked-Etag: \"{}\"\r\nX-Linked-Size: {size}\r\n",
             hash(&bytes)
         );
         let to = format!("Location: http://127.0.0.1:{cdn_port}/cdn/file?signature=s3cr3t\r\n");
@@ -481,4 +507,35 @@ fn names_that_could_leave_the_cache_are_refused() {
         ..server.settings(cache.path())
     };
     assert!(matches!(Hub::new(settings), Err(HubError::Setting { .. })));
+}
+
+#[test]
+fn export_downloads_the_weights_once_and_says_where_they_are_from() {
+    let server = Server::start(Habits {
+        real: true,
+        drops_after: Some(100_000),
+        ..Habits::default()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let frames = repository("model/demo/frames");
+    let export = || {
+        let output = command(dir.path())
+            .env("HF_ENDPOINT", &server.endpoint)
+            .args(["export", "--json", "--repo", "org/net", "--max_frames", "1"])
+            .arg(text(&frames))
+            .output()
+            .unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{err}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let said = export();
+    assert_eq!(said["weights"], "org/net");
+    assert_eq!(said["weights_sha256"], hash(&real().0));
+    // The config came along: without it these weights would not fit.
+    assert_eq!(said["width"], 70);
+    let requests = server.requests();
+    assert!(requests > 0);
+    export();
+    assert_eq!(server.requests(), requests);
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod colmap;
+mod command;
 mod export;
 mod frames;
 mod glb;

@@ -1,64 +1,94 @@
-//! The commands that make and find weights, through their functions.
+//! `vggt convert` and `vggt fetch`.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use vggt::cli::{convert, fetch};
+use tempfile::TempDir;
 use vggt_model::weights::Weights;
 
-const TINY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/model/tests/data/tiny/model.pt"
-);
-
-fn convert_to(output: &Path, input: &Path, dtype: &str) -> anyhow::Result<()> {
-    convert::run(convert::Args {
-        input: input.to_owned(),
-        output: output.to_owned(),
-        dtype: Some(dtype.to_owned()),
-    })
-}
+use crate::command::{fail, files, repository, run, text};
 
 #[test]
-fn a_converted_file_appears_whole_under_its_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let output = dir.path().join("tiny.safetensors");
-    convert_to(&output, Path::new(TINY), "bf16").unwrap();
-    let (from, to) = (
-        Weights::open(Path::new(TINY)).unwrap(),
-        Weights::open(&output).unwrap(),
+fn a_converted_file_appears_whole_under_its_name_and_works() {
+    let dir = TempDir::new().unwrap();
+    let tiny = repository("model/tests/data/tiny/model.pt");
+    let open = |name: &str| Weights::open(&dir.path().join(name)).unwrap();
+    for dtype in ["f32", "f16", "bf16"] {
+        let out = format!("{dtype}.safetensors");
+        let said = run(
+            dir.path(),
+            &["convert", text(&tiny), &out, "--dtype", dtype],
+        );
+        assert!(said.contains("533 tensors"), "{said}");
+        let weights = open(&out);
+        assert_eq!(weights.len(), 533);
+        assert!(
+            weights
+                .iter()
+                .all(|(_, entry)| entry.dtype.as_str() == dtype)
+        );
+        assert!(said.contains(&weights.sha256().unwrap()), "{said}");
+    }
+    assert_eq!(
+        files(dir.path()),
+        ["bf16.safetensors", "f16.safetensors", "f32.safetensors"]
     );
-    assert_eq!(to.len(), from.len());
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     // In place: the map of the old file outlives its name.
-    convert_to(&output, &output, "f32").unwrap();
-    assert_eq!(Weights::open(&output).unwrap().len(), from.len());
+    run(
+        dir.path(),
+        &[
+            "convert",
+            "bf16.safetensors",
+            "bf16.safetensors",
+            "--dtype",
+            "f32",
+        ],
+    );
+    assert_eq!(open("bf16.safetensors").len(), 533);
+
+    let config = repository("model/tests/data/tiny/config.json");
+    let frame = repository("model/demo/frames/frame_00.png");
+    let export = [
+        "export",
+        "--config",
+        text(&config),
+        text(&frame),
+        "--checkpoint",
+    ];
+    run(dir.path(), &[&export[..], &["f16.safetensors"]].concat());
 }
 
 #[test]
 fn a_failed_conversion_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = TempDir::new().unwrap();
     let header = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let huge = [
         &(header.len() as u64).to_le_bytes()[..],
         header.as_bytes(),
         &1e30f32.to_le_bytes(),
     ];
-    let input = dir.path().join("in.safetensors");
-    fs::write(&input, huge.concat()).unwrap();
-    let error = convert_to(&dir.path().join("out.safetensors"), &input, "f16").unwrap_err();
-    assert!(format!("{error:#}").contains("tensor w"), "{error:#}");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    fs::write(dir.path().join("in.safetensors"), huge.concat()).unwrap();
+    let convert = [
+        "convert",
+        "in.safetensors",
+        "out.safetensors",
+        "--dtype",
+        "f16",
+    ];
+    let err = fail(dir.path(), 1, &convert);
+    assert!(err.contains("tensor w"), "{err}");
+    assert_eq!(files(dir.path()), ["in.safetensors"]);
 }
 
 #[test]
 fn fetching_offline_from_an_empty_cache_says_what_is_missing() {
-    let dir = tempfile::tempdir().unwrap();
-    let error = fetch::run(fetch::Args {
-        repo: "org/net".to_owned(),
-        revision: "main".to_owned(),
-        file: None,
-        offline: true,
-        cache: Some(dir.path().to_owned()),
-    });
-    assert!(error.unwrap_err().to_string().contains("org/net"));
+    let dir = TempDir::new().unwrap();
+    let err = fail(dir.path(), 1, &["fetch", "--offline"]);
+    assert!(err.contains("facebook/VGGT-1B"), "{err}");
+}
+
+#[test]
+fn a_hub_that_cannot_be_reached_is_one_clear_error() {
+    let dir = TempDir::new().unwrap();
+    let err = fail(dir.path(), 1, &["fetch"]);
+    assert!(err.contains("127.0.0.1:9"), "{err}");
 }

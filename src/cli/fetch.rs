@@ -2,36 +2,38 @@
 
 use std::path::PathBuf;
 
-use super::convert::bar;
+use indicatif::ProgressBar;
+
+use super::terminal::byte_bar;
 use crate::hub::{Hub, HubSettings};
 
-/// Download the weights into the Hugging Face cache, or find them there, and print the path.
+/// Downloads the weights into the Hugging Face cache, or finds them there, and prints the path.
 ///
 /// HF_HOME, HF_ENDPOINT and HF_TOKEN are honoured.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Repository on the hub.
+pub(super) struct Args {
+    /// Repository on the hub
     #[arg(long, default_value = crate::hub::DEFAULT_REPO)]
-    pub repo: String,
-    /// Branch, tag or commit.
+    repo: String,
+    /// Branch, tag or commit
     #[arg(long, default_value = "main")]
-    pub revision: String,
-    /// One file of the repository instead of its weights.
+    revision: String,
+    /// One file of the repository instead of its weights
     #[arg(long)]
-    pub file: Option<String>,
-    /// Never ask the network: only say whether the file is there.
+    file: Option<String>,
+    /// Never ask the network: only say whether the file is there
     #[arg(long)]
-    pub offline: bool,
-    /// The cache's folder instead of $HF_HOME/hub.
+    offline: bool,
+    /// The cache's folder instead of $HF_HOME/hub
     #[arg(long)]
-    pub cache: Option<PathBuf>,
+    cache: Option<PathBuf>,
 }
 
 /// Prints the path of the weights on stdout.
 ///
 /// # Errors
 /// When they cannot be had; what has arrived is kept.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let mut settings = HubSettings::from_env();
     settings.offline |= args.offline;
     settings.repo = args.repo.clone();
@@ -40,17 +42,39 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         settings.cache = cache;
     }
     let hub = Hub::new(settings)?;
-    let bar = bar("fetching");
-    let mut progress = |_: &str, at: u64, total: u64| {
-        bar.set_length(total);
-        bar.set_position(at);
-        true
-    };
+    let mut bar = DownloadBar::default();
+    let mut progress = bar.progress();
     let path = match &args.file {
         Some(file) => hub.file(&args.repo, file, &mut progress)?,
         None => hub.weights(&mut progress)?,
     };
-    bar.finish_and_clear();
+    drop(progress);
+    bar.finish();
     println!("{}", path.display());
     Ok(())
+}
+
+/// A bar that appears with the first piece of a download.
+#[derive(Default)]
+pub(super) struct DownloadBar {
+    bar: Option<ProgressBar>,
+}
+
+impl DownloadBar {
+    /// What the hub tells of every piece.
+    pub(super) fn progress(&mut self) -> impl FnMut(&str, u64, u64) -> bool {
+        |_, at, total| {
+            let bar = self.bar.get_or_insert_with(|| byte_bar("download"));
+            bar.set_length(total);
+            bar.set_position(at);
+            true
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }

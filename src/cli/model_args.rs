@@ -1,0 +1,127 @@
+//! Which weights, which device: shared by the subcommands that run the network.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use candle_core::DType;
+use clap::Args;
+use vggt_model::Config;
+
+use super::{UsageError, fetch::DownloadBar};
+use crate::{
+    hub::{self, HubSettings},
+    pipeline::{DeviceChoice, Network, NetworkSource},
+};
+
+/// Where a repository's files are by default.
+const DEFAULT_REVISION: &str = "main";
+
+/// Weights and device.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct ModelArgs {
+    /// Weights: a PyTorch model.pt or .safetensors [default: ./model.pt, ./model.safetensors, the Hugging Face cache,
+    /// then a download]
+    #[arg(long, value_name = "FILE")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// The network's dimensions [default: config.json beside the weights, else VGGT-1B]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Use the small bundled weights; they only know made scenes
+    #[arg(long, conflicts_with_all = ["checkpoint", "config", "repo"])]
+    pub(super) demo: bool,
+    /// Hugging Face repository to take weights from
+    #[arg(long, value_name = "OWNER/NAME", default_value = hub::DEFAULT_REPO)]
+    pub(super) repo: String,
+    /// Branch, tag or commit of the repository
+    #[arg(long, default_value = DEFAULT_REVISION)]
+    pub(super) revision: String,
+    /// Never ask the network
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub(super) device: DeviceChoice,
+    /// Number type of the transformer: f32, f16 or bf16 [default: f32 on the CPU, bf16 on CUDA]
+    #[arg(long, value_parser = parse_dtype)]
+    pub(super) dtype: Option<DType>,
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) threads: Option<u16>,
+}
+
+pub(super) fn parse_dtype(s: &str) -> Result<DType, String> {
+    match s {
+        "f32" | "float32" => Ok(DType::F32),
+        "f16" | "float16" => Ok(DType::F16),
+        "bf16" | "bfloat16" => Ok(DType::BF16),
+        _ => Err(format!("{s:?} is no type; it takes f32, f16 or bf16")),
+    }
+}
+
+impl ModelArgs {
+    /// Sets the size of the thread pool that everything computes in.
+    pub(super) fn set_threads(&self) -> anyhow::Result<()> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(usize::from(threads))
+                .build_global()
+                .context("cannot start the threads")?;
+        }
+        Ok(())
+    }
+
+    /// The hub, as the environment and the arguments say.
+    pub(super) fn hub(&self) -> HubSettings {
+        HubSettings {
+            repo: self.repo.clone(),
+            revision: self.revision.clone(),
+            offline: self.offline,
+            ..HubSettings::from_env()
+        }
+    }
+
+    /// Finds the weights, downloading them if need be.
+    pub(super) fn source(&self) -> anyhow::Result<NetworkSource> {
+        if self.demo {
+            return Ok(NetworkSource::Demo);
+        }
+        let settings = self.hub();
+        let mut bar = DownloadBar::default();
+        let weights = hub::find_weights(
+            self.checkpoint.as_deref(),
+            Path::new("."),
+            &settings,
+            &mut bar.progress(),
+        )?;
+        bar.finish();
+        Ok(NetworkSource::File {
+            // A file of the cache is known by its repository, not by the name it has there.
+            name: weights
+                .starts_with(&settings.cache)
+                .then(|| self.repo.clone()),
+            config: self.config.clone(),
+            weights,
+        })
+    }
+
+    /// Random weights of the dimensions that the arguments name.
+    pub(super) fn random_source(&self) -> anyhow::Result<NetworkSource> {
+        if self.checkpoint.is_some() {
+            let why = "--random and --checkpoint exclude each other".to_owned();
+            return Err(UsageError(why).into());
+        }
+        let config = match &self.config {
+            Some(path) => Config::open(path)?,
+            None if self.demo => vggt_model::demo::config()?,
+            None => Config::default(),
+        };
+        Ok(NetworkSource::Random(config))
+    }
+
+    /// Loads the network.
+    pub(super) fn load(&self, source: &NetworkSource) -> anyhow::Result<Network> {
+        let device = self.device.open()?;
+        Ok(Network::load(source, device, self.dtype)?)
+    }
+}

@@ -1,0 +1,154 @@
+//! What a person at a terminal sees: bars, warnings, errors, and what Ctrl-C does.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::LazyLock,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use vggt_model::progress::Stage as NetworkStage;
+
+use crate::{
+    atomic_file,
+    pipeline::{Stage, Watcher},
+};
+
+/// All bars of this process, so that a log line does not tear one.
+pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Exit code of an interrupted process, as shells count it: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Sets up the log and what Ctrl-C does.
+pub(super) fn set_up() {
+    let filter =
+        EnvFilter::try_from_env("VGGT_LOG").unwrap_or_else(|_| EnvFilter::new("vggt=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(LogWriter)
+        .with_target(false)
+        .without_time()
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let handler = ctrlc::set_handler(|| {
+        // A signal runs no `Drop`: half-written files go here, and nothing else is left to tidy.
+        atomic_file::remove_unfinished();
+        let _ = BARS.clear();
+        eprintln!("interrupted");
+        std::process::exit(INTERRUPTED);
+    });
+    if let Err(e) = handler {
+        tracing::warn!("Ctrl-C may leave temporary files behind: {e}");
+    }
+}
+
+/// Prints an error with its causes, one line.
+pub(super) fn print_error(e: &anyhow::Error) {
+    let _ = BARS.clear();
+    eprintln!("error: {e:#}");
+}
+
+/// Log lines to stderr, above the bars.
+#[derive(Debug, Clone, Copy)]
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write_all(buf))?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl MakeWriter<'_> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+/// One bar for each stage of a reconstruction, on a terminal only.
+#[derive(Debug, Default)]
+pub(super) struct StageBars {
+    current: Option<(&'static str, ProgressBar)>,
+}
+
+impl Watcher for StageBars {
+    fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool {
+        if !io::stderr().is_terminal() {
+            return true;
+        }
+        let (name, done, total) = on_bar(stage, done, total);
+        if self.current.as_ref().is_none_or(|(n, _)| *n != name) {
+            self.finish();
+            self.current = Some((name, BARS.add(bar(name))));
+        }
+        if let Some((_, bar)) = &self.current {
+            bar.set_length(total.max(done) as u64);
+            bar.set_position(done as u64);
+        }
+        true
+    }
+}
+
+impl StageBars {
+    /// Leaves the last bar as it stands, with the time it took.
+    pub(super) fn finish(&mut self) {
+        if let Some((_, bar)) = self.current.take() {
+            set_style(&bar, "took {elapsed}");
+            bar.abandon();
+        }
+    }
+}
+
+impl Drop for StageBars {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn bar(name: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_prefix(name);
+    set_style(&bar, "{eta} left");
+    bar
+}
+
+fn set_style(bar: &ProgressBar, time: &str) {
+    let template = format!("{{prefix:>11}} {{bar:32.cyan/dim}} {{pos:>4}}/{{len:<4}} {time}");
+    // A template that cannot be read would leave indicatif's own style, which does as well.
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style.progress_chars("━━─"));
+    }
+}
+
+/// A bar in bytes, on a terminal only.
+pub(super) fn byte_bar(name: &'static str) -> ProgressBar {
+    let bar = BARS.add(ProgressBar::new(0).with_prefix(name));
+    let template =
+        "{prefix:>11} {bar:32.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━━─"));
+    }
+    bar
+}
+
+/// Name, place and length of the bar a step belongs to: frame and global blocks take turns on one.
+fn on_bar(stage: Stage, done: usize, total: usize) -> (&'static str, usize, usize) {
+    match stage {
+        Stage::Decode => ("decode", done, total),
+        Stage::Network(NetworkStage::PatchEmbed) => ("patch embed", done, total),
+        Stage::Network(NetworkStage::FrameBlocks) => ("aggregator", 2 * done - 1, 2 * total),
+        Stage::Network(NetworkStage::GlobalBlocks) => ("aggregator", 2 * done, 2 * total),
+        Stage::Network(NetworkStage::Camera) => ("camera", done, total),
+        Stage::Network(NetworkStage::Depth) => ("depth", done, total),
+        Stage::Network(NetworkStage::Point) => ("points", done, total),
+        Stage::Network(NetworkStage::Track) => ("tracks", done, total),
+        Stage::Sky => ("sky", done, total),
+        Stage::Write => ("write", done, total),
+    }
+}

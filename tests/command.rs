@@ -1,0 +1,67 @@
+//! Calling the program.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+/// The program in `dir`, with an empty cache and no hub but the one a test gives it.
+pub(crate) fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vggt"));
+    command
+        .current_dir(dir)
+        .env("HF_HOME", dir.join(".empty-cache"))
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        .env_remove("HF_TOKEN")
+        .env_remove("HF_HUB_CACHE");
+    command
+}
+
+pub(crate) fn vggt(dir: &Path, args: &[&str]) -> Output {
+    command(dir).args(args).output().unwrap()
+}
+
+/// Runs a call that must succeed and gives its standard output.
+pub(crate) fn run(dir: &Path, args: &[&str]) -> String {
+    let output = vggt(dir, args);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {err}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a call that must fail with `code` and gives its standard error.
+pub(crate) fn fail(dir: &Path, code: i32, args: &[&str]) -> String {
+    let output = vggt(dir, args);
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
+    assert!(!err.contains("panicked"), "{err}");
+    err
+}
+
+/// What `vggt export --json` says of a call that must succeed.
+pub(crate) fn summary(dir: &Path, args: &[&str]) -> Value {
+    let all = [&["export", "--json"], args].concat();
+    serde_json::from_str(&run(dir, &all)).unwrap()
+}
+
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Names in a folder, sorted; the cache of [`command`] is none of them.
+pub(crate) fn files(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != ".empty-cache")
+        .collect();
+    names.sort();
+    names
+}
