@@ -446,10 +446,10 @@ fn a_hub_that_stays_down_is_given_up_after_some_attempts() {
     let cache = tempfile::tempdir().unwrap();
     let error = fetch(&server, cache.path()).unwrap_err();
     assert!(
-        matches!(error, HubError::Network { attempts: 6, .. }),
+        matches!(error, HubError::Network { attempts: 3, .. }),
         "{error}"
     );
-    assert_eq!(server.requests(), 6);
+    assert_eq!(server.requests(), 3);
 }
 
 #[test]

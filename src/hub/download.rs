@@ -13,8 +13,10 @@ use super::{
     transfer::{Failed, Remote, plain},
 };
 
-/// Failures in a row before giving up.
+/// Failures in a row before a download is given up: half a minute in which a line may come back.
 const ATTEMPTS: u32 = 6;
+/// Failures in a row before a question is given up: whoever has no network should not wait to hear it.
+const QUESTION_ATTEMPTS: u32 = 3;
 /// Bytes read at once.
 const CHUNK: usize = 1 << 18;
 
@@ -32,15 +34,21 @@ impl Hub {
                 Err(Failed::For(error)) => return Err(error),
                 Err(Failed::Again { url, what: reason }) => {
                     failures += 1;
-                    self.pause(what, failures, url, reason)?;
+                    self.pause(what, (failures, QUESTION_ATTEMPTS), url, reason)?;
                 }
             }
         }
     }
 
     /// Waits before attempt number `failures` + 1, or gives up.
-    fn pause(&self, of: &str, failures: u32, url: String, what: String) -> Result<(), HubError> {
-        if failures >= ATTEMPTS {
+    fn pause(
+        &self,
+        of: &str,
+        (failures, most): (u32, u32),
+        url: String,
+        what: String,
+    ) -> Result<(), HubError> {
+        if failures >= most {
             return Err(HubError::Network {
                 url,
                 what,
@@ -164,7 +172,7 @@ impl Hub {
             if at < remote.size {
                 // A line that drops now and then but moves on is not hopeless.
                 failures = if at > before { 1 } else { failures + 1 };
-                self.pause(file, failures, reason.0, reason.1)?;
+                self.pause(file, (failures, ATTEMPTS), reason.0, reason.1)?;
             }
         }
         out.sync_all().map_err(|e| failed(e, at))?;
