@@ -2,11 +2,11 @@
 //!
 //! Here lives everything between a user's files and the network's input: decoding ([`read_image`],
 //! [`read_video`]), choosing ([`list_folder`], the frames of a clip), resizing and cropping
-//! ([`preprocess`]) and stacking ([`stack`]). The sky network of `--mask_sky` ([`SkyNetwork`]) looks at
+//! ([`preprocess()`]) and stacking ([`stack()`]). The sky network of `--mask_sky` ([`SkyNetwork`]) looks at
 //! the same pictures and lives here too. What the network makes of the tensor does not.
 //!
-//! The door in: [`read_image`] or [`read_video`] give a [`Picture`], [`preprocess`] makes it
-//! [`Prepared`], [`stack`] gathers the [`Frames`].
+//! The door in: [`read_image`] or [`read_video`] give a [`Picture`], [`preprocess()`] makes it
+//! [`Prepared`], [`stack()`] gathers the [`Frames`].
 
 mod error;
 mod folder;

@@ -11,7 +11,7 @@ pub struct LayerScale {
 }
 
 impl LayerScale {
-    /// Reads `gamma` [C].
+    /// Reads `gamma` `[C]`.
     ///
     /// # Errors
     /// When it is missing or misshapen.

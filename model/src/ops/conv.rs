@@ -16,7 +16,7 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Reads `weight` [out, in, kernel, kernel] and `bias` [out].
+    /// Reads `weight` [out, in, kernel, kernel] and `bias` `[out]`.
     ///
     /// # Errors
     /// When one is missing or has another shape.
@@ -119,7 +119,7 @@ pub struct ConvTranspose2d {
 }
 
 impl ConvTranspose2d {
-    /// Reads `weight` [in, out, kernel, kernel] and `bias` [out].
+    /// Reads `weight` [in, out, kernel, kernel] and `bias` `[out]`.
     ///
     /// # Errors
     /// When one is missing or has another shape.

@@ -13,7 +13,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Reads `weight` and `bias`, both [C].
+    /// Reads `weight` and `bias`, both `[C]`.
     ///
     /// # Errors
     /// When one is missing or has another shape.

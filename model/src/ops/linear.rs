@@ -20,7 +20,7 @@ enum Weight {
 }
 
 impl Linear {
-    /// Reads `weight` [out, in] and `bias` [out].
+    /// Reads `weight` [out, in] and `bias` `[out]`.
     ///
     /// # Errors
     /// When one is missing or has another shape.
@@ -48,7 +48,7 @@ impl Linear {
         })
     }
 
-    /// A layer with given parameters. `weight` [out, in], `bias` [out].
+    /// A layer with given parameters. `weight` [out, in], `bias` `[out]`.
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self {
             weight: Weight::Owned(weight),
