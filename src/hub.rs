@@ -133,6 +133,17 @@ pub fn find_weights(
     Hub::new(settings.clone())?.weights(progress)
 }
 
+/// SHA-256 of a file of the cache, in lower-case hexadecimal, without reading it: the cache names each blob after the hash
+/// that was verified before it got its name. `None` for any other file.
+pub fn known_sha256(path: &Path, settings: &HubSettings) -> Option<String> {
+    let blob = path.canonicalize().ok()?;
+    let cache = settings.cache.canonicalize().ok()?;
+    let name = blob.file_name()?.to_str()?;
+    let in_blobs = blob.starts_with(cache) && blob.parent()?.ends_with("blobs");
+    let is_hash = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    (in_blobs && is_hash).then(|| name.to_ascii_lowercase())
+}
+
 /// A hub with its cache.
 pub struct Hub {
     settings: HubSettings,

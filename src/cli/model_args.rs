@@ -100,6 +100,7 @@ impl ModelArgs {
             name: weights
                 .starts_with(&settings.cache)
                 .then(|| self.repo.clone()),
+            sha256: hub::known_sha256(&weights, &settings),
             config: self.config.clone(),
             weights,
         })

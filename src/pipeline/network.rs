@@ -24,6 +24,8 @@ pub enum NetworkSource {
         config: Option<PathBuf>,
         /// What to call the weights, for provenance; without it the file's name.
         name: Option<String>,
+        /// SHA-256 of the file where it is known; without it the file is read for it when it is asked for.
+        sha256: Option<String>,
     },
     /// Random weights of the right shapes, for benchmarks.
     Random(Config),
@@ -93,6 +95,7 @@ impl DeviceChoice {
 pub struct Network {
     model: Vggt,
     weights: Option<Weights>,
+    sha256: Option<String>,
     name: String,
     device: Device,
     dtype: DType,
@@ -121,12 +124,13 @@ impl Network {
             }
             Some(dtype) => dtype,
         };
-        let (config, weights, name) = match source {
+        let (config, weights, name, sha256) = match source {
             NetworkSource::Random(config) => {
                 let vb = VarBuilder::random(0, dtype, &device);
                 return Ok(Self {
                     model: Vggt::new(config.clone(), &vb)?,
                     weights: None,
+                    sha256: None,
                     name: "random".to_owned(),
                     device,
                     dtype,
@@ -134,12 +138,13 @@ impl Network {
             }
             NetworkSource::Demo => {
                 let weights = demo::weights().map_err(vggt_model::Error::from)?;
-                (demo::config()?, weights, None)
+                (demo::config()?, weights, None, None)
             }
             NetworkSource::File {
                 weights,
                 config,
                 name,
+                sha256,
             } => {
                 let beside = weights.with_file_name("config.json");
                 let config = match config {
@@ -148,7 +153,7 @@ impl Network {
                     None => Config::default(),
                 };
                 let weights = Weights::open(weights).map_err(vggt_model::Error::from)?;
-                (config, weights, name.clone())
+                (config, weights, name.clone(), sha256.clone())
             }
         };
         let config = without_missing_track_head(config, &weights);
@@ -156,6 +161,7 @@ impl Network {
             model: Vggt::load(config, &weights, dtype, &device)?,
             name: name.unwrap_or_else(|| weights.name().to_owned()),
             weights: Some(weights),
+            sha256,
             device,
             dtype,
         })
@@ -224,6 +230,9 @@ impl Network {
     /// # Errors
     /// When the file cannot be read any more.
     pub fn weights_sha256(&self) -> Result<Option<String>, PipelineError> {
+        if self.sha256.is_some() {
+            return Ok(self.sha256.clone());
+        }
         let hash = self.weights.as_ref().map(Weights::sha256).transpose();
         hash.map_err(|e| vggt_model::Error::from(e).into())
     }
