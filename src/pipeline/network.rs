@@ -196,8 +196,10 @@ impl Network {
 
     /// How many frames of this size fit into the memory that is free now. `None` where that is not known.
     pub fn frames_that_fit(&self, height: usize, width: usize) -> Option<usize> {
+        // Mapped weights come into memory as they are used; the system counts their pages as free until then, and after.
+        let available = self.free_memory()?.saturating_sub(self.mapped_bytes());
         // A fifth stays free for the system, the files and what the estimate does not see.
-        let available = self.free_memory()? / 5 * 4;
+        let available = available / 5 * 4;
         let size = (height, width);
         Some(frames_that_fit(self.config(), size, self.dtype, available))
     }
@@ -205,6 +207,19 @@ impl Network {
     /// Upper estimate of the bytes a pass over `s` frames takes beside the weights.
     pub fn forward_bytes(&self, s: usize, height: usize, width: usize) -> u64 {
         forward_bytes(self.config(), s, (height, width), self.dtype)
+    }
+
+    /// Bytes of the weights that the network reads where they lie in the file.
+    fn mapped_bytes(&self) -> u64 {
+        let Some(weights) = self.weights.as_ref().filter(|_| self.device.is_cpu()) else {
+            return 0;
+        };
+        let mapped = weights
+            .iter()
+            .filter(|(_, entry)| entry.dtype == DType::F32);
+        mapped
+            .map(|(_, entry)| (entry.elem_count() * DType::F32.size_in_bytes()) as u64)
+            .sum()
     }
 
     fn free_memory(&self) -> Option<u64> {
