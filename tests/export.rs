@@ -492,6 +492,7 @@ fn failures_exit_with_1_name_the_file_and_leave_nothing() {
     .unwrap();
     fs::write(here.join("notes.txt"), "no picture").unwrap();
     fs::create_dir(here.join("empty")).unwrap();
+    fs::write(here.join("empty.png"), b"").unwrap();
     fs::write(here.join("p.safetensors"), b"no safetensors file").unwrap();
     let before = files(here);
     let frames = repository("model/demo/frames");
@@ -499,6 +500,10 @@ fn failures_exit_with_1_name_the_file_and_leave_nothing() {
         (&["export", "--demo", "no-such.png"][..], "no-such.png"),
         (&["export", "--demo", "notes.txt"], "notes.txt"),
         (&["export", "--demo", "empty"], "empty"),
+        (
+            &["export", "--demo", "empty.png"],
+            "empty.png\": not a picture",
+        ),
         (
             &["export", "--demo", "--video_path", "notes.txt"],
             "notes.txt",

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use candle_core::{Device, Tensor};
 use serde_json::json;
 use vggt_model::{ForwardOptions, Predictions, demo};
@@ -186,6 +186,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     options.check().map_err(|e| UsageError(e.to_string()))?;
     let (out, format) = args.output.target(&options)?;
     // Whatever can be missing is looked for before the work that takes time.
+    args.output.check_folders(&out, format)?;
     let sky = args.scene.sky_network(&args.model)?;
 
     let mut bars = StageBars::default();
@@ -314,7 +315,7 @@ impl Args {
                 .with_context(|| format!("cannot read \"{}\"", path.display()))?;
             Ok(if meta.is_dir() {
                 Source::Folder(path.clone())
-            } else if is_picture(path) {
+            } else if is_picture(path) || image::ImageFormat::from_path(path).is_ok() {
                 Source::Pictures(vec![path.clone()])
             } else {
                 Source::Video(path.clone())
@@ -417,6 +418,24 @@ impl OutputArgs {
             (values.len() / 2, 2),
             &Device::Cpu,
         )?))
+    }
+
+    /// Refuses files in folders that are not there before the work is done that would be lost then.
+    fn check_folders(&self, out: &Path, format: Format) -> anyhow::Result<()> {
+        // COLMAP's own folder is made.
+        let out = (format != Format::Colmap).then_some(out);
+        let files = [out, self.save_predictions.as_deref()];
+        for file in files.into_iter().flatten() {
+            let folder = file.parent().filter(|f| !f.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|f| !f.is_dir()) {
+                bail!(
+                    "cannot write \"{}\": there is no folder \"{}\"",
+                    file.display(),
+                    folder.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Where to write and as what.

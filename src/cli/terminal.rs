@@ -46,7 +46,10 @@ pub(super) fn set_up() {
 /// Prints an error with its causes, one line.
 pub(super) fn print_error(e: &anyhow::Error) {
     let _ = BARS.clear();
-    eprintln!("error: {e:#}");
+    // Some causes have nothing to say.
+    let chain = e.chain().map(ToString::to_string);
+    let told: Vec<String> = chain.filter(|cause| !cause.trim().is_empty()).collect();
+    eprintln!("error: {}", told.join(": "));
 }
 
 /// Log lines to stderr, above the bars.
