@@ -176,7 +176,8 @@ def render(scene, size, yaw, pitch, zoom, splat, srgb):
         distance = max(distance, fitting_distance(seen[len(points) :], focal, large, 1))
     distance /= zoom
     seen[:, 2] += distance
-    # With a splat of 1, points evenly spread over the picture would cover it just once; surfaces are sampled densely enough for one pixel.
+    # With a splat of 1, points evenly spread over the picture would cover it just once. Surfaces are sampled densely
+    # enough for one pixel.
     radius = splat * np.sqrt(width * height / np.pi / max(len(points), 1))
     radii = np.where(np.arange(len(seen)) < len(points), radius * distance / np.maximum(seen[:, 2], 1e-9), 1)
 
