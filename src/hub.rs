@@ -172,7 +172,7 @@ impl Hub {
             return Ok(path);
         }
         if self.settings.offline {
-            return Err(self.offline(repo, "a weights file"));
+            return Err(self.offline(repo, None));
         }
         let files = self.with_retries(repo, || self.client.list(repo, &self.settings.revision))?;
         let name = choose(&files).ok_or_else(|| HubError::NoWeights {
@@ -230,18 +230,24 @@ impl Hub {
             return Ok(path);
         }
         if settings.offline {
-            return Err(self.offline(repo, name));
+            return Err(self.offline(repo, Some(name)));
         }
         let remote = self.with_retries(repo, || self.client.look(repo, revision, name))?;
         let blob = self.blob(repo, name, &remote, progress)?;
         cache::link(&settings.cache, repo, revision, &remote.commit, name, &blob)
     }
 
-    fn offline(&self, repo: &str, what: &str) -> HubError {
+    /// What is missing from the cache: one file, or the weights.
+    fn offline(&self, repo: &str, file: Option<&str>) -> HubError {
+        let mut command = format!("vggt fetch --repo {repo}");
+        if let Some(file) = file {
+            command += &format!(" --file {file}");
+        }
         HubError::Offline {
             repo: repo.to_owned(),
-            what: what.to_owned(),
+            what: file.unwrap_or("a weights file").to_owned(),
             cache: self.settings.cache.clone(),
+            command,
         }
     }
 }

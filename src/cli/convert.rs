@@ -43,6 +43,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         true
     })?;
     file.commit()?;
+    let beside = args.input.with_file_name("config.json");
+    if beside.is_file() && beside.parent() != args.output.parent() {
+        tracing::info!(
+            "the network's dimensions are in \"{}\": keep a copy beside the new file",
+            beside.display()
+        );
+    }
     bar.finish_and_clear();
     println!(
         "{}: {} tensors, {} values, {} bytes, sha256 {}",

@@ -30,6 +30,7 @@ const SKY_FILE: &str = "skyseg.onnx";
 
 /// Flags may be spelled with underscores too, as in the older script: --conf_thres, --show_cam, ...
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Flags may be spelled with underscores too: --conf_thres, --show_cam, ...")]
 pub(super) struct Args {
     /// Picture files, or one folder or video
     #[arg(value_name = "FILE", conflicts_with_all = ["images_dir", "video_path", "from_predictions"])]
@@ -58,7 +59,7 @@ struct InputArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["demo", "checkpoint", "save_predictions", "query_points"])]
     from_predictions: Option<PathBuf>,
     /// Frames to take from each second of a video
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     fps: f64,
     /// Take at most this many frames, evenly [default: as many as fit into memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -153,6 +154,13 @@ fn parse_mode(s: &str) -> Result<PreprocessMode, String> {
     }
 }
 
+fn parse_rate(s: &str) -> Result<f64, String> {
+    match s.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
+        _ => Err(format!("{s:?} is no rate; it takes a number above 0")),
+    }
+}
+
 fn parse_points(s: &str) -> Result<Points, String> {
     let bad = || format!("{s:?} are no points; it takes \"x,y;x,y\"");
     let mut values = Vec::new();
@@ -182,23 +190,32 @@ struct Made {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     args.model.set_threads()?;
-    let options = args.scene.options(args.model.demo);
+    let saved = args.input.from_predictions.as_deref().map(load_predictions);
+    let saved = saved.transpose()?;
+    let of_demo = saved
+        .as_ref()
+        .is_some_and(|(_, frames)| frames.weights == demo::WEIGHTS_NAME);
+    let options = args.scene.options(args.model.demo || of_demo);
     options.check().map_err(|e| UsageError(e.to_string()))?;
-    let (out, format) = args.output.target(&options)?;
+    let (out, format) = args.output.target(&options, args.scene.mask_sky)?;
     // Whatever can be missing is looked for before the work that takes time.
     args.output.check_folders(&out, format)?;
     let sky = args.scene.sky_network(&args.model)?;
 
+    if options.show_cam && format != Format::Glb {
+        tracing::warn!(
+            "--show_cam is for GLB: {} holds no shapes of cameras",
+            format.name()
+        );
+    }
+
     let mut bars = StageBars::default();
-    let made = match &args.input.from_predictions {
-        Some(path) => {
-            let (predictions, frames) = load_predictions(path)?;
-            Made {
-                predictions,
-                frames,
-                network: None,
-            }
-        }
+    let made = match saved {
+        Some((predictions, frames)) => Made {
+            predictions,
+            frames,
+            network: None,
+        },
         None => args.reconstruct(&mut bars)?,
     };
     let Made {
@@ -219,7 +236,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         frames.weights.clone(),
         frames.weights_sha256.clone(),
         scene.frames,
-        args.told_options(&options),
+        args.told_options(&options, format),
     );
     let write_options = WriteOptions {
         format,
@@ -288,12 +305,23 @@ impl Args {
         };
         let frames = read_frames(&source, &options, &limit, bars)?;
         let (s, _, height, width) = frames.images.dims4()?;
+        if let FrameFilter::One(frame) = self.scene.frame_filter
+            && frame >= s
+        {
+            bail!(
+                "cannot show frame {frame} alone: frames are numbered 0 to {}",
+                s - 1
+            );
+        }
         tracing::debug!(
             "running the network on {s} frames of {width} x {height}, about {:.1} GB beside the weights",
             network.forward_bytes(s, height, width) as f64 / 1e9
         );
+        let shown = self.scene.options(self.model.demo).prediction_mode;
         let forward = ForwardOptions {
-            skip_points: false,
+            // Nobody would see the point head's answer.
+            skip_points: shown == PredictionMode::DepthmapAndCamera
+                && self.output.save_predictions.is_none(),
             query_points: self.output.query_points(height, width)?,
         };
         let predictions = network.predict(&frames.images, &forward, bars)?;
@@ -340,9 +368,12 @@ impl Args {
     }
 
     /// The options as the written file tells them.
-    fn told_options(&self, scene: &SceneOptions) -> serde_json::Value {
+    fn told_options(&self, scene: &SceneOptions, format: Format) -> serde_json::Value {
         let mut told = json!(scene);
         told["mask_sky"] = json!(self.scene.mask_sky);
+        if matches!(format, Format::Glb) {
+            told["color_space"] = json!(self.output.color_space.to_string());
+        }
         told["preprocess"] = json!(match self.input.preprocess {
             PreprocessMode::Crop => "crop",
             PreprocessMode::Pad => "pad",
@@ -381,7 +412,7 @@ impl SceneArgs {
                 let mut bar = DownloadBar::default();
                 let file = Hub::new(model.hub())
                     .and_then(|hub| hub.file(SKY_REPO, SKY_FILE, &mut bar.progress()))
-                    .context("--mask_sky needs the sky network")?;
+                    .context("--mask_sky needs the sky network (--sky_network FILE names one)")?;
                 bar.finish();
                 file
             }
@@ -439,7 +470,7 @@ impl OutputArgs {
     }
 
     /// Where to write and as what.
-    fn target(&self, scene: &SceneOptions) -> anyhow::Result<(PathBuf, Format)> {
+    fn target(&self, scene: &SceneOptions, mask_sky: bool) -> anyhow::Result<(PathBuf, Format)> {
         let ending = |path: &Path| match path.extension()?.to_str()? {
             "glb" => Some(Format::Glb),
             "ply" => Some(Format::Ply),
@@ -454,36 +485,54 @@ impl OutputArgs {
             return Ok((PathBuf::from(name), format));
         };
         let format = self.format.or_else(|| ending(out)).unwrap_or_default();
+        if ending(out).is_some_and(|by_name| by_name != format) {
+            let why = format!(
+                "--out \"{}\" and --format {} contradict each other",
+                out.display(),
+                format.name()
+            );
+            return Err(UsageError(why).into());
+        }
         let names_folder = out.as_os_str().to_string_lossy().ends_with('/');
         if format == Format::Colmap || !(names_folder || out.is_dir()) {
             return Ok((out.clone(), format));
         }
         fs::create_dir_all(out)
             .with_context(|| format!("cannot make the folder \"{}\"", out.display()))?;
-        Ok((out.join(descriptive_name(scene, format)), format))
+        Ok((
+            out.join(self.descriptive_name(scene, format, mask_sky)),
+            format,
+        ))
     }
-}
 
-/// A file name that tells the options apart: `scene_pointmap_conf3_frame2_cam.glb`.
-fn descriptive_name(scene: &SceneOptions, format: Format) -> String {
-    let mut name = match scene.prediction_mode {
-        PredictionMode::PointmapRegression => "scene_pointmap".to_owned(),
-        PredictionMode::DepthmapAndCamera => "scene_depthmap".to_owned(),
-    };
-    name += &format!("_conf{}", scene.conf_thres);
-    if let FrameFilter::One(frame) = scene.frame_filter {
-        name += &format!("_frame{frame}");
-    }
-    for (set, word) in [
-        (scene.mask_black_bg, "_noblack"),
-        (scene.mask_white_bg, "_nowhite"),
-        (scene.show_cam, "_cam"),
-    ] {
-        if set {
-            name += word;
+    /// A file name that tells the options apart: `scene_pointmap_conf3_frame2_cam.glb`.
+    fn descriptive_name(&self, scene: &SceneOptions, format: Format, mask_sky: bool) -> String {
+        let mut name = match scene.prediction_mode {
+            PredictionMode::PointmapRegression => "scene_pointmap".to_owned(),
+            PredictionMode::DepthmapAndCamera => "scene_depthmap".to_owned(),
+        };
+        name += &format!("_conf{}", scene.conf_thres);
+        if let FrameFilter::One(frame) = scene.frame_filter {
+            name += &format!("_frame{frame}");
         }
+        if let Some(points) = scene.max_points {
+            name += &format!("_max{points}");
+        }
+        let is_glb = format == Format::Glb;
+        for (set, word) in [
+            (scene.mask_black_bg, "_noblack"),
+            (scene.mask_white_bg, "_nowhite"),
+            (mask_sky, "_nosky"),
+            (is_glb && scene.show_cam, "_cam"),
+            (is_glb && self.glb_options().quantized, "_quantized"),
+            (is_glb && self.color_space == ColorSpace::Srgb, "_srgb"),
+        ] {
+            if set {
+                name += word;
+            }
+        }
+        format!("{name}.{}", format.extension())
     }
-    format!("{name}.{}", format.extension())
 }
 
 /// What was done, for a person or a script.

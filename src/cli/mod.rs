@@ -41,7 +41,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(std::env::args_os().map(with_dashes)) {
+    let cli = match Cli::try_parse_from(with_dashes(std::env::args_os())) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version are answers, not failures; everything else is a call to mend.
@@ -72,16 +72,22 @@ pub fn main() -> ExitCode {
 #[error("{0}")]
 struct UsageError(String);
 
-/// Flags of the older script are spelled with underscores: both spellings are one.
-fn with_dashes(arg: OsString) -> OsString {
-    let Some(text) = arg.to_str() else { return arg };
-    let Some(flag) = text.strip_prefix("--") else {
-        return arg;
+/// Flags of the older script are spelled with underscores: both spellings are one. What follows a lone `--` is no flag.
+fn with_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut flags = true;
+    let spell = |arg: OsString| {
+        flags &= arg != "--";
+        let flag = arg
+            .to_str()
+            .filter(|_| flags)
+            .and_then(|text| text.strip_prefix("--"));
+        match flag.map(|flag| flag.split_once('=').ok_or(flag)) {
+            Some(Ok((name, value))) => format!("--{}={value}", name.replace('_', "-")).into(),
+            Some(Err(name)) => format!("--{}", name.replace('_', "-")).into(),
+            None => arg,
+        }
     };
-    match flag.split_once('=') {
-        Some((name, value)) => format!("--{}={value}", name.replace('_', "-")).into(),
-        None => format!("--{}", flag.replace('_', "-")).into(),
-    }
+    args.map(spell).collect()
 }
 
 #[cfg(test)]
@@ -97,14 +103,27 @@ mod tests {
 
     #[test]
     fn both_spellings_of_a_flag_are_one_and_values_stay() {
-        for (given, expected) in [
-            ("--conf_thres", "--conf-thres"),
-            ("--out=my_file.glb", "--out=my_file.glb"),
-            ("--save_depth=a_b", "--save-depth=a_b"),
-            ("my_file.png", "my_file.png"),
-            ("-o", "-o"),
-        ] {
-            assert_eq!(with_dashes(given.into()), OsString::from(expected));
-        }
+        let given = [
+            "--conf_thres",
+            "--out=my_file.glb",
+            "my_file.png",
+            "-o",
+            "a_b",
+            "--",
+            "--my_file.png",
+        ];
+        let expected = [
+            "--conf-thres",
+            "--out=my_file.glb",
+            "my_file.png",
+            "-o",
+            "a_b",
+            "--",
+            "--my_file.png",
+        ];
+        assert_eq!(
+            with_dashes(given.map(OsString::from).into_iter()),
+            expected.map(OsString::from)
+        );
     }
 }

@@ -93,7 +93,8 @@ impl ModelArgs {
             Path::new("."),
             &settings,
             &mut bar.progress(),
-        )?;
+        )
+        .context("no weights (--checkpoint FILE names some, --demo uses the bundled ones)")?;
         bar.finish();
         Ok(NetworkSource::File {
             // A file of the cache is known by its repository, not by the name it has there.

@@ -18,7 +18,7 @@ pub enum HubError {
     },
     /// Not in the cache, and the network is not to be asked.
     #[error(
-        "{what} of {repo} is not in the cache \"{}\" and --offline forbids a download; fetch it once with `vggt fetch --repo {repo}`, or name a file with --checkpoint",
+        "{what} of {repo} is not in the cache \"{}\" and --offline forbids a download; fetch it once with `{command}`",
         cache.display()
     )]
     Offline {
@@ -28,6 +28,8 @@ pub enum HubError {
         what: String,
         /// Where it was looked for.
         cache: PathBuf,
+        /// What fetches it.
+        command: String,
     },
     /// Status 401 or 403 without a token.
     #[error(
