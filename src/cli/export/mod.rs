@@ -1,0 +1,246 @@
+//! `vggt export`: pictures or a video in, a GLB, PLY or COLMAP model out.
+
+mod args;
+mod summary;
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use vggt_model::{ForwardOptions, Predictions, demo};
+
+use super::{UsageError, model_args::ModelArgs, terminal::StageBars};
+use crate::{
+    frames::{PreprocessMode, VideoLimits, is_picture},
+    pipeline::{
+        Format, FrameLimit, Network, ReadOptions, SavedFrames, Source, Stage, Watcher,
+        WriteOptions, load_predictions, read_frames, save_depth, save_predictions, sky_mask,
+        write_scene,
+    },
+    scene::{self, FrameFilter, PredictionMode, Provenance, SceneOptions},
+};
+use args::{InputArgs, OutputArgs, SceneArgs};
+use summary::Summary;
+
+/// Flags may be spelled with underscores too, as in the older script: --conf_thres, --show_cam, ...
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Flags may be spelled with underscores too: --conf_thres, --show_cam, ...")]
+pub(super) struct Args {
+    /// Picture files, or one folder or video
+    #[arg(value_name = "FILE", conflicts_with_all = ["images_dir", "video_path", "from_predictions"])]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    scene: SceneArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// What the network made, or what was saved of it, and where it came from.
+struct Made {
+    predictions: Predictions,
+    frames: SavedFrames,
+    network: Option<Network>,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let start = Instant::now();
+    args.model.set_threads()?;
+    let saved = args.input.from_predictions.as_deref().map(load_predictions);
+    let saved = saved.transpose()?;
+    let of_demo = saved
+        .as_ref()
+        .is_some_and(|(_, frames)| frames.weights == demo::WEIGHTS_NAME);
+    let options = args.scene.options(args.model.demo || of_demo);
+    options.check().map_err(|e| UsageError(e.to_string()))?;
+    let (out, format) = args.output.target(&options, args.scene.mask_sky)?;
+    // Whatever can be missing is looked for before the work that takes time.
+    args.output.check_folders(&out, format)?;
+    let sky = args.scene.sky_network(&args.model)?;
+
+    if options.show_cam && format != Format::Glb {
+        tracing::warn!(
+            "--show_cam is for GLB: {} holds no shapes of cameras",
+            format.name()
+        );
+    }
+
+    let mut bars = StageBars::default();
+    let made = match saved {
+        Some((predictions, frames)) => Made {
+            predictions,
+            frames,
+            network: None,
+        },
+        None => args.reconstruct(&mut bars)?,
+    };
+    let Made {
+        predictions,
+        frames,
+        network,
+    } = made;
+
+    let keep = match &sky {
+        Some(sky) => Some(sky_mask(sky, &predictions.images, &mut bars)?),
+        None => None,
+    };
+    let scene = scene::build(&predictions, keep.as_deref(), &options)?;
+    if scene.nothing_kept {
+        tracing::warn!("no point passed the filters: the scene holds one white point");
+    }
+    let provenance = Provenance::new(
+        frames.weights.clone(),
+        frames.weights_sha256.clone(),
+        scene.frames,
+        args.told_options(&options, format),
+    );
+    let write_options = WriteOptions {
+        format,
+        glb: args.output.glb_options(),
+        names: &frames.names,
+        placements: &frames.placements,
+    };
+    let files = 1
+        + usize::from(args.output.save_predictions.is_some())
+        + usize::from(args.output.save_depth.is_some());
+    let mut written = 0;
+    let mut wrote = |bars: &mut StageBars| {
+        written += 1;
+        bars.step(Stage::Write, written, files);
+    };
+    let bytes = write_scene(&scene, &provenance, &write_options, &out)?;
+    wrote(&mut bars);
+    if let Some(path) = &args.output.save_predictions {
+        save_predictions(path, &predictions, &frames)?;
+        wrote(&mut bars);
+    }
+    if let Some(dir) = &args.output.save_depth {
+        save_depth(dir, &predictions, &frames.names)?;
+        wrote(&mut bars);
+    }
+    bars.finish();
+    let summary = Summary {
+        out: &out,
+        format,
+        bytes,
+        scene: &scene,
+        predictions: &predictions,
+        frames: &frames,
+        network: network.as_ref(),
+        seconds: start.elapsed(),
+    };
+    summary.print(args.output.json)
+}
+
+impl Args {
+    fn reconstruct(&self, bars: &mut StageBars) -> anyhow::Result<Made> {
+        let source = self.source()?;
+        if self.model.demo && source != Source::Demo {
+            tracing::warn!(
+                "the demo weights only know made scenes of boxes, balls and cylinders: on other pictures their answer means nothing"
+            );
+        }
+        let network = self.model.load(&self.model.source()?)?;
+        let config = network.config();
+        let options = ReadOptions {
+            mode: self.input.preprocess,
+            img_size: config.img_size,
+            patch_size: config.patch_size,
+            fps: self.input.fps,
+            video_limits: VideoLimits {
+                max_duration_s: self.input.max_video_seconds,
+                max_pixels: self.input.max_video_pixels,
+                max_wall_time: Duration::from_secs(self.input.max_decode_seconds),
+            },
+            ..ReadOptions::default()
+        };
+        let ask = |h: usize, w: usize| network.frames_that_fit(h, w).unwrap_or(usize::MAX);
+        let limit = match self.input.max_frames {
+            Some(n) => FrameLimit::Given(n as usize),
+            None => FrameLimit::Fitting(&ask),
+        };
+        let frames = read_frames(&source, &options, &limit, bars)?;
+        let (s, _, height, width) = frames.images.dims4()?;
+        if let FrameFilter::One(frame) = self.scene.frame_filter
+            && frame >= s
+        {
+            bail!(
+                "cannot show frame {frame} alone: frames are numbered 0 to {}",
+                s - 1
+            );
+        }
+        tracing::debug!(
+            "running the network on {s} frames of {width} x {height}, about {:.1} GB beside the weights",
+            network.forward_bytes(s, height, width) as f64 / 1e9
+        );
+        let shown = self.scene.options(self.model.demo).prediction_mode;
+        let forward = ForwardOptions {
+            // Nobody would see the point head's answer.
+            skip_points: shown == PredictionMode::DepthmapAndCamera
+                && self.output.save_predictions.is_none(),
+            query_points: self.output.query_points(height, width)?,
+        };
+        let predictions = network.predict(&frames.images, &forward, bars)?;
+        Ok(Made {
+            predictions,
+            frames: SavedFrames {
+                names: frames.names,
+                placements: frames.placements,
+                weights: network.name().to_owned(),
+                weights_sha256: network.weights_sha256()?,
+            },
+            network: Some(network),
+        })
+    }
+
+    fn source(&self) -> anyhow::Result<Source> {
+        let of_path = |path: &PathBuf| -> anyhow::Result<Source> {
+            let meta = fs::metadata(path)
+                .with_context(|| format!("cannot read \"{}\"", path.display()))?;
+            Ok(if meta.is_dir() {
+                Source::Folder(path.clone())
+            } else if is_picture(path) || image::ImageFormat::from_path(path).is_ok() {
+                Source::Pictures(vec![path.clone()])
+            } else {
+                Source::Video(path.clone())
+            })
+        };
+        match (
+            &self.input.video_path,
+            &self.input.images_dir,
+            &self.inputs[..],
+        ) {
+            (Some(path), ..) => Ok(Source::Video(path.clone())),
+            (_, Some(path), _) => of_path(path),
+            (_, _, [path]) => of_path(path),
+            (_, _, []) if self.model.demo => Ok(Source::Demo),
+            (_, _, []) => Err(UsageError(
+                "nothing to reconstruct: give picture files, --images_dir, --video_path or --demo"
+                    .to_owned(),
+            )
+            .into()),
+            (_, _, paths) => Ok(Source::Pictures(paths.to_vec())),
+        }
+    }
+
+    /// The options as the written file tells them.
+    fn told_options(&self, scene: &SceneOptions, format: Format) -> serde_json::Value {
+        let mut told = json!(scene);
+        told["mask_sky"] = json!(self.scene.mask_sky);
+        if matches!(format, Format::Glb) {
+            told["color_space"] = json!(self.output.color_space.to_string());
+        }
+        told["preprocess"] = json!(match self.input.preprocess {
+            PreprocessMode::Crop => "crop",
+            PreprocessMode::Pad => "pad",
+        });
+        told
+    }
+}

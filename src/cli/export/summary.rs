@@ -1,0 +1,63 @@
+//! What was done, for a person or a script.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::json;
+use vggt_model::{Predictions, demo};
+
+use crate::{
+    pipeline::{Format, Network, SavedFrames},
+    scene::Scene,
+};
+
+/// What was done, for a person or a script.
+pub(super) struct Summary<'a> {
+    pub(super) out: &'a Path,
+    pub(super) format: Format,
+    pub(super) bytes: u64,
+    pub(super) scene: &'a Scene,
+    pub(super) predictions: &'a Predictions,
+    pub(super) frames: &'a SavedFrames,
+    pub(super) network: Option<&'a Network>,
+    pub(super) seconds: Duration,
+}
+
+impl Summary<'_> {
+    pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
+        let (s, _, height, width) = self.predictions.images.dims4()?;
+        let points = self.scene.points.len();
+        let seconds = self.seconds.as_secs_f64();
+        if as_json {
+            let summary = json!({
+                "out": self.out.display().to_string(),
+                "format": self.format.name(),
+                "bytes": self.bytes,
+                "points": points,
+                "nothing_kept": self.scene.nothing_kept,
+                "frames": s,
+                "names": self.frames.names,
+                "height": height,
+                "width": width,
+                "scene_scale": self.scene.scale,
+                "weights": self.frames.weights,
+                "weights_sha256": self.frames.weights_sha256,
+                "device": self.network.map(Network::device_name),
+                "dtype": self.network.map(|n| n.dtype().as_str()),
+                "seconds": seconds,
+            });
+            println!("{summary}");
+        } else {
+            println!(
+                "{}: {points} points from {s} frames of {width} x {height}, {:.1} MB, {seconds:.1} s{}",
+                self.out.display(),
+                self.bytes as f64 / 1e6,
+                if self.frames.weights == demo::WEIGHTS_NAME {
+                    " (demo weights)"
+                } else {
+                    ""
+                },
+            );
+        }
+        Ok(())
+    }
+}
