@@ -13,13 +13,15 @@ mod gpu;
 mod memory;
 pub mod plot;
 mod sample;
+mod session;
 mod stats;
 
 use std::{io, path::PathBuf};
 
 pub use self::{
     gpu::GpuState,
-    sample::{End, Metric, PERIOD, Sample, Sampler, Session, Watcher, record},
+    sample::{Metric, Sample, Sampler},
+    session::{End, PERIOD, Session, Watcher, record},
     stats::{Curve, Stats},
 };
 

@@ -3,34 +3,26 @@
 //! Standard output carries the result alone, so that `--csv` and `--json` can be piped; questions and remarks go to
 //! standard error.
 
+mod desk;
 mod report;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
-    thread,
     time::Duration,
 };
 
 use clap::value_parser;
-use indicatif::ProgressBar;
 
-use self::report::Report;
-use super::{
-    Interrupted, UsageError,
-    terminal::{self, BARS},
-};
+use self::{desk::Desk, report::Report};
+use super::{Interrupted, UsageError};
 use crate::{
     atomic_file::AtomicFile,
-    monitor::{self, End, GpuState, Metric, Sample, Sampler, Session, Watcher, plot},
+    monitor::{self, End, GpuState, Metric, Sampler, Session, plot},
 };
 
 /// More sessions than a plot can tell apart are no use.
 const MOST_SESSIONS: u8 = 64;
-
-/// Lines that were typed ahead; whoever types more waits.
-const TYPED_AHEAD: usize = 16;
 
 /// Prints minimum, mean, maximum and change of CPU, GPU, VRAM and RAM, ten samples a second, and plots them.
 ///
@@ -64,14 +56,6 @@ struct Plot {
     draw: fn(&[Session], &[Metric]) -> Result<Vec<u8>, monitor::MonitorError>,
 }
 
-/// Something happened while the monitor waited.
-enum Event {
-    Line(String),
-    /// Standard input is at its end.
-    Closed,
-    Interrupt,
-}
-
 impl Args {
     /// Enter starts and stops: neither a length nor the end of a process does.
     fn asks(&self) -> bool {
@@ -98,7 +82,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if let Some(GpuState::Absent(why)) = sampler.gpu_state() {
         eprintln!("GPU and VRAM stay zero: {why}");
     }
-    let mut desk = Desk::open(args.asks(), args.csv.then(|| sampler.metrics()));
+    let mut desk = Desk::open(args.asks(), args.csv, sampler.metrics());
     let mut sessions = Vec::new();
     let recorded = record_all(&args, &mut sampler, &mut desk, &mut sessions);
     if sessions.is_empty() {
@@ -147,12 +131,11 @@ fn record_all(
     };
     for number in 1..=wanted {
         if args.asks() {
-            eprint!("Session {number} of {wanted}: Enter starts it, Enter stops it ");
-            desk.line()?;
+            desk.ask_start(number, wanted)?;
         }
         desk.start(number);
         let session = monitor::record(sampler, args.seconds, desk);
-        desk.bar.finish_and_clear();
+        desk.stop();
         let session = session?;
         let ended = session.end == End::ProcessEnded;
         sessions.push(session);
@@ -164,127 +147,6 @@ fn record_all(
         }
     }
     Ok(())
-}
-
-/// The person in front, or the pipes instead: what comes in, what goes out, and a line that shows it is running.
-struct Desk {
-    events: Receiver<Event>,
-    bar: ProgressBar,
-    /// Columns of the CSV, when that is wanted.
-    csv: Option<&'static [Metric]>,
-    /// Number of the session that runs, from 1.
-    session: u8,
-    /// Ctrl-C ended the session.
-    interrupted: bool,
-    /// The first error of standard output; nothing is written after it. A reader that has left is no failure.
-    output: io::Result<()>,
-}
-
-impl Desk {
-    /// Reads lines of standard input when something is to be asked, and takes over Ctrl-C.
-    fn open(asks: bool, csv: Option<&'static [Metric]>) -> Self {
-        let (sender, events) = mpsc::sync_channel(TYPED_AHEAD);
-        if asks {
-            let lines = sender.clone();
-            thread::spawn(move || read_lines(&lines));
-        }
-        terminal::on_interrupt(move || {
-            let _ = sender.send(Event::Interrupt);
-        });
-        let mut desk = Self {
-            events,
-            bar: ProgressBar::hidden(),
-            csv,
-            session: 0,
-            interrupted: false,
-            output: Ok(()),
-        };
-        if let Some(metrics) = desk.csv {
-            let names: Vec<_> = metrics.iter().map(|m| m.key()).collect();
-            desk.print(&format!("session,seconds,{}\n", names.join(",")));
-        }
-        desk
-    }
-
-    fn print(&mut self, text: &str) {
-        if self.output.is_ok() {
-            let mut out = io::stdout().lock();
-            self.output = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        }
-    }
-
-    /// The answer to a question.
-    fn line(&self) -> anyhow::Result<String> {
-        match self.events.recv() {
-            Ok(Event::Line(line)) => Ok(line),
-            Ok(Event::Interrupt) => Err(Interrupted.into()),
-            Ok(Event::Closed) | Err(_) => {
-                let message = "standard input ended before an answer; without someone to ask, \
-                               give --sessions and --seconds";
-                Err(UsageError(message.to_owned()).into())
-            }
-        }
-    }
-
-    fn ask_number(&self) -> anyhow::Result<u8> {
-        loop {
-            eprint!("Number of sessions: ");
-            match self.line()?.trim().parse() {
-                Ok(n) if (1..=MOST_SESSIONS).contains(&n) => return Ok(n),
-                _ => eprintln!("a whole number from 1 to {MOST_SESSIONS}, please"),
-            }
-        }
-    }
-
-    fn start(&mut self, number: u8) {
-        self.session = number;
-        if io::stderr().is_terminal() {
-            self.bar = BARS.add(ProgressBar::new_spinner());
-        }
-    }
-}
-
-impl Watcher for Desk {
-    fn wait(&mut self, time: Duration) -> bool {
-        match self.events.recv_timeout(time) {
-            Err(RecvTimeoutError::Timeout) => true,
-            Ok(Event::Interrupt) => {
-                self.interrupted = true;
-                false
-            }
-            Ok(Event::Line(_) | Event::Closed) => false,
-            // Ctrl-C cannot be had and nothing is asked: only time ends the session.
-            Err(RecvTimeoutError::Disconnected) => {
-                thread::sleep(time);
-                true
-            }
-        }
-    }
-
-    fn sample(&mut self, sample: &Sample) -> bool {
-        if let Some(metrics) = self.csv {
-            let row = report::csv_row(self.session, metrics, sample);
-            self.print(&row);
-        }
-        if !self.bar.is_hidden() {
-            let [cpu, gpu, vram, ram] = sample.values;
-            let time = sample.seconds;
-            self.bar.set_message(format!(
-                "{time:.1} s   CPU {cpu:.0} %   GPU {gpu:.0} %   VRAM {vram:.2} GB   RAM {ram:.2} GB"
-            ));
-        }
-        self.output.is_ok()
-    }
-}
-
-fn read_lines(events: &SyncSender<Event>) {
-    for line in io::stdin().lines() {
-        let Ok(line) = line else { break };
-        if events.send(Event::Line(line)).is_err() {
-            return;
-        }
-    }
-    let _ = events.send(Event::Closed);
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -132,7 +132,7 @@ impl Report<'_> {
 
 /// A line of CSV with the columns session, seconds, and one for each metric.
 pub(super) fn csv_row(session: u8, metrics: &[Metric], sample: &Sample) -> String {
-    let mut row = format!("{session},{:.3}", sample.seconds);
+    let mut row = format!("{session},{:.6}", sample.seconds);
     for metric in metrics {
         let _ = write!(row, ",{:.*}", metric.decimals(), sample.get(*metric));
     }

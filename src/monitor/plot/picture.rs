@@ -32,7 +32,7 @@ const PNG_PIXELS: u32 = 2;
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// How far above the middle, in font sizes, a backend sets text that it should center; measured on capitals.
-const SVG_LIFT: f64 = 0.07;
+const SVG_LIFT: f64 = 0.03;
 const PNG_LIFT: f64 = 0.21;
 
 const TEXT: RGBColor = RGBColor(60, 60, 60);

@@ -94,18 +94,23 @@ fn panel(out: &mut String, sessions: &[Session], metric: Metric, ink: Ink) {
         let edge = if label.is_empty() { '│' } else { '┤' };
         let _ = write!(out, "{label:>MARGIN$} {edge}");
         let end = line.iter().rposition(|(dots, _)| *dots != 0);
-        for (dots, session) in &line[..end.map_or(0, |end| end + 1)] {
-            let cell = char::from_u32(0x2800 + u32::from(*dots)).unwrap_or(' ');
-            match *dots {
-                0 => out.push(' '),
-                _ => out.push_str(&colored(cell.encode_utf8(&mut [0; 4]), *session, ink)),
-            }
+        let line = &line[..end.map_or(0, |end| end + 1)];
+        for run in line.chunk_by(|a, b| a.1 == b.1) {
+            let cells: String = run.iter().map(|(dots, _)| cell(*dots)).collect();
+            out.push_str(&colored(&cells, run[0].1, ink));
         }
         out.push('\n');
     }
     let end = format!("{longest:.1} s");
     let _ = writeln!(out, "{:MARGIN$} └{}", "", "─".repeat(COLUMNS));
     let _ = writeln!(out, "{:MARGIN$}  0{end:>width$}", "", width = COLUMNS - 1);
+}
+
+fn cell(dots: u8) -> char {
+    match dots {
+        0 => ' ',
+        dots => char::from_u32(0x2800 + u32::from(dots)).unwrap_or(' '),
+    }
 }
 
 /// The value at a moment, on the straight line between its neighbours; `None` outside the session.
