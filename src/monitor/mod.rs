@@ -5,7 +5,7 @@
 //! ([`plot`]). Questions, files and the terminal are the caller's: this room reads no input and writes no file.
 //!
 //! # Memory
-//! A [`Session`] stays under 300 KiB however long it runs: the figures are kept as running sums, and the curve halves its own
+//! A [`Session`] stays under half a MiB however long it runs: the figures are kept as running sums, and the curve halves its own
 //! resolution whenever it is full (see [`Curve`]).
 
 mod cpu;

@@ -90,8 +90,16 @@ pub struct Sampler {
 
 #[derive(Debug)]
 enum Source {
-    Machine { last: MachineTime, gpu: Gpu },
-    Process { pid: u32, last: ProcessTime },
+    Machine {
+        last: MachineTime,
+        gpu: Gpu,
+    },
+    Process {
+        pid: u32,
+        last: ProcessTime,
+        /// Any process but a thread of the kernel's; it gives its memory back before it has quite ended.
+        has_memory: bool,
+    },
 }
 
 impl Sampler {
@@ -113,8 +121,14 @@ impl Sampler {
     /// [`MonitorError::NoProcess`] where none of that number runs.
     pub fn process(pid: u32) -> Result<Self, MonitorError> {
         let last = process_time(pid)?.ok_or(MonitorError::NoProcess(pid))?;
+        let ram_bytes = process_memory(pid)?.ok_or(MonitorError::NoProcess(pid))?;
+        let has_memory = ram_bytes.is_some();
         Ok(Self {
-            source: Source::Process { pid, last },
+            source: Source::Process {
+                pid,
+                last,
+                has_memory,
+            },
         })
     }
 
@@ -145,16 +159,19 @@ impl Sampler {
                     .ok_or_else(|| missing("memory in use", path))?;
                 (cpu, gpu.read(), ram)
             }
-            Source::Process { pid, last } => {
-                let Some(now) = process_time(*pid)? else {
+            Source::Process {
+                pid,
+                last,
+                has_memory,
+            } => {
+                let (Some(now), Some(ram)) = (process_time(*pid)?, process_memory(*pid)?) else {
                     return Ok(None);
                 };
-                let Some(status) = read_of_process(&format!("/proc/{pid}/status"))? else {
+                if ram.is_none() && *has_memory {
                     return Ok(None);
-                };
+                }
                 let cpu = now.percent_since(std::mem::replace(last, now));
-                let ram = memory::resident_bytes(&status).unwrap_or(0);
-                (cpu, GpuReading::default(), ram)
+                (cpu, GpuReading::default(), ram.unwrap_or(0))
             }
         };
         let vram_gb = gpu.used_bytes as f64 / BYTES_PER_GB;
@@ -174,6 +191,12 @@ fn process_time(pid: u32) -> Result<Option<ProcessTime>, MonitorError> {
         return Ok(None);
     };
     ProcessTime::parse(&stat, Instant::now()).ok_or_else(|| missing("CPU times", &path))
+}
+
+/// Resident bytes, where it has memory of its own; `None` when there is no such process (any more).
+fn process_memory(pid: u32) -> Result<Option<Option<u64>>, MonitorError> {
+    let status = read_of_process(&format!("/proc/{pid}/status"))?;
+    Ok(status.map(|status| memory::resident_bytes(&status)))
 }
 
 /// Text of a process's file; `None` when there is no such process (any more).

@@ -18,17 +18,23 @@ use self::{desk::Desk, report::Report};
 use super::{Interrupted, UsageError};
 use crate::{
     atomic_file::AtomicFile,
-    monitor::{self, End, GpuState, Metric, Sampler, Session, plot},
+    monitor::{self, End, GpuState, Sampler, Session, plot},
 };
 
 /// More sessions than a plot can tell apart are no use.
 const MOST_SESSIONS: u8 = 64;
 
-/// Prints minimum, mean, maximum and change of CPU, GPU, VRAM and RAM, ten samples a second, and plots them.
-///
-/// Called without --seconds it asks for the number of sessions; then Enter starts and stops each. 1 GB is 10^9 bytes; the
-/// change is the last sample minus the first. Ctrl-C ends the recording, prints what there is, and exits with code 130.
+/// What the help says below the options.
+const NOTES: &str = "\
+Without --seconds and --pid it asks for the number of sessions; then Enter starts and stops each. Ten samples a second; \
+printed are minimum, mean, maximum and change (last sample minus first) of CPU, GPU, VRAM and RAM, then plots. 1 GB is \
+10^9 bytes. Of several GPUs: mean load, memory of all.\n\
+Ctrl-C ends the recording, hands over what was measured, and exits with code 130. Figures cover every sample; the curve \
+of a session beyond ten minutes is averaged to at most 6000 points.";
+
+/// Records sessions, prints their figures and draws plots.
 #[derive(Debug, clap::Args)]
+#[command(after_help = NOTES)]
 pub(super) struct Args {
     /// Number of sessions, each a line in the plots [default: asked for, or 1 with --seconds or --pid]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=MOST_SESSIONS.into()))]
@@ -53,7 +59,13 @@ pub(super) struct Args {
 #[derive(Debug, Clone)]
 struct Plot {
     path: PathBuf,
-    draw: fn(&[Session], &[Metric]) -> Result<Vec<u8>, monitor::MonitorError>,
+    format: PlotFormat,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum PlotFormat {
+    Svg,
+    Png,
 }
 
 impl Args {
@@ -105,7 +117,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         desk.print(&report.text());
     }
     if let Some((plot, mut file)) = plot {
-        file.write_all(&(plot.draw)(&sessions, report.metrics)?)?;
+        let bytes = match plot.format {
+            PlotFormat::Svg => plot::svg(&sessions, report.metrics)?.into_bytes(),
+            PlotFormat::Png => plot::png(&sessions, report.metrics)?,
+        };
+        file.write_all(&bytes)?;
         file.commit()?;
         eprintln!("plot: {}", plot.path.display());
     }
@@ -162,10 +178,10 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 fn parse_plot(text: &str) -> Result<Plot, String> {
     let path = PathBuf::from(text);
     let extension = Path::extension(&path).map(|e| e.to_string_lossy().to_lowercase());
-    let draw = match extension.as_deref() {
-        Some("svg") => |s: &[Session], m: &[Metric]| plot::svg(s, m).map(String::into_bytes),
-        Some("png") => plot::png,
+    let format = match extension.as_deref() {
+        Some("svg") => PlotFormat::Svg,
+        Some("png") => PlotFormat::Png,
         _ => return Err("plots are .svg or .png files".to_owned()),
     };
-    Ok(Plot { path, draw })
+    Ok(Plot { path, format })
 }
