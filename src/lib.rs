@@ -10,6 +10,7 @@
 //! ply        scene -> binary PLY                       scene
 //! colmap     scene -> COLMAP text and binary           scene
 //! hub        find, download and verify weights         (none)
+//! monitor    CPU, GPU and memory over time, plotted     (none)
 //! atomic_file  a file that appears whole or not at all (none)
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod colmap;
 pub mod frames;
 pub mod glb;
 pub mod hub;
+pub mod monitor;
 pub mod pipeline;
 pub mod ply;
 pub mod scene;

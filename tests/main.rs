@@ -7,6 +7,7 @@ mod export;
 mod frames;
 mod glb;
 mod hub;
+mod monitor;
 mod ply;
 mod rooms;
 mod scene;

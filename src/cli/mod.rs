@@ -8,6 +8,7 @@ mod convert;
 mod export;
 mod fetch;
 mod model_args;
+mod monitor;
 mod terminal;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -37,6 +38,8 @@ enum Command {
     Fetch(fetch::Args),
     /// Measure the network's speed and memory
     Bench(bench::Args),
+    /// Record CPU, GPU and memory of this machine or of one process
+    Monitor(monitor::Args),
 }
 
 /// Runs the command line of this process.
@@ -56,9 +59,14 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Monitor(args) => monitor::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.is::<Interrupted>() => {
+            eprintln!("{Interrupted}");
+            ExitCode::from(Interrupted::CODE)
+        }
         Err(e) => {
             terminal::print_error(&e);
             let code = if e.is::<UsageError>() { 2 } else { 1 };
@@ -71,6 +79,16 @@ pub fn main() -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
+
+/// Ctrl-C came while a command could still hand over what it had so far, which it has done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
+
+impl Interrupted {
+    /// As shells count it: 128 + SIGINT.
+    const CODE: u8 = 130;
+}
 
 /// Flags of the older script are spelled with underscores: both spellings are one. What follows a lone `--` is no flag.
 fn with_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {

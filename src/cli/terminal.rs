@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use vggt_model::progress::Stage as NetworkStage;
 
+use super::Interrupted;
 use crate::{
     atomic_file,
     pipeline::{Stage, Watcher},
@@ -17,8 +18,8 @@ use crate::{
 /// All bars of this process, so that a log line does not tear one.
 pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Exit code of an interrupted process, as shells count it: 128 + SIGINT.
-const INTERRUPTED: i32 = 130;
+/// What the next Ctrl-C does instead of ending the process.
+static ON_INTERRUPT: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 
 /// Sets up the log and what Ctrl-C does.
 pub(super) fn set_up() {
@@ -32,15 +33,30 @@ pub(super) fn set_up() {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let handler = ctrlc::set_handler(|| {
+        if let Some(instead) = take_on_interrupt() {
+            return instead();
+        }
         // A signal runs no `Drop`: half-written files go here, and nothing else is left to tidy.
         atomic_file::remove_unfinished();
         let _ = BARS.clear();
-        eprintln!("interrupted");
-        std::process::exit(INTERRUPTED);
+        eprintln!("{Interrupted}");
+        std::process::exit(Interrupted::CODE.into());
     });
     if let Err(e) = handler {
         tracing::warn!("Ctrl-C may leave temporary files behind: {e}");
     }
+}
+
+/// Has the next Ctrl-C call this instead of ending the process; the one after it ends it all the same.
+pub(super) fn on_interrupt(instead: impl FnOnce() + Send + 'static) {
+    *ON_INTERRUPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(instead));
+}
+
+fn take_on_interrupt() -> Option<Box<dyn FnOnce() + Send>> {
+    ON_INTERRUPT
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
 }
 
 /// Prints an error with its causes, one line.
