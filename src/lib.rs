@@ -9,6 +9,7 @@
 //! glb        scene -> binary glTF                      scene
 //! ply        scene -> binary PLY                       scene
 //! colmap     scene -> COLMAP text and binary           scene
+//! protocol   the bytes of the wire, no sockets            (none)
 //! hub        find, download and verify weights         (none)
 //! atomic_file  a file that appears whole or not at all (none)
 //! ```
@@ -19,10 +20,12 @@
 
 pub mod atomic_file;
 pub mod cli;
+
 pub mod colmap;
 pub mod frames;
 pub mod glb;
 pub mod hub;
 pub mod pipeline;
 pub mod ply;
+pub mod protocol;
 pub mod scene;

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ply",
             "colmap",
             "hub",
+            "protocol",
             "atomic_file",
         ],
     ),
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ply", &["scene"]),
     ("colmap", &["scene"]),
     ("scene", &[]),
+    ("protocol", &[]),
     ("hub", &[]),
     ("atomic_file", &[]),
 ];
