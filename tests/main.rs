@@ -8,6 +8,7 @@ mod frames;
 mod glb;
 mod hub;
 mod ply;
+mod protocol;
 mod rooms;
 mod scene;
 mod sky;
