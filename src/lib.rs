@@ -9,7 +9,8 @@
 //! glb        scene -> binary glTF                      scene
 //! ply        scene -> binary PLY                       scene
 //! colmap     scene -> COLMAP text and binary           scene
-//! protocol   the bytes of the wire, no sockets            (none)
+//! client     the other end of the wire, async         protocol
+//! protocol   the bytes of the wire, no sockets        (none)
 //! hub        find, download and verify weights         (none)
 //! atomic_file  a file that appears whole or not at all (none)
 //! ```
@@ -20,6 +21,7 @@
 
 pub mod atomic_file;
 pub mod cli;
+pub mod client;
 
 pub mod colmap;
 pub mod frames;

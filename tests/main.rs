@@ -1,6 +1,7 @@
 //! The doors a user has: files, formats, the command line.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod client;
 mod colmap;
 mod command;
 mod export;

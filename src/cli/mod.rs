@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 not called correctly, 130 interrupted.
 
 mod bench;
+mod client;
 mod convert;
 mod export;
 mod fetch;
@@ -37,6 +38,8 @@ enum Command {
     Fetch(fetch::Args),
     /// Measure the network's speed and memory
     Bench(bench::Args),
+    /// Talk to a server: send pictures or a video, fetch the GLB
+    Client(Box<client::Args>),
 }
 
 /// Runs the command line of this process.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Client(args) => client::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
