@@ -46,7 +46,7 @@ fn pieces(data: &[u8], pattern: Option<u64>) -> Vec<&[u8]> {
 
 /// Any bytes as the payload of images and as every kind of reply: the size of the pieces makes no difference, and no
 /// decoder takes or gives more than it was told of.
-pub fn codec(data: &[u8]) {
+pub(crate) fn codec(data: &[u8]) {
     let Some((head, data)) = data.split_first_chunk::<9>() else {
         return;
     };
@@ -191,7 +191,7 @@ fn json(data: &[u8], pattern: Option<u64>) -> Vec<Seen> {
 }
 
 /// Any bytes as a request that is not an upload: what is understood means the same when it is written and read again.
-pub fn request(data: &[u8]) {
+pub(crate) fn request(data: &[u8]) {
     let Some((head, payload)) = data.split_first_chunk::<HEAD_LEN>() else {
         return;
     };

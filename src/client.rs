@@ -3,34 +3,18 @@
 //! A [`Client`] is one connection; requests are answered one after the other. Pictures and videos are streamed from disk
 //! and a GLB to a writer, so memory stays small whatever their size. Every wait has a limit, see [`ClientSettings`].
 
+mod connection;
 mod error;
 mod upload;
 
-use std::{
-    io::{self, Write},
-    path::Path,
-    time::Duration,
-};
-
-use serde::de::DeserializeOwned;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
+use std::{io::Write, path::Path, time::Duration};
 
 pub use self::error::ClientError;
-use self::upload::Upload;
+use self::{connection::Connection, upload::Upload};
 use crate::protocol::{
-    FileEntry, FileList, GlbEvent, GlbReplyDecoder, Hash, JobStatusReply, JsonReplyDecoder,
-    LoginRequest, ReconstructionOptions, Refusal, Request, ServerInfo, encode,
+    FileEntry, FileList, Hash, JobStatusReply, LoginRequest, ReconstructionOptions, Request,
+    ServerInfo,
 };
-
-/// Bytes received at once.
-const BUFFER: usize = 256 << 10;
-
-/// How long a dead connection is asked for the reason that the server may have sent before it closed.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How long a client waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +50,7 @@ pub struct ReceivedGlb {
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
-    settings: ClientSettings,
-    /// Received bytes that no decoder has taken yet are `buffer[start..end]`.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Set while a request is under way, and for good when one breaks off (its future dropped included).
-    mid_request: bool,
+    connection: Connection,
 }
 
 impl Client {
@@ -86,27 +63,8 @@ impl Client {
         port: u16,
         settings: ClientSettings,
     ) -> Result<Self, ClientError> {
-        let connecting = timeout(settings.connect, TcpStream::connect((host, port)));
-        let stream = match connecting.await {
-            Ok(connected) => connected.and_then(|s| s.set_nodelay(true).map(|()| s)),
-            Err(_) => {
-                return Err(ClientError::TimedOut {
-                    what: "connecting",
-                    limit: settings.connect,
-                });
-            }
-        };
-        Ok(Self {
-            stream: stream.map_err(|source| ClientError::Connect {
-                address: format!("{host}:{port}"),
-                source,
-            })?,
-            settings,
-            buffer: vec![0; BUFFER],
-            start: 0,
-            end: 0,
-            mid_request: false,
-        })
+        let connection = Connection::open(host, port, settings).await?;
+        Ok(Self { connection })
     }
 
     /// Logs in; tells whether the user is a VIP.
@@ -118,7 +76,7 @@ impl Client {
             name: name.to_owned(),
             password: password.to_owned(),
         });
-        match self.ask(&request).await? {
+        match self.connection.ask(&request).await? {
             (true, is_vip) => Ok(is_vip),
             (false, _) => Err(ClientError::LoginRefused {
                 name: name.to_owned(),
@@ -157,12 +115,7 @@ impl Client {
     /// # Errors
     /// When the server refuses, the connection or `out` fails.
     pub async fn get(&mut self, hash: &Hash, out: &mut impl Write) -> Result<u64, ClientError> {
-        self.begin()?;
-        let bytes = encode::request(&Request::GetGlb(hash.clone()));
-        self.send(&bytes).await?;
-        let decoder = GlbReplyDecoder::unnamed();
-        let (_, bytes) = self.receive_glb(decoder, self.settings.idle, out).await?;
-        Ok(bytes)
+        self.connection.get(hash, out).await
     }
 
     /// The user's files, newest first.
@@ -171,7 +124,7 @@ impl Client {
     /// When the server refuses or the connection fails; an older server knows no commands but the first four. So it is
     /// with all that follow.
     pub async fn list(&mut self) -> Result<Vec<FileEntry>, ClientError> {
-        let list: FileList = self.ask(&Request::List).await?;
+        let list: FileList = self.connection.ask(&Request::List).await?;
         Ok(list.files)
     }
 
@@ -180,7 +133,7 @@ impl Client {
     /// # Errors
     /// As [`Client::list`].
     pub async fn delete(&mut self, hash: &Hash) -> Result<(), ClientError> {
-        let _: serde_json::Value = self.ask(&Request::Delete(hash.clone())).await?;
+        let _: serde_json::Value = self.connection.ask(&Request::Delete(hash.clone())).await?;
         Ok(())
     }
 
@@ -190,7 +143,10 @@ impl Client {
     /// As [`Client::list`].
     pub async fn set_public(&mut self, hash: &Hash, public: bool) -> Result<(), ClientError> {
         let hash = hash.clone();
-        let _: serde_json::Value = self.ask(&Request::SetPublic { hash, public }).await?;
+        let _: serde_json::Value = self
+            .connection
+            .ask(&Request::SetPublic { hash, public })
+            .await?;
         Ok(())
     }
 
@@ -203,7 +159,7 @@ impl Client {
         paths: &[P],
     ) -> Result<JobStatusReply, ClientError> {
         let upload = Upload::images(paths, true).await?;
-        self.submit(upload).await
+        self.connection.submit(upload).await
     }
 
     /// Leaves a video for a job that goes on without this connection.
@@ -212,7 +168,7 @@ impl Client {
     /// As [`Client::submit_images`].
     pub async fn submit_video(&mut self, path: &Path) -> Result<JobStatusReply, ClientError> {
         let upload = Upload::video(path, true).await?;
-        self.submit(upload).await
+        self.connection.submit(upload).await
     }
 
     /// How a job stands.
@@ -220,7 +176,7 @@ impl Client {
     /// # Errors
     /// As [`Client::list`].
     pub async fn status(&mut self, job: i64) -> Result<JobStatusReply, ClientError> {
-        self.ask(&Request::Status(job)).await
+        self.connection.ask(&Request::Status(job)).await
     }
 
     /// Stops a job; tells how it stands.
@@ -228,7 +184,7 @@ impl Client {
     /// # Errors
     /// As [`Client::list`].
     pub async fn cancel(&mut self, job: i64) -> Result<JobStatusReply, ClientError> {
-        self.ask(&Request::Cancel(job)).await
+        self.connection.ask(&Request::Cancel(job)).await
     }
 
     /// Sets the options of the next reconstruction on this connection; gives all of them as they will be used.
@@ -239,7 +195,9 @@ impl Client {
         &mut self,
         options: &ReconstructionOptions,
     ) -> Result<ReconstructionOptions, ClientError> {
-        self.ask(&Request::Options(options.clone())).await
+        self.connection
+            .ask(&Request::Options(options.clone()))
+            .await
     }
 
     /// What the server is. Needs no login.
@@ -247,13 +205,7 @@ impl Client {
     /// # Errors
     /// As [`Client::list`].
     pub async fn info(&mut self) -> Result<ServerInfo, ClientError> {
-        self.ask(&Request::Info).await
-    }
-
-    async fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
-        self.begin()?;
-        self.send(&encode::request(request)).await?;
-        self.receive_json().await
+        self.connection.ask(&Request::Info).await
     }
 
     async fn reconstruct(
@@ -261,143 +213,9 @@ impl Client {
         upload: Upload,
         out: &mut impl Write,
     ) -> Result<ReceivedGlb, ClientError> {
-        self.begin()?;
-        if let Err(lost) = self.send_upload(upload).await {
-            if !matches!(lost, ClientError::Lost { .. }) {
-                return Err(lost);
-            }
-            let decoder = GlbReplyDecoder::named();
-            let mut nowhere = io::sink();
-            let words = self.receive_glb(decoder, self.settings.idle, &mut nowhere);
-            let words = timeout(LAST_WORDS, words).await;
-            self.mid_request = true;
-            return Err(last_words(words.ok(), lost));
-        }
-        let wait = self.settings.reconstruction;
-        let (name, bytes) = self
-            .receive_glb(GlbReplyDecoder::named(), wait, out)
-            .await?;
+        let (name, bytes) = self.connection.reconstruct(upload, out).await?;
         // The name comes from a peer: whoever makes a path of it must not be led elsewhere.
         let hash = name.strip_suffix(".glb").unwrap_or(&name).parse()?;
         Ok(ReceivedGlb { hash, bytes })
-    }
-
-    async fn submit(&mut self, upload: Upload) -> Result<JobStatusReply, ClientError> {
-        self.begin()?;
-        if let Err(lost) = self.send_upload(upload).await {
-            if !matches!(lost, ClientError::Lost { .. }) {
-                return Err(lost);
-            }
-            let words = timeout(LAST_WORDS, self.receive_json::<JobStatusReply>()).await;
-            self.mid_request = true;
-            return Err(last_words(words.ok(), lost));
-        }
-        self.receive_json().await
-    }
-
-    fn begin(&mut self) -> Result<(), ClientError> {
-        if std::mem::replace(&mut self.mid_request, true) {
-            return Err(ClientError::Broken);
-        }
-        Ok(())
-    }
-
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        const WHAT: &str = "sending the request";
-        let limit = self.settings.idle;
-        match timeout(limit, self.stream.write_all(bytes)).await {
-            Ok(sent) => sent.map_err(|source| ClientError::Lost { what: WHAT, source }),
-            Err(_) => Err(ClientError::TimedOut { what: WHAT, limit }),
-        }
-    }
-
-    async fn send_upload(&mut self, upload: Upload) -> Result<(), ClientError> {
-        let mut pieces = upload.into_pieces();
-        while let Some(piece) = pieces.next().await? {
-            self.send(piece).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits for more bytes once a decoder has taken all there were.
-    async fn fill(&mut self, limit: Duration) -> Result<(), ClientError> {
-        const WHAT: &str = "waiting for the reply";
-        let n = match timeout(limit, self.stream.read(&mut self.buffer)).await {
-            Ok(read) => read.map_err(|source| ClientError::Lost { what: WHAT, source })?,
-            Err(_) => return Err(ClientError::TimedOut { what: WHAT, limit }),
-        };
-        if n == 0 {
-            return Err(ClientError::Lost {
-                what: WHAT,
-                source: io::ErrorKind::UnexpectedEof.into(),
-            });
-        }
-        (self.start, self.end) = (0, n);
-        Ok(())
-    }
-
-    async fn receive_json<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
-        let mut decoder = JsonReplyDecoder::new();
-        loop {
-            let mut input = &self.buffer[self.start..self.end];
-            let body = decoder.feed(&mut input)?;
-            self.start = self.end - input.len();
-            if let Some(body) = body {
-                self.mid_request = false;
-                return Ok(JsonReplyDecoder::parse(body)??);
-            }
-            self.fill(self.settings.idle).await?;
-        }
-    }
-
-    /// Receives a GLB, or an error; `wait` is for the first byte. Gives the name (empty for command 4) and the size.
-    async fn receive_glb(
-        &mut self,
-        mut decoder: GlbReplyDecoder,
-        mut wait: Duration,
-        out: &mut impl Write,
-    ) -> Result<(String, u64), ClientError> {
-        let (mut name, mut bytes) = (String::new(), 0);
-        loop {
-            let mut input = &self.buffer[self.start..self.end];
-            while let Some(event) = decoder.feed(&mut input)? {
-                match event {
-                    GlbEvent::Name(n) => name = n,
-                    GlbEvent::Begin { len } => bytes = u64::from(len),
-                    GlbEvent::Bytes(bytes) => out.write_all(bytes).map_err(ClientError::Output)?,
-                    GlbEvent::End => {
-                        self.start = self.end - input.len();
-                        self.mid_request = false;
-                        return Ok((name, bytes));
-                    }
-                    GlbEvent::Refused(refusal) => {
-                        self.start = self.end - input.len();
-                        self.mid_request = false;
-                        return Err(refusal.into());
-                    }
-                }
-            }
-            self.start = self.end - input.len();
-            self.fill(wait).await?;
-            wait = self.settings.idle;
-        }
-    }
-}
-
-/// The server's reason to hang up, when it gave one, else how the connection was `lost`.
-fn last_words<T>(words: Option<Result<T, ClientError>>, lost: ClientError) -> ClientError {
-    match words {
-        Some(Err(ClientError::Refused(refusal))) => refusal.into(),
-        _ => lost,
-    }
-}
-
-impl ClientError {
-    /// The server's answer, when there was one.
-    pub fn refusal(&self) -> Option<&Refusal> {
-        match self {
-            Self::Refused(refusal) => Some(refusal),
-            _ => None,
-        }
     }
 }

@@ -159,7 +159,14 @@ fn an_oversized_or_unknown_request_is_refused_with_its_code() {
     let unknown = Command::Unknown(200);
     let e = Request::parse(unknown, b"{}").unwrap_err();
     assert_eq!(e.code(unknown), ErrorCode::UnknownCommand);
-    for command in [Command::Images, Command::Video, Command::Submit] {
+    for (command, code) in [
+        (Command::Images, ErrorCode::ImageRequest),
+        (Command::Video, ErrorCode::VideoRequest),
+        (Command::Submit, ErrorCode::BadRequest),
+    ] {
+        let (len, max) = (2, 1);
+        let oversized = ProtocolError::PayloadTooLong { command, len, max };
+        assert_eq!(oversized.code(command), code);
         assert!(command.is_upload());
         assert_eq!(
             Request::parse(command, b"{}"),

@@ -21,6 +21,7 @@ Exit codes: 0 done, 1 failed, 2 not called correctly.
 """
 
 import argparse
+import contextlib
 import getpass
 import hashlib
 import json
@@ -62,18 +63,20 @@ class Connection:
     def images(self, paths, out):
         """Sends pictures, writes the GLB to `out`; gives its hash."""
         lengths = [os.path.getsize(path) for path in paths]
-        self._send_head(IMAGES, 4 + sum(4 + length for length in lengths))
-        self.socket.sendall(struct.pack(">I", len(paths)))
-        for path, length in zip(paths, lengths):
-            self.socket.sendall(struct.pack(">I", length))
-            self._send_file(path, length)
+        with self._last_words():
+            self._send_head(IMAGES, 4 + sum(4 + length for length in lengths))
+            self.socket.sendall(struct.pack(">I", len(paths)))
+            for path, length in zip(paths, lengths):
+                self.socket.sendall(struct.pack(">I", length))
+                self._send_file(path, length)
         return self._receive_named(out)
 
     def video(self, path, out):
         """Sends a video, writes the GLB to `out`; gives its hash."""
         length = os.path.getsize(path)
-        self._send_head(VIDEO, length)
-        self._send_file(path, length)
+        with self._last_words():
+            self._send_head(VIDEO, length)
+            self._send_file(path, length)
         return self._receive_named(out)
 
     def get(self, digits, out):
@@ -82,6 +85,18 @@ class Connection:
         self._send_head(GET, len(payload))
         self.socket.sendall(payload)
         self._receive_glb(out)
+
+    @contextlib.contextmanager
+    def _last_words(self):
+        """A server that hangs up during an upload may have said why."""
+        try:
+            yield
+        except ConnectionError as lost:
+            try:
+                self._receive_named(Digest())
+            except (OSError, UnicodeError):
+                pass
+            raise lost
 
     def _send_head(self, command, length):
         if length >= 1 << 32:

@@ -78,3 +78,18 @@ pub enum ClientError {
     #[error("cannot write the GLB: {0}")]
     Output(#[source] io::Error),
 }
+
+impl ClientError {
+    /// The server's answer, when there was one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the connection broke.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+}
