@@ -25,6 +25,9 @@ const DIGITS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789
 /// Whoever waits longer in a test waits for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the buffers of two sockets cannot hold, so that an upload of it meets the close.
+const BIGGER_THAN_BUFFERS: usize = 32 << 20;
+
 /// One request a server must receive, byte by byte, and what it answers.
 type Step = (Vec<u8>, Vec<u8>);
 
@@ -288,28 +291,39 @@ async fn a_refusal_is_told_and_leaves_the_connection_usable() {
     thread.join().unwrap();
 }
 
-#[tokio::test]
-async fn a_server_that_hangs_up_during_an_upload_is_heard_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let big = dir.path().join("big.mp4");
-    // More than the buffers of both sockets hold.
-    fs::write(&big, vec![1; 32 << 20]).unwrap();
+/// A server that takes the login, refuses the video after a part of it and closes the connection.
+fn hanging_up() -> (u16, JoinHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let thread = thread::spawn(move || {
         let mut stream = accept(&listener);
-        stream.read_exact(&mut [0; 5]).unwrap();
-        let code = ErrorCode::VideoRequest;
-        stream
-            .write_all(&encode::error_reply(3.into(), code, "too large"))
-            .unwrap();
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let mut login = vec![0; usize::from(head[4])];
+        stream.read_exact(&mut login).unwrap();
+        stream.write_all(&encode::login_reply(true, false)).unwrap();
+        stream.read_exact(&mut head).unwrap();
+        assert_eq!(head[0], 3);
+        let refused = encode::error_reply(3.into(), ErrorCode::VideoRequest, "too large");
+        stream.write_all(&refused).unwrap();
         // The end of the thread closes the connection with most of the upload unread.
         stream.read_exact(&mut vec![0; 1 << 20]).unwrap();
     });
+    (port, thread)
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_during_an_upload_is_heard_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let big = dir.path().join("big.mp4");
+    fs::write(&big, vec![1; BIGGER_THAN_BUFFERS]).unwrap();
+    let (port, thread) = hanging_up();
     let mut client = connect(port).await;
+    client.login("ann", "pass word").await.unwrap();
     let e = client.video(&big, &mut Vec::new()).await.unwrap_err();
-    assert!(e.to_string().contains("too large"), "{e}");
-    drop(client);
+    assert!(e.refusal().unwrap().is(ErrorCode::VideoRequest), "{e}");
+    let e = client.info().await.unwrap_err();
+    assert!(matches!(e, ClientError::Broken), "{e}");
     thread.join().unwrap();
 }
 
@@ -466,6 +480,7 @@ fn python(dir: &Path, port: u16, args: &[&str]) -> std::process::Output {
 #[test]
 fn the_python_client_sends_pictures_and_fetches_the_glb_again() {
     let dir = tempfile::tempdir().unwrap();
+    let glb = b"glTF, a byte at a time";
     let (_, payload) = pictures(dir.path());
     // Python spells JSON with spaces.
     let login = (
@@ -474,8 +489,8 @@ fn the_python_client_sends_pictures_and_fetches_the_glb_again() {
     );
     let script = vec![
         login.clone(),
-        (request(2, &payload), named(&glb())),
-        (request(4, DIGITS.as_bytes()), unnamed(&glb())),
+        (request(2, &payload), named(glb)),
+        (request(4, DIGITS.as_bytes()), unnamed(glb)),
     ];
     let (port, thread) = server(script, true);
     let output = python(
@@ -497,7 +512,7 @@ fn the_python_client_sends_pictures_and_fetches_the_glb_again() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(String::from_utf8_lossy(&output.stdout).contains(DIGITS));
-    assert!(fs::read(dir.path().join("x.glb")).unwrap() == glb());
+    assert!(fs::read(dir.path().join("x.glb")).unwrap() == glb);
 
     let refused = encode::error_reply(4.into(), ErrorCode::HashNotFound, "");
     let (port, thread) = server(vec![login, (request(4, DIGITS.as_bytes()), refused)], false);
@@ -506,4 +521,16 @@ fn the_python_client_sends_pictures_and_fetches_the_glb_again() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("ERROR_HASH_NOT_FOUND"));
     assert!(!dir.path().join("scene.glb").exists());
+}
+
+#[test]
+fn the_python_client_hears_a_server_out_that_hangs_up() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("big.mp4"), vec![1; BIGGER_THAN_BUFFERS]).unwrap();
+    let (port, thread) = hanging_up();
+    let output = python(dir.path(), port, &["video", "big.mp4"]);
+    thread.join().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("ERROR_VIDEO_REQUEST: too large"), "{told}");
+    assert_eq!(files(dir.path()), ["big.mp4"]);
 }
