@@ -20,8 +20,6 @@ use crate::{
 };
 
 /// Talks to a server (`vggt serve`): sends pictures or a video and fetches the GLB.
-///
-/// The password is asked for, read from the environment's VGGT_PASSWORD or with --password-stdin.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -29,7 +27,7 @@ pub(super) struct Args {
     #[command(flatten)]
     server: ServerArgs,
     /// Print the answer as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     json: bool,
 }
 
@@ -43,7 +41,7 @@ struct ServerArgs {
     /// The server's port
     #[arg(long, global = true, default_value_t = DEFAULT_PORT)]
     port: u16,
-    /// Log in as this user first
+    /// Log in as this user first; the password is asked for, or taken from the environment's VGGT_PASSWORD
     #[arg(long, global = true, value_name = "NAME")]
     user: Option<String>,
     /// Read the password from the first line of standard input
