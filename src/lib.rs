@@ -9,6 +9,8 @@
 //! glb        scene -> binary glTF                      scene
 //! ply        scene -> binary PLY                       scene
 //! colmap     scene -> COLMAP text and binary           scene
+//! client     the other end of the wire, async         protocol
+//! protocol   the bytes of the wire, no sockets        (none)
 //! hub        find, download and verify weights         (none)
 //! monitor    CPU, GPU and memory over time, plotted     (none)
 //! atomic_file  a file that appears whole or not at all (none)
@@ -20,6 +22,8 @@
 
 pub mod atomic_file;
 pub mod cli;
+pub mod client;
+
 pub mod colmap;
 pub mod frames;
 pub mod glb;
@@ -27,4 +31,5 @@ pub mod hub;
 pub mod monitor;
 pub mod pipeline;
 pub mod ply;
+pub mod protocol;
 pub mod scene;

@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 not called correctly, 130 interrupted.
 
 mod bench;
+mod client;
 mod convert;
 mod export;
 mod fetch;
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::Args),
     /// Record CPU, GPU and memory of this machine or of one process
     Monitor(monitor::Args),
+    /// Talk to a server: send pictures or a video, fetch the GLB
+    Client(Box<client::Args>),
 }
 
 /// Runs the command line of this process.
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Monitor(args) => monitor::run(args),
+        Command::Client(args) => client::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

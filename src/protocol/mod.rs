@@ -1,0 +1,56 @@
+#![doc = include_str!("README.md")]
+//!
+//! # This room
+//!
+//! The bytes and nothing else: no sockets, no files, no waiting. [`RequestHead`], [`Request`] and [`ImagesDecoder`] read
+//! what a client sends, [`encode`] writes what goes back; [`GlbReplyDecoder`] and [`JsonReplyDecoder`] read a reply. The
+//! decoders are fed with whatever has arrived and never allocate by a number that a peer sent.
+
+pub mod encode;
+
+mod body;
+mod decode;
+mod error;
+mod message;
+mod options;
+mod reply;
+mod request;
+
+pub use body::{FileEntry, FileList, JobStateReply, JobStatusReply, ServerInfo, ServerLimits};
+pub use decode::{ImageLimits, ImagesDecoder, UploadEvent};
+pub use error::ProtocolError;
+pub use message::{Command, ErrorCode, Hash, Refusal, RequestHead, SubmitKind};
+pub use options::{GlbFormat, ReconstructionOptions};
+pub use reply::{GlbEvent, GlbReplyDecoder, JsonReplyDecoder};
+pub use request::{LoginRequest, Request};
+
+/// The port of the service, fixed by the older one.
+pub const DEFAULT_PORT: u16 = 4567;
+
+/// The newest version of the tables.
+pub const PROTOCOL_VERSION: u32 = 2;
+
+/// Bytes of a request before its payload: 1 of command, 4 of length.
+pub const HEAD_LEN: usize = 5;
+
+/// Hex digits of a hash (SHA-256).
+pub const HASH_LEN: usize = 64;
+
+/// Longest payload of a request that is not an upload, logged in or not: 64 KiB. A name, a password and every JSON body
+/// of the tables are far shorter.
+pub const SMALL_PAYLOAD_MAX: u32 = 64 << 10;
+
+/// Images in one request unless the server says otherwise.
+pub const DEFAULT_MAX_IMAGES: u32 = 300;
+
+/// Longest name in a reply: a known phone client reads no more.
+pub const NAME_MAX: u32 = 1024;
+
+/// Longest error where a GLB would be, code and reason: clients take what is under 1 KiB for an error.
+pub const ERROR_MAX: u32 = 1023;
+
+/// Longest JSON reply a client takes: a list of some 70 000 files.
+pub const JSON_REPLY_MAX: u32 = 16 << 20;
+
+/// The first bytes of every GLB.
+pub const GLB_MAGIC: &[u8; 4] = b"glTF";
