@@ -10,6 +10,7 @@
 //! ply        scene -> binary PLY                       scene
 //! colmap     scene -> COLMAP text and binary           scene
 //! hub        find, download and verify weights         (none)
+//! store      users, GLB files and jobs: rows + files   atomic_file
 //! atomic_file  a file that appears whole or not at all (none)
 //! ```
 //!
@@ -26,3 +27,4 @@ pub mod hub;
 pub mod pipeline;
 pub mod ply;
 pub mod scene;
+pub mod store;

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ply",
             "colmap",
             "hub",
+            "store",
             "atomic_file",
         ],
     ),
@@ -31,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("colmap", &["scene"]),
     ("scene", &[]),
     ("hub", &[]),
+    ("store", &["atomic_file"]),
     ("atomic_file", &[]),
 ];
 
