@@ -341,7 +341,9 @@ struct Reserved<'a>(&'a str);
 
 impl<'a> Reserved<'a> {
     fn new(hash: &'a str) -> Option<Self> {
-        in_flight().insert(hash.to_owned()).then_some(Self(hash))
+        // Made only when it is free: dropping one gives the name back.
+        let free = in_flight().insert(hash.to_owned());
+        free.then(|| Self(hash))
     }
 }
 
