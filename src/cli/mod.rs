@@ -4,11 +4,14 @@
 //! Exit codes: 0 done, 1 failed, 2 not called correctly, 130 interrupted.
 
 mod bench;
+mod check;
 mod convert;
 mod export;
 mod fetch;
 mod model_args;
+mod save_to_db;
 mod terminal;
+mod user;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -37,6 +40,10 @@ enum Command {
     Fetch(fetch::Args),
     /// Measure the network's speed and memory
     Bench(bench::Args),
+    /// Add, list and change the users of the service
+    User(user::Args),
+    /// Compare the service's rows and files, and repair them
+    Check(check::Args),
 }
 
 /// Runs the command line of this process.
@@ -56,6 +63,8 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::User(args) => user::run(args),
+        Command::Check(args) => check::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -311,7 +311,11 @@ fn hashed_name(user_id: i32, time: Timestamp, original_name: &str) -> String {
     digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-pub(super) fn check_original_name(name: &str) -> Result<(), StoreError> {
+/// Holds an original name to its column: not empty, at most 256 characters, none of them a control character.
+///
+/// # Errors
+/// When it is not so.
+pub fn check_original_name(name: &str) -> Result<(), StoreError> {
     let why = if name.trim().is_empty() {
         "it is empty"
     } else if name.chars().count() > ORIGINAL_NAME_MAX {

@@ -18,7 +18,7 @@ pub use self::{
     check::CheckReport,
     error::StoreError,
     files::WriteSeek,
-    glb_files::{GlbOrigin, GlbRow},
+    glb_files::{GlbOrigin, GlbRow, check_original_name},
     jobs::{JobKind, JobOutcome, JobRow, JobRowState, NewJob},
     time::parse_time,
     users::User,
