@@ -13,6 +13,7 @@
 //! protocol   the bytes of the wire, no sockets        (none)
 //! hub        find, download and verify weights         (none)
 //! monitor    CPU, GPU and memory over time, plotted     (none)
+//! store      users, GLB files and jobs: rows + files   atomic_file
 //! atomic_file  a file that appears whole or not at all (none)
 //! ```
 //!
@@ -33,3 +34,4 @@ pub mod pipeline;
 pub mod ply;
 pub mod protocol;
 pub mod scene;
+pub mod store;

@@ -14,4 +14,5 @@ mod protocol;
 mod rooms;
 mod scene;
 mod sky;
+mod store;
 mod weights;

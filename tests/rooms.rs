@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "monitor",
             "client",
             "protocol",
+            "store",
             "atomic_file",
         ],
     ),
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("hub", &[]),
     ("monitor", &[]),
+    ("store", &["atomic_file"]),
     ("atomic_file", &[]),
 ];
 

@@ -4,13 +4,16 @@
 //! Exit codes: 0 done, 1 failed, 2 not called correctly, 130 interrupted.
 
 mod bench;
+mod check;
 mod client;
 mod convert;
 mod export;
 mod fetch;
 mod model_args;
 mod monitor;
+mod save_to_db;
 mod terminal;
+mod user;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -43,6 +46,10 @@ enum Command {
     Monitor(monitor::Args),
     /// Talk to a server: send pictures or a video, fetch the GLB
     Client(Box<client::Args>),
+    /// Add, list and change the users of the service
+    User(user::Args),
+    /// Compare the service's rows and files, and repair them
+    Check(check::Args),
 }
 
 /// Runs the command line of this process.
@@ -64,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Monitor(args) => monitor::run(args),
         Command::Client(args) => client::run(*args),
+        Command::User(args) => user::run(args),
+        Command::Check(args) => check::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

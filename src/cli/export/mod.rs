@@ -4,7 +4,7 @@ mod args;
 mod summary;
 
 use std::{
-    fs,
+    fs, io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,15 +13,22 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use vggt_model::{ForwardOptions, Predictions, demo};
 
-use super::{UsageError, model_args::ModelArgs, terminal::StageBars};
+use super::{
+    UsageError,
+    model_args::ModelArgs,
+    save_to_db::{Destination, SaveArgs},
+    terminal::StageBars,
+};
 use crate::{
     frames::{PreprocessMode, VideoLimits, is_picture},
+    glb::{self, GlbError, GlbOptions},
     pipeline::{
         Format, FrameLimit, Network, ReadOptions, SavedFrames, Source, Stage, Watcher,
         WriteOptions, load_predictions, read_frames, save_depth, save_predictions, sky_mask,
         write_scene,
     },
-    scene::{self, FrameFilter, PredictionMode, Provenance, SceneOptions},
+    scene::{self, FrameFilter, PredictionMode, Provenance, Scene, SceneOptions},
+    store::GlbRow,
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
 use summary::Summary;
@@ -39,6 +46,8 @@ pub(super) struct Args {
     scene: SceneArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    save: SaveArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -61,6 +70,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let options = args.scene.options(args.model.demo || of_demo);
     options.check().map_err(|e| UsageError(e.to_string()))?;
     let (out, format) = args.output.target(&options, args.scene.mask_sky)?;
+    let destination = args.destination(format)?;
     // Whatever can be missing is looked for before the work that takes time.
     args.output.check_folders(&out, format)?;
     let sky = args.scene.sky_network(&args.model)?;
@@ -115,7 +125,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         written += 1;
         bars.step(Stage::Write, written, files);
     };
-    let bytes = write_scene(&scene, &provenance, &write_options, &out)?;
+    let stored = match &destination {
+        Some(to) => Some(store(to, &scene, &provenance, write_options.glb)?),
+        None => None,
+    };
+    let (out, bytes) = match &stored {
+        // The file of --out is a second one then.
+        Some((row, path)) if args.output.out.is_none() => (path.clone(), row.file_size),
+        _ => {
+            let bytes = write_scene(&scene, &provenance, &write_options, &out)?;
+            (out, bytes)
+        }
+    };
     wrote(&mut bars);
     if let Some(path) = &args.output.save_predictions {
         save_predictions(path, &predictions, &frames)?;
@@ -128,6 +149,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     bars.finish();
     let summary = Summary {
         out: &out,
+        stored: stored.as_ref(),
         format,
         bytes,
         scene: &scene,
@@ -139,7 +161,38 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     summary.print(args.output.json)
 }
 
+/// Stores the GLB where the service would.
+fn store(
+    to: &Destination,
+    scene: &Scene,
+    provenance: &Provenance,
+    options: GlbOptions,
+) -> anyhow::Result<(GlbRow, PathBuf)> {
+    to.store(
+        |mut out| match glb::write(scene, provenance, options, &mut out) {
+            Ok(_) => Ok(()),
+            Err(GlbError::Io(e)) => Err(e),
+            Err(e) => Err(io::Error::other(e)),
+        },
+    )
+}
+
 impl Args {
+    /// Where the service is to find the GLB, looked for before the work that takes time.
+    fn destination(&self, format: Format) -> anyhow::Result<Option<Destination>> {
+        let video = self.input.video_path.is_some()
+            || matches!(&self.inputs[..], [path] if path.is_file() && !is_picture(path));
+        let destination = self.save.destination(video)?;
+        if destination.is_some() && format != Format::Glb {
+            return Err(UsageError(format!(
+                "--save_to_db stores GLB files, not {}",
+                format.name()
+            ))
+            .into());
+        }
+        Ok(destination)
+    }
+
     fn reconstruct(&self, bars: &mut StageBars) -> anyhow::Result<Made> {
         let source = self.source()?;
         if self.model.demo && source != Source::Demo {

@@ -1,6 +1,9 @@
 //! What was done, for a person or a script.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::json;
 use vggt_model::{Predictions, demo};
@@ -8,11 +11,13 @@ use vggt_model::{Predictions, demo};
 use crate::{
     pipeline::{Format, Network, SavedFrames},
     scene::Scene,
+    store::GlbRow,
 };
 
 /// What was done, for a person or a script.
 pub(super) struct Summary<'a> {
     pub(super) out: &'a Path,
+    pub(super) stored: Option<&'a (GlbRow, PathBuf)>,
     pub(super) format: Format,
     pub(super) bytes: u64,
     pub(super) scene: &'a Scene,
@@ -28,7 +33,7 @@ impl Summary<'_> {
         let points = self.scene.points.len();
         let seconds = self.seconds.as_secs_f64();
         if as_json {
-            let summary = json!({
+            let mut summary = json!({
                 "out": self.out.display().to_string(),
                 "format": self.format.name(),
                 "bytes": self.bytes,
@@ -45,6 +50,10 @@ impl Summary<'_> {
                 "dtype": self.network.map(|n| n.dtype().as_str()),
                 "seconds": seconds,
             });
+            if let Some((row, path)) = self.stored {
+                summary["hash"] = json!(row.hashed_name);
+                summary["stored"] = json!(path.display().to_string());
+            }
             println!("{summary}");
         } else {
             println!(
@@ -57,6 +66,10 @@ impl Summary<'_> {
                     ""
                 },
             );
+            if let Some((row, path)) = self.stored {
+                println!("hash: {}", row.hashed_name);
+                println!("path: {}", path.display());
+            }
         }
         Ok(())
     }
