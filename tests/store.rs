@@ -381,7 +381,7 @@ fn only_the_owner_lists_deletes_and_publishes() {
     assert!(!store.delete_glb(bob, hash).unwrap());
     assert!(store.delete_glb(1, hash).unwrap());
     assert!(!store.delete_glb(1, hash).unwrap());
-    assert_eq!(store.list_glbs(1).unwrap(), [second.clone()]);
+    assert_eq!(store.list_glbs(1).unwrap(), std::slice::from_ref(&second));
     assert_eq!(stored(dir.path()), [&second.file_path["out/".len()..]]);
     assert_eq!(store.check(false).unwrap().problems(), 0);
 }
