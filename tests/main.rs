@@ -12,4 +12,5 @@ mod rooms;
 mod scene;
 mod sky;
 mod store;
+mod user;
 mod weights;
