@@ -15,4 +15,5 @@ mod rooms;
 mod scene;
 mod sky;
 mod store;
+mod user;
 mod weights;

@@ -58,7 +58,7 @@ enum Action {
         /// Whose
         name: String,
         /// on or off
-        #[arg(default_value = "on", value_parser = parse_vip)]
+        #[arg(default_value = "on", value_parser = parse_vip, action = clap::ArgAction::Set)]
         state: bool,
         /// Until then, as in 2027-01-31 or "2027-01-31 12:00:00", UTC [default: for good]
         #[arg(long, value_name = "DATE", value_parser = parse_date)]
