@@ -11,6 +11,7 @@
 //! colmap     scene -> COLMAP text and binary           scene
 //! protocol   the bytes of the wire, no sockets            (none)
 //! hub        find, download and verify weights         (none)
+//! store      users, GLB files and jobs: rows + files   atomic_file
 //! atomic_file  a file that appears whole or not at all (none)
 //! ```
 //!
@@ -29,3 +30,4 @@ pub mod pipeline;
 pub mod ply;
 pub mod protocol;
 pub mod scene;
+pub mod store;

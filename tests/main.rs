@@ -11,4 +11,5 @@ mod ply;
 mod rooms;
 mod scene;
 mod sky;
+mod store;
 mod weights;

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "colmap",
             "hub",
             "protocol",
+            "store",
             "atomic_file",
         ],
     ),
@@ -33,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scene", &[]),
     ("protocol", &[]),
     ("hub", &[]),
+    ("store", &["atomic_file"]),
     ("atomic_file", &[]),
 ];
 

@@ -1,0 +1,131 @@
+//! What can go wrong with rows and files.
+
+use std::{error::Error, io, path::PathBuf};
+
+use diesel::{
+    r2d2::PoolError,
+    result::{DatabaseErrorKind, Error as QueryError},
+};
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database cannot be opened or brought up to date.
+    #[error("cannot open the database \"{}\": {source}", path.display())]
+    Open {
+        /// The database.
+        path: PathBuf,
+        /// What was said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A table has not the columns it should have.
+    #[error(
+        "\"{}\" is not a database of this service: {what}; name another with --db",
+        path.display()
+    )]
+    NotOurs {
+        /// The database.
+        path: PathBuf,
+        /// What is missing.
+        what: String,
+    },
+    /// A later version of this program has changed the tables.
+    #[error(
+        "the database \"{}\" was made by a newer version (it has migration {version}); use that one",
+        path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The migration that is not known here.
+        version: String,
+    },
+    /// The name belongs to somebody.
+    #[error("the user name {0:?} is taken; choose another")]
+    NameTaken(String),
+    /// A user name that cannot be one.
+    #[error("cannot use {name:?} as a user name: {why}")]
+    BadName {
+        /// The name, shortened.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// An empty password.
+    #[error("the password is empty; choose another")]
+    EmptyPassword,
+    /// Nobody has that name.
+    #[error("there is no user {0:?}; `vggt user list` shows all")]
+    UnknownUser(String),
+    /// Nobody has that id.
+    #[error("there is no user with the id {0}; `vggt user list` shows all")]
+    UnknownUserId(i32),
+    /// The original name of a file does not fit into its column.
+    #[error("cannot use {name:?} as a file's original name: {why}")]
+    BadOriginalName {
+        /// The name, shortened.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The job is not waiting for this result (any more): it was cancelled, or is over.
+    #[error("job {0} is over: its result is not kept")]
+    JobOver(i64),
+    /// A file could not be written; nothing of it is left.
+    #[error("cannot store \"{}\": {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file or folder could not be read, moved or removed.
+    #[error("cannot {what} \"{}\": {source}", path.display())]
+    Files {
+        /// What was tried.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A password could not be hashed.
+    #[error("cannot hash the password: {0}")]
+    Hash(#[source] argon2::password_hash::Error),
+    /// No connection came free in time.
+    #[error("the database is too busy: {0}; try again")]
+    Busy(#[from] PoolError),
+    /// A query failed.
+    #[error("cannot query the database: {0}")]
+    Database(#[from] QueryError),
+}
+
+impl StoreError {
+    /// Whether there was no room for it on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Write { source, .. } | Self::Files { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            // SQLite's text for SQLITE_FULL, which diesel keeps no code of.
+            Self::Database(QueryError::DatabaseError(DatabaseErrorKind::Unknown, info)) => {
+                info.message().contains("disk is full")
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The beginning of a name that may be far too long for a message.
+pub(super) fn shortened(name: &str) -> String {
+    const SHOWN: usize = 80;
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}

@@ -1,0 +1,365 @@
+//! The tables `jobs` and `results`: work that survives a crash, and answers that need no work.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::{
+    GlbRow, Store, StoreError,
+    glb_files::{self as glbs, check_original_name, no_such_user},
+    schema::{glb_files, jobs, results},
+    time::{column, now, parse_time},
+};
+
+/// How many of a user's jobs are shown, newest first.
+const SHOWN: i64 = 1000;
+
+/// States that a job is in before it is over, as the column holds them.
+const QUEUED: &str = "queued";
+const RUNNING: &str = "running";
+const PENDING: [&str; 2] = [QUEUED, RUNNING];
+
+/// What a job reconstructs from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobKind {
+    /// Pictures.
+    Images,
+    /// A video.
+    Video,
+}
+
+impl JobKind {
+    fn column(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Video => "video",
+        }
+    }
+}
+
+/// A job to be remembered before it is acknowledged.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Whose job it is.
+    pub user_id: i32,
+    /// From what.
+    pub kind: JobKind,
+    /// What the result is to be called.
+    pub original_name: String,
+    /// The options, in whatever form the queue reads back.
+    pub options_json: String,
+    /// Hex SHA-256 of inputs, options and weights.
+    pub input_key: String,
+    /// Folder of the input files, relative to [`Store::jobs_dir`].
+    pub dir: String,
+}
+
+/// How far a remembered job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobRowState {
+    /// Not begun.
+    Queued,
+    /// Begun; after a crash, to be begun again.
+    Running,
+    /// Over, with this file.
+    Done {
+        /// The `hashed_name`. The file may have been deleted since.
+        hash: String,
+    },
+    /// Over, without a file.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Over: nobody wants it.
+    Cancelled,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// With a stored file, e.g. one that [`Store::cached_result`] gave.
+    Done {
+        /// Its `hashed_name`.
+        hash: String,
+    },
+    /// Without.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+/// A remembered job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRow {
+    /// The primary key, never given twice.
+    pub id: i64,
+    /// Whose job it is.
+    pub user_id: i32,
+    /// From what.
+    pub kind: JobKind,
+    /// What the result is called.
+    pub original_name: String,
+    /// The options as they were given.
+    pub options_json: String,
+    /// Hex SHA-256 of inputs, options and weights.
+    pub input_key: String,
+    /// Folder of the input files; [`Store::job_dir`] tells where that is.
+    pub dir: String,
+    /// How far it is.
+    pub state: JobRowState,
+    /// When it was submitted.
+    pub created_at: Option<Timestamp>,
+    /// When it began last.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub finished_at: Option<Timestamp>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = jobs)]
+struct Row {
+    id: i64,
+    user_id: i32,
+    kind: String,
+    original_name: String,
+    options_json: String,
+    input_key: String,
+    dir: String,
+    state: String,
+    hashed_name: Option<String>,
+    reason: Option<String>,
+    created_at: String,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = jobs)]
+struct NewRow<'a> {
+    user_id: i32,
+    kind: &'a str,
+    original_name: &'a str,
+    options_json: &'a str,
+    input_key: &'a str,
+    dir: &'a str,
+    created_at: String,
+}
+
+impl From<Row> for JobRow {
+    fn from(row: Row) -> Self {
+        let state = match row.state.as_str() {
+            QUEUED => JobRowState::Queued,
+            RUNNING => JobRowState::Running,
+            "done" => JobRowState::Done {
+                hash: row.hashed_name.unwrap_or_default(),
+            },
+            "cancelled" => JobRowState::Cancelled,
+            // The table's CHECK leaves "failed".
+            _ => JobRowState::Failed {
+                reason: row.reason.unwrap_or_default(),
+            },
+        };
+        let time = |text: Option<String>| text.as_deref().and_then(parse_time);
+        Self {
+            id: row.id,
+            user_id: row.user_id,
+            kind: if row.kind == JobKind::Video.column() {
+                JobKind::Video
+            } else {
+                JobKind::Images
+            },
+            original_name: row.original_name,
+            options_json: row.options_json,
+            input_key: row.input_key,
+            dir: row.dir,
+            state,
+            created_at: parse_time(&row.created_at),
+            started_at: time(row.started_at),
+            finished_at: time(row.finished_at),
+        }
+    }
+}
+
+/// Fails where a column is missing.
+pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+    let all = jobs::table.select(Row::as_select());
+    all.limit(0).load(conn).map(|_| ())
+}
+
+impl Store {
+    /// Remembers a job as queued. Once this returns it is on the disk.
+    ///
+    /// # Errors
+    /// When there is no such user, the name does not fit, or the row cannot be written.
+    pub fn add_job(&self, job: &NewJob) -> Result<JobRow, StoreError> {
+        check_original_name(&job.original_name)?;
+        let new = NewRow {
+            user_id: job.user_id,
+            kind: job.kind.column(),
+            original_name: &job.original_name,
+            options_json: &job.options_json,
+            input_key: &job.input_key,
+            dir: &job.dir,
+            created_at: column(now()),
+        };
+        let row: Row = diesel::insert_into(jobs::table)
+            .values(&new)
+            .returning(Row::as_returning())
+            .get_result(&mut *self.connection()?)
+            .map_err(|e| no_such_user(e, job.user_id))?;
+        Ok(row.into())
+    }
+
+    /// The job with this id.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn job(&self, id: i64) -> Result<Option<JobRow>, StoreError> {
+        let found = jobs::table.find(id).select(Row::as_select());
+        let row: Option<Row> = found.first(&mut *self.connection()?).optional()?;
+        Ok(row.map(JobRow::from))
+    }
+
+    /// The user's jobs, newest first, at most 1000.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn jobs_of(&self, user_id: i32) -> Result<Vec<JobRow>, StoreError> {
+        let rows: Vec<Row> = jobs::table
+            .filter(jobs::user_id.eq(user_id))
+            .order(jobs::id.desc())
+            .limit(SHOWN)
+            .select(Row::as_select())
+            .load(&mut *self.connection()?)?;
+        Ok(rows.into_iter().map(JobRow::from).collect())
+    }
+
+    /// The jobs that are not over, oldest first. At a start: those to run, again where they were running.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn pending_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
+        let rows: Vec<Row> = jobs::table
+            .filter(jobs::state.eq_any(PENDING))
+            .order(jobs::id)
+            .select(Row::as_select())
+            .load(&mut *self.connection()?)?;
+        Ok(rows.into_iter().map(JobRow::from).collect())
+    }
+
+    /// Notes that a job has begun, and tells whether it was still waiting for that.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn mark_running(&self, id: i64) -> Result<bool, StoreError> {
+        let pending = jobs::table.find(id).filter(jobs::state.eq_any(PENDING));
+        let changed = diesel::update(pending)
+            .set((jobs::state.eq(RUNNING), jobs::started_at.eq(column(now()))))
+            .execute(&mut *self.connection()?)?;
+        Ok(changed > 0)
+    }
+
+    /// Notes that a job is over, and tells whether this call ended it. With a new file, [`Store::save_result`] does both
+    /// at once.
+    ///
+    /// # Errors
+    /// When the row cannot be written.
+    pub fn finish_job(&self, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
+        finish(&mut *self.connection()?, id, outcome)
+    }
+
+    /// The stored result of the same input of the same user, if its file is still there.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn cached_result(
+        &self,
+        user_id: i32,
+        input_key: &str,
+    ) -> Result<Option<GlbRow>, StoreError> {
+        let row: Option<glbs::Row> = results::table
+            .inner_join(glb_files::table)
+            .filter(results::user_id.eq(user_id))
+            .filter(results::input_key.eq(input_key))
+            .select(glbs::Row::as_select())
+            .first(&mut *self.connection()?)
+            .optional()?;
+        let row = row.map(GlbRow::from);
+        Ok(row.filter(|row| {
+            let there = std::fs::metadata(self.glb_path(row));
+            there.is_ok_and(|meta| meta.len() == row.file_size)
+        }))
+    }
+
+    /// Remembers which file is the result of an input, in place of an older one.
+    ///
+    /// # Errors
+    /// When the row cannot be written. A hash that is not there is nothing to remember, and no error.
+    pub fn remember_result(
+        &self,
+        user_id: i32,
+        input_key: &str,
+        hash: &str,
+    ) -> Result<(), StoreError> {
+        self.connection()?.immediate_transaction(|conn| {
+            match glbs::find(conn, hash)?.map(GlbRow::from) {
+                Some(row) => remember(conn, user_id, input_key, row.id),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// Ends a job with the file that is being stored.
+pub(super) fn finish_with(
+    conn: &mut SqliteConnection,
+    id: i64,
+    hash: &str,
+) -> Result<(), StoreError> {
+    let outcome = JobOutcome::Done {
+        hash: hash.to_owned(),
+    };
+    if finish(conn, id, &outcome)? {
+        Ok(())
+    } else {
+        Err(StoreError::JobOver(id))
+    }
+}
+
+fn finish(conn: &mut SqliteConnection, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
+    let (state, hash, reason) = match outcome {
+        JobOutcome::Done { hash } => ("done", Some(hash), None),
+        JobOutcome::Failed { reason } => ("failed", None, Some(reason)),
+        JobOutcome::Cancelled => ("cancelled", None, None),
+    };
+    let pending = jobs::table.find(id).filter(jobs::state.eq_any(PENDING));
+    let changed = diesel::update(pending)
+        .set((
+            jobs::state.eq(state),
+            jobs::hashed_name.eq(hash),
+            jobs::reason.eq(reason),
+            jobs::finished_at.eq(column(now())),
+        ))
+        .execute(conn)?;
+    Ok(changed > 0)
+}
+
+pub(super) fn remember(
+    conn: &mut SqliteConnection,
+    user_id: i32,
+    input_key: &str,
+    glb_id: i32,
+) -> Result<(), StoreError> {
+    diesel::replace_into(results::table)
+        .values((
+            results::user_id.eq(user_id),
+            results::input_key.eq(input_key),
+            results::glb_id.eq(glb_id),
+            results::created_at.eq(column(now())),
+        ))
+        .execute(conn)?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Users, their GLB files, and jobs that survive: rows in SQLite and files below one folder.
+//!
+//! Nothing here knows of sockets, scenes or threads of others: everything is called from whoever may block. The one
+//! door in is [`Store`], which is cheap to clone. A database that the Python service made is opened as it is; the
+//! tables stand in `migrations/`.
+
+mod check;
+mod error;
+mod files;
+mod glb_files;
+mod jobs;
+mod passwords;
+mod schema;
+mod time;
+mod users;
+
+pub use self::{
+    check::CheckReport,
+    error::StoreError,
+    files::WriteSeek,
+    glb_files::{GlbOrigin, GlbRow},
+    jobs::{JobKind, JobOutcome, JobRow, JobRowState, NewJob},
+    time::parse_time,
+    users::User,
+};
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use diesel::{
+    connection::SimpleConnection,
+    prelude::*,
+    r2d2::{ConnectionManager, CustomizeConnection, Pool, PooledConnection},
+    sqlite::Sqlite,
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use passwords::Passwords;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// SQLite has one writer at a time and readers are quick: more connections only wait in another place.
+const CONNECTIONS: u32 = 8;
+
+/// How long a query waits for another writer, and a caller for a connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where rows and files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The database.
+    pub db: PathBuf,
+    /// The folder of the GLB files, made when the first is stored.
+    pub out_root: PathBuf,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            db: "./vggt_app.db".into(),
+            out_root: "./out".into(),
+        }
+    }
+}
+
+/// Users, GLB files and jobs: a pool of connections and the folder of the files.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: Pool<ConnectionManager<SqliteConnection>>,
+    out_root: Arc<Path>,
+    passwords: Arc<Passwords>,
+}
+
+type Pooled = PooledConnection<ConnectionManager<SqliteConnection>>;
+
+impl Store {
+    /// Opens the database, or makes it, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is something else, or comes from a newer version.
+    pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let db = &settings.db;
+        let url = db.to_str().ok_or_else(|| StoreError::Open {
+            path: db.clone(),
+            source: "its path is not valid UTF-8".into(),
+        })?;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
+            path: db.clone(),
+            source,
+        };
+        // By hand first: the pool would hide what is wrong behind its patience.
+        let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.into()))?;
+        set_pragmas(&mut conn)
+            .and_then(|()| conn.batch_execute("PRAGMA journal_mode = WAL;"))
+            .map_err(|e| failed(e.into()))?;
+        refuse_newer(&mut conn, db)?;
+        migrate(&mut conn).map_err(failed)?;
+        for probe in [
+            users::probe(&mut conn),
+            glb_files::probe(&mut conn),
+            jobs::probe(&mut conn),
+        ] {
+            probe.map_err(|e| StoreError::NotOurs {
+                path: db.clone(),
+                what: e.to_string(),
+            })?;
+        }
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .min_idle(Some(0))
+            .test_on_check_out(false)
+            .connection_timeout(BUSY_TIMEOUT)
+            .connection_customizer(Box::new(Pragmas))
+            .build_unchecked(ConnectionManager::new(url));
+        Ok(Self {
+            pool,
+            out_root: settings.out_root.as_path().into(),
+            passwords: Arc::default(),
+        })
+    }
+
+    /// The folder of the GLB files.
+    pub fn out_root(&self) -> &Path {
+        &self.out_root
+    }
+
+    fn connection(&self) -> Result<Pooled, StoreError> {
+        Ok(self.pool.get()?)
+    }
+}
+
+#[derive(Debug)]
+struct Pragmas;
+
+impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
+    fn on_acquire(&self, conn: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
+        set_pragmas(conn).map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+/// What SQLite keeps per connection. FULL, since a row promises that its file is on the disk, and a job's that it is not
+/// forgotten.
+fn set_pragmas(conn: &mut SqliteConnection) -> QueryResult<()> {
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = {}; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;",
+        BUSY_TIMEOUT.as_millis()
+    ))
+}
+
+fn refuse_newer(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Open {
+        path: db.to_owned(),
+        source,
+    };
+    let applied = conn.applied_migrations().map_err(failed)?;
+    let known =
+        diesel::migration::MigrationSource::<Sqlite>::migrations(&MIGRATIONS).map_err(failed)?;
+    let unknown = applied
+        .iter()
+        .find(|version| known.iter().all(|m| m.name().version() != **version));
+    match unknown {
+        Some(version) => Err(StoreError::Newer {
+            path: db.to_owned(),
+            version: version.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// All or none, and one process at a time: two that start together would both find the same work to do.
+fn migrate(conn: &mut SqliteConnection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if !conn.has_pending_migration(MIGRATIONS)? {
+        return Ok(());
+    }
+    let mut cause = None;
+    let done = conn.immediate_transaction(|conn| {
+        conn.run_pending_migrations(MIGRATIONS)
+            .map(|_| ())
+            .map_err(|e| {
+                cause = Some(e);
+                diesel::result::Error::RollbackTransaction
+            })
+    });
+    match (done, cause) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(cause)) => Err(cause),
+        (Err(e), None) => Err(e.into()),
+    }
+}

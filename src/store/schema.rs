@@ -1,0 +1,57 @@
+//! The tables as diesel sees them. Columns that the Python service let be null are nullable here.
+
+diesel::table! {
+    users (id) {
+        id -> Integer,
+        username -> Text,
+        password_hash -> Text,
+        is_vip -> Nullable<Bool>,
+        vip_expire_time -> Nullable<Text>,
+        status -> Nullable<Integer>,
+        created_at -> Nullable<Text>,
+        updated_at -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    glb_files (id) {
+        id -> Integer,
+        hashed_name -> Text,
+        original_name -> Nullable<Text>,
+        file_path -> Text,
+        user_id -> Integer,
+        file_size -> Nullable<BigInt>,
+        created_at -> Nullable<Text>,
+        is_public -> Nullable<Bool>,
+    }
+}
+
+diesel::table! {
+    jobs (id) {
+        id -> BigInt,
+        user_id -> Integer,
+        kind -> Text,
+        original_name -> Text,
+        options_json -> Text,
+        input_key -> Text,
+        dir -> Text,
+        state -> Text,
+        hashed_name -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        created_at -> Text,
+        started_at -> Nullable<Text>,
+        finished_at -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    results (user_id, input_key) {
+        user_id -> Integer,
+        input_key -> Text,
+        glb_id -> Integer,
+        created_at -> Text,
+    }
+}
+
+diesel::joinable!(results -> glb_files (glb_id));
+diesel::allow_tables_to_appear_in_same_query!(users, glb_files, jobs, results);

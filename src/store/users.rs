@@ -1,0 +1,351 @@
+//! The table `users`: who may log in, with which password, and who goes first.
+
+use std::{fs, io};
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::{
+    Store, StoreError,
+    error::shortened,
+    files::absolute,
+    passwords::{Verdict, is_plain},
+    schema::{glb_files, jobs, users},
+    time::{column, now, parse_time},
+};
+
+/// The column's width, in characters.
+const NAME_MAX: usize = 64;
+
+/// The value of `status` that may log in.
+const ACTIVE: i32 = 1;
+const DISABLED: i32 = 0;
+
+/// A user, as of now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The primary key.
+    pub id: i32,
+    /// The name to log in with.
+    pub username: String,
+    /// Whether the user goes first: marked so, and the time for it is not over.
+    pub is_vip: bool,
+    /// When that time is over; `None`: never.
+    pub vip_expire_time: Option<Timestamp>,
+    /// Whether the user may log in.
+    pub active: bool,
+    /// Whether the row still holds a plain password of the Python service.
+    pub plain_password: bool,
+    /// When the user was added, where that is known.
+    pub created_at: Option<Timestamp>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+pub(super) struct UserRow {
+    pub(super) id: i32,
+    pub(super) username: String,
+    pub(super) password_hash: String,
+    is_vip: Option<bool>,
+    vip_expire_time: Option<String>,
+    status: Option<i32>,
+    created_at: Option<String>,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = users)]
+struct NewUser<'a> {
+    username: &'a str,
+    password_hash: &'a str,
+    is_vip: bool,
+    status: i32,
+    created_at: &'a str,
+    updated_at: &'a str,
+}
+
+impl UserRow {
+    fn at(&self, now: Timestamp) -> User {
+        let expire = self.vip_expire_time.as_deref().map(parse_time);
+        User {
+            id: self.id,
+            // A date that nobody can read is taken for a past one.
+            is_vip: self.is_vip == Some(true)
+                && expire.is_none_or(|time| time.is_some_and(|time| time > now)),
+            vip_expire_time: expire.flatten(),
+            active: self.status == Some(ACTIVE),
+            plain_password: is_plain(&self.password_hash),
+            created_at: self.created_at.as_deref().and_then(parse_time),
+            username: self.username.clone(),
+        }
+    }
+}
+
+/// Fails where a column is missing.
+pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+    users::table
+        .select((UserRow::as_select(), users::updated_at))
+        .limit(0)
+        .load::<(UserRow, Option<String>)>(conn)
+        .map(|_| ())
+}
+
+impl Store {
+    /// Adds an active user.
+    ///
+    /// # Errors
+    /// When the name is taken, empty, longer than 64 characters or holds control characters, or the password is empty.
+    pub fn add_user(&self, name: &str, password: &str, vip: bool) -> Result<User, StoreError> {
+        check_name(name)?;
+        let hash = self.hash(password)?;
+        let time = now();
+        let text = column(time);
+        let new = NewUser {
+            username: name,
+            password_hash: &hash,
+            is_vip: vip,
+            status: ACTIVE,
+            created_at: &text,
+            updated_at: &text,
+        };
+        let row = self.connection()?.immediate_transaction(|conn| {
+            // Asked for, not left to a constraint that an older table may lack.
+            if find(conn, name)?.is_some() {
+                return Err(StoreError::NameTaken(name.to_owned()));
+            }
+            let added = diesel::insert_into(users::table).values(&new);
+            Ok(added.returning(UserRow::as_returning()).get_result(conn)?)
+        })?;
+        Ok(row.at(time))
+    }
+
+    /// The user, if name and password are right and the user is active. A wrong password, an unknown name and a disabled
+    /// user take the same time. A plain password of the Python service is replaced by its hash.
+    ///
+    /// Blocks for some 20 ms, and longer when more than four log in at once.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn login(&self, name: &str, password: &str) -> Result<Option<User>, StoreError> {
+        // The connection goes back before the slow part.
+        let row = find(&mut *self.connection()?, name)?;
+        let stored = row.as_ref().map(|row| row.password_hash.as_str());
+        let verdict = self.passwords.verify(stored, password)?;
+        let Some(row) = row.filter(|row| verdict != Verdict::Wrong && row.status == Some(ACTIVE))
+        else {
+            return Ok(None);
+        };
+        let mut user = row.at(now());
+        if let Verdict::GoodButPlain(hash) = verdict {
+            match self.replace_hash(&row, &hash) {
+                Ok(_) => user.plain_password = false,
+                // The password was right all the same; the next login tries again.
+                Err(e) => tracing::warn!("cannot hash the password of user {}: {e}", row.id),
+            }
+        }
+        Ok(Some(user))
+    }
+
+    /// The user with this id.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn user_by_id(&self, id: i32) -> Result<Option<User>, StoreError> {
+        let found = users::table.find(id).select(UserRow::as_select());
+        let row = found.first(&mut *self.connection()?).optional()?;
+        Ok(row.map(|row| row.at(now())))
+    }
+
+    /// The user with this name.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownUser`] when there is none.
+    pub fn user_by_name(&self, name: &str) -> Result<User, StoreError> {
+        let row = find(&mut *self.connection()?, name)?;
+        row.map(|row| row.at(now())).ok_or_else(|| unknown(name))
+    }
+
+    /// All users by id.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn users(&self) -> Result<Vec<User>, StoreError> {
+        let all = users::table.order(users::id).select(UserRow::as_select());
+        let rows = all.load(&mut *self.connection()?)?;
+        let now = now();
+        Ok(rows.into_iter().map(|row| row.at(now)).collect())
+    }
+
+    /// Gives the user another password.
+    ///
+    /// # Errors
+    /// When there is no such user or the password is empty.
+    pub fn set_password(&self, name: &str, password: &str) -> Result<(), StoreError> {
+        self.user_by_name(name)?;
+        let hash = self.hash(password)?;
+        let change = (
+            users::password_hash.eq(hash),
+            users::updated_at.eq(column(now())),
+        );
+        let user = users::table.filter(users::username.eq(name));
+        known(
+            name,
+            diesel::update(user)
+                .set(change)
+                .execute(&mut *self.connection()?)?,
+        )
+    }
+
+    /// Lets the user go first, until `expire` or for good, or no longer.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    pub fn set_vip(
+        &self,
+        name: &str,
+        vip: bool,
+        expire: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let change = (
+            users::is_vip.eq(vip),
+            users::vip_expire_time.eq(expire.map(column)),
+            users::updated_at.eq(column(now())),
+        );
+        let user = users::table.filter(users::username.eq(name));
+        known(
+            name,
+            diesel::update(user)
+                .set(change)
+                .execute(&mut *self.connection()?)?,
+        )
+    }
+
+    /// Lets the user log in, or no longer.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    pub fn set_active(&self, name: &str, active: bool) -> Result<(), StoreError> {
+        let change = (
+            users::status.eq(if active { ACTIVE } else { DISABLED }),
+            users::updated_at.eq(column(now())),
+        );
+        let user = users::table.filter(users::username.eq(name));
+        known(
+            name,
+            diesel::update(user)
+                .set(change)
+                .execute(&mut *self.connection()?)?,
+        )
+    }
+
+    /// Removes the user with all files and jobs, and gives the number of GLB files that went along.
+    ///
+    /// # Errors
+    /// When there is no such user, or a file cannot be removed: the rows are gone by then, and `vggt check` finds it.
+    pub fn remove_user(&self, name: &str) -> Result<usize, StoreError> {
+        let (paths, dirs) = self.connection()?.immediate_transaction(|conn| {
+            let id = find(conn, name)?.ok_or_else(|| unknown(name))?.id;
+            let paths: Vec<String> = glb_files::table
+                .filter(glb_files::user_id.eq(id))
+                .select(glb_files::file_path)
+                .load(conn)?;
+            let dirs: Vec<String> = jobs::table
+                .filter(jobs::user_id.eq(id))
+                .select(jobs::dir)
+                .load(conn)?;
+            // Older tables may not cascade.
+            diesel::delete(glb_files::table.filter(glb_files::user_id.eq(id))).execute(conn)?;
+            diesel::delete(users::table.find(id)).execute(conn)?;
+            Ok::<_, StoreError>((paths, dirs))
+        })?;
+        for path in &paths {
+            self.remove_file(&absolute(&self.out_root, path))?;
+        }
+        for dir in &dirs {
+            let path = self.job_dir(dir);
+            match fs::remove_dir_all(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Files {
+                        what: "remove",
+                        path,
+                        source: e,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(paths.len())
+    }
+
+    /// Replaces every plain password of the Python service by its hash and gives their number.
+    ///
+    /// # Errors
+    /// When the database cannot be changed; those already replaced stay so.
+    pub fn rehash_all(&self) -> Result<usize, StoreError> {
+        let all = users::table.select(UserRow::as_select());
+        let rows: Vec<UserRow> = all.load(&mut *self.connection()?)?;
+        let mut replaced = 0;
+        for row in rows.iter().filter(|row| is_plain(&row.password_hash)) {
+            let hash = self.passwords.hash(&row.password_hash)?;
+            replaced += self.replace_hash(row, &hash)?;
+        }
+        Ok(replaced)
+    }
+
+    fn hash(&self, password: &str) -> Result<String, StoreError> {
+        if password.is_empty() {
+            return Err(StoreError::EmptyPassword);
+        }
+        self.passwords.hash(password)
+    }
+
+    /// Unless somebody was quicker: then the other's word counts.
+    fn replace_hash(&self, row: &UserRow, hash: &str) -> Result<usize, StoreError> {
+        let unchanged = users::table
+            .find(row.id)
+            .filter(users::password_hash.eq(&row.password_hash));
+        let change = (
+            users::password_hash.eq(hash),
+            users::updated_at.eq(column(now())),
+        );
+        Ok(diesel::update(unchanged)
+            .set(change)
+            .execute(&mut *self.connection()?)?)
+    }
+}
+
+fn find(conn: &mut SqliteConnection, name: &str) -> QueryResult<Option<UserRow>> {
+    users::table
+        .filter(users::username.eq(name))
+        .select(UserRow::as_select())
+        .first(conn)
+        .optional()
+}
+
+fn known(name: &str, changed: usize) -> Result<(), StoreError> {
+    if changed == 0 {
+        return Err(unknown(name));
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> StoreError {
+    StoreError::UnknownUser(shortened(name))
+}
+
+fn check_name(name: &str) -> Result<(), StoreError> {
+    let why = if name.trim().is_empty() {
+        "it is empty"
+    } else if name.chars().count() > NAME_MAX {
+        "it is longer than 64 characters"
+    } else if name.trim() != name {
+        "it begins or ends with a blank"
+    } else if name.chars().any(char::is_control) {
+        "it holds control characters"
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::BadName {
+        name: shortened(name),
+        why,
+    })
+}
