@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cli        settings, one file per subcommand         may name every room
+//! jobs       queue and worker: input files -> GLB      pipeline store
 //! pipeline   the one recipe: frames -> network ->      frames scene glb ply colmap atomic_file + vggt-model
 //!            scene -> file
 //! frames     pictures and videos -> [S, 3, H, W]       vggt-model
@@ -9,7 +10,7 @@
 //! glb        scene -> binary glTF                      scene
 //! ply        scene -> binary PLY                       scene
 //! colmap     scene -> COLMAP text and binary           scene
-//! protocol   the bytes of the wire, no sockets            (none)
+//! protocol   the bytes of the wire, no sockets         (none)
 //! hub        find, download and verify weights         (none)
 //! store      users, GLB files and jobs: rows + files   atomic_file
 //! atomic_file  a file that appears whole or not at all (none)
@@ -21,11 +22,11 @@
 
 pub mod atomic_file;
 pub mod cli;
-
 pub mod colmap;
 pub mod frames;
 pub mod glb;
 pub mod hub;
+pub mod jobs;
 pub mod pipeline;
 pub mod ply;
 pub mod protocol;

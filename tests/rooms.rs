@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "jobs",
             "pipeline",
             "frames",
             "scene",
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "atomic_file",
         ],
     ),
+    ("jobs", &["pipeline", "store"]),
     (
         "pipeline",
         &["frames", "scene", "glb", "ply", "colmap", "atomic_file"],

@@ -8,6 +8,7 @@ mod convert;
 mod export;
 mod fetch;
 mod model_args;
+mod serve;
 mod terminal;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -37,6 +38,8 @@ enum Command {
     Fetch(fetch::Args),
     /// Measure the network's speed and memory
     Bench(bench::Args),
+    /// Serve phones and scripts: log in, send pictures or a video, get a GLB
+    Serve(Box<serve::Args>),
 }
 
 /// Runs the command line of this process.
@@ -50,12 +53,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    terminal::set_up();
+    // The service ends in good order, and has its own way to be told.
+    terminal::set_up(!matches!(cli.command, Command::Serve(_)));
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
         Command::Convert(args) => convert::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Serve(args) => serve::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

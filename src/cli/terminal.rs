@@ -20,8 +20,8 @@ pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::n
 /// Exit code of an interrupted process, as shells count it: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Sets up the log and what Ctrl-C does.
-pub(super) fn set_up() {
+/// Sets up the log and, unless the command has its own way to end, what Ctrl-C does.
+pub(super) fn set_up(ctrl_c: bool) {
     let filter =
         EnvFilter::try_from_env("VGGT_LOG").unwrap_or_else(|_| EnvFilter::new("vggt=info"));
     tracing_subscriber::fmt()
@@ -31,6 +31,9 @@ pub(super) fn set_up() {
         .without_time()
         .with_ansi(io::stderr().is_terminal())
         .init();
+    if !ctrl_c {
+        return;
+    }
     let handler = ctrlc::set_handler(|| {
         // A signal runs no `Drop`: half-written files go here, and nothing else is left to tidy.
         atomic_file::remove_unfinished();
