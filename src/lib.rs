@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cli        settings, one file per subcommand         may name every room
+//! server     sockets, sessions, limits; async          protocol jobs store
 //! jobs       queue and worker: input files -> GLB      pipeline store
 //! pipeline   the one recipe: frames -> network ->      frames scene glb ply colmap atomic_file + vggt-model
 //!            scene -> file
@@ -31,4 +32,5 @@ pub mod pipeline;
 pub mod ply;
 pub mod protocol;
 pub mod scene;
+pub mod server;
 pub mod store;

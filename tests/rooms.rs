@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "server",
             "jobs",
             "pipeline",
             "frames",
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "atomic_file",
         ],
     ),
+    ("server", &["protocol", "jobs", "store"]),
     ("jobs", &["pipeline", "store"]),
     (
         "pipeline",
