@@ -213,6 +213,7 @@ enum Moment {
 
 #[test]
 fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_written() {
+    let mut killed_in = Vec::new();
     let moments = [
         Moment::Uploading,
         Moment::Acknowledged,
@@ -227,9 +228,14 @@ fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_writte
         Moment::AfterMillis(30),
         Moment::AfterMillis(300),
     ];
+    let eight = |i: usize| {
+        let mut input: Vec<Vec<u8>> = pictures(8).iter().map(|p| p.to_vec()).collect();
+        input[7].push(i as u8);
+        input
+    };
     let mut service = Service::start(&["--no_cache"]);
     let mut acknowledged = Vec::new();
-    for (i, moment) in moments.into_iter().enumerate() {
+    for (i, moment) in moments.iter().copied().enumerate() {
         let mut client = service.login("ann");
         match moment {
             Moment::Uploading => {
@@ -243,7 +249,7 @@ fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_writte
                     (!leftovers(&service.out()).is_empty()).then_some(())
                 });
             }
-            _ => acknowledged.push(client.submit(&refs(&varied(i)))),
+            _ => acknowledged.push(client.submit(&refs(&eight(i)))),
         }
         match moment {
             Moment::Uploading | Moment::Acknowledged => {}
@@ -258,6 +264,7 @@ fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_writte
                 });
             }
         }
+        killed_in.push(acknowledged.last().map(|job| client.status(*job)));
         let dir = service.kill();
         service = Service::start_in(dir, &["--no_cache"]);
         assert!(
@@ -265,6 +272,12 @@ fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_writte
             "{moment:?}"
         );
     }
+    let running = killed_in
+        .iter()
+        .flatten()
+        .filter(|status| status["state"] == "running")
+        .count();
+    assert!(running >= moments.len() / 2, "{killed_in:#?}");
     let mut client = service.login("ann");
     let hashes: std::collections::BTreeSet<String> = acknowledged
         .iter()

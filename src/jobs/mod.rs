@@ -37,6 +37,10 @@ use self::{
 /// How long a job that was told to stop may take to reach its next step before nobody waits for it any more.
 const LAST_STEP: Duration = Duration::from_secs(5);
 
+/// The folder that a job's row names when there is no input to keep. Never made; an empty name would be the folder of
+/// all jobs, which somebody might remove.
+const NO_INPUT: &str = "none";
+
 /// Why jobs cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -346,7 +350,7 @@ impl Jobs {
             None => Some(Place::reserve(shared, request.user.id)?),
         };
         let dir = match cached {
-            Some(_) => String::new(),
+            Some(_) => NO_INPUT.to_owned(),
             None => request
                 .folder
                 .keep(&shared.store)
@@ -469,8 +473,7 @@ impl Jobs {
             folder.remove();
             return Ok(());
         };
-        if row.dir.is_empty() || folder.source(row.kind).is_none() {
-            // An empty name would be the folder of all jobs.
+        if folder.source(row.kind).is_none() {
             fail("its input files are gone; submit it again")?;
             return Ok(());
         }

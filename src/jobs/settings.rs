@@ -172,27 +172,16 @@ mod tests {
     fn what_cannot_be_had_is_refused_by_name() {
         let settings = JobSettings::default();
         assert!(JobOptions::default().check(&settings).is_ok());
+        let with = |change: fn(&mut JobOptions)| {
+            let mut options = JobOptions::default();
+            change(&mut options);
+            options
+        };
         let bad = [
-            ("fps", {
-                let mut o = JobOptions::default();
-                o.fps = 0.0;
-                o
-            }),
-            ("mask_sky", {
-                let mut o = JobOptions::default();
-                o.mask_sky = true;
-                o
-            }),
-            ("conf_thres", {
-                let mut o = JobOptions::default();
-                o.conf_thres = 101.0;
-                o
-            }),
-            ("max_points", {
-                let mut o = JobOptions::default();
-                o.max_points = Some(0);
-                o
-            }),
+            ("fps", with(|o| o.fps = 0.0)),
+            ("mask_sky", with(|o| o.mask_sky = true)),
+            ("conf_thres", with(|o| o.conf_thres = 101.0)),
+            ("max_points", with(|o| o.max_points = Some(0))),
         ];
         for (name, options) in bad {
             let e = options.check(&settings).unwrap_err().to_string();

@@ -195,7 +195,8 @@ impl Connection {
         if keeps { Ok(()) } else { Err(Gone::Refused) }
     }
 
-    /// Returns when the peer has closed its end. A peer that has sent its next request already is taken to be there.
+    /// Returns when the peer has closed its end; a peer that only says it will send no more cannot be told from one that is
+    /// gone, and counts as such. A peer that has sent its next request already is taken to be there.
     pub(super) async fn closed(&mut self) {
         match self.reader.fill_buf().await {
             Ok(bytes) if !bytes.is_empty() => std::future::pending().await,

@@ -181,7 +181,8 @@ impl Session {
         match answered {
             Ok(()) => Ok(None),
             Err(Failure::Gone(gone)) => Err(gone),
-            Err(Failure::Refused(refused)) => {
+            Err(Failure::Refused(mut refused)) => {
+                refused.code = of_version_1(head.command, refused.code);
                 let reply = encode::error_reply(head.command, refused.code, &refused.reason);
                 self.connection.send(&reply).await?;
                 self.connection.skip(left).await?;
@@ -216,5 +217,14 @@ fn too_long(command: Command) -> ErrorCode {
     match command {
         Command::GetGlb => ErrorCode::InvalidHash,
         _ => ErrorCode::BadRequest,
+    }
+}
+
+/// Commands 2 and 3 know no code for the server's own faults.
+fn of_version_1(command: Command, code: ErrorCode) -> ErrorCode {
+    match (command, code) {
+        (Command::Images, ErrorCode::Internal) => ErrorCode::ImageRequest,
+        (Command::Video, ErrorCode::Internal) => ErrorCode::VideoRequest,
+        _ => code,
     }
 }
