@@ -1,37 +1,41 @@
 //! The map of the house: the rooms of the `vggt` crate and who may name whom.
 //!
 //! ```text
-//! cli        settings, one file per subcommand         may name every room
-//! pipeline   the one recipe: frames -> network ->      frames scene glb ply colmap atomic_file + vggt-model
-//!            scene -> file
-//! frames     pictures and videos -> [S, 3, H, W]       vggt-model
-//! scene      predictions -> points and cameras, pure   vggt-model
-//! glb        scene -> binary glTF                      scene
-//! ply        scene -> binary PLY                       scene
-//! colmap     scene -> COLMAP text and binary           scene
-//! client     the other end of the wire, async         protocol
-//! protocol   the bytes of the wire, no sockets        (none)
-//! hub        find, download and verify weights         (none)
-//! monitor    CPU, GPU and memory over time, plotted     (none)
-//! store      users, GLB files and jobs: rows + files   atomic_file
-//! atomic_file  a file that appears whole or not at all (none)
+//! cli          settings, one file per subcommand         may name every room
+//! server       sockets, sessions, limits; async          protocol jobs store
+//! client       the other end of the wire; async          protocol
+//! jobs         queue and worker: input files -> GLB      pipeline store
+//! pipeline     the one recipe: frames -> network ->      frames scene glb ply colmap atomic_file + vggt-model
+//!              scene -> file
+//! frames       pictures and videos -> [S, 3, H, W]       vggt-model
+//! scene        predictions -> points and cameras, pure   vggt-model
+//! glb          scene -> binary glTF                      scene
+//! ply          scene -> binary PLY                       scene
+//! colmap       scene -> COLMAP text and binary           scene
+//! protocol     the bytes of the wire, no sockets         (none)
+//! store        users, GLB files and jobs: rows + files   atomic_file
+//! hub          find, download and verify weights         (none)
+//! monitor      CPU, GPU and memory over time, plotted    (none)
+//! atomic_file  a file that appears whole or not at all   (none)
 //! ```
 //!
-//! Data walks one way: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` ->
-//! [`scene`] -> [`glb`], [`ply`] or [`colmap`] -> [`atomic_file`]. Progress flows back on one typed
-//! stream. `tests/rooms.rs` holds the arrows to this page.
+//! Data walks one way. A file: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
+//! [`glb`], [`ply`] or [`colmap`] -> [`atomic_file`]. A request: bytes -> [`protocol`] -> the session in [`server`] ->
+//! [`jobs`] -> the same walk -> [`store`] -> the reply. Progress flows back on one typed stream. `tests/rooms.rs` holds
+//! the arrows to this page.
 
 pub mod atomic_file;
 pub mod cli;
 pub mod client;
-
 pub mod colmap;
 pub mod frames;
 pub mod glb;
 pub mod hub;
+pub mod jobs;
 pub mod monitor;
 pub mod pipeline;
 pub mod ply;
 pub mod protocol;
 pub mod scene;
+pub mod server;
 pub mod store;

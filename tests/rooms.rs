@@ -11,6 +11,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "server",
+            "jobs",
             "pipeline",
             "frames",
             "scene",
@@ -25,6 +27,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "atomic_file",
         ],
     ),
+    ("server", &["protocol", "jobs", "store"]),
+    ("jobs", &["pipeline", "store"]),
     (
         "pipeline",
         &["frames", "scene", "glb", "ply", "colmap", "atomic_file"],

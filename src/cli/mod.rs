@@ -12,6 +12,7 @@ mod fetch;
 mod model_args;
 mod monitor;
 mod save_to_db;
+mod serve;
 mod terminal;
 mod user;
 
@@ -50,6 +51,8 @@ enum Command {
     User(user::Args),
     /// Compare the service's rows and files, and repair them
     Check(check::Args),
+    /// Serve phones and scripts: log in, send pictures or a video, get a GLB
+    Serve(Box<serve::Args>),
 }
 
 /// Runs the command line of this process.
@@ -63,7 +66,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    terminal::set_up();
+    // The service ends in good order, and has its own way to be told.
+    terminal::set_up(!matches!(cli.command, Command::Serve(_)));
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
         Command::Convert(args) => convert::run(args),
@@ -73,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Client(args) => client::run(*args),
         Command::User(args) => user::run(args),
         Command::Check(args) => check::run(args),
+        Command::Serve(args) => serve::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,8 +21,8 @@ pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::n
 /// What the next Ctrl-C does instead of ending the process.
 static ON_INTERRUPT: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 
-/// Sets up the log and what Ctrl-C does.
-pub(super) fn set_up() {
+/// Sets up the log and, unless the command has its own way to end, what Ctrl-C does.
+pub(super) fn set_up(ctrl_c: bool) {
     let filter =
         EnvFilter::try_from_env("VGGT_LOG").unwrap_or_else(|_| EnvFilter::new("vggt=info"));
     tracing_subscriber::fmt()
@@ -32,6 +32,9 @@ pub(super) fn set_up() {
         .without_time()
         .with_ansi(io::stderr().is_terminal())
         .init();
+    if !ctrl_c {
+        return;
+    }
     let handler = ctrlc::set_handler(|| {
         if let Some(instead) = take_on_interrupt() {
             return instead();

@@ -22,3 +22,10 @@ pub use progress::{Silent, Stage, Watcher};
 pub use sky::sky_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use write::{Format, WriteOptions, write_scene};
+
+// What a caller needs of the rooms below to say what it wants.
+pub use crate::{
+    frames::{SkyNetwork, VideoLimits},
+    glb::{GlbError, GlbOptions, write as write_glb},
+    scene::{PredictionMode, Provenance, SceneOptions, build as build_scene},
+};

@@ -1,0 +1,156 @@
+//! The folder with a job's input files, gone when nobody needs it any more.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::JobsError;
+use crate::{
+    pipeline::Source,
+    store::{JobKind, Store},
+};
+
+/// Folder of uploads, below the folder of the files so that a rename keeps them.
+const TEMPORARY: &str = ".tmp";
+
+/// A folder of input files. Removed when dropped, unless the job has a row: then it stays until the row says it is over.
+#[derive(Debug)]
+pub struct InputFolder {
+    path: PathBuf,
+    durable: bool,
+}
+
+impl InputFolder {
+    /// Makes an empty one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(store: &Store) -> io::Result<Self> {
+        let parent = store.out_root().join(TEMPORARY);
+        fs::create_dir_all(&parent)?;
+        let folder = tempfile::Builder::new()
+            .prefix("upload-")
+            .tempdir_in(parent)?;
+        Ok(Self {
+            path: folder.keep(),
+            durable: false,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where image `index` belongs.
+    pub fn image(&self, index: u32) -> PathBuf {
+        self.path.join(format!("image_{index:05}"))
+    }
+
+    /// Where a video belongs.
+    pub fn video(&self) -> PathBuf {
+        self.path.join("video")
+    }
+
+    /// Moves the folder to where the jobs that have rows keep theirs, and gives its name there. Once this returns it is
+    /// on the disk. Its files must have been flushed.
+    pub(super) fn keep(&mut self, store: &Store) -> io::Result<String> {
+        let parent = store.jobs_dir();
+        fs::create_dir_all(&parent)?;
+        let name = self
+            .path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or(io::ErrorKind::InvalidFilename)?
+            .replace("upload-", "job-");
+        let kept = parent.join(&name);
+        sync_folder(&self.path)?;
+        fs::rename(&self.path, &kept)?;
+        self.path = kept;
+        sync_folder(&parent)?;
+        sync_folder(store.out_root())?;
+        Ok(name)
+    }
+
+    /// From now on the job's row decides when the folder goes.
+    pub(super) fn has_row(&mut self) {
+        self.durable = true;
+    }
+
+    /// The folder of a job's row.
+    pub(super) fn of_row(store: &Store, dir: &str) -> Self {
+        Self {
+            path: store.job_dir(dir),
+            durable: true,
+        }
+    }
+
+    /// Removes the folder of a job that is over.
+    pub(super) fn remove(mut self) {
+        self.durable = false;
+    }
+
+    /// What the pipeline reads. `None` when the files are not there.
+    pub(super) fn source(&self, kind: JobKind) -> Option<Source> {
+        match kind {
+            JobKind::Video => {
+                let path = self.video();
+                path.is_file().then_some(Source::Video(path))
+            }
+            JobKind::Images => {
+                let mut paths: Vec<PathBuf> = fs::read_dir(&self.path)
+                    .ok()?
+                    .filter_map(|entry| Some(entry.ok()?.path()))
+                    .collect();
+                paths.sort();
+                (!paths.is_empty()).then_some(Source::Pictures(paths))
+            }
+        }
+    }
+}
+
+impl Drop for InputFolder {
+    fn drop(&mut self) {
+        if !self.durable {
+            remove(&self.path);
+        }
+    }
+}
+
+/// Removes what uploads and finished jobs of dead processes left. `wanted` are the folders of jobs that are not over.
+pub(super) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsError> {
+    let mut removed = 0;
+    for parent in [store.out_root().join(TEMPORARY), store.jobs_dir()] {
+        let Ok(entries) = fs::read_dir(&parent) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry.map_err(JobsError::Folder)?.path();
+            if !wanted.contains(&path) {
+                remove(&path);
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn remove(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("cannot remove \"{}\": {e}", path.display());
+        }
+        _ => {}
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    // Elsewhere a folder cannot be opened, and need not be.
+    #[cfg(unix)]
+    File::open(path)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! A job's steps as one fraction, with an estimate of what is left.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::watch;
+use vggt_model::progress::Stage as NetworkStage;
+
+use super::{JobId, JobState};
+use crate::pipeline::{Stage, Watcher};
+
+/// Below this share of the work an estimate is a guess.
+const ESTIMATE_FROM: f32 = 0.05;
+
+/// Why a job is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Stop {
+    No = 0,
+    /// Nobody wants it any more.
+    Cancelled = 1,
+    /// The server stops; a job that has a row runs again after the restart.
+    Shutdown = 2,
+}
+
+/// What the worker and whoever waits share of one job.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) key: u64,
+    pub(super) id: JobId,
+    pub(super) user_id: i32,
+    stop: AtomicU8,
+    state: watch::Sender<JobState>,
+}
+
+impl Handle {
+    pub(super) fn new(key: u64, id: JobId, user_id: i32, state: JobState) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            id,
+            user_id,
+            stop: AtomicU8::new(Stop::No as u8),
+            state: watch::Sender::new(state),
+        })
+    }
+
+    /// The first reason stays.
+    pub(super) fn stop(&self, why: Stop) {
+        let _ = self.stop.compare_exchange(
+            Stop::No as u8,
+            why as u8,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+    }
+
+    pub(super) fn stopped(&self) -> Stop {
+        match self.stop.load(Ordering::SeqCst) {
+            1 => Stop::Cancelled,
+            2 => Stop::Shutdown,
+            _ => Stop::No,
+        }
+    }
+
+    pub(super) fn set(&self, state: JobState) {
+        self.state.send_if_modified(|now| {
+            let changed = *now != state;
+            *now = state;
+            changed
+        });
+    }
+
+    pub(super) fn state(&self) -> JobState {
+        self.state.borrow().clone()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<JobState> {
+        self.state.subscribe()
+    }
+}
+
+/// Tells a job's steps to whoever watches, and ends it when it is to stop.
+#[derive(Debug)]
+pub(super) struct Progress<'a> {
+    handle: &'a Handle,
+    start: Instant,
+    fraction: f32,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(handle: &'a Handle) -> Self {
+        Self {
+            handle,
+            start: Instant::now(),
+            fraction: 0.0,
+        }
+    }
+
+    /// Before the first step: the network is being loaded.
+    pub(super) fn loading(&self) {
+        self.tell("load");
+    }
+
+    fn tell(&self, stage: &'static str) {
+        let elapsed = self.start.elapsed().as_secs_f32();
+        let seconds_left = (self.fraction > ESTIMATE_FROM)
+            .then(|| elapsed * (1.0 - self.fraction) / self.fraction);
+        self.handle.set(JobState::Running {
+            stage,
+            fraction: self.fraction,
+            seconds_left,
+        });
+    }
+}
+
+impl Watcher for Progress<'_> {
+    fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool {
+        let (name, from, to) = share(stage);
+        let part = if total == 0 {
+            0.0
+        } else {
+            (done as f32 / total as f32).min(1.0)
+        };
+        // Frame and global blocks take turns and some steps are told twice: the whole never goes back.
+        self.fraction = self.fraction.max(from + (to - from) * part);
+        self.tell(name);
+        self.handle.stopped() == Stop::No
+    }
+}
+
+/// A stage's name, and from where to where it takes the whole: measured once with the demo and VGGT-1B's proportions
+/// between, on a CPU.
+fn share(stage: Stage) -> (&'static str, f32, f32) {
+    match stage {
+        Stage::Decode => ("decode", 0.0, 0.05),
+        Stage::Network(NetworkStage::PatchEmbed) => ("patch embed", 0.05, 0.3),
+        Stage::Network(NetworkStage::FrameBlocks | NetworkStage::GlobalBlocks) => {
+            ("aggregator", 0.3, 0.75)
+        }
+        Stage::Network(NetworkStage::Camera) => ("camera", 0.75, 0.77),
+        Stage::Network(NetworkStage::Depth) => ("depth", 0.77, 0.87),
+        Stage::Network(NetworkStage::Point | NetworkStage::Track) => ("points", 0.87, 0.97),
+        Stage::Sky => ("sky", 0.97, 0.98),
+        Stage::Write => ("write", 0.98, 1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fraction_never_goes_back_and_a_stop_ends_the_work() {
+        let handle = Handle::new(0, JobId::Connection(0), 1, JobState::Queued { ahead: 0 });
+        let mut progress = Progress::new(&handle);
+        let blocks = [NetworkStage::FrameBlocks, NetworkStage::GlobalBlocks];
+        let mut last = 0.0;
+        for (i, stage) in [1, 1, 2, 2].into_iter().zip(blocks.into_iter().cycle()) {
+            assert!(progress.step(Stage::Network(stage), i, 2));
+            let JobState::Running {
+                fraction,
+                seconds_left,
+                ..
+            } = handle.state()
+            else {
+                panic!("{:?}", handle.state())
+            };
+            assert!(fraction >= last && fraction <= 1.0);
+            assert!(seconds_left.is_some_and(|s| s >= 0.0));
+            last = fraction;
+        }
+        handle.stop(Stop::Cancelled);
+        handle.stop(Stop::Shutdown);
+        assert_eq!(handle.stopped(), Stop::Cancelled);
+        assert!(!progress.step(Stage::Write, 0, 1));
+    }
+}

@@ -1,0 +1,282 @@
+//! The answers to all requests that are not uploads.
+
+use std::{fs::File, io};
+
+use serde_json::json;
+
+use super::{
+    connection::blocking,
+    session::{Failure, Refused, Session},
+};
+use crate::{
+    jobs::{JobOptions, JobState},
+    protocol::{
+        ErrorCode, FileEntry, FileList, GlbFormat, Hash, JobStateReply, JobStatusReply,
+        LoginRequest, PROTOCOL_VERSION, ReconstructionOptions, Request, ServerInfo, ServerLimits,
+        encode,
+    },
+    store::{GlbRow, Store},
+};
+
+/// A stored file, open, and its length.
+pub(super) struct OpenGlb {
+    pub(super) hash: Hash,
+    pub(super) file: File,
+    pub(super) len: u32,
+}
+
+impl Session {
+    pub(super) async fn answer_small(&mut self, request: Request) -> Result<(), Failure> {
+        let reply = match request {
+            Request::Login(login) => self.log_in(login).await?,
+            Request::GetGlb(hash) => return self.get(hash).await,
+            Request::List => self.list().await?,
+            Request::Delete(hash) => self.delete(hash).await?,
+            Request::SetPublic { hash, public } => self.set_public(hash, public).await?,
+            Request::Status(job) => self.job(job, false).await?,
+            Request::Cancel(job) => self.job(job, true).await?,
+            Request::Options(options) => self.set_options(&options).await?,
+            Request::Info => {
+                self.user().await?;
+                encode::json_reply(&self.info())
+            }
+        };
+        Ok(self.connection.send(&reply).await?)
+    }
+
+    async fn log_in(&mut self, login: LoginRequest) -> Result<Vec<u8>, Failure> {
+        let shared = self.shared.clone();
+        let now = std::time::Instant::now();
+        let refused = || Refused::new(ErrorCode::NotLoggedIn, "wrong name or password");
+        let Some(wait) = shared.guard.admit(&login.name, self.address, now) else {
+            self.user_id = None;
+            return Err(Refused::new(
+                ErrorCode::NotLoggedIn,
+                "too many wrong passwords; try again later",
+            )
+            .into());
+        };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        let permit = shared.logins.acquire().await;
+        let store = shared.store.clone();
+        let (name, checked) = blocking(move || {
+            let checked = store.login(&login.name, &login.password);
+            (login.name, checked)
+        })
+        .await?;
+        drop(permit);
+        let user = checked?;
+        let now = std::time::Instant::now();
+        shared
+            .guard
+            .record(&name, self.address, user.is_some(), now);
+        // A failed login ends the one before: nobody goes on as somebody else by mistake.
+        self.user_id = user.as_ref().map(|user| user.id);
+        let remember = shared.settings.session_by_address.is_some();
+        match user {
+            Some(user) => {
+                if remember {
+                    shared.by_address.note(self.address, user.id);
+                }
+                self.told.user = Some(user.username);
+                Ok(encode::login_reply(true, user.is_vip))
+            }
+            None => {
+                if remember {
+                    shared.by_address.forget(self.address);
+                }
+                Err(refused().into())
+            }
+        }
+    }
+
+    async fn get(&mut self, hash: Hash) -> Result<(), Failure> {
+        let user = self.user().await?;
+        let open_get = self.shared.settings.open_get;
+        let store = self.shared.store.clone();
+        let glb = blocking(move || {
+            let row = store.find_glb(hash.as_str())?.filter(|row| {
+                let owned = user.is_some_and(|user| user.id == row.user_id);
+                owned || row.is_public || open_get
+            });
+            match row {
+                Some(row) => open(&store, &row),
+                // The same words whether it is another's or nobody's.
+                None => Err(Refused::new(ErrorCode::HashNotFound, "").into()),
+            }
+        })
+        .await??;
+        self.connection.send(&encode::blob_head(glb.len)).await?;
+        Ok(self.connection.send_file(glb.file, glb.len.into()).await?)
+    }
+
+    async fn list(&mut self) -> Result<Vec<u8>, Failure> {
+        let user = self.logged_in().await?;
+        let store = self.shared.store.clone();
+        let rows = blocking(move || store.list_glbs(user.id)).await??;
+        let files = rows.into_iter().filter_map(entry).collect();
+        Ok(encode::json_reply(&FileList { files }))
+    }
+
+    async fn delete(&mut self, hash: Hash) -> Result<Vec<u8>, Failure> {
+        let user = self.logged_in().await?;
+        let store = self.shared.store.clone();
+        let name = hash.to_string();
+        let deleted = blocking(move || store.delete_glb(user.id, &name)).await??;
+        if !deleted {
+            return Err(Refused::new(ErrorCode::HashNotFound, "you have no such file").into());
+        }
+        Ok(encode::json_reply(&json!({"hash": hash, "deleted": true})))
+    }
+
+    async fn set_public(&mut self, hash: Hash, public: bool) -> Result<Vec<u8>, Failure> {
+        let user = self.logged_in().await?;
+        let store = self.shared.store.clone();
+        let name = hash.to_string();
+        let changed = blocking(move || store.set_public(user.id, &name, public)).await??;
+        if !changed {
+            return Err(Refused::new(ErrorCode::HashNotFound, "you have no such file").into());
+        }
+        Ok(encode::json_reply(&json!({"hash": hash, "public": public})))
+    }
+
+    async fn job(&mut self, id: i64, cancel: bool) -> Result<Vec<u8>, Failure> {
+        let user = self.logged_in().await?;
+        self.told.job = Some(id.to_string());
+        let jobs = self.shared.jobs.clone();
+        let state = blocking(move || {
+            if cancel {
+                jobs.cancel(user.id, id)
+            } else {
+                jobs.state(user.id, id)
+            }
+        })
+        .await??;
+        let Some(state) = state else {
+            return Err(Refused::new(ErrorCode::JobNotFound, "you have no such job").into());
+        };
+        Ok(job_reply(id, state))
+    }
+
+    async fn set_options(&mut self, given: &ReconstructionOptions) -> Result<Vec<u8>, Failure> {
+        self.logged_in().await?;
+        let mut options = JobOptions::default();
+        let refused = |e| Refused::new(ErrorCode::BadRequest, e);
+        if let Some(mode) = &given.prediction_mode {
+            options.set_prediction_mode(mode).map_err(refused)?;
+        }
+        set(&mut options.conf_thres, given.conf_thres);
+        set(&mut options.fps, given.fps);
+        set(&mut options.mask_black_bg, given.mask_black_bg);
+        set(&mut options.mask_white_bg, given.mask_white_bg);
+        set(&mut options.mask_sky, given.mask_sky);
+        set(&mut options.show_cam, given.show_cam);
+        options.max_points = given.max_points;
+        options.quantized = given.format == Some(GlbFormat::GlbQuantized);
+        options
+            .check(self.shared.jobs.settings())
+            .map_err(refused)?;
+        let mut reply = json!({
+            "conf_thres": options.conf_thres,
+            "prediction_mode": options.prediction_mode,
+            "fps": options.fps,
+            "mask_black_bg": options.mask_black_bg,
+            "mask_white_bg": options.mask_white_bg,
+            "mask_sky": options.mask_sky,
+            "show_cam": options.show_cam,
+            "max_points": options.max_points,
+        });
+        reply["format"] = json!(if options.quantized {
+            GlbFormat::GlbQuantized
+        } else {
+            GlbFormat::Glb
+        });
+        self.options = Some(options);
+        Ok(encode::json_reply(&reply))
+    }
+
+    fn info(&self) -> ServerInfo {
+        let jobs = &self.shared.jobs;
+        let (load, settings) = (jobs.load(), jobs.settings());
+        let limits = &self.shared.settings.limits;
+        ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION,
+            model: jobs.model().to_owned(),
+            device: jobs.device(),
+            queued: load.queued as u32,
+            running: load.running as u32,
+            limits: ServerLimits {
+                upload_bytes: limits.upload_bytes,
+                images: limits.images,
+                queue: settings.queue as u32,
+                queue_per_user: settings.queue_per_user as u32,
+            },
+        }
+    }
+}
+
+fn set<T>(value: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *value = given;
+    }
+}
+
+/// Opens a stored file. Blocks.
+pub(super) fn open(store: &Store, row: &GlbRow) -> Result<OpenGlb, Failure> {
+    let opened = || -> io::Result<(File, u64)> {
+        let file = File::open(store.glb_path(row))?;
+        let len = file.metadata()?.len();
+        Ok((file, len))
+    };
+    let missing = || Refused::new(ErrorCode::FileMissing, "");
+    let (file, len) = opened().map_err(|e| {
+        tracing::error!("the file of {} cannot be read: {e}", row.hashed_name);
+        missing()
+    })?;
+    Ok(OpenGlb {
+        hash: row.hashed_name.parse().map_err(|_| missing())?,
+        file,
+        // Longer ones cannot be written: the format itself ends there.
+        len: u32::try_from(len).map_err(|_| missing())?,
+    })
+}
+
+fn entry(row: GlbRow) -> Option<FileEntry> {
+    Some(FileEntry {
+        hash: row.hashed_name.parse().ok()?,
+        name: row.original_name,
+        size: row.file_size,
+        created_at: row.created_at.map(|t| t.to_string()).unwrap_or_default(),
+        public: row.is_public,
+    })
+}
+
+/// The reply to 8, 9 and 10.
+pub(super) fn job_reply(job: i64, state: JobState) -> Vec<u8> {
+    let state = match state {
+        JobState::Queued { ahead } => JobStateReply::Queued {
+            ahead: ahead as u32,
+        },
+        JobState::Running {
+            stage,
+            fraction,
+            seconds_left,
+        } => JobStateReply::Running {
+            stage: stage.to_owned(),
+            fraction,
+            seconds_left,
+        },
+        JobState::Done { hash } => match hash.parse() {
+            Ok(hash) => JobStateReply::Done { hash },
+            Err(_) => JobStateReply::Failed {
+                reason: "the stored result has no usable hash".to_owned(),
+            },
+        },
+        JobState::Failed { reason } => JobStateReply::Failed { reason },
+        JobState::Cancelled => JobStateReply::Cancelled,
+    };
+    encode::json_reply(&JobStatusReply { job, state })
+}

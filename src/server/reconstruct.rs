@@ -1,0 +1,182 @@
+//! Commands 2, 3 and 8: an upload, then a job.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{
+    answers::{job_reply, open},
+    connection::{CHUNK, Gone, blocking},
+    session::{Failure, Refused, Session},
+    upload::{Received, Upload, UploadError},
+};
+use crate::{
+    jobs::{JobRequest, JobState, JobTicket, SubmitError},
+    protocol::{Command, ErrorCode, RequestHead, SubmitKind, encode},
+    store::JobKind,
+};
+
+impl Session {
+    /// `left` is what of the payload has not been read, for whoever must skip it.
+    pub(super) async fn reconstruct(
+        &mut self,
+        head: RequestHead,
+        left: &mut u64,
+    ) -> Result<(), Failure> {
+        let user = self.logged_in().await?;
+        let durable = head.command == Command::Submit;
+        let max = self.shared.settings.limits.upload_bytes;
+        if *left > max {
+            let reason = format!("the upload has {left} bytes, at most {max} are taken");
+            return Err(Refused::new(code(head.command, None), reason).into());
+        }
+        let kind = match head.command {
+            Command::Images => SubmitKind::Images,
+            Command::Video => SubmitKind::Video,
+            _ => self.submit_kind(left).await?,
+        };
+        let code = code(head.command, Some(kind));
+        let received = self.receive(kind, durable, code, left).await?;
+        let request = JobRequest {
+            original_name: original_name(received.kind),
+            user,
+            kind: received.kind,
+            folder: received.folder,
+            input_sha256: received.sha256,
+            options: self.options.take().unwrap_or_default(),
+        };
+        let jobs = self.shared.jobs.clone();
+        let refused = move |e: SubmitError| {
+            if let SubmitError::Store(_) | SubmitError::Input(_) = e {
+                tracing::error!("cannot take a job: {e}");
+                return Refused::new(code, "the server could not keep the upload");
+            }
+            Refused::new(code, e)
+        };
+        if durable {
+            let (id, state) = blocking(move || -> Result<_, SubmitError> {
+                let user_id = request.user.id;
+                let id = jobs.submit_durable(request)?;
+                let state = jobs.state(user_id, id)?;
+                Ok((id, state.unwrap_or(JobState::Queued { ahead: 0 })))
+            })
+            .await?
+            .map_err(refused)?;
+            self.told.job = Some(id.to_string());
+            return Ok(self.connection.send(&job_reply(id, state)).await?);
+        }
+        let ticket = blocking(move || jobs.submit(request))
+            .await?
+            .map_err(refused)?;
+        self.told.job = Some(ticket.id().to_string());
+        let hash = self.wait(&ticket, code).await?;
+        self.send_result(hash, code).await
+    }
+
+    /// The first byte of a submitted payload.
+    async fn submit_kind(&mut self, left: &mut u64) -> Result<SubmitKind, Failure> {
+        if *left == 0 {
+            return Err(Refused::new(ErrorCode::BadRequest, "the payload is empty").into());
+        }
+        let mut kind = [0];
+        let mut pace = self.connection.pace();
+        self.connection.fill(&mut kind, &mut pace).await?;
+        *left -= 1;
+        SubmitKind::try_from(kind[0]).map_err(|e| Refused::new(ErrorCode::BadRequest, e).into())
+    }
+
+    /// Brings the payload to the disk, with one buffer whatever its length.
+    async fn receive(
+        &mut self,
+        kind: SubmitKind,
+        durable: bool,
+        code: ErrorCode,
+        left: &mut u64,
+    ) -> Result<Received, Failure> {
+        let refused = move |e: UploadError| {
+            if let UploadError::Disk(e) = &e {
+                tracing::error!("cannot keep an upload: {e}");
+                return Refused::new(code, "the server could not keep the upload");
+            }
+            Refused::new(code, e)
+        };
+        let store = self.shared.store.clone();
+        let images = self.shared.settings.limits.images;
+        // The limit is below what 32 bits hold, or the head could not have said it.
+        let len = *left as u32;
+        let mut upload = blocking(move || Upload::begin(&store, kind, len, images, durable))
+            .await?
+            .map_err(refused)?;
+        let mut buffer = vec![0; (CHUNK as u64).min(*left) as usize];
+        let mut pace = self.connection.pace();
+        while *left > 0 {
+            let n = (buffer.len() as u64).min(*left) as usize;
+            self.connection.fill(&mut buffer[..n], &mut pace).await?;
+            *left -= n as u64;
+            let taken;
+            (upload, buffer, taken) = blocking(move || {
+                let taken = upload.take(&buffer[..n]);
+                (upload, buffer, taken)
+            })
+            .await?;
+            if let Err(e) = taken {
+                blocking(move || drop(upload)).await?;
+                return Err(refused(e).into());
+            }
+        }
+        Ok(blocking(move || upload.finish()).await?.map_err(refused)?)
+    }
+
+    /// Waits for the job; a client that goes takes it along.
+    async fn wait(&mut self, ticket: &JobTicket, code: ErrorCode) -> Result<String, Failure> {
+        let mut states = ticket.watch();
+        let ended = tokio::select! {
+            ended = states.wait_for(JobState::is_final) => ended,
+            () = self.connection.closed() => return Err(Gone::Lost.into()),
+        };
+        let ended = ended
+            .map_err(|_| Gone::Failed("the queue is gone".to_owned()))?
+            .clone();
+        match ended {
+            JobState::Done { hash } => Ok(hash),
+            JobState::Failed { reason } => Err(Refused::new(code, reason).into()),
+            _ => Err(Refused::new(code, "cancelled").into()),
+        }
+    }
+
+    async fn send_result(&mut self, hash: String, code: ErrorCode) -> Result<(), Failure> {
+        let store = self.shared.store.clone();
+        let glb = blocking(move || match store.find_glb(&hash)? {
+            Some(row) => open(&store, &row),
+            None => Err(Refused::new(code, "the result was deleted meanwhile").into()),
+        })
+        .await?
+        .map_err(|failure| match failure {
+            // The codes of stored files are not among those of a reconstruction.
+            Failure::Refused(refused) if refused.code != code => {
+                Refused::new(code, "the result cannot be read").into()
+            }
+            failure => failure,
+        })?;
+        let head = encode::named_glb_head(&glb.hash, glb.len);
+        self.connection.send(&head).await?;
+        Ok(self.connection.send_file(glb.file, glb.len.into()).await?)
+    }
+}
+
+fn code(command: Command, kind: Option<SubmitKind>) -> ErrorCode {
+    match (command, kind) {
+        (Command::Video, _) | (Command::Submit, Some(SubmitKind::Video)) => ErrorCode::VideoRequest,
+        (Command::Submit, None) => ErrorCode::BadRequest,
+        _ => ErrorCode::ImageRequest,
+    }
+}
+
+/// As the older service called them.
+fn original_name(kind: JobKind) -> String {
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    match kind {
+        JobKind::Images => format!("images_{unix}.glb"),
+        JobKind::Video => format!("video_{unix}.glb"),
+    }
+}

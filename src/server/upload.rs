@@ -1,0 +1,137 @@
+//! A payload on its way to the disk: what has arrived is written and forgotten.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    jobs::InputFolder,
+    protocol::{ImageLimits, ImagesDecoder, ProtocolError, SubmitKind, UploadEvent},
+    store::{JobKind, Store},
+};
+
+/// Why an upload is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    /// The payload is not as in the table.
+    #[error(transparent)]
+    Payload(#[from] ProtocolError),
+    /// The payload holds nothing.
+    #[error("cannot read a video of 0 bytes")]
+    EmptyVideo,
+    /// The disk.
+    #[error("cannot keep the upload: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// The input files of a request as they grow. Dropped, it leaves nothing behind. Everything here blocks on the disk.
+#[derive(Debug)]
+pub(super) struct Upload {
+    folder: InputFolder,
+    sha256: Sha256,
+    receiving: Receiving,
+    /// Whether every file is flushed to the disk.
+    durable: bool,
+}
+
+#[derive(Debug)]
+enum Receiving {
+    Images {
+        decoder: ImagesDecoder,
+        file: Option<File>,
+    },
+    Video(File),
+}
+
+/// A whole upload.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) folder: InputFolder,
+    pub(super) kind: JobKind,
+    /// SHA-256 of the kind and the payload, 64 hex digits.
+    pub(super) sha256: String,
+}
+
+impl Upload {
+    pub(super) fn begin(
+        store: &Store,
+        kind: SubmitKind,
+        payload_len: u32,
+        max_images: u32,
+        durable: bool,
+    ) -> Result<Self, UploadError> {
+        let folder = InputFolder::create(store)?;
+        let mut sha256 = Sha256::new();
+        sha256.update([u8::from(kind)]);
+        let receiving = match kind {
+            SubmitKind::Video if payload_len == 0 => return Err(UploadError::EmptyVideo),
+            SubmitKind::Video => Receiving::Video(File::create(folder.video())?),
+            SubmitKind::Images => Receiving::Images {
+                decoder: ImagesDecoder::new(payload_len, ImageLimits { max_images }),
+                file: None,
+            },
+        };
+        Ok(Self {
+            folder,
+            sha256,
+            receiving,
+            durable,
+        })
+    }
+
+    /// Takes the next bytes of the payload.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        self.sha256.update(bytes);
+        match &mut self.receiving {
+            Receiving::Video(file) => file.write_all(bytes)?,
+            Receiving::Images { decoder, file } => {
+                let mut input = bytes;
+                while let Some(event) = decoder.feed(&mut input)? {
+                    match event {
+                        UploadEvent::Count(_) | UploadEvent::End => {}
+                        UploadEvent::Begin { index, .. } => {
+                            *file = Some(File::create(self.folder.image(index))?);
+                        }
+                        UploadEvent::Bytes(bytes) => {
+                            if let Some(file) = file {
+                                file.write_all(bytes)?;
+                            }
+                        }
+                        UploadEvent::EndImage => {
+                            if let Some(file) = file.take()
+                                && self.durable
+                            {
+                                file.sync_all()?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After the last byte of the payload.
+    pub(super) fn finish(mut self) -> Result<Received, UploadError> {
+        // A payload that ends before its parts do says so only when it is asked again.
+        self.take(&[])?;
+        let kind = match &self.receiving {
+            Receiving::Video(file) => {
+                if self.durable {
+                    file.sync_all()?;
+                }
+                JobKind::Video
+            }
+            Receiving::Images { .. } => JobKind::Images,
+        };
+        let digest = self.sha256.finalize();
+        Ok(Received {
+            folder: self.folder,
+            kind,
+            sha256: digest.iter().map(|b| format!("{b:02x}")).collect(),
+        })
+    }
+}

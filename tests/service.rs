@@ -1,0 +1,344 @@
+//! A real `vggt serve --demo` in a folder of its own, and the bytes a client sends it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use vggt::store::{Store, StoreSettings};
+use vggt_model::demo;
+
+use crate::command::command;
+
+/// Far beyond what anything here takes on a slow machine; a test that needs it has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// A server process; killed when dropped.
+pub(crate) struct Service {
+    pub(crate) dir: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Child,
+}
+
+impl Service {
+    /// With the users ann and ben, and vic, who is VIP.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.add_user("ann", PASSWORD, false).unwrap();
+        store.add_user("ben", PASSWORD, false).unwrap();
+        store.add_user("vic", PASSWORD, true).unwrap();
+        drop(store);
+        Self::start_in(dir, args)
+    }
+
+    pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        let log = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(dir.path().join("log"))
+            .unwrap();
+        let mut process = command(dir.path())
+            .args(["serve", "--demo", "--host", "127.0.0.1", "--port", "0"])
+            .args(["--device", "cpu"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let port = line
+            .trim()
+            .strip_prefix("Manager TCP Server running on port ")
+            .unwrap_or_else(|| panic!("{line:?}: {}", read_log(dir.path())));
+        Self {
+            address: ([127, 0, 0, 1], port.parse().unwrap()).into(),
+            dir,
+            process,
+        }
+    }
+
+    pub(crate) fn out(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        store(self.dir.path())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        read_log(self.dir.path())
+    }
+
+    /// A connection that nobody has logged in on.
+    pub(crate) fn connect(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    pub(crate) fn login(&self, name: &str) -> Client {
+        let mut client = self.connect();
+        assert_eq!(client.log_in(name, PASSWORD)[0], true, "{name}");
+        client
+    }
+
+    /// As `kill -9` does; gives the folder back.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+
+    /// Sends SIGTERM and gives the exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let id = self.process.id().to_string();
+        let sent = std::process::Command::new("kill").arg(&id).status();
+        assert!(sent.unwrap().success());
+        self.process.wait().unwrap().code()
+    }
+
+    /// No upload and no job's input is left, once what goes on has ended.
+    pub(crate) fn assert_nothing_left(&self) {
+        wait_for("leftovers to go", || {
+            leftovers(&self.out()).is_empty().then_some(())
+        });
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}
+
+pub(crate) fn store(dir: &Path) -> Store {
+    let settings = StoreSettings {
+        db: dir.join("vggt_app.db"),
+        out_root: dir.join("out"),
+    };
+    Store::open(&settings).unwrap()
+}
+
+fn read_log(dir: &Path) -> String {
+    fs::read_to_string(dir.join("log")).unwrap_or_default()
+}
+
+/// What lies in the folders of uploads and jobs.
+pub(crate) fn leftovers(out: &Path) -> Vec<PathBuf> {
+    [".tmp", ".jobs"]
+        .iter()
+        .filter_map(|name| fs::read_dir(out.join(name)).ok())
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect()
+}
+
+/// Asks again and again: for what another process does at its own pace.
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The bytes of the tables, written by hand so that a mistake of the codec shows.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+}
+
+/// What commands 2, 3 and 4 answer.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Answer {
+    Glb { name: String, bytes: Vec<u8> },
+    Error(String),
+}
+
+impl Answer {
+    pub(crate) fn glb(self) -> (String, Vec<u8>) {
+        match self {
+            Self::Glb { name, bytes } => (name, bytes),
+            Self::Error(e) => panic!("{e}"),
+        }
+    }
+
+    pub(crate) fn error(self) -> String {
+        match self {
+            Self::Error(e) => e,
+            Self::Glb { name, bytes } => panic!("{name}, {} bytes", bytes.len()),
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream }
+    }
+
+    pub(crate) fn send(&mut self, command: u8, payload: &[u8]) {
+        let mut bytes = vec![command];
+        bytes.extend((payload.len() as u32).to_be_bytes());
+        bytes.extend(payload);
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    pub(crate) fn read_blob(&mut self) -> Vec<u8> {
+        self.try_read_blob().unwrap()
+    }
+
+    pub(crate) fn try_read_blob(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut len = [0; 4];
+        self.stream.read_exact(&mut len)?;
+        let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn json(&mut self, command: u8, payload: &str) -> Value {
+        self.send(command, payload.as_bytes());
+        serde_json::from_slice(&self.read_blob()).unwrap()
+    }
+
+    pub(crate) fn log_in(&mut self, name: &str, password: &str) -> Value {
+        self.json(
+            1,
+            &serde_json::json!({"u": name, "p": password}).to_string(),
+        )
+    }
+
+    pub(crate) fn read_named(&mut self) -> Answer {
+        let name = String::from_utf8(self.read_blob()).unwrap();
+        let bytes = self.read_blob();
+        if name.is_empty() {
+            Answer::Error(String::from_utf8(bytes).unwrap())
+        } else {
+            Answer::Glb { name, bytes }
+        }
+    }
+
+    pub(crate) fn images(&mut self, images: &[&[u8]]) -> Answer {
+        self.send(2, &images_payload(images));
+        self.read_named()
+    }
+
+    pub(crate) fn video(&mut self, bytes: &[u8]) -> Answer {
+        self.send(3, bytes);
+        self.read_named()
+    }
+
+    pub(crate) fn get(&mut self, hash: &str) -> Answer {
+        self.send(4, hash.as_bytes());
+        let bytes = self.read_blob();
+        if bytes.starts_with(b"glTF") {
+            Answer::Glb {
+                name: hash.to_owned(),
+                bytes,
+            }
+        } else {
+            Answer::Error(String::from_utf8(bytes).unwrap())
+        }
+    }
+
+    /// Submits images as a job and gives its id.
+    pub(crate) fn submit(&mut self, images: &[&[u8]]) -> i64 {
+        let mut payload = vec![2];
+        payload.extend(images_payload(images));
+        self.send(8, &payload);
+        let reply: Value = serde_json::from_slice(&self.read_blob()).unwrap();
+        reply["job"].as_i64().unwrap_or_else(|| panic!("{reply}"))
+    }
+
+    pub(crate) fn status(&mut self, job: i64) -> Value {
+        self.json(9, &format!("{{\"job\": {job}}}"))
+    }
+
+    /// Waits until the job is over and gives its last state.
+    pub(crate) fn finished(&mut self, job: i64) -> Value {
+        wait_for("a job", || {
+            let status = self.status(job);
+            let state = status["state"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{status}"));
+            (!matches!(state, "queued" | "running")).then_some(status)
+        })
+    }
+
+    /// Whether the server has closed this connection, or does now.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(n) => n == 0,
+            Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    pub(crate) fn close(self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+pub(crate) fn images_payload(images: &[&[u8]]) -> Vec<u8> {
+    let mut payload = (images.len() as u32).to_be_bytes().to_vec();
+    for image in images {
+        payload.extend((image.len() as u32).to_be_bytes());
+        payload.extend(*image);
+    }
+    payload
+}
+
+/// The first `n` pictures of the demo.
+pub(crate) fn pictures(n: usize) -> Vec<&'static [u8]> {
+    demo::FRAMES
+        .iter()
+        .take(n)
+        .map(|(_, bytes)| *bytes)
+        .collect()
+}
+
+/// The first two pictures with bytes of no meaning after their end, so that `i` makes another input of them.
+pub(crate) fn varied(i: usize) -> Vec<Vec<u8>> {
+    let mut pictures: Vec<Vec<u8>> = pictures(2).iter().map(|p| p.to_vec()).collect();
+    pictures[1].extend((i as u32).to_be_bytes());
+    pictures
+}
+
+pub(crate) fn refs(pictures: &[Vec<u8>]) -> Vec<&[u8]> {
+    pictures.iter().map(Vec::as_slice).collect()
+}
+
+pub(crate) fn clip() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/demo/clip.mp4");
+    fs::read(path).unwrap()
+}
+
+/// A whole GLB of version 2 with points in it.
+pub(crate) fn assert_glb(bytes: &[u8]) {
+    assert_eq!(&bytes[..4], b"glTF");
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!((word(4), word(8)), (2, bytes.len() as u32));
+    let json = &bytes[20..20 + word(12) as usize];
+    let document: Value = serde_json::from_slice(json).unwrap();
+    let points = document["meshes"][0]["primitives"][0]["mode"].as_u64();
+    assert_eq!(points, Some(0), "{document}");
+}
