@@ -105,6 +105,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether another process had the database to itself while this one wanted to open it.
+    pub(super) fn is_locked(&self) -> bool {
+        // SQLite's text for SQLITE_BUSY, which diesel keeps no code of.
+        matches!(self, Self::Open { source, .. } if source.to_string().contains("database is locked"))
+    }
+
     /// Whether there was no room for it on the disk.
     pub fn is_disk_full(&self) -> bool {
         match self {

@@ -30,7 +30,7 @@ pub use self::{
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diesel::{
@@ -49,6 +49,8 @@ const CONNECTIONS: u32 = 8;
 
 /// How long a query waits for another writer, and a caller for a connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two tries where SQLite does not wait by itself.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where rows and files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +97,13 @@ impl Store {
         };
         // By hand first: the pool would hide what is wrong behind its patience.
         let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.into()))?;
-        set_pragmas(&mut conn)
-            .and_then(|()| conn.batch_execute("PRAGMA journal_mode = WAL;"))
-            .map_err(|e| failed(e.into()))?;
-        refuse_newer(&mut conn, db)?;
-        migrate(&mut conn).map_err(failed)?;
+        let start = Instant::now();
+        while let Err(e) = prepare(&mut conn, db) {
+            if !e.is_locked() || start.elapsed() > BUSY_TIMEOUT {
+                return Err(e);
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
         for probe in [
             users::probe(&mut conn),
             glb_files::probe(&mut conn),
@@ -150,6 +154,20 @@ fn set_pragmas(conn: &mut SqliteConnection) -> QueryResult<()> {
         "PRAGMA busy_timeout = {}; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;",
         BUSY_TIMEOUT.as_millis()
     ))
+}
+
+/// Brings the database into the form that is used here. May be called again when another process was at it.
+// SQLite does not wait by itself for the change to WAL, nor where a reader has to become a writer after somebody else wrote.
+fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
+        path: db.to_owned(),
+        source,
+    };
+    set_pragmas(conn)
+        .and_then(|()| conn.batch_execute("PRAGMA journal_mode = WAL;"))
+        .map_err(|e| failed(e.into()))?;
+    refuse_newer(conn, db)?;
+    migrate(conn).map_err(failed)
 }
 
 fn refuse_newer(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
