@@ -15,4 +15,5 @@ mod service;
 mod session;
 mod sky;
 mod store;
+mod user;
 mod weights;

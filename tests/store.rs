@@ -22,18 +22,19 @@ use vggt::store::{
     WriteSeek,
 };
 
-use crate::command::{fail, repository, run, text};
+use crate::command::{repository, text};
 
 /// The shortest GLB header: its own 12 bytes.
-const GLB: &[u8] = b"glTF\x02\0\0\0\x0c\0\0\0";
-const OLD_HASH: &str = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
+pub(crate) const GLB: &[u8] = b"glTF\x02\0\0\0\x0c\0\0\0";
+pub(crate) const OLD_HASH: &str =
+    "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
 
-struct House {
-    dir: TempDir,
-    store: Store,
+pub(crate) struct House {
+    pub(crate) dir: TempDir,
+    pub(crate) store: Store,
 }
 
-fn settings(dir: &Path) -> StoreSettings {
+pub(crate) fn settings(dir: &Path) -> StoreSettings {
     StoreSettings {
         db: dir.join("vggt_app.db"),
         out_root: dir.join("out"),
@@ -41,7 +42,7 @@ fn settings(dir: &Path) -> StoreSettings {
 }
 
 /// An empty store with the user alice, whose id is 1.
-fn house() -> House {
+pub(crate) fn house() -> House {
     let dir = TempDir::new().unwrap();
     let store = Store::open(&settings(dir.path())).unwrap();
     store.add_user("alice", "geheim", false).unwrap();
@@ -49,7 +50,7 @@ fn house() -> House {
 }
 
 /// A database of the Python service, with the one file it tells of.
-fn python_house() -> House {
+pub(crate) fn python_house() -> House {
     let dir = TempDir::new().unwrap();
     let sql = fs::read_to_string(repository("tests/data/store/python_service.sql")).unwrap();
     connect(dir.path()).batch_execute(&sql).unwrap();
@@ -99,7 +100,7 @@ fn write_glb(out: &mut dyn WriteSeek) -> io::Result<()> {
     out.write_all(GLB)
 }
 
-fn save(store: &Store, user: i32) -> GlbRow {
+pub(crate) fn save(store: &Store, user: i32) -> GlbRow {
     store
         .save_glb(user, "images_1.glb", &mut write_glb)
         .unwrap()
@@ -306,8 +307,8 @@ fn an_unreadable_date_makes_no_vip() {
     assert!(!store.login("alice", "geheim").unwrap().unwrap().is_vip);
 }
 
-/// A login without a hash takes a thousandth of one with: anything near the same is far from that.
-const SAME_TIME: f64 = 2.0;
+/// A login without a hash takes less than a hundredth of one with. The rest is for machines that do other things too.
+const SAME_TIME: f64 = 5.0;
 
 #[test]
 fn an_unknown_user_a_wrong_password_and_a_plain_one_take_the_same_time() {
@@ -318,24 +319,30 @@ fn an_unknown_user_a_wrong_password_and_a_plain_one_take_the_same_time() {
         dir.path(),
         "INSERT INTO users (username, password_hash, status, created_at, updated_at) VALUES ('old', 'q', 1, '', '')",
     );
-    // The quickest of several: what the machine does besides only adds.
-    let quickest = |name: &str, password: &str| {
-        let time = || {
+    let logins = [
+        ("alice", "geheim"),
+        ("alice", "x"),
+        ("nobody", "x"),
+        ("off", "p"),
+        ("old", "x"),
+    ];
+    // The quickest of several, in turns: what the machine does besides only adds.
+    let mut quickest = [f64::MAX; 5];
+    for _ in 0..7 {
+        for ((name, password), best) in logins.iter().zip(&mut quickest) {
             let start = Instant::now();
             let _ = store.login(name, password).unwrap();
-            start.elapsed()
-        };
-        (0..7).map(|_| time()).min().unwrap().as_secs_f64()
-    };
-    let right = quickest("alice", "geheim");
-    for (name, password) in [("alice", "x"), ("nobody", "x"), ("off", "p"), ("old", "x")] {
-        let ratio = quickest(name, password) / right;
+            *best = best.min(start.elapsed().as_secs_f64());
+        }
+    }
+    println!("logins take {quickest:.4?} s");
+    for ((name, _), time) in logins.iter().zip(quickest) {
+        let ratio = time / quickest[0];
         assert!(
             (1.0 / SAME_TIME..SAME_TIME).contains(&ratio),
             "{name}: {ratio}"
         );
     }
-    println!("a login takes {:.1} ms", right * 1e3);
 }
 
 #[test]
@@ -373,7 +380,7 @@ fn only_the_owner_lists_deletes_and_publishes() {
     assert!(!store.delete_glb(bob, hash).unwrap());
     assert!(store.delete_glb(1, hash).unwrap());
     assert!(!store.delete_glb(1, hash).unwrap());
-    assert_eq!(store.list_glbs(1).unwrap(), [second.clone()]);
+    assert_eq!(store.list_glbs(1).unwrap(), std::slice::from_ref(&second));
     assert_eq!(stored(dir.path()), [&second.file_path["out/".len()..]]);
     assert_eq!(store.check(false).unwrap().problems(), 0);
 }
@@ -693,4 +700,9 @@ fn a_result_its_job_and_its_memory_appear_together() {
     assert_eq!(cached(1), None);
     assert_eq!(count(dir.path(), "results"), 0);
     store.remember_result(1, &job.input_key, "gone").unwrap();
+    // Nobody is given the file of another.
+    let bob = store.add_user("bob", "p", false).unwrap().id;
+    let mine = save(&store, 1).hashed_name;
+    store.remember_result(bob, &job.input_key, &mine).unwrap();
+    assert_eq!(cached(bob), None);
 }

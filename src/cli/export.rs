@@ -1,7 +1,7 @@
 //! `vggt export`: pictures or a video in, a GLB, PLY or COLMAP model out.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -11,10 +11,16 @@ use candle_core::{Device, Tensor};
 use serde_json::json;
 use vggt_model::{ForwardOptions, Predictions, demo};
 
-use super::{UsageError, fetch::DownloadBar, model_args::ModelArgs, terminal::StageBars};
+use super::{
+    UsageError,
+    fetch::DownloadBar,
+    model_args::ModelArgs,
+    save_to_db::{Destination, SaveArgs},
+    terminal::StageBars,
+};
 use crate::{
     frames::{PreprocessMode, SkyNetwork, VideoLimits, is_picture},
-    glb::{ColorSpace, GlbOptions},
+    glb::{self, ColorSpace, GlbError, GlbOptions},
     hub::Hub,
     pipeline::{
         Format, FrameLimit, Network, ReadOptions, SavedFrames, Source, Stage, Watcher,
@@ -22,6 +28,7 @@ use crate::{
         write_scene,
     },
     scene::{self, FrameFilter, PredictionMode, Provenance, Scene, SceneOptions},
+    store::GlbRow,
 };
 
 /// The sky network of the Python demo.
@@ -40,6 +47,8 @@ pub(super) struct Args {
     scene: SceneArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    save: SaveArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -185,6 +194,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let options = args.scene.options(args.model.demo);
     options.check().map_err(|e| UsageError(e.to_string()))?;
     let (out, format) = args.output.target(&options)?;
+    let destination = args.destination(format)?;
     // Whatever can be missing is looked for before the work that takes time.
     let sky = args.scene.sky_network(&args.model)?;
 
@@ -234,7 +244,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         written += 1;
         bars.step(Stage::Write, written, files);
     };
-    let bytes = write_scene(&scene, &provenance, &write_options, &out)?;
+    let stored = match &destination {
+        Some(to) => Some(store(to, &scene, &provenance, write_options.glb)?),
+        None => None,
+    };
+    let (out, bytes) = match &stored {
+        // The file of --out is a second one then.
+        Some((row, path)) if args.output.out.is_none() => (path.clone(), row.file_size),
+        _ => {
+            let bytes = write_scene(&scene, &provenance, &write_options, &out)?;
+            (out, bytes)
+        }
+    };
     wrote(&mut bars);
     if let Some(path) = &args.output.save_predictions {
         save_predictions(path, &predictions, &frames)?;
@@ -247,6 +268,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     bars.finish();
     let summary = Summary {
         out: &out,
+        stored: stored.as_ref(),
         format,
         bytes,
         scene: &scene,
@@ -258,7 +280,38 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     summary.print(args.output.json)
 }
 
+/// Stores the GLB where the service would.
+fn store(
+    to: &Destination,
+    scene: &Scene,
+    provenance: &Provenance,
+    options: GlbOptions,
+) -> anyhow::Result<(GlbRow, PathBuf)> {
+    to.store(
+        |mut out| match glb::write(scene, provenance, options, &mut out) {
+            Ok(_) => Ok(()),
+            Err(GlbError::Io(e)) => Err(e),
+            Err(e) => Err(io::Error::other(e)),
+        },
+    )
+}
+
 impl Args {
+    /// Where the service is to find the GLB, looked for before the work that takes time.
+    fn destination(&self, format: Format) -> anyhow::Result<Option<Destination>> {
+        let video = self.input.video_path.is_some()
+            || matches!(&self.inputs[..], [path] if path.is_file() && !is_picture(path));
+        let destination = self.save.destination(video)?;
+        if destination.is_some() && format != Format::Glb {
+            return Err(UsageError(format!(
+                "--save_to_db stores GLB files, not {}",
+                format.name()
+            ))
+            .into());
+        }
+        Ok(destination)
+    }
+
     fn reconstruct(&self, bars: &mut StageBars) -> anyhow::Result<Made> {
         let source = self.source()?;
         if self.model.demo && source != Source::Demo {
@@ -470,6 +523,7 @@ fn descriptive_name(scene: &SceneOptions, format: Format) -> String {
 /// What was done, for a person or a script.
 struct Summary<'a> {
     out: &'a Path,
+    stored: Option<&'a (GlbRow, PathBuf)>,
     format: Format,
     bytes: u64,
     scene: &'a Scene,
@@ -485,7 +539,7 @@ impl Summary<'_> {
         let points = self.scene.points.len();
         let seconds = self.seconds.as_secs_f64();
         if as_json {
-            let summary = json!({
+            let mut summary = json!({
                 "out": self.out.display().to_string(),
                 "format": self.format.name(),
                 "bytes": self.bytes,
@@ -502,6 +556,10 @@ impl Summary<'_> {
                 "dtype": self.network.map(|n| n.dtype().as_str()),
                 "seconds": seconds,
             });
+            if let Some((row, path)) = self.stored {
+                summary["hash"] = json!(row.hashed_name);
+                summary["stored"] = json!(path.display().to_string());
+            }
             println!("{summary}");
         } else {
             println!(
@@ -514,6 +572,10 @@ impl Summary<'_> {
                     ""
                 },
             );
+            if let Some((row, path)) = self.stored {
+                println!("hash: {}", row.hashed_name);
+                println!("path: {}", path.display());
+            }
         }
         Ok(())
     }

@@ -4,12 +4,15 @@
 //! Exit codes: 0 done, 1 failed, 2 not called correctly, 130 interrupted.
 
 mod bench;
+mod check;
 mod convert;
 mod export;
 mod fetch;
 mod model_args;
+mod save_to_db;
 mod serve;
 mod terminal;
+mod user;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -40,6 +43,10 @@ enum Command {
     Bench(bench::Args),
     /// Serve phones and scripts: log in, send pictures or a video, get a GLB
     Serve(Box<serve::Args>),
+    /// Add, list and change the users of the service
+    User(user::Args),
+    /// Compare the service's rows and files, and repair them
+    Check(check::Args),
 }
 
 /// Runs the command line of this process.
@@ -61,6 +68,8 @@ pub fn main() -> ExitCode {
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Serve(args) => serve::run(*args),
+        Command::User(args) => user::run(args),
+        Command::Check(args) => check::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,12 @@
-//! The tables `jobs` and `results`: work that survives a crash, and answers that need no work.
+//! The table `jobs`: work that survives a crash.
 
 use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
-    GlbRow, Store, StoreError,
-    glb_files::{self as glbs, check_original_name, no_such_user},
-    schema::{glb_files, jobs, results},
+    Store, StoreError,
+    glb_files::{check_original_name, no_such_user},
+    schema::jobs,
     time::{column, now, parse_time},
 };
 
@@ -270,47 +270,6 @@ impl Store {
     pub fn finish_job(&self, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
         finish(&mut *self.connection()?, id, outcome)
     }
-
-    /// The stored result of the same input of the same user, if its file is still there.
-    ///
-    /// # Errors
-    /// When the database cannot be asked.
-    pub fn cached_result(
-        &self,
-        user_id: i32,
-        input_key: &str,
-    ) -> Result<Option<GlbRow>, StoreError> {
-        let row: Option<glbs::Row> = results::table
-            .inner_join(glb_files::table)
-            .filter(results::user_id.eq(user_id))
-            .filter(results::input_key.eq(input_key))
-            .select(glbs::Row::as_select())
-            .first(&mut *self.connection()?)
-            .optional()?;
-        let row = row.map(GlbRow::from);
-        Ok(row.filter(|row| {
-            let there = std::fs::metadata(self.glb_path(row));
-            there.is_ok_and(|meta| meta.len() == row.file_size)
-        }))
-    }
-
-    /// Remembers which file is the result of an input, in place of an older one.
-    ///
-    /// # Errors
-    /// When the row cannot be written. A hash that is not there is nothing to remember, and no error.
-    pub fn remember_result(
-        &self,
-        user_id: i32,
-        input_key: &str,
-        hash: &str,
-    ) -> Result<(), StoreError> {
-        self.connection()?.immediate_transaction(|conn| {
-            match glbs::find(conn, hash)?.map(GlbRow::from) {
-                Some(row) => remember(conn, user_id, input_key, row.id),
-                None => Ok(()),
-            }
-        })
-    }
 }
 
 /// Ends a job with the file that is being stored.
@@ -345,21 +304,4 @@ fn finish(conn: &mut SqliteConnection, id: i64, outcome: &JobOutcome) -> Result<
         ))
         .execute(conn)?;
     Ok(changed > 0)
-}
-
-pub(super) fn remember(
-    conn: &mut SqliteConnection,
-    user_id: i32,
-    input_key: &str,
-    glb_id: i32,
-) -> Result<(), StoreError> {
-    diesel::replace_into(results::table)
-        .values((
-            results::user_id.eq(user_id),
-            results::input_key.eq(input_key),
-            results::glb_id.eq(glb_id),
-            results::created_at.eq(column(now())),
-        ))
-        .execute(conn)?;
-    Ok(())
 }

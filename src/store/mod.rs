@@ -10,6 +10,8 @@ mod files;
 mod glb_files;
 mod jobs;
 mod passwords;
+mod results;
+mod save;
 mod schema;
 mod time;
 mod users;
@@ -18,8 +20,9 @@ pub use self::{
     check::CheckReport,
     error::StoreError,
     files::WriteSeek,
-    glb_files::{GlbOrigin, GlbRow},
+    glb_files::{GlbRow, check_original_name},
     jobs::{JobKind, JobOutcome, JobRow, JobRowState, NewJob},
+    save::GlbOrigin,
     time::parse_time,
     users::User,
 };

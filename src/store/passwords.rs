@@ -54,7 +54,7 @@ impl Passwords {
         let verdict = match stored {
             Some(plain) if is_plain(plain) => {
                 let hash = hash_with(&hasher, password)?;
-                if !plain.is_empty() && same_bytes(plain.as_bytes(), password.as_bytes()) {
+                if same_bytes(plain.as_bytes(), password.as_bytes()) {
                     Verdict::GoodButPlain(hash)
                 } else {
                     Verdict::Wrong
@@ -67,7 +67,12 @@ impl Passwords {
                 Verdict::Wrong
             }
         };
-        Ok(verdict)
+        // An empty one opens nothing, even where an older row holds it or its hash.
+        Ok(if password.is_empty() {
+            Verdict::Wrong
+        } else {
+            verdict
+        })
     }
 
     fn permit(&self) -> Permit<'_> {

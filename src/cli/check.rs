@@ -1,0 +1,59 @@
+//! `vggt check`: rows and files of the service held against each other.
+
+use super::save_to_db::StoreArgs;
+use crate::store::CheckReport;
+
+/// Compares the rows of the database with the GLB files, both ways. Exit code 1 when something is wrong and stays so.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Remove rows without a file and half-written files, and move files without a row to OUT_ROOT/.unclaimed
+    #[arg(long)]
+    repair: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Prints one line for each thing that is wrong, and a sum.
+///
+/// # Errors
+/// When something is wrong and was not repaired, or cannot be looked at.
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let store = args.store.open()?;
+    let report = store.check(args.repair)?;
+    for (what, rows) in [
+        ("row without a file", &report.missing),
+        ("not a whole GLB", &report.damaged),
+        ("wrong size in the row", &report.wrong_size),
+    ] {
+        for row in rows {
+            println!(
+                "{what}: {} ({}, user {})",
+                store.glb_path(row).display(),
+                row.original_name,
+                row.user_id
+            );
+        }
+    }
+    for (what, paths) in [
+        ("file without a row", &report.unclaimed),
+        ("half-written file", &report.temporary),
+    ] {
+        for path in paths {
+            println!("{what}: {}", path.display());
+        }
+    }
+    println!("{}", sum(&report));
+    if report.problems() > 0 && !report.repaired {
+        anyhow::bail!("rows and files differ; --repair mends it");
+    }
+    Ok(())
+}
+
+fn sum(report: &CheckReport) -> String {
+    let problems = match (report.problems(), report.repaired) {
+        (0, _) => "nothing is wrong".to_owned(),
+        (n, true) => format!("{n} wrong, repaired"),
+        (n, false) => format!("{n} wrong"),
+    };
+    format!("{} rows, {} files: {problems}", report.rows, report.files)
+}

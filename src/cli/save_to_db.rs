@@ -1,0 +1,135 @@
+//! Where the service keeps its rows and files, for every subcommand that uses them, and `vggt export --save_to_db`.
+
+use std::{
+    io,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+
+use super::UsageError;
+use crate::store::{GlbRow, Store, StoreError, StoreSettings, WriteSeek, check_original_name};
+
+/// Where rows and files are.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct StoreArgs {
+    /// The service's database
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "./vggt_app.db",
+        global = true
+    )]
+    db: PathBuf,
+    /// The folder of the service's GLB files
+    #[arg(long, value_name = "DIR", default_value = "./out", global = true)]
+    out_root: PathBuf,
+}
+
+impl StoreArgs {
+    /// As the store takes it.
+    pub(super) fn settings(&self) -> StoreSettings {
+        StoreSettings {
+            db: self.db.clone(),
+            out_root: self.out_root.clone(),
+        }
+    }
+
+    /// Opens a database that must be there: a misspelt path shall not become an empty service.
+    ///
+    /// # Errors
+    /// When it is not, or cannot be opened.
+    pub(super) fn open(&self) -> anyhow::Result<Store> {
+        if !self.db.exists() {
+            anyhow::bail!(
+                "there is no database \"{}\"; name it with --db, or make it with `vggt user add`",
+                self.db.display()
+            );
+        }
+        self.open_or_create()
+    }
+
+    /// Opens the database, or makes it.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn open_or_create(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.settings())?)
+    }
+}
+
+/// Stores the GLB as the service does.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Service")]
+pub(super) struct SaveArgs {
+    /// Store the GLB as the service does, for --user_id, and print its hash and path; --out is only written when given
+    #[arg(long, requires = "user_id")]
+    save_to_db: bool,
+    /// Whose file it is
+    #[arg(long, value_name = "N", requires = "save_to_db")]
+    user_id: Option<i32>,
+    /// What it is called [default: images_<unix time>.glb or video_<unix time>.glb]
+    #[arg(long, value_name = "NAME", requires = "save_to_db")]
+    original_name: Option<String>,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// An open store and a user who exists: made before the work that takes time.
+pub(super) struct Destination {
+    store: Store,
+    user_id: i32,
+    original_name: String,
+}
+
+impl SaveArgs {
+    /// Where to store, if at all; `video` chooses the default name.
+    ///
+    /// # Errors
+    /// When there is no such database or user.
+    pub(super) fn destination(&self, video: bool) -> anyhow::Result<Option<Destination>> {
+        if !self.save_to_db {
+            return Ok(None);
+        }
+        let user_id = self
+            .user_id
+            .ok_or_else(|| UsageError("--save_to_db needs --user_id".to_owned()))?;
+        let store = self.store.open()?;
+        if store.user_by_id(user_id)?.is_none() {
+            return Err(StoreError::UnknownUserId(user_id).into());
+        }
+        let original_name = match &self.original_name {
+            Some(name) => name.clone(),
+            None => {
+                let kind = if video { "video" } else { "images" };
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = now.context("the clock stands before 1970")?;
+                format!("{kind}_{}.glb", now.as_secs())
+            }
+        };
+        check_original_name(&original_name)?;
+        Ok(Some(Destination {
+            store,
+            user_id,
+            original_name,
+        }))
+    }
+}
+
+impl Destination {
+    /// Stores what `write` writes and gives its row and path.
+    ///
+    /// # Errors
+    /// When it cannot be stored; neither file nor row is left then.
+    pub(super) fn store(
+        &self,
+        mut write: impl FnMut(&mut dyn WriteSeek) -> io::Result<()>,
+    ) -> anyhow::Result<(GlbRow, PathBuf)> {
+        let row = self
+            .store
+            .save_glb(self.user_id, &self.original_name, &mut write)?;
+        let path = self.store.glb_path(&row);
+        Ok((row, path))
+    }
+}

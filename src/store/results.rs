@@ -1,0 +1,69 @@
+//! The table `results`: answers that need no work, since the same user asked the same before.
+
+use diesel::prelude::*;
+
+use super::{
+    GlbRow, Store, StoreError, glb_files as glbs,
+    schema::{glb_files, results},
+    time::{column, now},
+};
+
+impl Store {
+    /// The stored result of the same input of the same user, if its file is still there.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub fn cached_result(
+        &self,
+        user_id: i32,
+        input_key: &str,
+    ) -> Result<Option<GlbRow>, StoreError> {
+        let row: Option<glbs::Row> = results::table
+            .inner_join(glb_files::table)
+            .filter(results::user_id.eq(user_id))
+            .filter(results::input_key.eq(input_key))
+            .select(glbs::Row::as_select())
+            .first(&mut *self.connection()?)
+            .optional()?;
+        let row = row.map(GlbRow::from);
+        Ok(row.filter(|row| {
+            let there = std::fs::metadata(self.glb_path(row));
+            there.is_ok_and(|meta| meta.len() == row.file_size)
+        }))
+    }
+
+    /// Remembers which file is the result of an input, in place of an older one.
+    ///
+    /// # Errors
+    /// When the row cannot be written. A hash that is not one of the user's files is nothing to remember, and no error.
+    pub fn remember_result(
+        &self,
+        user_id: i32,
+        input_key: &str,
+        hash: &str,
+    ) -> Result<(), StoreError> {
+        self.connection()?.immediate_transaction(|conn| {
+            match glbs::find(conn, hash)?.map(GlbRow::from) {
+                Some(row) if row.user_id == user_id => remember(conn, user_id, input_key, row.id),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+pub(super) fn remember(
+    conn: &mut SqliteConnection,
+    user_id: i32,
+    input_key: &str,
+    glb_id: i32,
+) -> Result<(), StoreError> {
+    diesel::replace_into(results::table)
+        .values((
+            results::user_id.eq(user_id),
+            results::input_key.eq(input_key),
+            results::glb_id.eq(glb_id),
+            results::created_at.eq(column(now())),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
