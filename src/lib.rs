@@ -11,6 +11,7 @@
 //! glb        scene -> binary glTF                      scene
 //! ply        scene -> binary PLY                       scene
 //! colmap     scene -> COLMAP text and binary           scene
+//! client     the other end of the wire, async          protocol
 //! protocol   the bytes of the wire, no sockets         (none)
 //! hub        find, download and verify weights         (none)
 //! store      users, GLB files and jobs: rows + files   atomic_file
@@ -23,6 +24,7 @@
 
 pub mod atomic_file;
 pub mod cli;
+pub mod client;
 pub mod colmap;
 pub mod frames;
 pub mod glb;

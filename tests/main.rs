@@ -1,6 +1,7 @@
 //! The doors a user has: files, formats, the command line.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod client;
 mod colmap;
 mod command;
 mod export;
@@ -9,6 +10,7 @@ mod glb;
 mod hub;
 mod jobs;
 mod ply;
+mod protocol;
 mod rooms;
 mod scene;
 mod service;

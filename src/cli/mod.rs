@@ -5,6 +5,7 @@
 
 mod bench;
 mod check;
+mod client;
 mod convert;
 mod export;
 mod fetch;
@@ -47,6 +48,8 @@ enum Command {
     User(user::Args),
     /// Compare the service's rows and files, and repair them
     Check(check::Args),
+    /// Talk to a server: send pictures or a video, fetch the GLB
+    Client(Box<client::Args>),
 }
 
 /// Runs the command line of this process.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::User(args) => user::run(args),
         Command::Check(args) => check::run(args),
+        Command::Client(args) => client::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@
 
 pub mod encode;
 
+mod body;
 mod decode;
 mod error;
 mod message;
@@ -15,12 +16,10 @@ mod options;
 mod reply;
 mod request;
 
+pub use body::{FileEntry, FileList, JobStateReply, JobStatusReply, ServerInfo, ServerLimits};
 pub use decode::{ImageLimits, ImagesDecoder, UploadEvent};
 pub use error::ProtocolError;
-pub use message::{
-    Command, ErrorCode, FileEntry, FileList, Hash, JobStateReply, JobStatusReply, Refusal,
-    RequestHead, ServerInfo, ServerLimits, SubmitKind,
-};
+pub use message::{Command, ErrorCode, Hash, Refusal, RequestHead, SubmitKind};
 pub use options::{GlbFormat, ReconstructionOptions};
 pub use reply::{GlbEvent, GlbReplyDecoder, JsonReplyDecoder};
 pub use request::{LoginRequest, Request};

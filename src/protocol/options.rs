@@ -81,7 +81,15 @@ impl ReconstructionOptions {
                 known: FIELDS.join(", "),
             });
         }
-        serde_json::from_value(object.into()).map_err(json)
+        let options: Self = serde_json::from_value(object.into()).map_err(json)?;
+        // 1e39 is JSON, but no F32.
+        if options.conf_thres.is_some_and(|v| !v.is_finite()) {
+            return Err(ProtocolError::Json {
+                what: "options",
+                detail: "conf_thres is out of range".to_owned(),
+            });
+        }
+        Ok(options)
     }
 }
 

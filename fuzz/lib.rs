@@ -1,0 +1,4 @@
+//! The protocol room of `vggt`, and nothing else of it.
+
+#[path = "../src/protocol/mod.rs"]
+pub mod protocol;

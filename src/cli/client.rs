@@ -1,0 +1,351 @@
+//! `vggt client`: a server's commands from the terminal.
+
+mod session;
+
+use std::{fmt::Display, path::PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+use serde_json::json;
+
+use self::session::Session;
+use super::UsageError;
+use crate::{
+    client::ClientSettings,
+    frames::is_picture,
+    protocol::{
+        DEFAULT_PORT, FileEntry, GlbFormat, Hash, JobStateReply, JobStatusReply,
+        ReconstructionOptions,
+    },
+};
+
+/// Talks to a server (`vggt serve`): sends pictures or a video and fetches the GLB.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Print the answer as JSON
+    #[arg(long, global = true, help_heading = "Output")]
+    json: bool,
+}
+
+/// Which server, and who asks.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+struct ServerArgs {
+    /// The server's name or address
+    #[arg(long, global = true, default_value = "127.0.0.1")]
+    host: String,
+    /// The server's port
+    #[arg(long, global = true, default_value_t = DEFAULT_PORT)]
+    port: u16,
+    /// Log in as this user first; the password is asked for, or taken from the environment's VGGT_PASSWORD
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<String>,
+    /// Read the password from the first line of standard input
+    #[arg(long, global = true)]
+    password_stdin: bool,
+    /// Wait so long for a reconstruction
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = ClientSettings::default().reconstruction.as_secs())]
+    timeout: u64,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Only log in, to try name and password
+    Login,
+    /// Send pictures and write the GLB
+    Images {
+        /// Pictures, or one folder of them, taken by name
+        #[arg(required = true, value_name = "FILE")]
+        paths: Vec<PathBuf>,
+        #[command(flatten)]
+        out: OutArgs,
+        #[command(flatten)]
+        options: Box<OptionArgs>,
+    },
+    /// Send a video and write the GLB
+    Video {
+        /// The video
+        path: PathBuf,
+        #[command(flatten)]
+        out: OutArgs,
+        #[command(flatten)]
+        options: Box<OptionArgs>,
+    },
+    /// Fetch a stored GLB by its hash
+    Get {
+        /// 64 hex digits, as `images`, `video`, `list` and `status` print them
+        hash: Hash,
+        /// Where to [default: HASH.glb]
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Leave pictures or a video for a job and print its number at once
+    Submit {
+        /// Pictures, or one folder of them
+        #[arg(required_unless_present = "video", value_name = "FILE")]
+        paths: Vec<PathBuf>,
+        /// A video instead
+        #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+        video: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<OptionArgs>,
+    },
+    /// How a job stands
+    Status {
+        /// Its number
+        job: i64,
+    },
+    /// Stop a job
+    Cancel {
+        /// Its number
+        job: i64,
+    },
+    /// Your files, newest first
+    List,
+    /// Delete a file of yours
+    Delete {
+        /// Its hash
+        hash: Hash,
+    },
+    /// Let everyone who has the hash fetch a file of yours
+    Publish {
+        /// Its hash
+        hash: Hash,
+        /// Take it back
+        #[arg(long)]
+        private: bool,
+    },
+    /// What the server is and what it takes
+    Info,
+}
+
+#[derive(Debug, clap::Args)]
+struct OutArgs {
+    /// Where the GLB goes
+    #[arg(long, short, value_name = "FILE", default_value = "scene.glb")]
+    out: PathBuf,
+}
+
+/// How the scene is made; what is left out is the server's choice.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Scene")]
+struct OptionArgs {
+    /// Percent of the points to drop, least confident first
+    #[arg(long, value_name = "PERCENT")]
+    conf_thres: Option<f32>,
+    /// "Pointmap Regression" or "Depthmap and Camera"
+    #[arg(long, value_name = "NAME")]
+    prediction_mode: Option<String>,
+    /// Frames to take from each second of a video
+    #[arg(long)]
+    fps: Option<f64>,
+    /// Drop points that are black
+    #[arg(long)]
+    mask_black_bg: bool,
+    /// Drop points that are white
+    #[arg(long)]
+    mask_white_bg: bool,
+    /// Drop points that are sky
+    #[arg(long)]
+    mask_sky: bool,
+    /// Show the cameras
+    #[arg(long)]
+    show_cam: bool,
+    /// Keep at most this many points, evenly
+    #[arg(long, value_name = "N")]
+    max_points: Option<u32>,
+    /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
+    #[arg(long, value_name = "KIND", value_parser = ["plain", "quantized"])]
+    glb: Option<String>,
+}
+
+impl OptionArgs {
+    fn options(self) -> ReconstructionOptions {
+        ReconstructionOptions {
+            conf_thres: self.conf_thres,
+            prediction_mode: self.prediction_mode,
+            fps: self.fps,
+            // A flag that is not there leaves the server's default, which may be on.
+            mask_black_bg: self.mask_black_bg.then_some(true),
+            mask_white_bg: self.mask_white_bg.then_some(true),
+            mask_sky: self.mask_sky.then_some(true),
+            show_cam: self.show_cam.then_some(true),
+            max_points: self.max_points,
+            format: self.glb.map(|kind| match kind.as_str() {
+                "quantized" => GlbFormat::GlbQuantized,
+                _ => GlbFormat::Glb,
+            }),
+        }
+    }
+}
+
+/// Connects, logs in and does the one thing that was asked.
+///
+/// # Errors
+/// When the server cannot be reached, refuses, or a file cannot be read or written.
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let json = args.json;
+    let mut session = Session::open(&args.server, matches!(args.action, Action::Login))?;
+    match args.action {
+        Action::Login => {
+            let vip = session.is_vip.unwrap_or_default();
+            print(json, &json!({"ok": true, "is_vip": vip}), || {
+                format!("logged in{}", if vip { " as a VIP" } else { "" })
+            })
+        }
+        Action::Images {
+            paths,
+            out,
+            options,
+        } => {
+            session.set_options(options.options())?;
+            let paths = pictures(paths)?;
+            session.write_glb(&out.out, json, |s, file| {
+                let glb = s.runtime.block_on(s.client.images(&paths, file))?;
+                Ok((glb.hash, glb.bytes))
+            })
+        }
+        Action::Video { path, out, options } => {
+            session.set_options(options.options())?;
+            session.write_glb(&out.out, json, |s, file| {
+                let glb = s.runtime.block_on(s.client.video(&path, file))?;
+                Ok((glb.hash, glb.bytes))
+            })
+        }
+        Action::Get { hash, out } => {
+            let out = out.unwrap_or_else(|| format!("{hash}.glb").into());
+            session.write_glb(&out, json, |s, file| {
+                let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
+                Ok((hash, bytes))
+            })
+        }
+        Action::Submit {
+            paths,
+            video,
+            options,
+        } => {
+            session.set_options(options.options())?;
+            let Session {
+                runtime, client, ..
+            } = &mut session;
+            let job = match video {
+                Some(path) => runtime.block_on(client.submit_video(&path))?,
+                None => runtime.block_on(client.submit_images(&pictures(paths)?))?,
+            };
+            print(json, &job, || told(&job))
+        }
+        Action::Status { job } => {
+            let job = session.runtime.block_on(session.client.status(job))?;
+            print(json, &job, || told(&job))
+        }
+        Action::Cancel { job } => {
+            let job = session.runtime.block_on(session.client.cancel(job))?;
+            print(json, &job, || told(&job))
+        }
+        Action::List => {
+            let files = session.runtime.block_on(session.client.list())?;
+            print(json, &files, || {
+                let line = |f: &FileEntry| {
+                    let public = if f.public { "public" } else { "private" };
+                    format!(
+                        "{}  {:>11}  {public:>7}  {}  {}",
+                        f.hash, f.size, f.created_at, f.name
+                    )
+                };
+                files.iter().map(line).collect::<Vec<_>>().join("\n")
+            })
+        }
+        Action::Delete { hash } => {
+            session.runtime.block_on(session.client.delete(&hash))?;
+            print(json, &json!({"hash": hash, "deleted": true}), || {
+                format!("deleted {hash}")
+            })
+        }
+        Action::Publish { hash, private } => {
+            let set = session.client.set_public(&hash, !private);
+            session.runtime.block_on(set)?;
+            print(json, &json!({"hash": hash, "public": !private}), || {
+                format!("{hash} is {}", if private { "private" } else { "public" })
+            })
+        }
+        Action::Info => {
+            let info = session.runtime.block_on(session.client.info())?;
+            print(json, &info, || {
+                format!(
+                    "vggt {} (protocol {})\nmodel   {} on {}\njobs    {} queued, {} running\n\
+                     limits  {} bytes an upload, {} images, {} jobs queued, {} of one user",
+                    info.version,
+                    info.protocol,
+                    info.model,
+                    info.device,
+                    info.queued,
+                    info.running,
+                    info.limits.upload_bytes,
+                    info.limits.images,
+                    info.limits.queue,
+                    info.limits.queue_per_user
+                )
+            })
+        }
+    }
+}
+
+/// The pictures as given, or those of one folder, by name.
+fn pictures(paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    let [folder] = paths.as_slice() else {
+        return Ok(paths);
+    };
+    if !folder.is_dir() {
+        return Ok(paths);
+    }
+    let cannot = || format!("cannot read the folder \"{}\"", folder.display());
+    let mut found = Vec::new();
+    for entry in folder.read_dir().with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        if is_picture(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        anyhow::bail!("cannot send \"{}\": no picture in it", folder.display());
+    }
+    Ok(found)
+}
+
+fn told(job: &JobStatusReply) -> String {
+    let state = match &job.state {
+        JobStateReply::Queued { ahead } => format!("queued, {ahead} ahead"),
+        JobStateReply::Running {
+            stage,
+            fraction,
+            seconds_left,
+        } => {
+            let left = seconds_left
+                .map(|s| format!(", {s:.0} s left"))
+                .unwrap_or_default();
+            format!("running: {stage}, {:.0} %{left}", fraction * 100.0)
+        }
+        JobStateReply::Done { hash } => format!("done\nhash  {hash}"),
+        JobStateReply::Failed { reason } => format!("failed: {reason}"),
+        JobStateReply::Cancelled => "cancelled".to_owned(),
+    };
+    format!("job {} {state}", job.job)
+}
+
+fn print<T: Display>(
+    json: bool,
+    value: &impl Serialize,
+    text: impl FnOnce() -> T,
+) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(value)?);
+    } else {
+        println!("{}", text());
+    }
+    Ok(())
+}

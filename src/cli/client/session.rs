@@ -1,0 +1,104 @@
+//! A connection for one command: the password, the login, the file that is written.
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::Context;
+use serde_json::json;
+use tokio::runtime::{self, Runtime};
+
+use super::{ServerArgs, UsageError, print};
+use crate::{
+    atomic_file::AtomicFile,
+    client::{Client, ClientSettings},
+    protocol::{Hash, ReconstructionOptions},
+};
+
+/// A connection that is logged in, if there is a user.
+pub(super) struct Session {
+    pub(super) runtime: Runtime,
+    pub(super) client: Client,
+    /// `None` when nobody logged in.
+    pub(super) is_vip: Option<bool>,
+}
+
+impl Session {
+    /// Connects, and logs in if there is a user.
+    pub(super) fn open(args: &ServerArgs, must_log_in: bool) -> anyhow::Result<Self> {
+        if must_log_in && args.user.is_none() {
+            return Err(UsageError("a login needs --user NAME".to_owned()).into());
+        }
+        // Asked for before the connection: a server drops those that stand idle.
+        let password = args
+            .user
+            .as_ref()
+            .map(|name| password(name, args))
+            .transpose()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the client")?;
+        let settings = ClientSettings {
+            reconstruction: Duration::from_secs(args.timeout),
+            ..ClientSettings::default()
+        };
+        let client = runtime.block_on(Client::connect(&args.host, args.port, settings))?;
+        let mut session = Self {
+            runtime,
+            client,
+            is_vip: None,
+        };
+        if let (Some(name), Some(password)) = (&args.user, password) {
+            let login = session.client.login(name, &password);
+            session.is_vip = Some(session.runtime.block_on(login)?);
+        }
+        Ok(session)
+    }
+
+    /// Sets what was asked for, if anything was.
+    pub(super) fn set_options(&mut self, options: ReconstructionOptions) -> anyhow::Result<()> {
+        // An older server knows no options: it is not asked when there are none.
+        if options != ReconstructionOptions::default() {
+            self.runtime.block_on(self.client.options(&options))?;
+        }
+        Ok(())
+    }
+
+    /// Has `receive` write a GLB to `out`, whole or not at all, and tells what came.
+    pub(super) fn write_glb(
+        &mut self,
+        out: &Path,
+        json: bool,
+        receive: impl FnOnce(&mut Self, &mut AtomicFile) -> anyhow::Result<(Hash, u64)>,
+    ) -> anyhow::Result<()> {
+        let mut file = AtomicFile::create(out)?;
+        let (hash, bytes) = receive(self, &mut file)?;
+        file.commit()?;
+        print(
+            json,
+            &json!({"hash": hash, "out": out, "bytes": bytes}),
+            || format!("wrote {} ({bytes} bytes)\nhash  {hash}", out.display()),
+        )
+    }
+}
+
+fn password(user: &str, args: &ServerArgs) -> anyhow::Result<String> {
+    if args.password_stdin {
+        let mut line = String::new();
+        io::stdin()
+            .read_line(&mut line)
+            .context("cannot read the password")?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    if let Ok(password) = std::env::var("VGGT_PASSWORD") {
+        return Ok(password);
+    }
+    if !io::stdin().is_terminal() {
+        let fix = "no terminal to ask for the password: set VGGT_PASSWORD or use --password-stdin";
+        return Err(UsageError(fix.to_owned()).into());
+    }
+    rpassword::prompt_password(format!("password of {user}: ")).context("cannot read the password")
+}

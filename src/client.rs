@@ -1,0 +1,221 @@
+//! The other end of the wire: what a program needs to talk to `vggt serve`, or to the older service.
+//!
+//! A [`Client`] is one connection; requests are answered one after the other. Pictures and videos are streamed from disk
+//! and a GLB to a writer, so memory stays small whatever their size. Every wait has a limit, see [`ClientSettings`].
+
+mod connection;
+mod error;
+mod upload;
+
+use std::{io::Write, path::Path, time::Duration};
+
+pub use self::error::ClientError;
+use self::{connection::Connection, upload::Upload};
+use crate::protocol::{
+    FileEntry, FileList, Hash, JobStatusReply, LoginRequest, ReconstructionOptions, Request,
+    ServerInfo,
+};
+
+/// How long a client waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the next bytes to go or come, except the first of a reconstruction.
+    pub idle: Duration,
+    /// For the first byte of a reconstruction's reply: the queue and the network take their time.
+    pub reconstruction: Duration,
+}
+
+impl Default for ClientSettings {
+    /// 10 s, 60 s, and the ten minutes that older clients wait.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            reconstruction: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A GLB that was reconstructed, stored and received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedGlb {
+    /// What [`Client::get`] fetches it again by.
+    pub hash: Hash,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// One connection to a server.
+#[derive(Debug)]
+pub struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// When there is none or it does not answer in time.
+    pub async fn connect(
+        host: &str,
+        port: u16,
+        settings: ClientSettings,
+    ) -> Result<Self, ClientError> {
+        let connection = Connection::open(host, port, settings).await?;
+        Ok(Self { connection })
+    }
+
+    /// Logs in; tells whether the user is a VIP.
+    ///
+    /// # Errors
+    /// [`ClientError::LoginRefused`], or when the connection fails.
+    pub async fn login(&mut self, name: &str, password: &str) -> Result<bool, ClientError> {
+        let request = Request::Login(LoginRequest {
+            name: name.to_owned(),
+            password: password.to_owned(),
+        });
+        match self.connection.ask(&request).await? {
+            (true, is_vip) => Ok(is_vip),
+            (false, _) => Err(ClientError::LoginRefused {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// Has pictures reconstructed and writes the GLB to `out`, with calls that block.
+    ///
+    /// # Errors
+    /// When a picture cannot be read, the server refuses, the connection or `out` fails.
+    pub async fn images<P: AsRef<Path>>(
+        &mut self,
+        paths: &[P],
+        out: &mut impl Write,
+    ) -> Result<ReceivedGlb, ClientError> {
+        let upload = Upload::images(paths, false).await?;
+        self.reconstruct(upload, out).await
+    }
+
+    /// Has a video reconstructed and writes the GLB to `out`, with calls that block.
+    ///
+    /// # Errors
+    /// As [`Client::images`].
+    pub async fn video(
+        &mut self,
+        path: &Path,
+        out: &mut impl Write,
+    ) -> Result<ReceivedGlb, ClientError> {
+        let upload = Upload::video(path, false).await?;
+        self.reconstruct(upload, out).await
+    }
+
+    /// Fetches a stored GLB to `out`, with calls that block; gives its size.
+    ///
+    /// # Errors
+    /// When the server refuses, the connection or `out` fails.
+    pub async fn get(&mut self, hash: &Hash, out: &mut impl Write) -> Result<u64, ClientError> {
+        self.connection.get(hash, out).await
+    }
+
+    /// The user's files, newest first.
+    ///
+    /// # Errors
+    /// When the server refuses or the connection fails; an older server knows no commands but the first four. So it is
+    /// with all that follow.
+    pub async fn list(&mut self) -> Result<Vec<FileEntry>, ClientError> {
+        let list: FileList = self.connection.ask(&Request::List).await?;
+        Ok(list.files)
+    }
+
+    /// Deletes a file of the user.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn delete(&mut self, hash: &Hash) -> Result<(), ClientError> {
+        let _: serde_json::Value = self.connection.ask(&Request::Delete(hash.clone())).await?;
+        Ok(())
+    }
+
+    /// Lets others fetch a file of the user by its hash, or no longer.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn set_public(&mut self, hash: &Hash, public: bool) -> Result<(), ClientError> {
+        let hash = hash.clone();
+        let _: serde_json::Value = self
+            .connection
+            .ask(&Request::SetPublic { hash, public })
+            .await?;
+        Ok(())
+    }
+
+    /// Leaves pictures for a job that goes on without this connection.
+    ///
+    /// # Errors
+    /// As [`Client::list`], or when a picture cannot be read.
+    pub async fn submit_images<P: AsRef<Path>>(
+        &mut self,
+        paths: &[P],
+    ) -> Result<JobStatusReply, ClientError> {
+        let upload = Upload::images(paths, true).await?;
+        self.connection.submit(upload).await
+    }
+
+    /// Leaves a video for a job that goes on without this connection.
+    ///
+    /// # Errors
+    /// As [`Client::submit_images`].
+    pub async fn submit_video(&mut self, path: &Path) -> Result<JobStatusReply, ClientError> {
+        let upload = Upload::video(path, true).await?;
+        self.connection.submit(upload).await
+    }
+
+    /// How a job stands.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn status(&mut self, job: i64) -> Result<JobStatusReply, ClientError> {
+        self.connection.ask(&Request::Status(job)).await
+    }
+
+    /// Stops a job; tells how it stands.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn cancel(&mut self, job: i64) -> Result<JobStatusReply, ClientError> {
+        self.connection.ask(&Request::Cancel(job)).await
+    }
+
+    /// Sets the options of the next reconstruction on this connection; gives all of them as they will be used.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn options(
+        &mut self,
+        options: &ReconstructionOptions,
+    ) -> Result<ReconstructionOptions, ClientError> {
+        self.connection
+            .ask(&Request::Options(options.clone()))
+            .await
+    }
+
+    /// What the server is. Needs no login.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn info(&mut self) -> Result<ServerInfo, ClientError> {
+        self.connection.ask(&Request::Info).await
+    }
+
+    async fn reconstruct(
+        &mut self,
+        upload: Upload,
+        out: &mut impl Write,
+    ) -> Result<ReceivedGlb, ClientError> {
+        let (name, bytes) = self.connection.reconstruct(upload, out).await?;
+        // The name comes from a peer: whoever makes a path of it must not be led elsewhere.
+        let hash = name.strip_suffix(".glb").unwrap_or(&name).parse()?;
+        Ok(ReceivedGlb { hash, bytes })
+    }
+}

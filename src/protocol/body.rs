@@ -1,0 +1,108 @@
+//! The JSON bodies of version 2's replies.
+
+use serde::{Deserialize, Serialize};
+
+use super::Hash;
+
+/// The reply to 5.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileList {
+    /// Newest first.
+    pub files: Vec<FileEntry>,
+}
+
+/// One stored GLB.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// What command 4 takes.
+    pub hash: Hash,
+    /// The name it was stored under, as `images_1700000000.glb`.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// UTC, RFC 3339.
+    pub created_at: String,
+    /// Whether others may fetch it.
+    pub public: bool,
+}
+
+/// The reply to 8, 9 and 10.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatusReply {
+    /// The job's number.
+    pub job: i64,
+    /// How it stands.
+    #[serde(flatten)]
+    pub state: JobStateReply,
+}
+
+/// How a job stands: the field `state` and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum JobStateReply {
+    /// Waits for its turn.
+    Queued {
+        /// Jobs that run before it.
+        ahead: u32,
+    },
+    /// Is being worked on.
+    Running {
+        /// Which part, a word.
+        stage: String,
+        /// How much of the whole is done, in [0, 1].
+        fraction: f32,
+        /// An estimate, once there is one.
+        seconds_left: Option<f32>,
+    },
+    /// Has its GLB.
+    Done {
+        /// What command 4 takes.
+        hash: Hash,
+    },
+    /// Has none and will not.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Was stopped.
+    Cancelled,
+}
+
+impl JobStateReply {
+    /// Tells whether the job will not change any more.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Queued { .. } | Self::Running { .. })
+    }
+}
+
+/// The reply to 12.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// The server's version.
+    pub version: String,
+    /// The newest table it speaks.
+    pub protocol: u32,
+    /// The weights' name.
+    pub model: String,
+    /// `cpu`, `cuda:0`, ...
+    pub device: String,
+    /// Jobs that wait.
+    pub queued: u32,
+    /// Jobs being worked on.
+    pub running: u32,
+    /// What it takes at most.
+    pub limits: ServerLimits,
+}
+
+/// What a server takes at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerLimits {
+    /// Payload of an upload.
+    pub upload_bytes: u64,
+    /// Images in one request.
+    pub images: u32,
+    /// Jobs waiting in all.
+    pub queue: u32,
+    /// Jobs waiting of one user.
+    pub queue_per_user: u32,
+}

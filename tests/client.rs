@@ -1,0 +1,536 @@
+//! The client library, `vggt client` and `tools/client.py` against a server that follows a script.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use vggt::{
+    client::{Client, ClientError, ClientSettings},
+    protocol::{
+        ErrorCode, Hash, JobStateReply, ReconstructionOptions, ServerInfo, ServerLimits, encode,
+    },
+};
+
+use crate::command::{command, files};
+
+const DIGITS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Whoever waits longer in a test waits for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the buffers of two sockets cannot hold, so that an upload of it meets the close.
+const BIGGER_THAN_BUFFERS: usize = 32 << 20;
+
+/// One request a server must receive, byte by byte, and what it answers.
+type Step = (Vec<u8>, Vec<u8>);
+
+/// A server that plays `script` on one connection, a byte at a time when `dribble`; then the client must hang up.
+fn server(script: Vec<Step>, dribble: bool) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let thread = thread::spawn(move || {
+        let mut stream = accept(&listener);
+        for (request, reply) in script {
+            let mut received = vec![0; request.len()];
+            stream.read_exact(&mut received).unwrap();
+            assert_eq!(received, request, "{}", String::from_utf8_lossy(&received));
+            for piece in reply.chunks(if dribble { 1 } else { reply.len().max(1) }) {
+                stream.write_all(piece).unwrap();
+            }
+        }
+        // A client that was refused a file may hang up with bytes unread.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    });
+    (port, thread)
+}
+
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+async fn connect(port: u16) -> Client {
+    let settings = ClientSettings {
+        connect: PATIENCE,
+        idle: PATIENCE,
+        reconstruction: PATIENCE,
+    };
+    Client::connect("127.0.0.1", port, settings).await.unwrap()
+}
+
+fn hash() -> Hash {
+    DIGITS.parse().unwrap()
+}
+
+fn request(command: u8, payload: &[u8]) -> Vec<u8> {
+    [
+        &[command],
+        &(payload.len() as u32).to_be_bytes()[..],
+        payload,
+    ]
+    .concat()
+}
+
+fn login_step(ok: bool, is_vip: bool) -> Step {
+    let json = br#"{"p":"pass word","u":"ann"}"#;
+    (request(1, json), encode::login_reply(ok, is_vip))
+}
+
+/// Longer than one buffer of the client.
+fn glb() -> Vec<u8> {
+    let mut glb = b"glTF".to_vec();
+    glb.extend((0..600_000u32).map(|i| (i % 251) as u8));
+    glb
+}
+
+fn named(glb: &[u8]) -> Vec<u8> {
+    [&encode::named_glb_head(&hash(), glb.len() as u32)[..], glb].concat()
+}
+
+fn unnamed(glb: &[u8]) -> Vec<u8> {
+    [&encode::blob_head(glb.len() as u32)[..], glb].concat()
+}
+
+/// Two "pictures": the server of a test looks at bytes only. The second is longer than one piece of the client.
+fn pictures(dir: &Path) -> (Vec<PathBuf>, Vec<u8>) {
+    let (a, b) = (b"first".to_vec(), vec![7; 300_000]);
+    let paths = vec![dir.join("a.png"), dir.join("b.png")];
+    let mut payload = 2u32.to_be_bytes().to_vec();
+    for (path, bytes) in paths.iter().zip([a, b]) {
+        fs::write(path, &bytes).unwrap();
+        payload.extend((bytes.len() as u32).to_be_bytes());
+        payload.extend(bytes);
+    }
+    (paths, payload)
+}
+
+#[tokio::test]
+async fn login_images_and_get_go_over_one_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let (paths, payload) = pictures(dir.path());
+    let script = vec![
+        login_step(true, true),
+        (request(2, &payload), named(&glb())),
+        (request(4, DIGITS.as_bytes()), unnamed(&glb())),
+    ];
+    let (port, thread) = server(script, false);
+    let mut client = connect(port).await;
+    assert!(client.login("ann", "pass word").await.unwrap());
+    let mut out = Vec::new();
+    let received = client.images(&paths, &mut out).await.unwrap();
+    assert_eq!(
+        (received.hash, received.bytes),
+        (hash(), glb().len() as u64)
+    );
+    assert!(out == glb());
+    let mut again = Vec::new();
+    client.get(&hash(), &mut again).await.unwrap();
+    assert!(again == glb());
+    drop(client);
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn every_command_of_version_2_is_understood_a_byte_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (paths, payload) = pictures(dir.path());
+    let clip = dir.path().join("clip.mp4");
+    fs::write(&clip, b"a clip").unwrap();
+    let file = json!({"hash": DIGITS, "name": "a.glb", "size": 3, "created_at": "2026-01-31T12:00:00Z", "public": true});
+    let info = ServerInfo {
+        version: "0.1.0".to_owned(),
+        protocol: 2,
+        model: "demo".to_owned(),
+        device: "cpu".to_owned(),
+        queued: 1,
+        running: 1,
+        limits: ServerLimits {
+            upload_bytes: 5,
+            images: 4,
+            queue: 3,
+            queue_per_user: 2,
+        },
+    };
+    let hash_body = format!(r#"{{"hash":"{DIGITS}"}}"#);
+    let public_body = format!(r#"{{"hash":"{DIGITS}","public":true}}"#);
+    let step = |command, payload: &[u8], reply: &Value| {
+        (request(command, payload), encode::json_reply(reply))
+    };
+    let script = vec![
+        step(5, b"", &json!({ "files": [file] })),
+        step(
+            6,
+            hash_body.as_bytes(),
+            &json!({"hash": DIGITS, "deleted": true}),
+        ),
+        step(
+            7,
+            public_body.as_bytes(),
+            &json!({"hash": DIGITS, "public": true}),
+        ),
+        step(
+            8,
+            &[&[2], &payload[..]].concat(),
+            &json!({"job": 9, "state": "queued", "ahead": 3}),
+        ),
+        step(
+            8,
+            b"\x03a clip",
+            &json!({"job": 10, "state": "done", "hash": DIGITS}),
+        ),
+        step(
+            9,
+            br#"{"job":9}"#,
+            &json!({"job": 9, "state": "running", "stage": "depth", "fraction": 0.5,
+            "seconds_left": 2.0, "a newer field": 1}),
+        ),
+        step(
+            10,
+            br#"{"job":9}"#,
+            &json!({"job": 9, "state": "cancelled"}),
+        ),
+        step(
+            11,
+            br#"{"show_cam":true}"#,
+            &json!({"show_cam": true, "fps": 0.4}),
+        ),
+        (request(12, b""), encode::json_reply(&info)),
+        (request(3, b"a clip"), named(b"glTF and more")),
+    ];
+    let (port, thread) = server(script, true);
+    let mut client = connect(port).await;
+    let files = client.list().await.unwrap();
+    assert_eq!(serde_json::to_value(&files[0]).unwrap(), file);
+    client.delete(&hash()).await.unwrap();
+    client.set_public(&hash(), true).await.unwrap();
+    let job = client.submit_images(&paths).await.unwrap();
+    assert_eq!(
+        (job.job, job.state),
+        (9, JobStateReply::Queued { ahead: 3 })
+    );
+    let job = client.submit_video(&clip).await.unwrap();
+    assert_eq!(job.state, JobStateReply::Done { hash: hash() });
+    let running = JobStateReply::Running {
+        stage: "depth".to_owned(),
+        fraction: 0.5,
+        seconds_left: Some(2.0),
+    };
+    assert_eq!(client.status(9).await.unwrap().state, running);
+    assert_eq!(
+        client.cancel(9).await.unwrap().state,
+        JobStateReply::Cancelled
+    );
+    let options = ReconstructionOptions {
+        show_cam: Some(true),
+        ..ReconstructionOptions::default()
+    };
+    assert_eq!(client.options(&options).await.unwrap().fps, Some(0.4));
+    assert_eq!(client.info().await.unwrap(), info);
+    let mut out = Vec::new();
+    client.video(&clip, &mut out).await.unwrap();
+    assert_eq!(out, b"glTF and more");
+    drop(client);
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_and_leaves_the_connection_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (paths, payload) = pictures(dir.path());
+    let refused = |command: u8, code, reason| encode::error_reply(command.into(), code, reason);
+    let script = vec![
+        login_step(false, false),
+        (
+            request(2, &payload),
+            refused(2, ErrorCode::ImageRequest, "busy, 16 ahead"),
+        ),
+        (
+            request(4, DIGITS.as_bytes()),
+            refused(4, ErrorCode::HashNotFound, ""),
+        ),
+        (
+            request(9, br#"{"job":1}"#),
+            refused(9, ErrorCode::JobNotFound, "no job 1"),
+        ),
+        (request(5, b""), refused(200, ErrorCode::UnknownCommand, "")),
+        (request(4, DIGITS.as_bytes()), unnamed(b"glTF")),
+    ];
+    let (port, thread) = server(script, false);
+    let mut client = connect(port).await;
+    let e = client.login("ann", "pass word").await.unwrap_err();
+    assert!(matches!(e, ClientError::LoginRefused { .. }), "{e}");
+    let mut out = Vec::new();
+    let e = client.images(&paths, &mut out).await.unwrap_err();
+    assert!(e.refusal().unwrap().is(ErrorCode::ImageRequest));
+    assert!(
+        e.to_string()
+            .ends_with("ERROR_IMAGE_REQUEST: busy, 16 ahead"),
+        "{e}"
+    );
+    let e = client.get(&hash(), &mut out).await.unwrap_err();
+    assert!(e.refusal().unwrap().is(ErrorCode::HashNotFound));
+    let e = client.status(1).await.unwrap_err();
+    assert!(e.refusal().unwrap().is(ErrorCode::JobNotFound));
+    let e = client.list().await.unwrap_err();
+    assert!(e.refusal().unwrap().is(ErrorCode::UnknownCommand));
+    assert!(out.is_empty());
+    client.get(&hash(), &mut out).await.unwrap();
+    assert_eq!(out, b"glTF");
+    drop(client);
+    thread.join().unwrap();
+}
+
+/// A server that takes the login, refuses the video after a part of it and closes the connection.
+fn hanging_up() -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let thread = thread::spawn(move || {
+        let mut stream = accept(&listener);
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let mut login = vec![0; usize::from(head[4])];
+        stream.read_exact(&mut login).unwrap();
+        stream.write_all(&encode::login_reply(true, false)).unwrap();
+        stream.read_exact(&mut head).unwrap();
+        assert_eq!(head[0], 3);
+        let refused = encode::error_reply(3.into(), ErrorCode::VideoRequest, "too large");
+        stream.write_all(&refused).unwrap();
+        // The end of the thread closes the connection with most of the upload unread.
+        stream.read_exact(&mut vec![0; 1 << 20]).unwrap();
+    });
+    (port, thread)
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_during_an_upload_is_heard_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let big = dir.path().join("big.mp4");
+    fs::write(&big, vec![1; BIGGER_THAN_BUFFERS]).unwrap();
+    let (port, thread) = hanging_up();
+    let mut client = connect(port).await;
+    client.login("ann", "pass word").await.unwrap();
+    let e = client.video(&big, &mut Vec::new()).await.unwrap_err();
+    assert!(e.refusal().unwrap().is(ErrorCode::VideoRequest), "{e}");
+    let e = client.info().await.unwrap_err();
+    assert!(matches!(e, ClientError::Broken), "{e}");
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_or_never_comes_is_an_error_and_the_end() {
+    for reply in [&b""[..], b"\0\0", b"\0\0\0\x08glTF12"] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let thread = thread::spawn(move || {
+            let mut stream = accept(&listener);
+            stream.read_exact(&mut [0; 5 + 64]).unwrap();
+            stream.write_all(reply).unwrap();
+        });
+        let mut client = connect(port).await;
+        let e = client.get(&hash(), &mut Vec::new()).await.unwrap_err();
+        assert!(matches!(e, ClientError::Lost { .. }), "{e}");
+        let e = client.info().await.unwrap_err();
+        assert!(matches!(e, ClientError::Broken), "{e}");
+        thread.join().unwrap();
+    }
+
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let settings = ClientSettings {
+        idle: Duration::from_millis(50),
+        ..ClientSettings::default()
+    };
+    let mut client = Client::connect("127.0.0.1", port, settings).await.unwrap();
+    let e = client.info().await.unwrap_err();
+    assert!(matches!(e, ClientError::TimedOut { .. }), "{e}");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_sent_are_named_before_anything_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty.png");
+    fs::write(&empty, b"").unwrap();
+    let (port, thread) = server(
+        vec![(request(12, b""), encode::json_reply(&json!({})))],
+        false,
+    );
+    let mut client = connect(port).await;
+    for path in [dir.path().join("no.png"), empty, dir.path().to_owned()] {
+        let e = client.images(&[&path], &mut Vec::new()).await.unwrap_err();
+        assert!(e.to_string().contains(path.to_str().unwrap()), "{e}");
+    }
+    let none: [&Path; 0] = [];
+    let e = client.images(&none, &mut Vec::new()).await.unwrap_err();
+    assert!(matches!(e, ClientError::Size { .. }), "{e}");
+    // Nothing of these went out: the server sees what follows first. It answers an info without fields.
+    let e = client.info().await.unwrap_err();
+    assert!(matches!(e, ClientError::Protocol(_)), "{e}");
+    drop(client);
+    thread.join().unwrap();
+}
+
+#[test]
+fn the_command_sends_pictures_with_options_and_writes_the_glb() {
+    let dir = tempfile::tempdir().unwrap();
+    let (paths, payload) = pictures(dir.path());
+    let script = vec![
+        login_step(true, false),
+        (
+            request(11, br#"{"show_cam":true}"#),
+            encode::json_reply(&json!({})),
+        ),
+        (request(2, &payload), named(&glb())),
+    ];
+    let (port, thread) = server(script, false);
+    let output = command(dir.path())
+        .args([
+            "client",
+            "images",
+            "--user",
+            "ann",
+            "--show_cam",
+            "--json",
+            "--out",
+            "x.glb",
+        ])
+        .args(["--port", &port.to_string()])
+        .args(&paths)
+        .env("VGGT_PASSWORD", "pass word")
+        .output()
+        .unwrap();
+    thread.join().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        told,
+        json!({"hash": DIGITS, "out": "x.glb", "bytes": glb().len()})
+    );
+    assert!(fs::read(dir.path().join("x.glb")).unwrap() == glb());
+}
+
+#[test]
+fn the_command_leaves_no_file_when_it_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = encode::error_reply(4.into(), ErrorCode::HashNotFound, "");
+    let script = vec![
+        login_step(true, false),
+        (request(4, DIGITS.as_bytes()), refused),
+    ];
+    let (port, thread) = server(script, false);
+    let mut child = command(dir.path())
+        .args(["client", "get", DIGITS, "--user", "ann", "--password-stdin"])
+        .args(["--port", &port.to_string()])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"pass word\n")
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    thread.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ERROR_HASH_NOT_FOUND"));
+    assert!(files(dir.path()).is_empty());
+}
+
+#[test]
+fn the_command_without_a_way_to_a_password_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = command(dir.path())
+        .args(["client", "list", "--user", "ann"])
+        .env_remove("VGGT_PASSWORD")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--password-stdin"));
+}
+
+fn python(dir: &Path, port: u16, args: &[&str]) -> std::process::Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/client.py");
+    Command::new("python3")
+        .arg(script)
+        .args(["--port", &port.to_string(), "--user", "ann"])
+        .args(args)
+        .env("VGGT_PASSWORD", "pass word")
+        .current_dir(dir)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_python_client_sends_pictures_and_fetches_the_glb_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let glb = b"glTF, a byte at a time";
+    let (_, payload) = pictures(dir.path());
+    // Python spells JSON with spaces.
+    let login = (
+        request(1, br#"{"u": "ann", "p": "pass word"}"#),
+        encode::login_reply(true, false),
+    );
+    let script = vec![
+        login.clone(),
+        (request(2, &payload), named(glb)),
+        (request(4, DIGITS.as_bytes()), unnamed(glb)),
+    ];
+    let (port, thread) = server(script, true);
+    let output = python(
+        dir.path(),
+        port,
+        &[
+            "images",
+            "a.png",
+            "b.png",
+            "--out",
+            "x.glb",
+            "--fetch-again",
+        ],
+    );
+    thread.join().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains(DIGITS));
+    assert!(fs::read(dir.path().join("x.glb")).unwrap() == glb);
+
+    let refused = encode::error_reply(4.into(), ErrorCode::HashNotFound, "");
+    let (port, thread) = server(vec![login, (request(4, DIGITS.as_bytes()), refused)], false);
+    let output = python(dir.path(), port, &["get", DIGITS]);
+    thread.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ERROR_HASH_NOT_FOUND"));
+    assert!(!dir.path().join("scene.glb").exists());
+}
+
+#[test]
+fn the_python_client_hears_a_server_out_that_hangs_up() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("big.mp4"), vec![1; BIGGER_THAN_BUFFERS]).unwrap();
+    let (port, thread) = hanging_up();
+    let output = python(dir.path(), port, &["video", "big.mp4"]);
+    thread.join().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("ERROR_VIDEO_REQUEST: too large"), "{told}");
+    assert_eq!(files(dir.path()), ["big.mp4"]);
+}
