@@ -9,7 +9,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use vggt::{
@@ -22,7 +22,7 @@ use vggt::{
 use vggt_model::{ForwardOptions, demo};
 
 const MIB: usize = 1 << 20;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 25;
 
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
@@ -108,13 +108,18 @@ fn main() {
             direct.push(start.elapsed());
         }
     }
-    let (through, direct) = (median(through), median(direct));
-    println!(
-        "the demo's 8 frames: {:.1} ms through the service, {:.1} ms in process, {:+.1} %",
-        through * 1e3,
-        direct * 1e3,
-        (through / direct - 1.0) * 100.0
-    );
+    through.sort();
+    direct.sort();
+    // The best of each is what the machine can do; the median shows how busy it was.
+    for (what, at) in [("best", 0), ("median", ROUNDS / 2)] {
+        let (through, direct) = (through[at].as_secs_f64(), direct[at].as_secs_f64());
+        println!(
+            "the demo's 8 frames, {what} of {ROUNDS}: {:.1} ms through the service, {:.1} ms in process, {:+.1} %",
+            through * 1e3,
+            direct * 1e3,
+            (through / direct - 1.0) * 100.0
+        );
+    }
     server.process.kill().unwrap();
     server.process.wait().unwrap();
 }
@@ -246,9 +251,4 @@ fn in_process(dir: &Path) -> impl Fn() {
         write_glb(&scene, &provenance, Default::default(), &mut file).unwrap();
         file.commit().unwrap();
     }
-}
-
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64()
 }

@@ -4,6 +4,7 @@
 mod client;
 mod colmap;
 mod command;
+mod end_to_end;
 mod export;
 mod frames;
 mod glb;

@@ -41,12 +41,30 @@ impl Service {
     }
 
     pub(crate) fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        let vggt = command(dir.path());
+        Self::start_with(dir, vggt, args)
+    }
+
+    /// As [`Service::start`], and no file can grow beyond so many KiB: a write fails as it does on a full disk.
+    pub(crate) fn start_with_small_files(kib: u32, args: &[&str]) -> Self {
+        let service = Self::start(&[]);
+        let dir = service.kill();
+        let vggt = command(dir.path());
+        let mut shell = std::process::Command::new("sh");
+        // POSIX counts in 512 bytes; ignored, the signal leaves an error for the write.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib);
+        shell.current_dir(dir.path()).args(["-c", &script]);
+        shell.arg(vggt.get_program());
+        Self::start_with(dir, shell, args)
+    }
+
+    fn start_with(dir: TempDir, mut vggt: std::process::Command, args: &[&str]) -> Self {
         let log = fs::OpenOptions::new()
             .append(true)
             .create(true)
             .open(dir.path().join("log"))
             .unwrap();
-        let mut process = command(dir.path())
+        let mut process = vggt
             .args(["serve", "--demo", "--host", "127.0.0.1", "--port", "0"])
             .args(["--device", "cpu"])
             .args(args)

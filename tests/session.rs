@@ -489,3 +489,32 @@ fn a_port_that_is_taken_is_named() {
     );
     assert!(err.contains(&port) && err.contains("--port"), "{err}");
 }
+
+#[test]
+fn a_write_that_fails_is_answered_and_the_server_goes_on() {
+    // Room for the pictures and the database, not for a scene of 75 000 points.
+    let service = Service::start_with_small_files(600, &[]);
+    let mut client = service.login("ann");
+    let error = client.images(&pictures(8)).error();
+    assert!(
+        error.starts_with("ERROR_IMAGE_REQUEST: the server"),
+        "{error}"
+    );
+    let error = client.video(&vec![0; 1 << 20]).error();
+    assert!(
+        error.starts_with("ERROR_VIDEO_REQUEST: the server"),
+        "{error}"
+    );
+    client.json(11, r#"{"max_points": 100}"#);
+    assert_glb(&client.images(&pictures(8)).glb().1);
+    assert_eq!(client.json(5, "")["files"].as_array().unwrap().len(), 1);
+    service.assert_nothing_left();
+    let dir = service.kill();
+    assert_eq!(
+        crate::service::store(dir.path())
+            .check(false)
+            .unwrap()
+            .problems(),
+        0
+    );
+}

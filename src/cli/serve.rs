@@ -20,6 +20,9 @@ use crate::{
     store::{Store, StoreSettings},
 };
 
+/// Exit code of a service that was asked to end a second time, as shells count an interrupt: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
 /// Users are added with `vggt user add`. Commands, replies and error codes stand in src/protocol/README.md.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -237,6 +240,15 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        // Asked twice: whoever asks does not want to wait for the grace. Jobs with a row run again all the same.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            atomic_file::remove_unfinished();
+            std::process::exit(INTERRUPTED);
+        });
     })
 }
 

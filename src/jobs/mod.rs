@@ -614,7 +614,8 @@ impl Shared {
         }
     }
 
-    /// Ends a job: its row, its folder, and whoever waits for it, in this order. `Err` leaves a row for the next start.
+    /// Ends a job: its row, whoever waits for it, its folder, and its place, in this order: nobody waits for files to be
+    /// removed, but the end of the server does. `Err` leaves a row for the next start.
     fn finish(&self, work: Work, ended: Result<JobState, Stop>) {
         let Work { handle, folder, .. } = work;
         let told = ended.clone().unwrap_or_else(|_| shutting_down());
@@ -625,14 +626,16 @@ impl Shared {
                 Ok(JobState::Done { hash }) => Some(JobOutcome::Done { hash }),
                 _ => None,
             };
-            if let Some(outcome) = outcome {
-                match self.store.finish_job(id, &outcome) {
-                    // A folder goes only when its row will not ask for it again.
-                    Ok(_) => folder.remove(),
-                    Err(e) => tracing::error!("cannot write down the end of job {id}: {e}"),
-                }
+            let written = outcome.map(|outcome| self.store.finish_job(id, &outcome));
+            handle.set(told);
+            match written {
+                // A folder goes only when its row will not ask for it again.
+                Some(Ok(_)) => folder.remove(),
+                Some(Err(e)) => tracing::error!("cannot write down the end of job {id}: {e}"),
+                None => {}
             }
         } else {
+            handle.set(told);
             drop(folder);
         }
         let mut state = self.lock();
@@ -644,7 +647,6 @@ impl Shared {
             state.rows.remove(&id);
         }
         drop(state);
-        handle.set(told);
         self.changed.notify_all();
     }
 

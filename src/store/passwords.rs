@@ -1,10 +1,10 @@
 //! Passwords: hashed with argon2id, compared in the same time whether the user exists or not.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
-    password_hash::{SaltString, rand_core::OsRng},
+    Algorithm, Argon2, Block, Params, PasswordHash, PasswordVerifier, Version,
+    password_hash::{Output, ParamsString, Salt, SaltString, rand_core::OsRng},
 };
 
 use super::StoreError;
@@ -28,18 +28,25 @@ pub(super) enum Verdict {
     GoodButPlain(String),
 }
 
-/// The hasher, and how many may use it at once.
+/// How many may compare at once, and the memory they do it in.
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
-    working: Mutex<usize>,
+    state: Mutex<State>,
     one_done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    working: usize,
+    /// Memory of those that have finished, at most [`AT_ONCE`] times. Kept, since 19 MiB that come and go between the
+    /// buffers of uploads leave the heap in pieces: fifty logins cost 900 MiB that way.
+    free: Vec<Vec<Block>>,
 }
 
 impl Passwords {
     /// The hash to store for `password`, in PHC form.
     pub(super) fn hash(&self, password: &str) -> Result<String, StoreError> {
-        let _permit = self.permit();
-        hash_with(&hasher()?, password)
+        hash_with(&mut self.permit().memory, password)
     }
 
     /// Compares `password` with what is stored; `None` stands for a user who does not exist. Every way through takes the
@@ -49,21 +56,20 @@ impl Passwords {
         stored: Option<&str>,
         password: &str,
     ) -> Result<Verdict, StoreError> {
-        let _permit = self.permit();
-        let hasher = hasher()?;
+        let memory = &mut self.permit().memory;
         let verdict = match stored {
             Some(plain) if is_plain(plain) => {
-                let hash = hash_with(&hasher, password)?;
+                let hash = hash_with(memory, password)?;
                 if same_bytes(plain.as_bytes(), password.as_bytes()) {
                     Verdict::GoodButPlain(hash)
                 } else {
                     Verdict::Wrong
                 }
             }
-            Some(hash) if matches(&hasher, hash, password) => Verdict::Good,
+            Some(hash) if matches(memory, hash, password) => Verdict::Good,
             Some(_) => Verdict::Wrong,
             None => {
-                hash_with(&hasher, password)?;
+                hash_with(memory, password)?;
                 Verdict::Wrong
             }
         };
@@ -76,28 +82,37 @@ impl Passwords {
     }
 
     fn permit(&self) -> Permit<'_> {
-        let working = lock(&self.working);
-        let mut working = self
+        let mut state = self
             .one_done
-            .wait_while(working, |n| *n >= AT_ONCE)
+            .wait_while(self.lock(), |state| state.working >= AT_ONCE)
             .unwrap_or_else(|e| e.into_inner());
-        *working += 1;
-        Permit(self)
+        state.working += 1;
+        Permit {
+            memory: state.free.pop().unwrap_or_default(),
+            passwords: self,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A count and a list are whole after a panic elsewhere.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
-struct Permit<'a>(&'a Passwords);
+struct Permit<'a> {
+    passwords: &'a Passwords,
+    /// What was worked in last, or nothing yet.
+    memory: Vec<Block>,
+}
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.working) -= 1;
-        self.0.one_done.notify_one();
+        let mut state = self.passwords.lock();
+        state.working -= 1;
+        state.free.push(std::mem::take(&mut self.memory));
+        drop(state);
+        self.passwords.one_done.notify_one();
     }
-}
-
-fn lock(working: &Mutex<usize>) -> std::sync::MutexGuard<'_, usize> {
-    // A count is whole after a panic elsewhere.
-    working.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// Whether a row holds a plain password, as the Python service wrote it. What begins like a hash never counts as one: a
@@ -106,23 +121,62 @@ pub(super) fn is_plain(stored: &str) -> bool {
     !stored.starts_with("$argon2")
 }
 
-fn hasher() -> Result<Argon2<'static>, StoreError> {
-    let params =
-        Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|e| StoreError::Hash(e.into()))?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+fn params() -> Result<Params, argon2::password_hash::Error> {
+    Ok(Params::new(MEMORY_KIB, PASSES, LANES, None)?)
 }
 
-fn hash_with(hasher: &Argon2<'_>, password: &str) -> Result<String, StoreError> {
-    let salt = SaltString::generate(&mut OsRng);
-    hasher
-        .hash_password(password.as_bytes(), &salt)
-        .map(|hash| hash.to_string())
-        .map_err(StoreError::Hash)
+fn hash_with(memory: &mut Vec<Block>, password: &str) -> Result<String, StoreError> {
+    let mut hashed = || -> Result<String, argon2::password_hash::Error> {
+        let (salt, params) = (SaltString::generate(&mut OsRng), params()?);
+        let output = output(memory, &params, salt.as_salt(), password)?;
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&params)?,
+            salt: Some(salt.as_salt()),
+            hash: Some(output),
+        };
+        Ok(hash.to_string())
+    };
+    hashed().map_err(StoreError::Hash)
 }
 
-fn matches(hasher: &Argon2<'_>, hash: &str, password: &str) -> bool {
-    PasswordHash::new(hash)
-        .is_ok_and(|hash| hasher.verify_password(password.as_bytes(), &hash).is_ok())
+fn output(
+    memory: &mut Vec<Block>,
+    params: &Params,
+    salt: Salt<'_>,
+    password: &str,
+) -> Result<Output, argon2::password_hash::Error> {
+    let mut decoded = [0; Salt::MAX_LENGTH];
+    let salt = salt.decode_b64(&mut decoded)?;
+    memory.resize(params.block_count(), Block::new());
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    Output::init_with(Params::DEFAULT_OUTPUT_LEN, |out| {
+        Ok(hasher.hash_password_into_with_memory(password.as_bytes(), salt, out, memory)?)
+    })
+}
+
+fn matches(memory: &mut Vec<Block>, hash: &str, password: &str) -> bool {
+    let Ok(hash) = PasswordHash::new(hash) else {
+        return false;
+    };
+    let ours = params().and_then(|params| {
+        let same = Params::try_from(&hash)?.block_count() == params.block_count()
+            && hash.params == ParamsString::try_from(&params)?
+            && hash.algorithm == Algorithm::Argon2id.ident()
+            && hash.version == Some(Version::V0x13.into());
+        Ok(same.then_some(params))
+    });
+    match (ours, hash.salt, hash.hash) {
+        // `Output` compares in constant time.
+        (Ok(Some(params)), Some(salt), Some(expected)) => {
+            output(memory, &params, salt, password).is_ok_and(|output| output == expected)
+        }
+        // A hash of other parameters works in memory of its own.
+        _ => Argon2::default()
+            .verify_password(password.as_bytes(), &hash)
+            .is_ok(),
+    }
 }
 
 /// Equality in a time that tells nothing of where the first difference is.
