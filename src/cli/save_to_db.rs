@@ -69,7 +69,7 @@ pub(super) struct SaveArgs {
     /// Whose file it is
     #[arg(long, value_name = "N", requires = "save_to_db")]
     user_id: Option<i32>,
-    /// What it is called [default: images_<unix time>.glb or video_<unix time>.glb]
+    /// What it is called [default: images_TIME.glb or video_TIME.glb, in Unix seconds]
     #[arg(long, value_name = "NAME", requires = "save_to_db")]
     original_name: Option<String>,
     #[command(flatten)]
