@@ -283,7 +283,7 @@ impl Jobs {
 
     /// The device, as `--device` takes it.
     pub fn device(&self) -> String {
-        match self.shared.device {
+        match self.shared.device.resolved() {
             DeviceChoice::Auto => "auto".to_owned(),
             DeviceChoice::Cpu => "cpu".to_owned(),
             DeviceChoice::Cuda(n) => format!("cuda:{n}"),

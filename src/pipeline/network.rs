@@ -61,6 +61,15 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// What `Auto` stands for in this build.
+    pub fn resolved(self) -> Self {
+        match self {
+            Self::Auto if candle_core::utils::cuda_is_available() => Self::Cuda(0),
+            Self::Auto => Self::Cpu,
+            given => given,
+        }
+    }
+
     /// Opens the device.
     ///
     /// # Errors
