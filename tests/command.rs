@@ -65,3 +65,10 @@ pub(crate) fn files(dir: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Where a GLB goes that the Khronos validator is to see.
+pub(crate) fn checked(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("glb");
+    fs::create_dir_all(&dir).unwrap();
+    dir.join(name)
+}

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{command, fail, files, repository, run, summary, text, vggt};
+use crate::command::{checked, command, fail, files, repository, run, summary, text, vggt};
 
 /// ‖a - b‖ / ‖b‖ against PyTorch's predictions from the same 8-bit frames.
 const DEMO_TOLERANCE: f64 = 5e-5;
@@ -33,13 +33,6 @@ fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
     let difference: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
     let size: f64 = b.iter().map(|b| b * b).sum();
     (difference / size).sqrt()
-}
-
-/// Where a GLB goes that the Khronos validator is to see.
-fn checked(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("glb");
-    fs::create_dir_all(&dir).unwrap();
-    dir.join(name)
 }
 
 #[test]
