@@ -48,6 +48,16 @@ pub enum GlbError {
     },
 }
 
+impl From<GlbError> for std::io::Error {
+    /// For writers that know no other error: the writer's own comes back as it was.
+    fn from(e: GlbError) -> Self {
+        match e {
+            GlbError::Io(e) => e,
+            e => Self::other(e),
+        }
+    }
+}
+
 /// What the colours in a GLB mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ColorSpace {

@@ -1,7 +1,6 @@
 //! The device's own thread: jobs in, GLB files out.
 
 use std::{
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, mpsc},
@@ -266,19 +265,16 @@ impl Worker {
             write_glb(&scene, &provenance, options.glb(), &mut out)
                 .map(|_| ())
                 .map_err(|e| {
-                    let kind = match &e {
-                        GlbError::Io(e) => e.kind(),
-                        _ => io::ErrorKind::Other,
-                    };
-                    let told = e.to_string();
-                    too_large = Some(e);
-                    io::Error::new(kind, told)
+                    if let GlbError::TooLarge { .. } = e {
+                        too_large = Some(e.to_string());
+                    }
+                    e.into()
                 })
         });
         match (saved, too_large) {
             (Ok(row), _) => Ok(row.hashed_name),
-            (Err(_), Some(e @ GlbError::TooLarge { .. })) => Err(Ended::Failed(e.to_string())),
-            (Err(e), _) => Err(e.into()),
+            (Err(_), Some(told)) => Err(Ended::Failed(told)),
+            (Err(e), None) => Err(e.into()),
         }
     }
 }
