@@ -1,15 +1,11 @@
 //! Where the service keeps its rows and files, for every subcommand that uses them, and `vggt export --save_to_db`.
 
-use std::{
-    io,
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
-
-use anyhow::Context;
+use std::{io, path::PathBuf, time::SystemTime};
 
 use super::UsageError;
-use crate::store::{GlbRow, Store, StoreError, StoreSettings, WriteSeek, check_original_name};
+use crate::store::{
+    GlbRow, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
+};
 
 /// Where rows and files are.
 #[derive(Debug, Clone, clap::Args)]
@@ -84,11 +80,11 @@ pub(super) struct Destination {
 }
 
 impl SaveArgs {
-    /// Where to store, if at all; `video` chooses the default name.
+    /// Where to store, if at all; `kind` chooses the default name.
     ///
     /// # Errors
     /// When there is no such database or user.
-    pub(super) fn destination(&self, video: bool) -> anyhow::Result<Option<Destination>> {
+    pub(super) fn destination(&self, kind: JobKind) -> anyhow::Result<Option<Destination>> {
         if !self.save_to_db {
             return Ok(None);
         }
@@ -101,12 +97,7 @@ impl SaveArgs {
         }
         let original_name = match &self.original_name {
             Some(name) => name.clone(),
-            None => {
-                let kind = if video { "video" } else { "images" };
-                let now = SystemTime::now().duration_since(UNIX_EPOCH);
-                let now = now.context("the clock stands before 1970")?;
-                format!("{kind}_{}.glb", now.as_secs())
-            }
+            None => kind.original_name(SystemTime::now()),
         };
         check_original_name(&original_name)?;
         Ok(Some(Destination {

@@ -10,14 +10,13 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::model_args::ModelArgs;
+use super::{model_args::ModelArgs, save_to_db::StoreArgs};
 use crate::{
     atomic_file,
     frames::VideoLimits,
     jobs::{JobSettings, Jobs},
     protocol::DEFAULT_PORT,
     server::{self, Limits, LoginSettings, ServerSettings},
-    store::{Store, StoreSettings},
 };
 
 /// Exit code of a service that was asked to end a second time, as shells count an interrupt: 128 + SIGINT.
@@ -32,12 +31,8 @@ pub(super) struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
-    /// The database of users and files
-    #[arg(long, value_name = "FILE", default_value = "./vggt_app.db")]
-    db: PathBuf,
-    /// The folder of the GLB files, of uploads and of jobs' inputs
-    #[arg(long, value_name = "DIR", default_value = "./out")]
-    out_root: PathBuf,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Whoever knows a hash gets the file, as with the older service
     #[arg(long)]
     open_get: bool,
@@ -151,11 +146,8 @@ impl LimitArgs {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
     let source = args.model.source()?;
-    let store = Store::open(&StoreSettings {
-        db: args.db.clone(),
-        out_root: args.out_root.clone(),
-    })?;
-    let _lock = lock(&args.out_root)?;
+    let store = args.store.open_or_create()?;
+    let _lock = lock(store.out_root())?;
     if store.users()?.is_empty() {
         tracing::warn!("nobody can log in yet: add users with `vggt user add NAME`");
     }

@@ -18,8 +18,6 @@ mod options;
 mod point_cloud;
 mod provenance;
 
-use std::ops::Range;
-
 use candle_core::Tensor;
 use vggt_model::Predictions;
 
@@ -126,7 +124,7 @@ pub fn build(
 ) -> Result<Scene, SceneError> {
     options.check()?;
     let (frames, height, width) = picture_shape(&predictions.images)?;
-    let shown = shown_frames(options.frame_filter, frames)?;
+    let shown = options.frame_filter.shown(frames)?;
     let pixels = frames * height * width;
     if keep.is_some_and(|k| k.len() != pixels) {
         return Err(SceneError::Shape {
@@ -201,17 +199,6 @@ fn picture_shape(images: &Tensor) -> Result<(usize, usize, usize), SceneError> {
         return Err(SceneError::TooManyPixels { pixels });
     }
     Ok((frames, height, width))
-}
-
-fn shown_frames(filter: FrameFilter, frames: usize) -> Result<Range<usize>, SceneError> {
-    match filter {
-        FrameFilter::All => Ok(0..frames),
-        FrameFilter::One(frame) if frame < frames => Ok(frame..frame + 1),
-        FrameFilter::One(frame) => Err(SceneError::NoSuchFrame {
-            frame,
-            last: frames - 1,
-        }),
-    }
 }
 
 type Named<'a> = (&'static str, &'a Tensor);

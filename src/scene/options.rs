@@ -1,6 +1,6 @@
 //! What a user may ask of a scene, and how it is spelled.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
@@ -59,6 +59,23 @@ pub enum FrameFilter {
     All,
     /// One frame, counted from 0; the scene is then aligned to its camera.
     One(usize),
+}
+
+impl FrameFilter {
+    /// Which of `frames` frames are shown, at least 1 of them.
+    ///
+    /// # Errors
+    /// [`SceneError::NoSuchFrame`] when the filter names a frame that is not there.
+    pub fn shown(self, frames: usize) -> Result<Range<usize>, SceneError> {
+        match self {
+            Self::All => Ok(0..frames),
+            Self::One(frame) if frame < frames => Ok(frame..frame + 1),
+            Self::One(frame) => Err(SceneError::NoSuchFrame {
+                frame,
+                last: frames.saturating_sub(1),
+            }),
+        }
+    }
 }
 
 impl FromStr for FrameFilter {

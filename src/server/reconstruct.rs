@@ -1,6 +1,6 @@
 //! Commands 2, 3 and 8: an upload, then a job.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::{
     answers::{job_reply, open},
@@ -11,7 +11,6 @@ use super::{
 use crate::{
     jobs::{JobRequest, JobState, JobTicket, SubmitError},
     protocol::{Command, ErrorCode, RequestHead, SubmitKind, encode},
-    store::JobKind,
 };
 
 impl Session {
@@ -36,7 +35,7 @@ impl Session {
         let code = code(head.command, Some(kind));
         let received = self.receive(kind, durable, code, left).await?;
         let request = JobRequest {
-            original_name: original_name(received.kind),
+            original_name: received.kind.original_name(SystemTime::now()),
             user,
             kind: received.kind,
             folder: received.folder,
@@ -167,16 +166,5 @@ fn code(command: Command, kind: Option<SubmitKind>) -> ErrorCode {
         (Command::Video, _) | (Command::Submit, Some(SubmitKind::Video)) => ErrorCode::VideoRequest,
         (Command::Submit, None) => ErrorCode::BadRequest,
         _ => ErrorCode::ImageRequest,
-    }
-}
-
-/// As the older service called them.
-fn original_name(kind: JobKind) -> String {
-    let unix = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
-    match kind {
-        JobKind::Images => format!("images_{unix}.glb"),
-        JobKind::Video => format!("video_{unix}.glb"),
     }
 }

@@ -1,5 +1,7 @@
 //! The table `jobs`: work that survives a crash.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use diesel::prelude::*;
 use jiff::Timestamp;
 
@@ -33,6 +35,13 @@ impl JobKind {
             Self::Images => "images",
             Self::Video => "video",
         }
+    }
+
+    /// What a result is called that was made at `made_at`, as the older service named it: `images_<unix>.glb`.
+    pub fn original_name(self, made_at: SystemTime) -> String {
+        // A clock before 1970 is wrong, but no reason to lose a result.
+        let unix = made_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("{}_{}.glb", self.column(), unix.as_secs())
     }
 }
 

@@ -4,12 +4,12 @@ mod args;
 mod summary;
 
 use std::{
-    fs, io,
+    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::json;
 use vggt_model::{ForwardOptions, Predictions, demo};
 
@@ -21,14 +21,14 @@ use super::{
 };
 use crate::{
     frames::{PreprocessMode, VideoLimits, is_picture},
-    glb::{self, GlbError, GlbOptions},
+    glb::{self, GlbOptions},
     pipeline::{
         Format, FrameLimit, Network, ReadOptions, SavedFrames, Source, Stage, Watcher,
         WriteOptions, load_predictions, read_frames, save_depth, save_predictions, sky_mask,
         write_scene,
     },
-    scene::{self, FrameFilter, PredictionMode, Provenance, Scene, SceneOptions},
-    store::GlbRow,
+    scene::{self, PredictionMode, Provenance, Scene, SceneOptions},
+    store::{GlbRow, JobKind},
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
 use summary::Summary;
@@ -52,6 +52,18 @@ pub(super) struct Args {
     model: ModelArgs,
 }
 
+/// What is exported: frames to reconstruct, or what was made of them before.
+enum Input {
+    Frames(Source),
+    Saved(Box<Predictions>, SavedFrames),
+}
+
+impl Input {
+    fn is_of_demo(&self) -> bool {
+        matches!(self, Self::Saved(_, frames) if frames.weights == demo::WEIGHTS_NAME)
+    }
+}
+
 /// What the network made, or what was saved of it, and where it came from.
 struct Made {
     predictions: Predictions,
@@ -62,15 +74,11 @@ struct Made {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     args.model.set_threads()?;
-    let saved = args.input.from_predictions.as_deref().map(load_predictions);
-    let saved = saved.transpose()?;
-    let of_demo = saved
-        .as_ref()
-        .is_some_and(|(_, frames)| frames.weights == demo::WEIGHTS_NAME);
-    let options = args.scene.options(args.model.demo || of_demo);
+    let input = args.input()?;
+    let options = args.scene.options(args.model.demo || input.is_of_demo());
     options.check().map_err(|e| UsageError(e.to_string()))?;
     let (out, format) = args.output.target(&options, args.scene.mask_sky)?;
-    let destination = args.destination(format)?;
+    let destination = args.destination(&input, format)?;
     // Whatever can be missing is looked for before the work that takes time.
     args.output.check_folders(&out, format)?;
     let sky = args.scene.sky_network(&args.model)?;
@@ -83,13 +91,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
 
     let mut bars = StageBars::default();
-    let made = match saved {
-        Some((predictions, frames)) => Made {
-            predictions,
+    let made = match input {
+        Input::Saved(predictions, frames) => Made {
+            predictions: *predictions,
             frames,
             network: None,
         },
-        None => args.reconstruct(&mut bars)?,
+        Input::Frames(source) => args.reconstruct(&source, &options, &mut bars)?,
     };
     let Made {
         predictions,
@@ -168,21 +176,20 @@ fn store(
     provenance: &Provenance,
     options: GlbOptions,
 ) -> anyhow::Result<(GlbRow, PathBuf)> {
-    to.store(
-        |mut out| match glb::write(scene, provenance, options, &mut out) {
-            Ok(_) => Ok(()),
-            Err(GlbError::Io(e)) => Err(e),
-            Err(e) => Err(io::Error::other(e)),
-        },
-    )
+    to.store(|mut out| {
+        glb::write(scene, provenance, options, &mut out)?;
+        Ok(())
+    })
 }
 
 impl Args {
     /// Where the service is to find the GLB, looked for before the work that takes time.
-    fn destination(&self, format: Format) -> anyhow::Result<Option<Destination>> {
-        let video = self.input.video_path.is_some()
-            || matches!(&self.inputs[..], [path] if path.is_file() && !is_picture(path));
-        let destination = self.save.destination(video)?;
+    fn destination(&self, input: &Input, format: Format) -> anyhow::Result<Option<Destination>> {
+        let kind = match input {
+            Input::Frames(Source::Video(_)) => JobKind::Video,
+            _ => JobKind::Images,
+        };
+        let destination = self.save.destination(kind)?;
         if destination.is_some() && format != Format::Glb {
             return Err(UsageError(format!(
                 "--save_to_db stores GLB files, not {}",
@@ -193,9 +200,13 @@ impl Args {
         Ok(destination)
     }
 
-    fn reconstruct(&self, bars: &mut StageBars) -> anyhow::Result<Made> {
-        let source = self.source()?;
-        if self.model.demo && source != Source::Demo {
+    fn reconstruct(
+        &self,
+        source: &Source,
+        scene: &SceneOptions,
+        bars: &mut StageBars,
+    ) -> anyhow::Result<Made> {
+        if self.model.demo && *source != Source::Demo {
             tracing::warn!(
                 "the demo weights only know made scenes of boxes, balls and cylinders: on other pictures their answer means nothing"
             );
@@ -219,24 +230,16 @@ impl Args {
             Some(n) => FrameLimit::Given(n as usize),
             None => FrameLimit::Fitting(&ask),
         };
-        let frames = read_frames(&source, &options, &limit, bars)?;
+        let frames = read_frames(source, &options, &limit, bars)?;
         let (s, _, height, width) = frames.images.dims4()?;
-        if let FrameFilter::One(frame) = self.scene.frame_filter
-            && frame >= s
-        {
-            bail!(
-                "cannot show frame {frame} alone: frames are numbered 0 to {}",
-                s - 1
-            );
-        }
+        scene.frame_filter.shown(s)?;
         tracing::debug!(
             "running the network on {s} frames of {width} x {height}, about {:.1} GB beside the weights",
             network.forward_bytes(s, height, width) as f64 / 1e9
         );
-        let shown = self.scene.options(self.model.demo).prediction_mode;
         let forward = ForwardOptions {
             // Nobody would see the point head's answer.
-            skip_points: shown == PredictionMode::DepthmapAndCamera
+            skip_points: scene.prediction_mode == PredictionMode::DepthmapAndCamera
                 && self.output.save_predictions.is_none(),
             query_points: self.output.query_points(height, width)?,
         };
@@ -251,6 +254,16 @@ impl Args {
             },
             network: Some(network),
         })
+    }
+
+    fn input(&self) -> anyhow::Result<Input> {
+        match &self.input.from_predictions {
+            Some(path) => {
+                let (predictions, frames) = load_predictions(path)?;
+                Ok(Input::Saved(Box::new(predictions), frames))
+            }
+            None => Ok(Input::Frames(self.source()?)),
+        }
     }
 
     fn source(&self) -> anyhow::Result<Source> {
