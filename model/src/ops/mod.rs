@@ -4,6 +4,7 @@
 mod attention;
 mod bilinear;
 mod conv;
+pub(crate) mod cpu;
 mod gelu;
 mod layer_norm;
 mod linear;

@@ -1,0 +1,835 @@
+//! The product of matrices behind linear layers and convolutions: y = f(g(x) wᵀ).
+//!
+//! The left side is packed once, by all threads, into panels of as many rows as the register tile has; g, a
+//! normalisation or a ReLU, happens on the way. Then every task takes some columns: it packs a block of w, which may be
+//! halves in a mapped file, and multiplies it with all panels while it lies in the cache. f, the epilogue, is applied to
+//! each tile on its way to memory. The sum over k runs in blocks of [`KC`] in rising order, whatever the task split: the
+//! numbers do not depend on the number of threads.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::{Isa, Kernel, Shared, Vector, pack, scratch};
+
+/// Numbers of k that are multiplied before the tile goes back to memory: two panels of this depth fit the first-level
+/// cache.
+pub(crate) const KC: usize = 256;
+
+/// Rows of the left side that are packed at once.
+const MAX_ROWS: usize = 1536;
+
+/// Rows of a block that stays in the second-level cache while the columns of a task pass by.
+const MC: usize = 192;
+
+/// Columns of a task.
+const NC: usize = 128;
+
+/// Registers a tile is wide.
+const WIDE: usize = 2;
+
+/// Rows of the register tile: with two registers a row and two for the right side, what the instruction set has.
+const fn tile_rows(lanes: usize) -> usize {
+    if lanes == 16 { 12 } else { 6 }
+}
+
+/// Columns of the register tile.
+const fn tile_columns(lanes: usize) -> usize {
+    WIDE * lanes
+}
+
+/// The left side.
+pub(crate) trait Rows: Sync {
+    /// Numbers in a row.
+    fn depth(&self) -> usize;
+
+    /// How many numbers from `k` lie side by side in every row, at most [`KC`]; blocks of k end there.
+    fn run(&self, k: usize) -> usize {
+        KC.min(self.depth() - k)
+    }
+
+    /// The `len` numbers of row `row` from `k`, where `len` is [`Rows::run`] of `k`.
+    fn slice(&self, row: usize, k: usize, len: usize) -> &[f32];
+}
+
+/// A row-major matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    /// [rows, depth]
+    pub(crate) data: &'a [f32],
+    /// Numbers in a row.
+    pub(crate) depth: usize,
+}
+
+impl Rows for Matrix<'_> {
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    #[inline]
+    fn slice(&self, row: usize, k: usize, len: usize) -> &[f32] {
+        &self.data[row * self.depth + k..][..len]
+    }
+}
+
+/// What happens to the left side while it is packed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Prepare<'a> {
+    /// Nothing.
+    Plain,
+    /// max(x, 0)
+    Relu,
+    /// (x - mean) rstd weight + bias
+    Norm {
+        /// Mean and 1 / standard deviation of each row.
+        moments: &'a [(f32, f32)],
+        /// A factor for each k.
+        weight: &'a [f32],
+        /// A summand for each k.
+        bias: &'a [f32],
+    },
+}
+
+/// The right side, row-major [n, k], in the type in which it is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    /// Read as they are.
+    F32(&'a [f32]),
+    /// Exact in f32.
+    F16(&'a [f16]),
+    /// Exact in f32.
+    Bf16(&'a [bf16]),
+}
+
+impl Weights<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(w) => w.len(),
+            Self::F16(w) => w.len(),
+            Self::Bf16(w) => w.len(),
+        }
+    }
+}
+
+/// What happens to each number of the product before it is written.
+pub(crate) trait Epilogue: Sync {
+    /// The result for `x`, the first `n` lanes of which stand for row `row` from column `column`.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; row and columns must lie inside the product.
+    unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V;
+}
+
+/// The product as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity;
+
+impl Epilogue for Identity {
+    #[inline(always)]
+    unsafe fn apply<V: Vector>(&self, x: V, _: usize, _: usize, _: usize) -> V {
+        x
+    }
+}
+
+/// The `n` numbers of `data` from `at`, for epilogues.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; the numbers must be there.
+#[inline(always)]
+pub(crate) unsafe fn load<V: Vector>(data: &[f32], at: usize, n: usize) -> V {
+    debug_assert!(at + n <= data.len());
+    // SAFETY: asked of the caller.
+    unsafe {
+        let p = data.as_ptr().add(at);
+        if n == V::LANES {
+            V::load(p)
+        } else {
+            V::load_first(p, n)
+        }
+    }
+}
+
+/// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool.
+///
+/// # Panics
+/// When the lengths do not fit `m`, `n` and the depth.
+pub(crate) fn gemm<R: Rows, E: Epilogue>(
+    isa: Isa,
+    (m, n): (usize, usize),
+    (rows, prepare): (&R, Prepare<'_>),
+    weights: Weights<'_>,
+    epilogue: &E,
+    out: &mut [f32],
+) {
+    let depth = rows.depth();
+    assert_eq!(out.len(), m * n, "out is [{m}, {n}]");
+    assert_eq!(weights.len(), n * depth, "weights are [{n}, {depth}]");
+    if let Prepare::Norm {
+        moments,
+        weight,
+        bias,
+    } = prepare
+    {
+        assert!(moments.len() == m && weight.len() == depth && bias.len() == depth);
+    }
+    let out = Shared::new(out);
+    for start in (0..m).step_by(MAX_ROWS) {
+        let product = Product {
+            rows,
+            prepare,
+            weights,
+            epilogue,
+            out,
+            n,
+            first: start,
+            len: MAX_ROWS.min(m - start),
+        };
+        product.run(isa);
+    }
+}
+
+/// At most [`MAX_ROWS`] rows of a product.
+struct Product<'a, R, E> {
+    rows: &'a R,
+    prepare: Prepare<'a>,
+    weights: Weights<'a>,
+    epilogue: &'a E,
+    out: Shared<'a, f32>,
+    /// Columns.
+    n: usize,
+    first: usize,
+    len: usize,
+}
+
+impl<R: Rows, E: Epilogue> Product<'_, R, E> {
+    fn run(&self, isa: Isa) {
+        let lanes = isa.run(Lanes);
+        let tile = tile_rows(lanes);
+        let panels = self.len.div_ceil(tile);
+        scratch::with(panels * tile * self.rows.depth(), |packed| {
+            let place = Shared::new(packed);
+            (0..panels)
+                .into_par_iter()
+                .with_min_len(4)
+                .for_each(|panel| {
+                    isa.run(PackLeft {
+                        product: self,
+                        packed: place,
+                        panels,
+                        panel,
+                    });
+                });
+            let packed: &[f32] = packed;
+            let (groups, columns) = self.split(tile);
+            let tasks = groups * self.n.div_ceil(columns);
+            (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+                let group = panels.div_ceil(groups);
+                let (i, j) = (task % groups, task / groups);
+                isa.run(Task {
+                    product: self,
+                    packed,
+                    panels,
+                    rows: (i * group).min(panels)..((i + 1) * group).min(panels),
+                    columns: j * columns..((j + 1) * columns).min(self.n),
+                });
+            });
+        });
+    }
+
+    /// Groups of rows and columns of a task: enough tasks to keep every thread busy to the end, and no more, since each
+    /// group of rows packs the right side again.
+    fn split(&self, tile: usize) -> (usize, usize) {
+        let wanted = 4 * rayon::current_num_threads();
+        let tasks = self.n.div_ceil(NC);
+        let groups = wanted
+            .div_ceil(tasks)
+            .min(self.len.div_ceil(4 * tile))
+            .max(1);
+        (groups, NC)
+    }
+}
+
+/// Numbers in a register.
+struct Lanes;
+
+impl Kernel for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> usize {
+        V::LANES
+    }
+}
+
+/// Packs one panel of rows, all of its depth. Packed: for each block of k all panels, each [block, tile rows].
+struct PackLeft<'a, R, E> {
+    product: &'a Product<'a, R, E>,
+    packed: Shared<'a, f32>,
+    panels: usize,
+    panel: usize,
+}
+
+impl<R: Rows, E: Epilogue> Kernel for PackLeft<'_, R, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: passed on.
+        unsafe {
+            if V::LANES == 16 {
+                self.pack::<V, { tile_rows(16) }>();
+            } else {
+                self.pack::<V, { tile_rows(8) }>();
+            }
+        }
+    }
+}
+
+impl<R: Rows, E: Epilogue> PackLeft<'_, R, E> {
+    #[inline(always)]
+    unsafe fn pack<V: Vector, const W: usize>(self) {
+        let Product {
+            rows,
+            prepare,
+            first,
+            len,
+            ..
+        } = self.product;
+        let start = self.panel * W;
+        let count = W.min(len - start);
+        let row = first + start;
+        let mut k = 0;
+        while k < rows.depth() {
+            let block = rows.run(k);
+            let mut starts = [std::ptr::null(); W];
+            for (i, p) in starts.iter_mut().enumerate().take(count) {
+                *p = rows.slice(row + i, k, block).as_ptr();
+            }
+            let at = k * self.panels * W + self.panel * block * W;
+            // SAFETY: every start has `block` numbers; each panel has places of its own in `packed`; moments, weight and
+            // bias were measured when the product began.
+            unsafe {
+                let out = self.packed.slice(at, block * W).as_mut_ptr();
+                let left = Left { starts, count };
+                match *prepare {
+                    Prepare::Plain => pack::side_by_side::<V, W>(&left, block, out),
+                    Prepare::Relu => pack::side_by_side::<V, W>(&Relu(left), block, out),
+                    Prepare::Norm {
+                        moments,
+                        weight,
+                        bias,
+                    } => {
+                        let norm = Norm {
+                            left,
+                            moments: &moments[row..row + count],
+                            weight: &weight[k..k + block],
+                            bias: &bias[k..k + block],
+                        };
+                        pack::side_by_side::<V, W>(&norm, block, out);
+                    }
+                }
+            }
+            k += block;
+        }
+    }
+}
+
+/// `count` rows of the left side; rows behind them are zeros.
+struct Left<const W: usize> {
+    starts: [*const f32; W],
+    count: usize,
+}
+
+impl<V: Vector, const W: usize> pack::Source<V> for Left<W> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
+        // SAFETY: asked of the caller.
+        unsafe {
+            match self.starts.get(row) {
+                Some(start) if row < self.count && n == 8 => V::Eight::load(start.add(k)),
+                Some(start) if row < self.count => V::Eight::load_first(start.add(k), n),
+                _ => V::Eight::zero(),
+            }
+        }
+    }
+}
+
+/// max(x, 0)
+struct Relu<const W: usize>(Left<W>);
+
+impl<V: Vector, const W: usize> pack::Source<V> for Relu<W> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
+        // SAFETY: asked of the caller.
+        unsafe { V::Eight::zero().max(pack::Source::<V>::load(&self.0, row, k, n)) }
+    }
+}
+
+/// Normalised rows.
+struct Norm<'a, const W: usize> {
+    left: Left<W>,
+    moments: &'a [(f32, f32)],
+    weight: &'a [f32],
+    bias: &'a [f32],
+}
+
+impl<V: Vector, const W: usize> pack::Source<V> for Norm<'_, W> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
+        // SAFETY: asked of the caller.
+        unsafe {
+            let Some((mean, rstd)) = self.moments.get(row) else {
+                return V::Eight::zero();
+            };
+            let x: V::Eight = pack::Source::<V>::load(&self.left, row, k, n);
+            let weight = load::<V::Eight>(self.weight, k, n);
+            let bias = load::<V::Eight>(self.bias, k, n);
+            ((x - V::Eight::splat(*mean)) * V::Eight::splat(*rstd)).mul_add(weight, bias)
+        }
+    }
+}
+
+/// Some columns of some panels.
+struct Task<'a, R, E> {
+    product: &'a Product<'a, R, E>,
+    packed: &'a [f32],
+    panels: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+}
+
+impl<R: Rows, E: Epilogue> Kernel for Task<'_, R, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: passed on.
+        unsafe {
+            if V::LANES == 16 {
+                self.multiply::<V, { tile_rows(16) }, { tile_columns(16) }>();
+            } else {
+                self.multiply::<V, { tile_rows(8) }, { tile_columns(8) }>();
+            }
+        }
+    }
+}
+
+impl<R: Rows, E: Epilogue> Task<'_, R, E> {
+    #[inline(always)]
+    unsafe fn multiply<V: Vector, const MR: usize, const NR: usize>(self) {
+        let depth = self.product.rows.depth();
+        scratch::with(NC.next_multiple_of(NR) * KC, |right| {
+            let mut k = 0;
+            while k < depth {
+                let block = self.product.rows.run(k);
+                // SAFETY: the buffer holds the columns of a task at a depth of at most KC, and the panels were packed
+                // with the same blocks.
+                unsafe {
+                    self.pack_right::<V, NR>(k, block, right);
+                    for start in self.rows.clone().step_by(MC / MR) {
+                        let end = (start + MC / MR).min(self.rows.end);
+                        for (j, column) in self.columns.clone().step_by(NR).enumerate() {
+                            let right = &right[j * block * NR..][..block * NR];
+                            for panel in start..end {
+                                self.tile::<V, MR, NR>((k, block), panel, column, right);
+                            }
+                        }
+                    }
+                }
+                k += block;
+            }
+        });
+    }
+
+    /// Lays the columns of the task side by side, in panels of `NR`.
+    #[inline(always)]
+    unsafe fn pack_right<V: Vector, const NR: usize>(
+        &self,
+        k: usize,
+        block: usize,
+        out: &mut [f32],
+    ) {
+        let depth = self.product.rows.depth();
+        for (j, column) in self.columns.clone().step_by(NR).enumerate() {
+            let count = NR.min(self.columns.end - column);
+            let at = column * depth + k;
+            let out = out[j * block * NR..][..block * NR].as_mut_ptr();
+            // SAFETY: `count` rows of `depth` numbers begin at `column * depth`: the weights' length was checked.
+            unsafe {
+                match self.product.weights {
+                    Weights::F32(w) => {
+                        let right = Right {
+                            start: w.as_ptr().add(at),
+                            depth,
+                            count,
+                        };
+                        pack::side_by_side::<V, NR>(&right, block, out);
+                    }
+                    Weights::F16(w) => {
+                        let right = Right {
+                            start: w.as_ptr().add(at),
+                            depth,
+                            count,
+                        };
+                        pack::side_by_side::<V, NR>(&right, block, out);
+                    }
+                    Weights::Bf16(w) => {
+                        let right = Right {
+                            start: w.as_ptr().add(at),
+                            depth,
+                            count,
+                        };
+                        pack::side_by_side::<V, NR>(&right, block, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds one block of k to one tile, and finishes it when the block is the last.
+    #[inline(always)]
+    unsafe fn tile<V: Vector, const MR: usize, const NR: usize>(
+        &self,
+        (k, block): (usize, usize),
+        panel: usize,
+        column: usize,
+        right: &[f32],
+    ) {
+        let Product {
+            rows,
+            epilogue,
+            out,
+            n,
+            first,
+            len,
+            ..
+        } = self.product;
+        let left = &self.packed[k * self.panels * MR + panel * block * MR..][..block * MR];
+        let row = first + panel * MR;
+        let height = MR.min(len - panel * MR);
+        let width = NR.min(self.columns.end - column);
+        let last = k + block == rows.depth();
+        // SAFETY: both panels are as deep as the block; rows and columns of the tile lie inside the product and belong
+        // to this task alone.
+        unsafe {
+            let sums = micro_kernel::<V, MR>(block, left.as_ptr(), right.as_ptr());
+            for (i, sums) in sums.into_iter().enumerate() {
+                if i >= height {
+                    break;
+                }
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let column = column + j * V::LANES;
+                    let lanes = width.saturating_sub(j * V::LANES).min(V::LANES);
+                    if lanes == 0 {
+                        break;
+                    }
+                    let place = out.at((row + i) * n + column);
+                    if lanes == V::LANES {
+                        let sum = if k == 0 { sum } else { sum + V::load(place) };
+                        let y = if last {
+                            epilogue.apply(sum, row + i, column, lanes)
+                        } else {
+                            sum
+                        };
+                        y.store(place);
+                    } else {
+                        let sum = if k == 0 {
+                            sum
+                        } else {
+                            sum + V::load_first(place, lanes)
+                        };
+                        let y = if last {
+                            epilogue.apply(sum, row + i, column, lanes)
+                        } else {
+                            sum
+                        };
+                        y.store_first(place, lanes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `count` rows of the right side, `depth` numbers apart; rows behind them are zeros.
+struct Right<T> {
+    start: *const T,
+    depth: usize,
+    count: usize,
+}
+
+/// A type in which weights are kept.
+trait Number: Copy {
+    /// Eight numbers.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set; the numbers must be readable.
+    unsafe fn load<V: Vector>(p: *const Self) -> V;
+
+    fn to_f32(self) -> f32;
+}
+
+macro_rules! number {
+    ($($number:ty, $load:ident, |$x:ident| $to_f32:expr;)*) => {$(
+        impl Number for $number {
+            #[inline(always)]
+            unsafe fn load<V: Vector>(p: *const Self) -> V {
+                // SAFETY: asked of the caller.
+                unsafe { V::$load(p) }
+            }
+
+            #[inline(always)]
+            fn to_f32(self) -> f32 {
+                let $x = self;
+                $to_f32
+            }
+        }
+    )*};
+}
+
+number! {
+    f32, load, |x| x;
+    f16, load_f16, |x| x.to_f32();
+    bf16, load_bf16, |x| x.to_f32();
+}
+
+impl<V: Vector, T: Number> pack::Source<V> for Right<T> {
+    #[inline(always)]
+    unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
+        // SAFETY: asked of the caller.
+        unsafe {
+            if row >= self.count {
+                return V::Eight::zero();
+            }
+            let p = self.start.add(row * self.depth + k);
+            if n == 8 {
+                return T::load::<V::Eight>(p);
+            }
+            let mut some = [0.0; 8];
+            for (i, x) in some.iter_mut().enumerate().take(n) {
+                *x = (*p.add(i)).to_f32();
+            }
+            V::Eight::load(some.as_ptr())
+        }
+    }
+}
+
+/// The sums of one tile: left [depth, MR] times right [depth, 2 registers], both packed.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; both panels must be `depth` deep.
+#[inline(always)]
+pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
+    depth: usize,
+    mut left: *const f32,
+    mut right: *const f32,
+) -> [[V; WIDE]; MR] {
+    // SAFETY: asked of the caller.
+    unsafe {
+        let mut sums = [[V::zero(); WIDE]; MR];
+        for _ in 0..depth {
+            let columns = [V::load(right), V::load(right.add(V::LANES))];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = V::splat(*left.add(i));
+                sums[0] = row.mul_add(columns[0], sums[0]);
+                sums[1] = row.mul_add(columns[1], sums[1]);
+            }
+            left = left.add(MR);
+            right = right.add(WIDE * V::LANES);
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers between -1 and 1, the same for the same seed.
+    fn random(len: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// The definition.
+    fn plain(x: &[f64], w: &[f32], (m, n, k): (usize, usize, usize)) -> Vec<f64> {
+        let dot = |i: usize, j: usize| (0..k).map(|l| x[i * k + l] * f64::from(w[j * k + l])).sum();
+        (0..m)
+            .flat_map(|i| (0..n).map(move |j| dot(i, j)))
+            .collect()
+    }
+
+    fn wide(x: &[f32]) -> Vec<f64> {
+        x.iter().map(|x| f64::from(*x)).collect()
+    }
+
+    /// Sizes around every edge: tiles of 6 and 12 rows, 16 and 32 columns, blocks of 192 rows, 128 columns and 256 deep.
+    const SIZES: [(usize, usize, usize); 12] = [
+        (0, 3, 4),
+        (1, 1, 1),
+        (1, 40, 300),
+        (3, 5, 7),
+        (6, 16, 8),
+        (12, 32, 256),
+        (13, 33, 257),
+        (25, 129, 513),
+        (193, 17, 31),
+        (200, 130, 64),
+        (1540, 3, 9),
+        (7, 300, 12),
+    ];
+
+    /// Of sums of k products of numbers below 1.
+    fn tolerance(k: usize) -> f64 {
+        1e-7 * (k as f64 + 10.0)
+    }
+
+    #[test]
+    fn the_product_is_the_plain_one() {
+        for isa in Isa::all() {
+            for (m, n, k) in SIZES {
+                let (x, w) = (random(m * k, 1), random(n * k, 2));
+                let halves: Vec<f16> = w.iter().map(|x| f16::from_f32(*x)).collect();
+                let brains: Vec<bf16> = w.iter().map(|x| bf16::from_f32(*x)).collect();
+                let from_halves: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+                let from_brains: Vec<f32> = brains.iter().map(|x| x.to_f32()).collect();
+                let left = Matrix { data: &x, depth: k };
+                for (weights, w) in [
+                    (Weights::F32(&w), &w),
+                    (Weights::F16(&halves), &from_halves),
+                    (Weights::Bf16(&brains), &from_brains),
+                ] {
+                    let mut y = vec![f32::NAN; m * n];
+                    gemm(
+                        isa,
+                        (m, n),
+                        (&left, Prepare::Plain),
+                        weights,
+                        &Identity,
+                        &mut y,
+                    );
+                    for (y, exact) in y.iter().zip(plain(&wide(&x), w, (m, n, k))) {
+                        let error = (f64::from(*y) - exact).abs();
+                        assert!(
+                            error < tolerance(k),
+                            "{} {m} {n} {k}: {y} {exact}",
+                            isa.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_left_side_is_prepared_on_the_way() {
+        for isa in Isa::all() {
+            for (m, n, k) in SIZES {
+                let (x, w) = (random(m * k, 3), random(n * k, 4));
+                let (weight, bias) = (random(k, 5), random(k, 6));
+                let moments: Vec<(f32, f32)> =
+                    random(m, 7).into_iter().map(|x| (x, 1.5 + x)).collect();
+                let norm = Prepare::Norm {
+                    moments: &moments,
+                    weight: &weight,
+                    bias: &bias,
+                };
+                let relu: Vec<f64> = x.iter().map(|x| f64::from(x.max(0.0))).collect();
+                let normed: Vec<f64> = (0..m * k)
+                    .map(|i| {
+                        let (mean, rstd) = moments[i / k];
+                        let x = (f64::from(x[i]) - f64::from(mean)) * f64::from(rstd);
+                        x * f64::from(weight[i % k]) + f64::from(bias[i % k])
+                    })
+                    .collect();
+                let left = Matrix { data: &x, depth: k };
+                for (prepare, x) in [(Prepare::Relu, &relu), (norm, &normed)] {
+                    let mut y = vec![f32::NAN; m * n];
+                    gemm(
+                        isa,
+                        (m, n),
+                        (&left, prepare),
+                        Weights::F32(&w),
+                        &Identity,
+                        &mut y,
+                    );
+                    for (y, exact) in y.iter().zip(plain(x, &w, (m, n, k))) {
+                        let error = (f64::from(*y) - exact).abs();
+                        assert!(
+                            error < 10.0 * tolerance(k),
+                            "{} {m} {n} {k}: {y} {exact}",
+                            isa.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds 1000 row + column.
+    struct Place;
+
+    impl Epilogue for Place {
+        #[inline(always)]
+        unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V {
+            let places: Vec<f32> = (0..n).map(|i| (1000 * row + column + i) as f32).collect();
+            // SAFETY: there are n of them.
+            x + unsafe { load::<V>(&places, 0, n) }
+        }
+    }
+
+    #[test]
+    fn the_epilogue_sees_every_place_once() {
+        for isa in Isa::all() {
+            for (m, n, k) in SIZES {
+                let x = vec![0.0; m * k];
+                let left = Matrix { data: &x, depth: k };
+                let mut y = vec![f32::NAN; m * n];
+                let w = random(n * k, 1);
+                gemm(
+                    isa,
+                    (m, n),
+                    (&left, Prepare::Plain),
+                    Weights::F32(&w),
+                    &Place,
+                    &mut y,
+                );
+                let places = (0..m * n).map(|i| (1000 * (i / n) + i % n) as f32);
+                assert!(y.into_iter().eq(places), "{} {m} {n} {k}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let (m, n, k) = (701, 390, 530);
+        let (x, w) = (random(m * k, 8), random(n * k, 9));
+        let left = Matrix { data: &x, depth: k };
+        for isa in Isa::all() {
+            let results = [1, 2, 5].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let mut y = vec![0.0; m * n];
+                let right = Weights::F32(&w);
+                pool.install(|| {
+                    gemm(
+                        isa,
+                        (m, n),
+                        (&left, Prepare::Plain),
+                        right,
+                        &Identity,
+                        &mut y,
+                    )
+                });
+                y
+            });
+            assert!(results[0] == results[1] && results[0] == results[2]);
+        }
+    }
+}

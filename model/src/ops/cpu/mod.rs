@@ -1,0 +1,171 @@
+//! What the fast CPU versions share: the instruction sets and how code is compiled for each, vectors, and the product of
+//! matrices.
+//!
+//! One binary serves every machine. [`Isa::best`] says what the processor at hand can do, an operation cuts its work
+//! into tiles, and each tile goes through [`Isa::run`], which holds the code of that tile once for each instruction
+//! set. Where no set fits, `best` says `None` and the operation's plain candle version runs.
+// This is the one place for raw pointers and intrinsics: every unsafe function says what it asks for, the operations
+// above call it from small marked blocks.
+#![allow(unsafe_code)]
+
+pub(crate) mod gemm;
+pub(crate) mod math;
+mod pack;
+pub(crate) mod scratch;
+pub(crate) mod simd;
+
+use std::{marker::PhantomData, sync::OnceLock};
+
+pub(crate) use simd::Vector;
+
+/// An instruction set with code of its own. A value of this type is proof that the processor has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    /// Registers of 16 numbers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// Registers of 8 numbers, fused multiply-add and the conversion of halves.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+/// Lowers what is used: `avx512`, `avx2` or `plain`, to compare versions or to step around a fault.
+const VARIABLE: &str = "VGGT_CPU";
+
+impl Isa {
+    /// The fastest set of this machine that the environment variable `VGGT_CPU` allows; `None` where the plain versions
+    /// run.
+    pub fn best() -> Option<Self> {
+        static BEST: OnceLock<Option<Isa>> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let wanted = std::env::var(VARIABLE).unwrap_or_default();
+            Self::all().into_iter().find(|isa| match wanted.as_str() {
+                "plain" => false,
+                "avx2" => isa.name() == "avx2",
+                _ => true,
+            })
+        })
+    }
+
+    /// Every set this machine has, the fastest first.
+    pub fn all() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            // F, and the parts every processor with 512-bit registers worth using has had since 2017.
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            let sets = [(avx512, Set::Avx512), (avx2, Set::Avx2)];
+            sets.into_iter()
+                .filter_map(|(has, set)| has.then_some(Self(set)))
+                .collect()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        Vec::new()
+    }
+
+    /// As `VGGT_CPU` spells it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+        }
+    }
+
+    /// Runs the version of `kernel` that was compiled for this set.
+    ///
+    /// Call it inside the closures given to rayon, not around them: a closure is compiled for what surrounds it where
+    /// it is written, and the pool calls it from code without these instructions.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = kernel;
+        match self.0 {
+            // SAFETY: an `Isa` is only made after the processor was asked for these features.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { on_avx512(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { on_avx2(kernel) },
+        }
+    }
+}
+
+/// Work on one tile, written once for every instruction set.
+pub(crate) trait Kernel {
+    /// What comes of it.
+    type Output;
+
+    /// Does the work with registers `V`. It and all it calls must be `#[inline(always)]`, so that all of it is compiled
+    /// with the instructions of the caller.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`. [`Isa::run`] sees to it.
+    unsafe fn run<V: Vector>(self) -> Self::Output;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn on_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's features are the vector's.
+    unsafe { kernel.run::<simd::F32x16>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn on_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's features are the vector's.
+    unsafe { kernel.run::<simd::F32x8>() }
+}
+
+/// A slice that several tasks write, each its own places.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it is an exclusive slice by another name; who writes through it promises not to meet another task.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            slice: PhantomData,
+        }
+    }
+
+    /// Where number `at` lies.
+    #[inline(always)]
+    pub(crate) fn at(&self, at: usize) -> *mut T {
+        debug_assert!(at <= self.len, "{at} of {}", self.len);
+        self.start.wrapping_add(at)
+    }
+
+    /// `len` numbers from `at`.
+    ///
+    /// # Safety
+    /// The places must lie inside the slice, and no other task may hold any of them.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
+        debug_assert!(at + len <= self.len, "{at} + {len} of {}", self.len);
+        // SAFETY: asked of the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
