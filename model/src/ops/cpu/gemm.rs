@@ -224,12 +224,15 @@ impl<R: Rows, E: Epilogue> Product<'_, R, E> {
             (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
                 let group = panels.div_ceil(groups);
                 let (i, j) = (task % groups, task / groups);
-                isa.run(Task {
-                    product: self,
-                    packed,
-                    panels,
-                    rows: (i * group).min(panels)..((i + 1) * group).min(panels),
-                    columns: j * columns..((j + 1) * columns).min(self.n),
+                scratch::with(NC * KC, |right| {
+                    isa.run(Task {
+                        product: self,
+                        packed,
+                        panels,
+                        rows: (i * group).min(panels)..((i + 1) * group).min(panels),
+                        columns: j * columns..((j + 1) * columns).min(self.n),
+                        right,
+                    });
                 });
             });
         });
@@ -395,6 +398,8 @@ struct Task<'a, R, E> {
     panels: usize,
     rows: std::ops::Range<usize>,
     columns: std::ops::Range<usize>,
+    /// Room for the columns at a depth of [`KC`].
+    right: &'a mut [f32],
 }
 
 impl<R: Rows, E: Epilogue> Kernel for Task<'_, R, E> {
@@ -415,44 +420,37 @@ impl<R: Rows, E: Epilogue> Kernel for Task<'_, R, E> {
 
 impl<R: Rows, E: Epilogue> Task<'_, R, E> {
     #[inline(always)]
-    unsafe fn multiply<V: Vector, const MR: usize, const NR: usize>(self) {
+    unsafe fn multiply<V: Vector, const MR: usize, const NR: usize>(mut self) {
         let depth = self.product.rows.depth();
-        scratch::with(NC.next_multiple_of(NR) * KC, |right| {
-            let mut k = 0;
-            while k < depth {
-                let block = self.product.rows.run(k);
-                // SAFETY: the buffer holds the columns of a task at a depth of at most KC, and the panels were packed
-                // with the same blocks.
-                unsafe {
-                    self.pack_right::<V, NR>(k, block, right);
-                    for start in self.rows.clone().step_by(MC / MR) {
-                        let end = (start + MC / MR).min(self.rows.end);
-                        for (j, column) in self.columns.clone().step_by(NR).enumerate() {
-                            let right = &right[j * block * NR..][..block * NR];
-                            for panel in start..end {
-                                self.tile::<V, MR, NR>((k, block), panel, column, right);
-                            }
+        let mut k = 0;
+        while k < depth {
+            let block = self.product.rows.run(k);
+            // SAFETY: the buffer holds the columns of a task at a depth of at most KC, and the panels were packed with the
+            // same blocks.
+            unsafe {
+                self.pack_right::<V, NR>(k, block);
+                for start in self.rows.clone().step_by(MC / MR) {
+                    let end = (start + MC / MR).min(self.rows.end);
+                    for (j, column) in self.columns.clone().step_by(NR).enumerate() {
+                        let right = &self.right[j * block * NR..][..block * NR];
+                        for panel in start..end {
+                            self.tile::<V, MR, NR>((k, block), panel, column, right);
                         }
                     }
                 }
-                k += block;
             }
-        });
+            k += block;
+        }
     }
 
     /// Lays the columns of the task side by side, in panels of `NR`.
     #[inline(always)]
-    unsafe fn pack_right<V: Vector, const NR: usize>(
-        &self,
-        k: usize,
-        block: usize,
-        out: &mut [f32],
-    ) {
+    unsafe fn pack_right<V: Vector, const NR: usize>(&mut self, k: usize, block: usize) {
         let depth = self.product.rows.depth();
         for (j, column) in self.columns.clone().step_by(NR).enumerate() {
             let count = NR.min(self.columns.end - column);
             let at = column * depth + k;
-            let out = out[j * block * NR..][..block * NR].as_mut_ptr();
+            let out = self.right[j * block * NR..][..block * NR].as_mut_ptr();
             // SAFETY: `count` rows of `depth` numbers begin at `column * depth`: the weights' length was checked.
             unsafe {
                 match self.product.weights {

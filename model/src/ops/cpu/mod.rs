@@ -85,7 +85,8 @@ impl Isa {
     /// Runs the version of `kernel` that was compiled for this set.
     ///
     /// Call it inside the closures given to rayon, not around them: a closure is compiled for what surrounds it where
-    /// it is written, and the pool calls it from code without these instructions.
+    /// it is written, and the pool calls it from code without these instructions. The same holds for every closure that
+    /// a function which is not inlined calls, such as [`scratch::with`].
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(not(target_arch = "x86_64"))]
