@@ -15,8 +15,11 @@ use super::{Isa, Kernel, Shared, Vector, pack, scratch};
 /// cache.
 pub(crate) const KC: usize = 256;
 
-/// Rows of the left side that are packed at once.
-const MAX_ROWS: usize = 1536;
+/// Numbers of the left side that are packed at once, 6 MiB: what a core can count on in the third-level cache.
+const MAX_PACKED: usize = 1536 * 1024;
+
+/// Rows that are packed at once whatever their depth; each lot packs the right side again.
+const ROWS: std::ops::RangeInclusive<usize> = 384..=1536;
 
 /// Rows of a block that stays in the second-level cache while the columns of a task pass by.
 const MC: usize = 192;
@@ -172,7 +175,8 @@ pub(crate) fn gemm<R: Rows, E: Epilogue>(
         assert!(moments.len() == m && weight.len() == depth && bias.len() == depth);
     }
     let out = Shared::new(out);
-    for start in (0..m).step_by(MAX_ROWS) {
+    let lot = (MAX_PACKED / depth.max(1)).clamp(*ROWS.start(), *ROWS.end());
+    for start in (0..m).step_by(lot) {
         let product = Product {
             rows,
             prepare,
@@ -181,13 +185,13 @@ pub(crate) fn gemm<R: Rows, E: Epilogue>(
             out,
             n,
             first: start,
-            len: MAX_ROWS.min(m - start),
+            len: lot.min(m - start),
         };
         product.run(isa);
     }
 }
 
-/// At most [`MAX_ROWS`] rows of a product.
+/// One lot of rows of a product.
 struct Product<'a, R, E> {
     rows: &'a R,
     prepare: Prepare<'a>,
