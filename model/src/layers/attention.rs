@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::rope::RopeTable;
+use super::{LayerScale, rope::RopeTable};
 use crate::{
     error::Result,
-    ops::{self, LayerNorm, Linear},
+    ops::{self, Fusion, LayerNorm, Linear, Then},
     weights::VarBuilder,
 };
 
@@ -39,15 +39,26 @@ impl Attention {
         })
     }
 
-    /// x [B, N, C] -> [B, N, C]; `rope` holds the rotation of each of the N places.
+    /// The branch of a block: x + ls(proj(attention(norm(x)))). x [B, N, C] -> [B, N, C]; `rope` holds the rotation of
+    /// each of the N places.
     ///
     /// # Errors
     /// When the shapes do not fit or the device fails.
-    pub fn forward(&self, x: &Tensor, rope: Option<&RopeTable>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        rope: Option<&RopeTable>,
+        ls: &LayerScale,
+    ) -> Result<Tensor> {
         let (b, n, c) = x.dims3()?;
+        let normed = Fusion {
+            norm: Some(norm),
+            then: Then::Nothing,
+        };
         let qkv = self
             .qkv
-            .forward(x)?
+            .forward_fused(x, normed)?
             .reshape((b, n, 3, self.num_heads, c / self.num_heads))?
             .permute((2, 0, 3, 1, 4))?;
         // [B, heads, N, D] each
@@ -64,8 +75,11 @@ impl Attention {
         let q = prepare(qkv.get(0)?, &self.q_norm)?;
         let k = prepare(qkv.get(1)?, &self.k_norm)?;
         let v = qkv.get(2)?;
-        let x = ops::attention(&q, &k, &v)?;
-        let x = x.transpose(1, 2)?.reshape((b, n, c))?;
-        Ok(self.proj.forward(&x)?)
+        let attended = ops::attention(&q, &k, &v)?;
+        let attended = attended.transpose(1, 2)?.reshape((b, n, c))?;
+        let then = ls.residual(x);
+        Ok(self
+            .proj
+            .forward_fused(&attended, Fusion { norm: None, then })?)
     }
 }

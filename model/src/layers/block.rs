@@ -55,9 +55,7 @@ impl Block {
     /// # Errors
     /// When the shapes do not fit or the device fails.
     pub fn forward(&self, x: &Tensor, rope: Option<&RopeTable>) -> Result<Tensor> {
-        let attn = self.attn.forward(&self.norm1.forward(x)?, rope)?;
-        let x = (x + self.ls1.forward(&attn)?)?;
-        let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
-        Ok((&x + self.ls2.forward(&mlp)?)?)
+        let x = self.attn.forward(&self.norm1, x, rope, &self.ls1)?;
+        Ok(self.mlp.forward_residual(&self.norm2, &x, &self.ls2)?)
     }
 }

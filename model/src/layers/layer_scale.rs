@@ -1,8 +1,8 @@
 //! A learned factor for each channel. Port of vggt/layers/layer_scale.py.
 
-use candle_core::{Result, Tensor};
+use candle_core::Tensor;
 
-use crate::weights::VarBuilder;
+use crate::{ops::Then, weights::VarBuilder};
 
 /// Scales each channel of a residual branch.
 #[derive(Debug)]
@@ -21,11 +21,11 @@ impl LayerScale {
         })
     }
 
-    /// [..., C] -> [..., C].
-    ///
-    /// # Errors
-    /// When the shape does not fit or the device fails.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.broadcast_mul(&self.gamma)
+    /// How the last layer of a branch ends: residual + gamma y, with residual [..., C].
+    pub fn residual<'a>(&'a self, residual: &'a Tensor) -> Then<'a> {
+        Then::Residual {
+            gamma: &self.gamma,
+            residual,
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use candle_core::{D, Result, Tensor};
 
+use super::LayerScale;
 use crate::{
-    ops::{self, Linear},
+    ops::{Fusion, LayerNorm, Linear, Then},
     weights::VarBuilder,
 };
 
@@ -34,29 +35,51 @@ impl Mlp {
     /// # Errors
     /// When the shape does not fit or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.in_chunks(x, CHUNK)
+        self.whole(x, None, Then::Nothing)
     }
 
-    fn in_chunks(&self, x: &Tensor, chunk: usize) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        let rows = shape.iter().product::<usize>() / x.dim(D::Minus1)?.max(1);
+    /// The branch of a block: x + ls(mlp(norm(x))). [..., C] -> [..., C].
+    ///
+    /// # Errors
+    /// When the shape does not fit or the device fails.
+    pub fn forward_residual(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        ls: &LayerScale,
+    ) -> Result<Tensor> {
+        self.in_chunks(norm, x, ls, CHUNK)
+    }
+
+    fn in_chunks(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        ls: &LayerScale,
+        chunk: usize,
+    ) -> Result<Tensor> {
+        let flat = x.flatten_to(D::Minus2)?;
+        let rows = flat.dim(0)?;
         if rows <= chunk {
-            return self.whole(x);
+            return self.whole(x, Some(norm), ls.residual(x));
         }
-        let flat = x.reshape((rows, ()))?;
         let parts = (0..rows)
             .step_by(chunk)
-            .map(|start| self.whole(&flat.narrow(0, start, chunk.min(rows - start))?))
+            .map(|start| {
+                let x = flat.narrow(0, start, chunk.min(rows - start))?;
+                self.whole(&x, Some(norm), ls.residual(&x))
+            })
             .collect::<Result<Vec<_>>>()?;
-        let out = Tensor::cat(&parts, 0)?;
-        if let Some(last) = shape.last_mut() {
-            *last = out.dim(1)?;
-        }
-        out.reshape(shape)
+        Tensor::cat(&parts, 0)?.reshape(x.shape())
     }
 
-    fn whole(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?)
+    fn whole(&self, x: &Tensor, norm: Option<&LayerNorm>, then: Then<'_>) -> Result<Tensor> {
+        let gelu = Fusion {
+            norm,
+            then: Then::Gelu,
+        };
+        let hidden = self.fc1.forward_fused(x, gelu)?;
+        self.fc2.forward_fused(&hidden, Fusion { norm: None, then })
     }
 }
 
@@ -69,10 +92,13 @@ mod tests {
     #[test]
     fn cutting_the_tokens_changes_nothing() {
         let vb = VarBuilder::random(3, DType::F32, &Device::Cpu);
-        let mlp = Mlp::new(8, 32, 6, &vb).unwrap();
+        let mlp = Mlp::new(8, 32, 8, &vb).unwrap();
+        let norm = LayerNorm::new(8, 1e-5, &vb.pp("norm")).unwrap();
+        let ls = LayerScale::new(8, &vb.pp("ls")).unwrap();
         let x = Tensor::randn(0f32, 1.0, (3, 7, 8), &Device::Cpu).unwrap();
-        let (whole, cut) = (mlp.forward(&x).unwrap(), mlp.in_chunks(&x, 4).unwrap());
-        assert_eq!(cut.dims(), [3, 7, 6]);
+        let whole = mlp.forward_residual(&norm, &x, &ls).unwrap();
+        let cut = mlp.in_chunks(&norm, &x, &ls, 4).unwrap();
+        assert_eq!(cut.dims(), [3, 7, 8]);
         let worst = (cut - whole).unwrap().abs().unwrap().max_all().unwrap();
         assert!(worst.to_scalar::<f32>().unwrap() < 1e-6);
     }

@@ -21,7 +21,7 @@ impl PatchEmbed {
         let weight = vb.get((embed_dim, 3, patch_size, patch_size), "weight")?;
         let bias = vb.get(embed_dim, "bias")?;
         Ok(Self {
-            proj: Linear::from_tensors(weight.flatten_from(1)?, Some(bias)),
+            proj: Linear::from_tensors(weight.flatten_from(1)?, bias),
             patch_size,
         })
     }

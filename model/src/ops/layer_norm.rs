@@ -1,7 +1,9 @@
 //! Layer normalisation over the last dimension.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
+use super::cpu::{self, Isa, Kernel, Shared, Vector, gemm};
 use crate::weights::VarBuilder;
 
 /// LayerNorm with a learned scale and shift.
@@ -25,12 +27,65 @@ impl LayerNorm {
         })
     }
 
+    /// A norm with given parameters, both `[C]`.
+    pub fn from_tensors(weight: Tensor, bias: Tensor, eps: f32) -> Self {
+        Self { weight, bias, eps }
+    }
+
     /// Normalises [..., C].
     ///
     /// # Errors
     /// When the shape does not fit or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, self.eps)
+        match (x.device(), Isa::best()) {
+            (Device::Cpu, Some(isa)) if x.dtype() == DType::F32 => x
+                .contiguous()?
+                .apply_op1_no_bwd(&Vectorised { norm: self, isa }),
+            _ => self.plain(x),
+        }
+    }
+
+    /// The definition.
+    // PyTorch: F.layer_norm(x, (C,), weight, bias, eps)
+    pub(super) fn plain(&self, x: &Tensor) -> Result<Tensor> {
+        let c = x.dim(D::Minus1)? as f64;
+        let mean = (x.sum_keepdim(D::Minus1)? / c)?;
+        let centred = x.broadcast_sub(&mean)?;
+        let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / c)?;
+        centred
+            .broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?
+            .broadcast_mul(&self.weight)?
+            .broadcast_add(&self.bias)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_dtype(&self, dtype: DType) -> Result<Self> {
+        let to = |t: &Tensor| t.to_dtype(dtype);
+        Ok(Self::from_tensors(
+            to(&self.weight)?,
+            to(&self.bias)?,
+            self.eps,
+        ))
+    }
+
+    /// Scale and shift as numbers of the CPU.
+    pub(super) fn with_numbers<R>(&self, f: impl FnOnce(&[f32], &[f32]) -> Result<R>) -> Result<R> {
+        cpu::with_numbers(&self.weight, |weight| {
+            cpu::with_numbers(&self.bias, |bias| f(weight, bias))
+        })
+    }
+
+    /// Mean and 1 / standard deviation of each row of `x`, rows of `c` numbers.
+    pub(super) fn moments(&self, isa: Isa, x: &[f32], c: usize) -> Vec<(f32, f32)> {
+        x.par_chunks(ROWS * c)
+            .flat_map_iter(|rows| {
+                isa.run(Moments {
+                    rows,
+                    c,
+                    eps: self.eps,
+                })
+            })
+            .collect()
     }
 }
 
@@ -39,7 +94,173 @@ impl LayerNorm {
 /// # Errors
 /// When the device fails.
 pub fn layer_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
-    let c = x.dim(candle_core::D::Minus1)?;
+    let c = x.dim(D::Minus1)?;
     let one = Tensor::ones(c, DType::F32, x.device())?.to_dtype(x.dtype())?;
-    candle_nn::ops::layer_norm(&x.contiguous()?, &one, &one.zeros_like()?, eps)
+    let bias = one.zeros_like()?;
+    LayerNorm::from_tensors(one, bias, eps).forward(x)
+}
+
+/// Rows of a task.
+const ROWS: usize = 16;
+
+struct Vectorised<'a> {
+    norm: &'a LayerNorm,
+    isa: Isa,
+}
+
+impl CustomOp1 for Vectorised<'_> {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = cpu::contiguous(storage, layout)?;
+        let c = layout.dims().last().copied().unwrap_or(0);
+        let mut out = vec![0f32; x.len()];
+        self.norm.with_numbers(|weight, bias| {
+            if weight.len() != c || bias.len() != c || c == 0 {
+                bail!(
+                    "layer_norm of {} channels, got {:?}",
+                    weight.len(),
+                    layout.dims()
+                )
+            }
+            out.par_chunks_mut(ROWS * c)
+                .zip(x.par_chunks(ROWS * c))
+                .for_each(|(out, rows)| {
+                    let moments = self.isa.run(Moments {
+                        rows,
+                        c,
+                        eps: self.norm.eps,
+                    });
+                    let moments = &moments;
+                    self.isa.run(Apply {
+                        rows,
+                        moments,
+                        weight,
+                        bias,
+                        out,
+                    });
+                });
+            Ok(())
+        })?;
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+}
+
+/// Mean and 1 / standard deviation of rows.
+struct Moments<'a> {
+    rows: &'a [f32],
+    c: usize,
+    eps: f32,
+}
+
+impl Kernel for Moments<'_> {
+    type Output = Vec<(f32, f32)>;
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn run<V: Vector>(self) -> Self::Output {
+        let n = self.c as f32;
+        let mut moments = Vec::with_capacity(self.rows.len() / self.c);
+        for row in self.rows.chunks_exact(self.c) {
+            // SAFETY: passed on.
+            let (mean, squares) = unsafe {
+                let mean = sum::<V, false>(row, 0.0) / n;
+                (mean, sum::<V, true>(row, mean))
+            };
+            moments.push((mean, 1.0 / (squares / n + self.eps).sqrt()));
+        }
+        moments
+    }
+}
+
+/// The sum of x - centre, or of its squares.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn sum<V: Vector, const SQUARES: bool>(row: &[f32], centre: f32) -> f32 {
+    let whole = row.len() / V::LANES * V::LANES;
+    // SAFETY: all places lie inside the row.
+    unsafe {
+        let c = V::splat(centre);
+        let mut sum = V::zero();
+        let mut at = 0;
+        while at < whole {
+            let x = V::load(row.as_ptr().add(at)) - c;
+            sum = if SQUARES { x.mul_add(x, sum) } else { sum + x };
+            at += V::LANES;
+        }
+        let rest = row[whole..].iter().map(|x| x - centre);
+        let rest: f32 = rest.map(|x| if SQUARES { x * x } else { x }).sum();
+        sum.sum() + rest
+    }
+}
+
+/// Scales and shifts rows whose moments are known.
+struct Apply<'a> {
+    rows: &'a [f32],
+    moments: &'a [(f32, f32)],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn run<V: Vector>(self) {
+        let c = self.weight.len();
+        let out = Shared::new(self.out);
+        for (i, (mean, rstd)) in self.moments.iter().enumerate() {
+            let mut k = 0;
+            while k < c {
+                let n = V::LANES.min(c - k);
+                // SAFETY: row i and its k below c are inside `rows` and `out`, which are equally long.
+                unsafe {
+                    let x = gemm::load::<V>(self.rows, i * c + k, n);
+                    let x = (x - V::splat(*mean)) * V::splat(*rstd);
+                    let weight = gemm::load::<V>(self.weight, k, n);
+                    let y = x.mul_add(weight, gemm::load::<V>(self.bias, k, n));
+                    y.store_first(out.at(i * c + k), n);
+                }
+                k += n;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{random, relative_error};
+
+    #[test]
+    fn the_vectorised_version_is_the_plain_one() {
+        for (rows, c) in [(0, 4), (1, 1), (3, 5), (17, 64), (40, 1027)] {
+            let x = (random(&[2, rows, c]) + 3.0).unwrap();
+            let norm = LayerNorm::from_tensors(random(&[c]), random(&[c]), 1e-5);
+            let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+            let exact = LayerNorm::from_tensors(wide(&norm.weight), wide(&norm.bias), 1e-5)
+                .plain(&wide(&x))
+                .unwrap();
+            for isa in Isa::all() {
+                let ours = x
+                    .apply_op1_no_bwd(&Vectorised { norm: &norm, isa })
+                    .unwrap();
+                let error = relative_error(&ours, &exact);
+                assert!(error < 2e-6, "{} {rows} {c}: {error:e}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn other_channels_are_refused() {
+        let norm = LayerNorm::from_tensors(random(&[4]), random(&[4]), 1e-5);
+        assert!(norm.forward(&random(&[2, 5])).is_err());
+    }
 }

@@ -1,14 +1,20 @@
-//! y = x Wᵀ + b, with W read where it lies.
+//! y = x Wᵀ + b, with W read where it lies and with what comes before and after in the same pass.
 
-use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use crate::weights::{MappedMatrix, VarBuilder};
+use super::{
+    LayerNorm,
+    cpu::{self, Isa, Vector, gemm, math},
+    gelu,
+};
+use crate::weights::{MappedMatrix, MatrixSlice, VarBuilder};
 
-/// A linear layer. On the CPU an F32 matrix is multiplied in place, from the mapped file: no copy of it is ever made.
+/// A linear layer. On the CPU the matrix is read from the mapped file, as F32, F16 or BF16: no copy of it is ever made.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Weight,
-    bias: Option<Tensor>,
+    /// [out]
+    bias: Tensor,
 }
 
 #[derive(Debug, Clone)]
@@ -17,6 +23,32 @@ enum Weight {
     Mapped(MappedMatrix),
     /// [out, in], owned by the device.
     Owned(Tensor),
+}
+
+/// What a layer is joined with, so that no tensor is written and read again in between.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fusion<'a> {
+    /// Normalises the input.
+    pub norm: Option<&'a LayerNorm>,
+    /// Takes the output.
+    pub then: Then<'a>,
+}
+
+/// What happens to the output y of a layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Then<'a> {
+    /// y
+    #[default]
+    Nothing,
+    /// gelu(y), in its exact form
+    Gelu,
+    /// residual + gamma y: the end of a transformer's branch.
+    Residual {
+        /// `[out]`
+        gamma: &'a Tensor,
+        /// [..., out]
+        residual: &'a Tensor,
+    },
 }
 
 impl Linear {
@@ -38,18 +70,23 @@ impl Linear {
         (weight, bias): (&str, &str),
         vb: &VarBuilder,
     ) -> crate::Result<Self> {
-        let weight = match vb.mapped_matrix((c_out, c_in), weight)? {
+        // Only the fast version reads halves and unowned numbers.
+        let mapped = match Isa::best() {
+            Some(_) => vb.mapped_matrix((c_out, c_in), weight)?,
+            None => None,
+        };
+        let weight = match mapped {
             Some(mapped) => Weight::Mapped(mapped),
             None => Weight::Owned(vb.get((c_out, c_in), weight)?),
         };
         Ok(Self {
             weight,
-            bias: Some(vb.get(c_out, bias)?),
+            bias: vb.get(c_out, bias)?,
         })
     }
 
     /// A layer with given parameters. `weight` [out, in], `bias` `[out]`.
-    pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
+    pub fn from_tensors(weight: Tensor, bias: Tensor) -> Self {
         Self {
             weight: Weight::Owned(weight),
             bias,
@@ -65,10 +102,9 @@ impl Linear {
             Weight::Mapped(m) => Weight::Mapped(m.narrow_rows(start, len)?),
             Weight::Owned(t) => Weight::Owned(t.narrow(0, start, len)?),
         };
-        let bias = self.bias.as_ref().map(|b| b.narrow(0, start, len));
         Ok(Self {
             weight,
-            bias: bias.transpose()?,
+            bias: self.bias.narrow(0, start, len)?,
         })
     }
 
@@ -77,119 +113,289 @@ impl Linear {
     /// # Errors
     /// When the shape does not fit or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = match (&self.weight, x.device()) {
-            (Weight::Mapped(m), Device::Cpu) => x
-                .contiguous()?
-                .apply_op1_no_bwd(&MatmulMapped { weight: m })?,
-            (Weight::Mapped(_), _) => bail!("mapped weights are for the CPU"),
-            (Weight::Owned(w), _) => plain(x, w)?,
+        self.forward_fused(x, Fusion::default())
+    }
+
+    /// then(layer(norm(x))). [..., in] -> [..., out].
+    ///
+    /// # Errors
+    /// When a shape does not fit or the device fails.
+    pub fn forward_fused(&self, x: &Tensor, fusion: Fusion<'_>) -> Result<Tensor> {
+        match (&self.weight, x.device(), Isa::best()) {
+            (_, Device::Cpu, Some(isa)) if x.dtype() == DType::F32 => {
+                x.contiguous()?.apply_op1_no_bwd(&Fused {
+                    linear: self,
+                    fusion,
+                    isa,
+                })
+            }
+            (Weight::Owned(weight), ..) => self.plain(x, weight, fusion),
+            (Weight::Mapped(_), ..) => bail!("mapped weights are for F32 on the CPU"),
+        }
+    }
+
+    /// The definition.
+    // PyTorch: F.linear(F.layer_norm(x), weight, bias), then F.gelu(y) or residual + gamma * y
+    fn plain(&self, x: &Tensor, weight: &Tensor, fusion: Fusion<'_>) -> Result<Tensor> {
+        let x = match fusion.norm {
+            Some(norm) => norm.plain(x)?,
+            None => x.clone(),
         };
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
+        let mut shape = x.dims().to_vec();
+        let c_in = x.dim(D::Minus1)?;
+        let rows = x.elem_count() / c_in.max(1);
+        if let Some(last) = shape.last_mut() {
+            *last = weight.dim(0)?;
+        }
+        // One large product instead of a product for each batch entry.
+        let y = x
+            .contiguous()?
+            .reshape((rows, c_in))?
+            .matmul(&weight.t()?)?
+            .reshape(shape)?
+            .broadcast_add(&self.bias)?;
+        match fusion.then {
+            Then::Nothing => Ok(y),
+            Then::Gelu => gelu(&y),
+            Then::Residual { gamma, residual } => residual + y.broadcast_mul(gamma)?,
         }
     }
 }
 
-/// The definition.
-// PyTorch: F.linear(x, w)
-fn plain(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let mut shape = x.dims().to_vec();
-    let c_in = x.dim(D::Minus1)?;
-    let rows = x.elem_count() / c_in.max(1);
-    if let Some(last) = shape.last_mut() {
-        *last = w.dim(0)?;
-    }
-    // One large product instead of a product for each batch entry.
-    x.contiguous()?
-        .reshape((rows, c_in))?
-        .matmul(&w.t()?)?
-        .reshape(shape)
+/// The CPU version.
+struct Fused<'a> {
+    linear: &'a Linear,
+    fusion: Fusion<'a>,
+    isa: Isa,
 }
 
-struct MatmulMapped<'a> {
-    weight: &'a MappedMatrix,
-}
-
-impl CustomOp1 for MatmulMapped<'_> {
+impl CustomOp1 for Fused<'_> {
     fn name(&self) -> &'static str {
         "linear"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (CpuStorage::F32(data), Some((start, end))) = (storage, layout.contiguous_offsets())
-        else {
-            bail!("linear takes contiguous F32")
-        };
-        let (n, k) = (self.weight.rows(), self.weight.columns());
+        let x = cpu::contiguous(storage, layout)?;
         let mut shape = layout.dims().to_vec();
-        match shape.last_mut() {
-            Some(last) if *last == k => *last = n,
-            _ => bail!("linear takes {k} channels, got {:?}", layout.dims()),
-        }
-        let x = &data[start..end];
-        let out = matmul_transposed(x, self.weight.as_f32(), k);
+        let out = match &self.linear.weight {
+            Weight::Mapped(m) => {
+                let weights = match m.numbers() {
+                    MatrixSlice::F32(w) => gemm::Weights::F32(w),
+                    MatrixSlice::F16(w) => gemm::Weights::F16(w),
+                    MatrixSlice::BF16(w) => gemm::Weights::Bf16(w),
+                };
+                self.normed(x, &mut shape, (m.rows(), m.columns()), weights)
+            }
+            Weight::Owned(w) => {
+                let size = w.dims2()?;
+                cpu::with_numbers(w, |w| {
+                    self.normed(x, &mut shape, size, gemm::Weights::F32(w))
+                })
+            }
+        }?;
         Ok((CpuStorage::F32(out), Shape::from(shape)))
     }
 }
 
-/// x wᵀ for row-major x [m, k] and w [n, k] -> [m, n].
+impl Fused<'_> {
+    /// The left side: as it is or normalised. Sets the last dimension of `shape` to that of the output.
+    fn normed(
+        &self,
+        x: &[f32],
+        shape: &mut [usize],
+        (n, depth): (usize, usize),
+        weights: gemm::Weights<'_>,
+    ) -> Result<Vec<f32>> {
+        match shape.last_mut() {
+            Some(last) if *last == depth && depth > 0 => *last = n,
+            _ => bail!("linear takes {depth} channels, got {shape:?}"),
+        }
+        let left = gemm::Matrix { data: x, depth };
+        match self.fusion.norm {
+            None => self.finished(left, gemm::Prepare::Plain, n, weights),
+            Some(norm) => norm.with_numbers(|weight, bias| {
+                if weight.len() != depth || bias.len() != depth {
+                    bail!("a norm of {} channels before {depth}", weight.len())
+                }
+                let moments = &norm.moments(self.isa, x, depth);
+                let prepare = gemm::Prepare::Norm {
+                    moments,
+                    weight,
+                    bias,
+                };
+                self.finished(left, prepare, n, weights)
+            }),
+        }
+    }
+
+    /// The right side and what comes after.
+    fn finished(
+        &self,
+        left: gemm::Matrix<'_>,
+        prepare: gemm::Prepare<'_>,
+        n: usize,
+        weights: gemm::Weights<'_>,
+    ) -> Result<Vec<f32>> {
+        let m = left.data.len() / left.depth;
+        let mut out = vec![0f32; m * n];
+        let left = (&left, prepare);
+        cpu::with_numbers(&self.linear.bias, |bias| {
+            if bias.len() != n {
+                bail!("a bias of {} for {n} channels", bias.len())
+            }
+            match self.fusion.then {
+                Then::Nothing => {
+                    gemm::gemm(self.isa, (m, n), left, weights, &Bias(bias), &mut out);
+                }
+                Then::Gelu => {
+                    gemm::gemm(self.isa, (m, n), left, weights, &BiasGelu(bias), &mut out);
+                }
+                Then::Residual { gamma, residual } => cpu::with_numbers(gamma, |gamma| {
+                    cpu::with_numbers(&residual.contiguous()?, |residual| {
+                        if gamma.len() != n || residual.len() != m * n {
+                            bail!("gamma and residual do not fit [{m}, {n}]")
+                        }
+                        let then = BiasResidual {
+                            bias,
+                            gamma,
+                            residual,
+                        };
+                        gemm::gemm(self.isa, (m, n), left, weights, &then, &mut out);
+                        Ok(())
+                    })
+                })?,
+            }
+            Ok(())
+        })?;
+        Ok(out)
+    }
+}
+
+/// y + b
+struct Bias<'a>(&'a [f32]);
+
+/// gelu(y + b)
+struct BiasGelu<'a>(&'a [f32]);
+
+/// residual + gamma (y + b)
+struct BiasResidual<'a> {
+    bias: &'a [f32],
+    gamma: &'a [f32],
+    /// [rows, columns]
+    residual: &'a [f32],
+}
+
+// SAFETY of the blocks below: the lengths were checked against the product's, inside which row and columns lie.
 #[allow(unsafe_code)]
-fn matmul_transposed(x: &[f32], w: &[f32], k: usize) -> Vec<f32> {
-    if k == 0 {
-        return Vec::new();
+mod epilogues {
+    use super::*;
+
+    impl gemm::Epilogue for Bias<'_> {
+        #[inline(always)]
+        unsafe fn apply<V: Vector>(&self, x: V, _: usize, column: usize, n: usize) -> V {
+            x + unsafe { gemm::load::<V>(self.0, column, n) }
+        }
     }
-    let (m, n) = (x.len() / k, w.len() / k);
-    let mut out = vec![0f32; m * n];
-    // candle's own matmul calls the same routine with the same split, so that both give the same numbers.
-    let threads = match rayon::current_num_threads() {
-        1 => gemm::Parallelism::None,
-        n => gemm::Parallelism::Rayon(n),
-    };
-    // SAFETY: the three slices hold exactly m k, k n and m n numbers for these sizes and strides (row stride 1, column
-    // stride k reads w transposed), `out` is exclusive, and the routine writes every one of its places
-    // (`read_dst` is false).
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            x.as_ptr(),
-            1,
-            k as isize,
-            w.as_ptr(),
-            k as isize,
-            1,
-            0f32,
-            1f32,
-            false,
-            false,
-            false,
-            threads,
-        );
+
+    impl gemm::Epilogue for BiasGelu<'_> {
+        #[inline(always)]
+        unsafe fn apply<V: Vector>(&self, x: V, _: usize, column: usize, n: usize) -> V {
+            unsafe { math::gelu(x + gemm::load::<V>(self.0, column, n)) }
+        }
     }
-    out
+
+    impl gemm::Epilogue for BiasResidual<'_> {
+        #[inline(always)]
+        unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V {
+            let at = row * self.bias.len() + column;
+            unsafe {
+                let y = x + gemm::load::<V>(self.bias, column, n);
+                let residual = gemm::load::<V>(self.residual, at, n);
+                y.mul_add(gemm::load::<V>(self.gamma, column, n), residual)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::testing::{random, relative_error};
+
+    fn wide(t: &Tensor) -> Tensor {
+        t.to_dtype(DType::F64).unwrap()
+    }
 
     #[test]
-    fn the_mapped_product_is_the_plain_one() {
-        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (64, 130, 33), (0, 4, 4)] {
-            let x = Tensor::randn(0f32, 1.0, (m, k), &Device::Cpu).unwrap();
-            let w = Tensor::randn(0f32, 1.0, (n, k), &Device::Cpu).unwrap();
-            let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let ours = matmul_transposed(&flat(&x), &flat(&w), k);
-            for (a, b) in ours.iter().zip(flat(&plain(&x, &w).unwrap())) {
-                assert!((a - b).abs() < 1e-4, "{m} {n} {k}: {a} {b}");
+    fn every_fusion_is_the_plain_one() {
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (64, 130, 33), (0, 4, 4), (31, 9, 515)] {
+            let x = random(&[2, m, k]);
+            let linear = Linear::from_tensors(random(&[n, k]), random(&[n]));
+            let norm = LayerNorm::from_tensors(random(&[k]), random(&[k]), 1e-5);
+            let (gamma, residual) = (random(&[n]), random(&[2, m, n]));
+
+            let weight = match &linear.weight {
+                Weight::Owned(w) => wide(w),
+                Weight::Mapped(_) => unreachable!("made of tensors"),
+            };
+            let in_f64 = Linear::from_tensors(weight.clone(), wide(&linear.bias));
+            let norm_in_f64 = norm.with_dtype(DType::F64).unwrap();
+            let (wide_gamma, wide_residual) = (wide(&gamma), wide(&residual));
+            for normed in [false, true] {
+                let thens = [
+                    (Then::Nothing, Then::Nothing),
+                    (Then::Gelu, Then::Gelu),
+                    (
+                        Then::Residual {
+                            gamma: &gamma,
+                            residual: &residual,
+                        },
+                        Then::Residual {
+                            gamma: &wide_gamma,
+                            residual: &wide_residual,
+                        },
+                    ),
+                ];
+                for (then, in_wide) in thens {
+                    let fusion = Fusion {
+                        norm: normed.then_some(&norm_in_f64),
+                        then: in_wide,
+                    };
+                    let exact = in_f64.plain(&wide(&x), &weight, fusion).unwrap();
+                    let fusion = Fusion {
+                        norm: normed.then_some(&norm),
+                        then,
+                    };
+                    for isa in Isa::all() {
+                        let op = Fused {
+                            linear: &linear,
+                            fusion,
+                            isa,
+                        };
+                        let ours = x.apply_op1_no_bwd(&op).unwrap();
+                        let error = relative_error(&ours, &exact);
+                        assert!(
+                            error < 2e-6,
+                            "{} {m} {n} {k} {then:?}: {error:e}",
+                            isa.name()
+                        );
+                    }
+                }
             }
-            assert_eq!(ours.len(), m * n);
         }
+    }
+
+    #[test]
+    fn other_channels_are_refused() {
+        let linear = Linear::from_tensors(random(&[3, 4]), random(&[3]));
+        assert!(linear.forward(&random(&[2, 5])).is_err());
+        let gamma = random(&[2]);
+        let residual = random(&[2, 3]);
+        let then = Then::Residual {
+            gamma: &gamma,
+            residual: &residual,
+        };
+        let fusion = Fusion { norm: None, then };
+        assert!(linear.forward_fused(&random(&[2, 4]), fusion).is_err());
     }
 }

@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 
 pub use error::{Mismatch, WeightsError};
 use source::Source;
-pub use var_builder::{MappedMatrix, VarBuilder, record_keys};
+pub use var_builder::{MappedMatrix, MatrixSlice, VarBuilder, record_keys};
 
 /// More dimensions than any tensor of the network has.
 const MAX_RANK: usize = 8;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Shape, Tensor};
+use half::{bf16, f16};
 
 use super::{Mismatch, Weights, WeightsError};
 use crate::error::Result;
@@ -29,7 +30,7 @@ trait Source: Send + Sync {
     /// Checks that a parameter is there without loading it.
     fn expect(&self, name: &str, shape: &Shape) -> Result<()>;
 
-    /// The F32 matrix where it lies, when it lies in memory in a form the CPU can read.
+    /// The matrix where it lies, when it lies in memory in a form the CPU can read.
     fn mapped(&self, _name: &str, _shape: &Shape) -> Option<MappedMatrix> {
         None
     }
@@ -98,7 +99,7 @@ impl VarBuilder {
         self.source.expect(&self.full(name), &shape.into())
     }
 
-    /// A matrix where it lies in the mapped file, if the CPU can read it there as F32; `None` means: use [`Self::get`].
+    /// A matrix where it lies in the mapped file, if the CPU can read it there; `None` means: use [`Self::get`].
     ///
     /// # Errors
     /// When it is missing or has another shape.
@@ -156,7 +157,7 @@ impl Source for Weights {
             rows,
             columns,
         };
-        matrix.try_as_f32().is_some().then_some(matrix)
+        matrix.try_numbers().is_some().then_some(matrix)
     }
 }
 
@@ -220,7 +221,7 @@ impl Source for Random {
     }
 }
 
-/// Rows of an F32 matrix inside a mapped weights file.
+/// Rows of a matrix of F32, F16 or BF16 inside a mapped weights file.
 #[derive(Debug, Clone)]
 pub struct MappedMatrix {
     weights: Weights,
@@ -241,10 +242,10 @@ impl MappedMatrix {
         self.columns
     }
 
-    /// The numbers, row by row.
-    pub fn as_f32(&self) -> &[f32] {
+    /// The numbers, row by row, in the type in which the file has them.
+    pub fn numbers(&self) -> MatrixSlice<'_> {
         // A matrix is only made when this gives it.
-        self.try_as_f32().unwrap_or(&[])
+        self.try_numbers().unwrap_or(MatrixSlice::F32(&[]))
     }
 
     /// `len` rows from `start`.
@@ -262,17 +263,37 @@ impl MappedMatrix {
         })
     }
 
-    fn try_as_f32(&self) -> Option<&[f32]> {
-        let entry = self.weights.entry(&self.name)?;
-        if entry.dtype != DType::F32 || cfg!(target_endian = "big") {
+    fn try_numbers(&self) -> Option<MatrixSlice<'_>> {
+        if cfg!(target_endian = "big") {
             return None;
         }
+        let entry = self.weights.entry(&self.name)?;
         let bytes = self.weights.mapped_bytes(&self.name)?;
+        match entry.dtype {
+            DType::F32 => self.rows_of(bytes).map(MatrixSlice::F32),
+            DType::F16 => self.rows_of(bytes).map(MatrixSlice::F16),
+            DType::BF16 => self.rows_of(bytes).map(MatrixSlice::BF16),
+            _ => None,
+        }
+    }
+
+    fn rows_of<'a, T: bytemuck::AnyBitPattern>(&self, bytes: &'a [u8]) -> Option<&'a [T]> {
         // Fails when a file was written without alignment; such a matrix is copied instead.
-        let numbers = bytemuck::try_cast_slice(bytes).ok()?;
+        let numbers: &[T] = bytemuck::try_cast_slice(bytes).ok()?;
         let start = self.first_row * self.columns;
         numbers.get(start..start + self.rows * self.columns)
     }
+}
+
+/// Numbers of a matrix where they lie, row by row.
+#[derive(Debug, Clone, Copy)]
+pub enum MatrixSlice<'a> {
+    /// As the CPU computes.
+    F32(&'a [f32]),
+    /// Halves.
+    F16(&'a [f16]),
+    /// Brain floats.
+    BF16(&'a [bf16]),
 }
 
 impl Weights {

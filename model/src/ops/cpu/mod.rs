@@ -16,6 +16,8 @@ pub(crate) mod simd;
 
 use std::{marker::PhantomData, sync::OnceLock};
 
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+
 pub(crate) use simd::Vector;
 
 /// An instruction set with code of its own. A value of this type is proof that the processor has it.
@@ -127,6 +129,24 @@ unsafe fn on_avx512<K: Kernel>(kernel: K) -> K::Output {
 unsafe fn on_avx2<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: this function's features are the vector's.
     unsafe { kernel.run::<simd::F32x8>() }
+}
+
+/// The numbers of an operation's input, which must be contiguous F32.
+pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
+        (CpuStorage::F32(_), None) => bail!("the input must be contiguous"),
+        _ => bail!("the input must be F32"),
+    }
+}
+
+/// Calls `f` with the numbers of a tensor, which must be contiguous F32 on the CPU.
+pub(crate) fn with_numbers<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => f(contiguous(storage, layout)?),
+        _ => bail!("the parameter must be on the CPU"),
+    }
 }
 
 /// A slice that several tasks write, each its own places.
