@@ -133,10 +133,10 @@ impl Aggregator {
         let (_, p, c) = tokens.dims3()?;
 
         let positions = positions(patch_start_idx, h / self.patch_size, w / self.patch_size);
-        let frame_rope = self
+        // The same places in every frame, for one frame and for all.
+        let rope = self
             .rope
             .table(&positions, self.head_dim, dtype, images.device())?;
-        let global_rope = frame_rope.repeat(s)?;
 
         let depth = self.frame_blocks.len();
         let mut layers = BTreeMap::new();
@@ -146,12 +146,10 @@ impl Aggregator {
             .zip(&self.global_blocks)
             .enumerate()
         {
-            let of_frame = frame.forward(&tokens, Some(&frame_rope))?;
+            let of_frame = frame.forward(&tokens, Some(&rope))?;
             observer.report(Stage::FrameBlocks, i + 1, depth)?;
             let all = of_frame.reshape((1, s * p, c))?;
-            tokens = global
-                .forward(&all, Some(&global_rope))?
-                .reshape((s, p, c))?;
+            tokens = global.forward(&all, Some(&rope))?.reshape((s, p, c))?;
             observer.report(Stage::GlobalBlocks, i + 1, depth)?;
             if self.taps.contains(&i) {
                 let both = Tensor::cat(&[&of_frame, &tokens], D::Minus1)?;

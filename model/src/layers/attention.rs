@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::{LayerScale, rope::RopeTable};
+use super::LayerScale;
 use crate::{
     error::Result,
-    ops::{self, Fusion, LayerNorm, Linear, Then},
+    ops::{Fusion, LayerNorm, Linear, RopeTable, SelfAttention, Then},
     weights::VarBuilder,
 };
 
@@ -51,35 +51,24 @@ impl Attention {
         rope: Option<&RopeTable>,
         ls: &LayerScale,
     ) -> Result<Tensor> {
-        let (b, n, c) = x.dims3()?;
         let normed = Fusion {
             norm: Some(norm),
             then: Then::Nothing,
         };
-        let qkv = self
-            .qkv
-            .forward_fused(x, normed)?
-            .reshape((b, n, 3, self.num_heads, c / self.num_heads))?
-            .permute((2, 0, 3, 1, 4))?;
-        // [B, heads, N, D] each
-        let prepare = |x: Tensor, norm: &Option<LayerNorm>| -> Result<Tensor> {
-            let x = match norm {
-                Some(norm) => norm.forward(&x)?,
-                None => x.contiguous()?,
-            };
-            match rope {
-                Some(rope) => Ok(rope.apply(&x)?),
-                None => Ok(x),
-            }
-        };
-        let q = prepare(qkv.get(0)?, &self.q_norm)?;
-        let k = prepare(qkv.get(1)?, &self.k_norm)?;
-        let v = qkv.get(2)?;
-        let attended = ops::attention(&q, &k, &v)?;
-        let attended = attended.transpose(1, 2)?.reshape((b, n, c))?;
+        let qkv = self.qkv.forward_fused(x, normed)?;
+        let attended = self.attend(rope).forward(&qkv)?;
         let then = ls.residual(x);
         Ok(self
             .proj
             .forward_fused(&attended, Fusion { norm: None, then })?)
+    }
+
+    fn attend<'a>(&'a self, rope: Option<&'a RopeTable>) -> SelfAttention<'a> {
+        SelfAttention {
+            num_heads: self.num_heads,
+            q_norm: self.q_norm.as_ref(),
+            k_norm: self.k_norm.as_ref(),
+            rope,
+        }
     }
 }

@@ -2,8 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::{Attention, LayerScale, Mlp, RopeTable};
-use crate::{error::Result, ops::LayerNorm, weights::VarBuilder};
+use super::{Attention, LayerScale, Mlp};
+use crate::{
+    error::Result,
+    ops::{LayerNorm, RopeTable},
+    weights::VarBuilder,
+};
 
 /// A pre-norm transformer block with scaled residuals: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
 #[derive(Debug)]

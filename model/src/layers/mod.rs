@@ -15,5 +15,5 @@ pub use interpolate::bicubic_antialias;
 pub use layer_scale::LayerScale;
 pub use mlp::Mlp;
 pub use patch_embed::PatchEmbed;
-pub use rope::{RopeTable, RotaryPositionEmbedding2D};
+pub use rope::RotaryPositionEmbedding2D;
 pub use vision_transformer::DinoVisionTransformer;

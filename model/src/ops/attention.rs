@@ -1,23 +1,90 @@
 //! Scaled dot-product attention.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor, bail,
+};
 use candle_nn::ops::softmax_last_dim;
+use rayon::prelude::*;
 
-/// Scores held at once, in numbers: 64 MiB in F32. Bounds the memory of global attention, whose full matrix would be
-/// `N x N` for each head; the rows are independent, so cutting them changes no number.
+use super::{
+    LayerNorm, RopeTable,
+    cpu::{
+        self, Isa, Shared,
+        flash::{self, Attend, HeadRows, Keys, Pack, Prepare, Rotation},
+        scratch,
+    },
+};
+
+/// Scores held at once by the plain version, in numbers: 64 MiB in F32. Bounds the memory of global attention, whose full
+/// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no number.
 const MAX_SCORES: usize = 1 << 24;
 
-/// softmax(q kᵀ / sqrt(D)) v. q [B, heads, M, D], k and v [B, heads, N, D] -> [B, heads, M, D].
+/// softmax(q kᵀ / sqrt(D)) v. q [B, heads, M, D], k and v [B, heads, N, D] -> [B, M, heads D].
 ///
 /// # Errors
 /// When the shapes do not fit or the device fails.
-// PyTorch: F.scaled_dot_product_attention(q, k, v)
+// PyTorch: F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    in_rows(q, k, v, MAX_SCORES)
+    match (q.device(), Isa::best()) {
+        (Device::Cpu, Some(isa)) if q.dtype() == DType::F32 && k.dim(2)? > 0 => q
+            .contiguous()?
+            .apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Flash { isa }),
+        _ => plain(q, k, v, MAX_SCORES),
+    }
+}
+
+/// The attention of a sequence to itself: what lies between the layers `qkv` and `proj` of a transformer's block.
+#[derive(Debug, Clone, Copy)]
+pub struct SelfAttention<'a> {
+    /// Heads.
+    pub num_heads: usize,
+    /// Normalises the queries of each head.
+    pub q_norm: Option<&'a LayerNorm>,
+    /// Normalises the keys of each head.
+    pub k_norm: Option<&'a LayerNorm>,
+    /// Rotates queries and keys by their place.
+    pub rope: Option<&'a RopeTable>,
+}
+
+impl SelfAttention<'_> {
+    /// qkv [B, N, 3 C], for each token its queries, keys and values, head by head -> [B, N, C].
+    ///
+    /// # Errors
+    /// When the shapes do not fit or the device fails.
+    pub fn forward(&self, qkv: &Tensor) -> Result<Tensor> {
+        match (qkv.device(), Isa::best()) {
+            (Device::Cpu, Some(isa)) if qkv.dtype() == DType::F32 && qkv.dim(1)? > 0 => qkv
+                .contiguous()?
+                .apply_op1_no_bwd(&FlashSelf { op: *self, isa }),
+            _ => self.plain(qkv),
+        }
+    }
+
+    /// The definition: split, normalise, rotate, attend.
+    fn plain(&self, qkv: &Tensor) -> Result<Tensor> {
+        let (b, n, c3) = qkv.dims3()?;
+        let qkv = qkv
+            .reshape((b, n, 3, self.num_heads, c3 / 3 / self.num_heads))?
+            .permute((2, 0, 3, 1, 4))?;
+        // [B, heads, N, D] each
+        let prepare = |x: Tensor, norm: Option<&LayerNorm>| -> Result<Tensor> {
+            let x = match norm {
+                Some(norm) => norm.plain(&x.contiguous()?)?,
+                None => x.contiguous()?,
+            };
+            match self.rope {
+                Some(rope) => rope.apply(&x),
+                None => Ok(x),
+            }
+        };
+        let q = prepare(qkv.get(0)?, self.q_norm)?;
+        let k = prepare(qkv.get(1)?, self.k_norm)?;
+        plain(&q, &k, &qkv.get(2)?, MAX_SCORES)
+    }
 }
 
 /// The definition, some rows of the scores at a time.
-fn in_rows(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tensor> {
+fn plain(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tensor> {
     let (b, heads, m, d) = q.dims4()?;
     let n = k.dim(2)?;
     // Scaling q instead of the scores costs D numbers a row instead of N.
@@ -40,25 +107,368 @@ fn in_rows(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tens
             Tensor::cat(&parts, 1)?
         });
     }
-    Tensor::stack(&out, 0)
+    Tensor::stack(&out, 0)?
+        .transpose(1, 2)?
+        .reshape((b, m, heads * d))
+}
+
+/// The CPU version of [`attention`].
+struct Flash {
+    isa: Isa,
+}
+
+impl CustomOp3 for Flash {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (batch, heads, m, depth) = q_layout.shape().dims4()?;
+        let n = k_layout.shape().dims4()?.2;
+        if k_layout.dims() != [batch, heads, n, depth] || k_layout.dims() != v_layout.dims() {
+            let [q, k, v] = [q_layout, k_layout, v_layout].map(Layout::dims);
+            bail!("attention of q {q:?} to k {k:?} and v {v:?}")
+        }
+        let rows = |data, len: usize| HeadRows {
+            data,
+            start: 0,
+            strides: [heads * len * depth, len * depth, depth],
+        };
+        let problem = Problem {
+            q: (rows(cpu::contiguous(q, q_layout)?, m), Prepare::default()),
+            k: (rows(cpu::contiguous(k, k_layout)?, n), Prepare::default()),
+            v: rows(cpu::contiguous(v, v_layout)?, n),
+            batch,
+            heads,
+            queries: m,
+            keys: Keys { n, depth },
+        };
+        let out = problem.solve(self.isa);
+        Ok((CpuStorage::F32(out), (batch, m, heads * depth).into()))
+    }
+}
+
+/// The CPU version of [`SelfAttention`].
+struct FlashSelf<'a> {
+    op: SelfAttention<'a>,
+    isa: Isa,
+}
+
+impl CustomOp1 for FlashSelf<'_> {
+    fn name(&self) -> &'static str {
+        "self_attention"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (batch, n, c3) = layout.shape().dims3()?;
+        let heads = self.op.num_heads;
+        if heads == 0 || c3 % (3 * heads) != 0 {
+            bail!("{c3} channels are no q, k and v of {heads} heads")
+        }
+        let depth = c3 / 3 / heads;
+        let data = cpu::contiguous(storage, layout)?;
+        let rows = |which: usize| HeadRows {
+            data,
+            start: which * heads * depth,
+            strides: [n * c3, depth, c3],
+        };
+        let out = self.with_rotation((n, depth), |rope| {
+            with_norm(self.op.q_norm, depth, |q_norm| {
+                with_norm(self.op.k_norm, depth, |k_norm| {
+                    let problem = Problem {
+                        q: (rows(0), Prepare { norm: q_norm, rope }),
+                        k: (rows(1), Prepare { norm: k_norm, rope }),
+                        v: rows(2),
+                        batch,
+                        heads,
+                        queries: n,
+                        keys: Keys { n, depth },
+                    };
+                    Ok(problem.solve(self.isa))
+                })
+            })
+        })?;
+        Ok((CpuStorage::F32(out), (batch, n, heads * depth).into()))
+    }
+}
+
+impl FlashSelf<'_> {
+    fn with_rotation<R>(
+        &self,
+        (n, depth): (usize, usize),
+        f: impl FnOnce(Option<Rotation<'_>>) -> Result<R>,
+    ) -> Result<R> {
+        let Some(rope) = self.op.rope else {
+            return f(None);
+        };
+        let places = rope.places()?;
+        if places == 0 || n % places != 0 || depth % 4 != 0 {
+            bail!("{n} tokens of {depth} channels a head, rotated by {places} places")
+        }
+        cpu::with_numbers(&rope.cos, |cos| {
+            cpu::with_numbers(&rope.sin, |sin| {
+                if cos.len() != places * depth || sin.len() != cos.len() {
+                    bail!("rotations of other heads than {depth} channels")
+                }
+                f(Some(Rotation { cos, sin }))
+            })
+        })
+    }
+}
+
+/// Scale, shift and epsilon of a norm.
+type Norm<'a> = (&'a [f32], &'a [f32], f32);
+
+fn with_norm<R>(
+    norm: Option<&LayerNorm>,
+    depth: usize,
+    f: impl FnOnce(Option<Norm<'_>>) -> Result<R>,
+) -> Result<R> {
+    match norm {
+        Some(norm) => norm.with_numbers(|weight, bias| {
+            if weight.len() != depth || bias.len() != depth {
+                bail!("a norm of {} channels for heads of {depth}", weight.len())
+            }
+            f(Some((weight, bias, norm.eps())))
+        }),
+        None => f(None),
+    }
+}
+
+/// Every head of every batch: queries, keys and values somewhere in memory.
+struct Problem<'a> {
+    q: (HeadRows<'a>, Prepare<'a>),
+    k: (HeadRows<'a>, Prepare<'a>),
+    v: HeadRows<'a>,
+    batch: usize,
+    heads: usize,
+    queries: usize,
+    keys: Keys,
+}
+
+/// Tiles of queries of a task: enough that fetching the packed keys does not count, few enough for many tasks.
+const TILES: usize = 4;
+
+impl Problem<'_> {
+    /// [batch, queries, heads depth]
+    fn solve(&self, isa: Isa) -> Vec<f32> {
+        let lanes = isa.lanes();
+        let Keys { n, depth } = self.keys;
+        let heads = self.batch * self.heads;
+        let (k_len, v_len) = (self.keys.packed_keys(lanes), self.keys.packed_values(lanes));
+        let mut packed_k = vec![0f32; heads * k_len];
+        let mut packed_v = vec![0f32; heads * v_len];
+        let (k, v) = (Shared::new(&mut packed_k), Shared::new(&mut packed_v));
+        let blocks = n.div_ceil(flash::KEYS);
+        (0..heads * blocks).into_par_iter().for_each(|task| {
+            let (index, block) = (task / blocks, task % blocks);
+            scratch::with(depth, |row| {
+                isa.run(Pack {
+                    keys: self.keys,
+                    k: self.k.0,
+                    prepare: self.k.1,
+                    v: self.v,
+                    batch: index / self.heads,
+                    head: index % self.heads,
+                    first: block * flash::KEYS,
+                    packed_k: k,
+                    packed_v: v,
+                    at: (index * k_len, index * v_len),
+                    row,
+                });
+            });
+        });
+        let mut out = vec![0f32; heads * self.queries * depth];
+        let place = Shared::new(&mut out);
+        let queries = TILES * flash::tile_queries(lanes);
+        let tasks = self.queries.div_ceil(queries);
+        (0..heads * tasks)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|task| {
+                let (index, first) = (task / tasks, task % tasks * queries);
+                let (batch, head) = (index / self.heads, index % self.heads);
+                scratch::with(Attend::room(lanes, depth), |room| {
+                    isa.run(Attend {
+                        keys: self.keys,
+                        q: self.q.0,
+                        prepare: self.q.1,
+                        packed_k: &packed_k[index * k_len..][..k_len],
+                        packed_v: &packed_v[index * v_len..][..v_len],
+                        batch,
+                        head,
+                        queries: first..(first + queries).min(self.queries),
+                        out: place,
+                        out_at: (
+                            (batch * self.queries * self.heads + head) * depth,
+                            self.heads * depth,
+                        ),
+                        room,
+                    });
+                });
+            });
+        out
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
+    use crate::ops::testing::{random, relative_error};
+
+    fn wide(t: &Tensor) -> Tensor {
+        t.to_dtype(DType::F64).unwrap()
+    }
 
     #[test]
     fn cutting_the_rows_changes_nothing() {
-        let random = |n| Tensor::randn(0f32, 1.0, (2, 3, n, 8), &Device::Cpu).unwrap();
-        let (q, k, v) = (random(13), random(17), random(17));
-        let whole = in_rows(&q, &k, &v, usize::MAX).unwrap();
+        let (q, k, v) = (
+            random(&[2, 3, 13, 8]),
+            random(&[2, 3, 17, 8]),
+            random(&[2, 3, 17, 8]),
+        );
+        let whole = plain(&q, &k, &v, usize::MAX).unwrap();
         for max_scores in [1, 3 * 17 * 5, 3 * 17 * 12] {
-            let cut = in_rows(&q, &k, &v, max_scores).unwrap();
-            let worst = (&cut - &whole).unwrap().abs().unwrap().max_all().unwrap();
+            let cut = plain(&q, &k, &v, max_scores).unwrap();
             // Another number of rows may take another kernel, whose sums run in another order.
-            assert!(worst.to_scalar::<f32>().unwrap() < 1e-6, "{max_scores}");
+            assert!(relative_error(&cut, &whole) < 1e-6, "{max_scores}");
         }
+    }
+
+    #[test]
+    fn tiles_give_the_plain_attention() {
+        for (b, heads, m, n, d) in [
+            (1, 1, 1, 1, 1),
+            (1, 2, 3, 5, 4),
+            (2, 3, 49, 7, 6),
+            (1, 1, 24, 256, 64),
+            (1, 2, 100, 257, 64),
+            (2, 1, 7, 515, 48),
+        ] {
+            let (q, k) = (random(&[b, heads, m, d]), random(&[b, heads, n, d]));
+            let v = random(&[b, heads, n, d]);
+            let exact = plain(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
+            for isa in Isa::all() {
+                let ours = q.apply_op3_no_bwd(&k, &v, &Flash { isa }).unwrap();
+                let error = relative_error(&ours, &exact);
+                assert!(
+                    error < 2e-6,
+                    "{} {b} {heads} {m} {n} {d}: {error:e}",
+                    isa.name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn large_scores_do_not_overflow() {
+        // The largest score comes last, and is far above the range of exp.
+        let q = (random(&[1, 1, 5, 8]).ones_like().unwrap() * 30.0).unwrap();
+        let k = (0..600)
+            .map(|i| vec![i as f32 / 20.0; 8])
+            .collect::<Vec<_>>();
+        let k = Tensor::new(k, &Device::Cpu)
+            .unwrap()
+            .reshape((1, 1, 600, 8))
+            .unwrap();
+        let v = random(&[1, 1, 600, 8]);
+        let exact = plain(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
+        for isa in Isa::all() {
+            let ours = q.apply_op3_no_bwd(&k, &v, &Flash { isa }).unwrap();
+            // Scores near 2500 have an absolute error of 1e-4 in F32.
+            assert!(relative_error(&ours, &exact) < 1e-3, "{}", isa.name());
+        }
+    }
+
+    #[test]
+    fn norms_and_rotations_happen_on_the_way() {
+        for (b, heads, places, frames, d) in [(1, 1, 1, 1, 4), (2, 3, 5, 3, 16), (1, 2, 60, 5, 64)]
+        {
+            let n = places * frames;
+            let qkv = random(&[b, n, 3 * heads * d]);
+            let norms = [0, 1].map(|_| LayerNorm::from_tensors(random(&[d]), random(&[d]), 1e-5));
+            let rope = RopeTable::new(random(&[places, d]), random(&[places, d]));
+            let wide_norms = norms
+                .clone()
+                .map(|norm| norm.with_dtype(DType::F64).unwrap());
+            let wide_rope = RopeTable::new(wide(&rope.cos), wide(&rope.sin));
+            for (normed, rotated) in [(false, false), (true, false), (false, true), (true, true)] {
+                let op = |norms: &'_ [LayerNorm; 2],
+                          rope: &'_ RopeTable,
+                          isa: Option<Isa>,
+                          x: &Tensor| {
+                    let op = SelfAttention {
+                        num_heads: heads,
+                        q_norm: normed.then_some(&norms[0]),
+                        k_norm: normed.then_some(&norms[1]),
+                        rope: rotated.then_some(rope),
+                    };
+                    match isa {
+                        Some(isa) => x.apply_op1_no_bwd(&FlashSelf { op, isa }).unwrap(),
+                        None => op.plain(x).unwrap(),
+                    }
+                };
+                let exact = op(&wide_norms, &wide_rope, None, &wide(&qkv));
+                for isa in Isa::all() {
+                    let ours = op(&norms, &rope, Some(isa), &qkv);
+                    let error = relative_error(&ours, &exact);
+                    assert!(
+                        error < 1e-5,
+                        "{} {n} {d} {normed} {rotated}: {error:e}",
+                        isa.name()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let qkv = random(&[1, 700, 3 * 2 * 16]);
+        let op = SelfAttention {
+            num_heads: 2,
+            q_norm: None,
+            k_norm: None,
+            rope: None,
+        };
+        for isa in Isa::all() {
+            let results = [1, 3].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let out = pool.install(|| qkv.apply_op1_no_bwd(&FlashSelf { op, isa }).unwrap());
+                out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            });
+            assert!(results[0] == results[1]);
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let op = SelfAttention {
+            num_heads: 4,
+            q_norm: None,
+            k_norm: None,
+            rope: None,
+        };
+        assert!(op.forward(&random(&[1, 3, 18])).is_err());
+        let (q, k) = (random(&[1, 2, 3, 4]), random(&[1, 2, 3, 5]));
+        assert!(attention(&q, &k, &k).is_err());
+        let rope = RopeTable::new(random(&[2, 4]), random(&[2, 4]));
+        let op = SelfAttention {
+            rope: Some(&rope),
+            num_heads: 1,
+            ..op
+        };
+        assert!(op.forward(&random(&[1, 3, 12])).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cpu::{self, Isa, Kernel, Shared, Vector, gemm};
+use super::cpu::{self, Isa, Kernel, Shared, Vector, gemm, math};
 use crate::weights::VarBuilder;
 
 /// LayerNorm with a learned scale and shift.
@@ -66,6 +66,11 @@ impl LayerNorm {
             to(&self.bias)?,
             self.eps,
         ))
+    }
+
+    /// Added to the variance.
+    pub(super) fn eps(&self) -> f32 {
+        self.eps
     }
 
     /// Scale and shift as numbers of the CPU.
@@ -161,41 +166,13 @@ impl Kernel for Moments<'_> {
     #[inline(always)]
     #[allow(unsafe_code)]
     unsafe fn run<V: Vector>(self) -> Self::Output {
-        let n = self.c as f32;
-        let mut moments = Vec::with_capacity(self.rows.len() / self.c);
-        for row in self.rows.chunks_exact(self.c) {
+        let rows = self.rows.chunks_exact(self.c);
+        let mut moments = Vec::with_capacity(rows.len());
+        for row in rows {
             // SAFETY: passed on.
-            let (mean, squares) = unsafe {
-                let mean = sum::<V, false>(row, 0.0) / n;
-                (mean, sum::<V, true>(row, mean))
-            };
-            moments.push((mean, 1.0 / (squares / n + self.eps).sqrt()));
+            moments.push(unsafe { math::moments::<V>(row, self.eps) });
         }
         moments
-    }
-}
-
-/// The sum of x - centre, or of its squares.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn sum<V: Vector, const SQUARES: bool>(row: &[f32], centre: f32) -> f32 {
-    let whole = row.len() / V::LANES * V::LANES;
-    // SAFETY: all places lie inside the row.
-    unsafe {
-        let c = V::splat(centre);
-        let mut sum = V::zero();
-        let mut at = 0;
-        while at < whole {
-            let x = V::load(row.as_ptr().add(at)) - c;
-            sum = if SQUARES { x.mul_add(x, sum) } else { sum + x };
-            at += V::LANES;
-        }
-        let rest = row[whole..].iter().map(|x| x - centre);
-        let rest: f32 = rest.map(|x| if SQUARES { x * x } else { x }).sum();
-        sum.sum() + rest
     }
 }
 

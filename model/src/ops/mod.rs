@@ -8,13 +8,15 @@ pub(crate) mod cpu;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod rope;
 
-pub use attention::attention;
+pub use attention::{SelfAttention, attention};
 pub use bilinear::bilinear_align_corners;
 pub use conv::{Conv2d, ConvTranspose2d};
 pub use gelu::gelu;
 pub use layer_norm::{LayerNorm, layer_norm};
 pub use linear::{Fusion, Linear, Then};
+pub use rope::RopeTable;
 
 #[cfg(test)]
 mod testing {

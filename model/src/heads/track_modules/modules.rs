@@ -37,7 +37,7 @@ impl MultiheadAttention {
 
     /// x [B, M, C], context [B, N, C] -> [B, M, C]
     fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let (b, m, c) = x.dims3()?;
+        let (b, _, c) = x.dims3()?;
         let heads = |t: Tensor| {
             let n = t.dim(1)?;
             t.reshape((b, n, self.num_heads, c / self.num_heads))?
@@ -48,9 +48,7 @@ impl MultiheadAttention {
         let q = heads(self.q.forward(x)?)?;
         let k = heads(kv.narrow(D::Minus1, 0, c)?)?;
         let v = heads(kv.narrow(D::Minus1, c, c)?)?;
-        let x = ops::attention(&q, &k, &v)?;
-        self.out_proj
-            .forward(&x.transpose(1, 2)?.reshape((b, m, c))?)
+        self.out_proj.forward(&ops::attention(&q, &k, &v)?)
     }
 }
 

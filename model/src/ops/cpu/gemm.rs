@@ -206,7 +206,7 @@ struct Product<'a, R, E> {
 
 impl<R: Rows, E: Epilogue> Product<'_, R, E> {
     fn run(&self, isa: Isa) {
-        let lanes = isa.run(Lanes);
+        let lanes = isa.lanes();
         let tile = tile_rows(lanes);
         let panels = self.len.div_ceil(tile);
         scratch::with(panels * tile * self.rows.depth(), |packed| {
@@ -252,18 +252,6 @@ impl<R: Rows, E: Epilogue> Product<'_, R, E> {
             .min(self.len.div_ceil(4 * tile))
             .max(1);
         (groups, NC)
-    }
-}
-
-/// Numbers in a register.
-struct Lanes;
-
-impl Kernel for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) -> usize {
-        V::LANES
     }
 }
 

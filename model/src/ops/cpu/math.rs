@@ -27,6 +27,67 @@ pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
     p.times_pow2(n)
 }
 
+/// 2^x, relative error below 2e-7; arguments are held to -126 and 127, where a float ends.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`.
+// As `exp`, with the coefficients of Cephes' exp2f.
+#[inline(always)]
+pub(crate) unsafe fn exp2<V: Vector>(x: V) -> V {
+    // SAFETY: asked of the caller.
+    let c = |x: f32| unsafe { V::splat(x) };
+    let x = c(127.0).min(c(-126.0).max(x));
+    let n = x.round();
+    let r = x - n;
+    let p = c(1.535_336_2e-4);
+    let p = p.mul_add(r, c(1.339_887_4e-3));
+    let p = p.mul_add(r, c(9.618_437e-3));
+    let p = p.mul_add(r, c(5.550_332_5e-2));
+    let p = p.mul_add(r, c(2.402_264_8e-1));
+    let p = p.mul_add(r, c(6.931_472e-1));
+    p.mul_add(r, c(1.0)).times_pow2(n)
+}
+
+/// Mean and 1 / standard deviation of a row, in two passes.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn moments<V: Vector>(row: &[f32], eps: f32) -> (f32, f32) {
+    let n = row.len() as f32;
+    // SAFETY: passed on.
+    unsafe {
+        let mean = sum::<V, false>(row, 0.0) / n;
+        let variance = sum::<V, true>(row, mean) / n;
+        (mean, 1.0 / (variance + eps).sqrt())
+    }
+}
+
+/// The sum of x - centre, or of its squares.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`.
+#[inline(always)]
+unsafe fn sum<V: Vector, const SQUARES: bool>(row: &[f32], centre: f32) -> f32 {
+    // SAFETY: all places lie inside the row.
+    unsafe {
+        let c = V::splat(centre);
+        let mut sum = V::zero();
+        let chunks = row.chunks_exact(V::LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            let x = V::load(chunk.as_ptr()) - c;
+            sum = if SQUARES { x.mul_add(x, sum) } else { sum + x };
+        }
+        let mut total = sum.sum();
+        for x in rest {
+            let x = x - centre;
+            total += if SQUARES { x * x } else { x };
+        }
+        total
+    }
+}
+
 /// x Φ(x), absolute error below 4e-7 for |x| up to 4 and relative error of that order beyond.
 ///
 /// # Safety
@@ -53,8 +114,15 @@ mod tests {
     use super::*;
     use crate::ops::cpu::{Isa, Kernel};
 
-    /// Applies `exp` or `gelu` to numbers, a multiple of 16 of them.
-    struct Map<'a>(&'a mut [f32], bool);
+    /// Applies a function to numbers, a multiple of 16 of them.
+    struct Map<'a>(&'a mut [f32], Function);
+
+    #[derive(Clone, Copy)]
+    enum Function {
+        Exp,
+        Exp2,
+        Gelu,
+    }
 
     impl Kernel for Map<'_> {
         type Output = ();
@@ -65,7 +133,11 @@ mod tests {
                 // SAFETY: the chunk holds one register; the instruction set is the caller's.
                 unsafe {
                     let x = V::load(chunk.as_ptr());
-                    let y = if self.1 { gelu(x) } else { exp(x) };
+                    let y = match self.1 {
+                        Function::Exp => exp(x),
+                        Function::Exp2 => exp2(x),
+                        Function::Gelu => gelu(x),
+                    };
                     y.store(chunk.as_mut_ptr());
                 }
             }
@@ -77,7 +149,7 @@ mod tests {
         for isa in Isa::all() {
             let x: Vec<f32> = (0..1 << 16).map(|i| i as f32 / 400.0 - 86.0).collect();
             let mut y = x.clone();
-            isa.run(Map(&mut y, false));
+            isa.run(Map(&mut y, Function::Exp));
             for (x, y) in x.iter().zip(y) {
                 let exact = f64::from(*x).exp();
                 let error = (f64::from(y) - exact).abs() / exact;
@@ -87,10 +159,24 @@ mod tests {
     }
 
     #[test]
+    fn exp2_is_as_good_as_a_float() {
+        for isa in Isa::all() {
+            let x: Vec<f32> = (0..1 << 16).map(|i| i as f32 / 280.0 - 120.0).collect();
+            let mut y = x.clone();
+            isa.run(Map(&mut y, Function::Exp2));
+            for (x, y) in x.iter().zip(y) {
+                let exact = f64::from(*x).exp2();
+                let error = (f64::from(y) - exact).abs() / exact;
+                assert!(error < 2e-7, "{}: exp2({x}) = {y}, {error:e}", isa.name());
+            }
+        }
+    }
+
+    #[test]
     fn exp_ends_where_floats_end() {
         for isa in Isa::all() {
             let mut y = [f32::NEG_INFINITY, -1e30, -88.0, 0.0].repeat(4);
-            isa.run(Map(&mut y, false));
+            isa.run(Map(&mut y, Function::Exp));
             assert!(y[..3].iter().all(|y| *y >= 0.0 && *y < 2e-38), "{y:?}");
             assert_eq!(y[3], 1.0);
         }
@@ -101,7 +187,7 @@ mod tests {
         for isa in Isa::all() {
             let x: Vec<f32> = (0..1 << 16).map(|i| i as f32 / 2000.0 - 16.0).collect();
             let mut y = x.clone();
-            isa.run(Map(&mut y, true));
+            isa.run(Map(&mut y, Function::Gelu));
             for (x, y) in x.iter().zip(y) {
                 let exact = f64::from(candle_core::cpu::erf::erf_f32(x / 2f32.sqrt()));
                 let exact = f64::from(*x) * 0.5 * (1.0 + exact);

@@ -8,6 +8,7 @@
 // above call it from small marked blocks.
 #![allow(unsafe_code)]
 
+pub(crate) mod flash;
 pub(crate) mod gemm;
 pub(crate) mod math;
 mod pack;
@@ -74,6 +75,11 @@ impl Isa {
         Vec::new()
     }
 
+    /// Numbers in a register.
+    pub(crate) fn lanes(self) -> usize {
+        self.run(Lanes)
+    }
+
     /// As `VGGT_CPU` spells it.
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -101,6 +107,18 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => unsafe { on_avx2(kernel) },
         }
+    }
+}
+
+/// Numbers in a register.
+struct Lanes;
+
+impl Kernel for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> usize {
+        V::LANES
     }
 }
 

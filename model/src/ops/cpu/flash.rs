@@ -1,0 +1,419 @@
+//! Attention one tile of queries at a time, so that no matrix of all scores ever exists.
+//!
+//! Everything stands on its head: the queries of a tile lie along the vector lanes, keys and channels along the rows. Then
+//! the maximum and the sum of a softmax are taken lane by lane, and both products have the same register tile. The
+//! softmax is the running one: when a block of keys brings a larger score, what was summed before is scaled down.
+
+use super::{Kernel, Shared, Vector, math};
+
+/// Keys of a block, whose scores for one tile stay in the first-level cache or close to it.
+pub(crate) const KEYS: usize = 256;
+
+/// Registers of queries in a tile.
+const WIDE: usize = 3;
+
+/// Queries of a tile.
+pub(crate) const fn tile_queries(lanes: usize) -> usize {
+    WIDE * lanes
+}
+
+/// Keys or channels of a register tile: with the three registers of queries, what the instruction set has.
+pub(crate) const fn tile_rows(lanes: usize) -> usize {
+    lanes / 2
+}
+
+/// Rows of `depth` channels somewhere in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadRows<'a> {
+    /// All numbers.
+    pub(crate) data: &'a [f32],
+    /// Where batch 0, head 0, row 0 begins.
+    pub(crate) start: usize,
+    /// From one batch to the next, one head to the next, one row to the next.
+    pub(crate) strides: [usize; 3],
+}
+
+impl<'a> HeadRows<'a> {
+    /// The `depth` channels of one row.
+    #[inline(always)]
+    fn row(&self, batch: usize, head: usize, row: usize, depth: usize) -> &'a [f32] {
+        let [b, h, r] = self.strides;
+        &self.data[self.start + batch * b + head * h + row * r..][..depth]
+    }
+}
+
+/// What happens to a row of q or k before it is used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Prepare<'a> {
+    /// Scale, shift and epsilon of a normalisation of each row.
+    pub(crate) norm: Option<(&'a [f32], &'a [f32], f32)>,
+    /// The rotation by the row's place.
+    pub(crate) rope: Option<Rotation<'a>>,
+}
+
+/// Cosines and signed sines, [places, depth]; row i has place i modulo their number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rotation<'a> {
+    pub(crate) cos: &'a [f32],
+    pub(crate) sin: &'a [f32],
+}
+
+impl Prepare<'_> {
+    /// Writes the prepared `row`, the `index`th, to `out`, times `scale`.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn apply<V: Vector>(&self, row: &[f32], index: usize, scale: f32, out: &mut [f32]) {
+        let depth = row.len();
+        match self.norm {
+            Some((weight, bias, eps)) => {
+                // SAFETY: passed on.
+                let (mean, rstd) = unsafe { math::moments::<V>(row, eps) };
+                let affine = weight.iter().zip(bias);
+                for ((y, x), (w, b)) in out.iter_mut().zip(row).zip(affine) {
+                    *y = ((x - mean) * rstd).mul_add(*w, *b);
+                }
+            }
+            None => out.copy_from_slice(row),
+        }
+        if let Some(Rotation { cos, sin }) = self.rope {
+            let at = (index * depth) % cos.len();
+            let (cos, sin) = (&cos[at..at + depth], &sin[at..at + depth]);
+            let quarter = depth / 4;
+            // Channel i of each half goes with channel i + quarter.
+            for first in [0, 2 * quarter] {
+                let (a, b) = out[first..first + 2 * quarter].split_at_mut(quarter);
+                let (cos, sin) = (&cos[first..], &sin[first..]);
+                for i in 0..quarter {
+                    let (x, y) = (a[i], b[i]);
+                    a[i] = x * cos[i] + y * sin[i];
+                    b[i] = y * cos[quarter + i] + x * sin[quarter + i];
+                }
+            }
+        }
+        for y in out {
+            *y *= scale;
+        }
+    }
+}
+
+/// Sizes of the keys of one head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys {
+    /// Number of keys.
+    pub(crate) n: usize,
+    /// Channels of a head.
+    pub(crate) depth: usize,
+}
+
+impl Keys {
+    /// Numbers of the packed keys of a head: groups of tile rows, each [depth, tile rows].
+    pub(crate) fn packed_keys(self, lanes: usize) -> usize {
+        self.n.next_multiple_of(tile_rows(lanes)) * self.depth
+    }
+
+    /// Numbers of the packed values of a head: blocks of keys, each [groups of channels, block, tile rows].
+    pub(crate) fn packed_values(self, lanes: usize) -> usize {
+        self.n * self.depth.next_multiple_of(tile_rows(lanes))
+    }
+}
+
+/// Packs one block of keys and values of one head.
+pub(crate) struct Pack<'a> {
+    pub(crate) keys: Keys,
+    pub(crate) k: HeadRows<'a>,
+    pub(crate) prepare: Prepare<'a>,
+    pub(crate) v: HeadRows<'a>,
+    pub(crate) batch: usize,
+    pub(crate) head: usize,
+    /// First key of the block.
+    pub(crate) first: usize,
+    /// The head's packed keys; the block's places belong to this task alone.
+    pub(crate) packed_k: Shared<'a, f32>,
+    /// The head's packed values, likewise.
+    pub(crate) packed_v: Shared<'a, f32>,
+    /// Where the head begins in both.
+    pub(crate) at: (usize, usize),
+    /// Room for one row.
+    pub(crate) row: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Keys { n, depth } = self.keys;
+        let rows = tile_rows(V::LANES);
+        let count = KEYS.min(n - self.first);
+        let groups = depth.div_ceil(rows);
+        // SAFETY: keys of a block fill whole groups but for the last one, which is filled up with zeros; all places are
+        // inside what `Keys` says and no other block has them.
+        unsafe {
+            let k_len = count.next_multiple_of(rows) * depth;
+            let packed_k = self.packed_k.slice(self.at.0 + self.first * depth, k_len);
+            let v_len = count * groups * rows;
+            let packed_v = self
+                .packed_v
+                .slice(self.at.1 + self.first * groups * rows, v_len);
+            for i in 0..count.next_multiple_of(rows) {
+                let row = &mut self.row[..depth];
+                if i < count {
+                    let index = self.first + i;
+                    let k = self.k.row(self.batch, self.head, index, depth);
+                    self.prepare.apply::<V>(k, index, 1.0, row);
+                } else {
+                    row.fill(0.0);
+                }
+                let at = i / rows * rows * depth + i % rows;
+                for (d, x) in row.iter().enumerate() {
+                    packed_k[at + d * rows] = *x;
+                }
+            }
+            for i in 0..count {
+                let v = self.v.row(self.batch, self.head, self.first + i, depth);
+                for (group, v) in v.chunks(rows).enumerate() {
+                    let out = &mut packed_v[(group * count + i) * rows..][..rows];
+                    out[..v.len()].copy_from_slice(v);
+                    out[v.len()..].fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// The attention of some queries of one head to all its keys.
+pub(crate) struct Attend<'a> {
+    pub(crate) keys: Keys,
+    pub(crate) q: HeadRows<'a>,
+    pub(crate) prepare: Prepare<'a>,
+    /// The packed keys and values of the head.
+    pub(crate) packed_k: &'a [f32],
+    pub(crate) packed_v: &'a [f32],
+    pub(crate) batch: usize,
+    pub(crate) head: usize,
+    pub(crate) queries: std::ops::Range<usize>,
+    pub(crate) out: Shared<'a, f32>,
+    /// Where the head's first query begins in `out`, and from one query to the next.
+    pub(crate) out_at: (usize, usize),
+    /// Room of [`Attend::room`] numbers.
+    pub(crate) room: &'a mut [f32],
+}
+
+impl Attend<'_> {
+    /// Numbers of room a task needs.
+    pub(crate) fn room(lanes: usize, depth: usize) -> usize {
+        let channels = depth.next_multiple_of(tile_rows(lanes));
+        tile_queries(lanes) * (depth + channels + KEYS + 1) + depth
+    }
+}
+
+impl Kernel for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: passed on.
+        unsafe {
+            if V::LANES == 16 {
+                self.tiles::<V, { tile_rows(16) }>();
+            } else {
+                self.tiles::<V, { tile_rows(8) }>();
+            }
+        }
+    }
+}
+
+impl Attend<'_> {
+    #[inline(always)]
+    unsafe fn tiles<V: Vector, const R: usize>(self) {
+        let Keys { n, depth } = self.keys;
+        let wide = tile_queries(V::LANES);
+        let channels = depth.next_multiple_of(R);
+        let (q_tile, rest) = self.room.split_at_mut(depth * wide);
+        let (out_tile, rest) = rest.split_at_mut(channels * wide);
+        let (scores, rest) = rest.split_at_mut(KEYS * wide);
+        let (inverse, row) = rest.split_at_mut(wide);
+        // Scores in powers of two: one multiplication less for each exponential.
+        let scale = std::f32::consts::LOG2_E / (depth as f32).sqrt();
+        for first in self.queries.clone().step_by(wide) {
+            let count = wide.min(self.queries.end - first);
+            q_tile.fill(0.0);
+            for i in 0..count {
+                let q = self.q.row(self.batch, self.head, first + i, depth);
+                let row = &mut row[..depth];
+                // SAFETY: passed on.
+                unsafe { self.prepare.apply::<V>(q, first + i, scale, row) };
+                for (d, x) in row.iter().enumerate() {
+                    q_tile[d * wide + i] = *x;
+                }
+            }
+            out_tile.fill(0.0);
+            // SAFETY: the tiles have the sizes above, the packed keys and values those that `Keys` says.
+            unsafe {
+                let mut softmax = Softmax::<V>::new();
+                for block in (0..n).step_by(KEYS) {
+                    let len = KEYS.min(n - block);
+                    for group in 0..len.div_ceil(R) {
+                        let keys = self.packed_k.as_ptr().add((block + group * R) * depth);
+                        let sums = [[V::zero(); WIDE]; R];
+                        let sums = product::<V, R>(depth, keys, q_tile.as_ptr(), sums);
+                        write::<V, R>(sums, scores.as_mut_ptr().add(group * R * wide));
+                    }
+                    softmax.block(&mut scores[..len * wide], out_tile);
+                    for group in 0..channels / R {
+                        let values = self.packed_v.as_ptr();
+                        let values = values.add(block * channels + group * len * R);
+                        let place = out_tile.as_mut_ptr().add(group * R * wide);
+                        let sums = read::<V, R>(place);
+                        write(product::<V, R>(len, values, scores.as_ptr(), sums), place);
+                    }
+                }
+                for (j, sum) in softmax.sum.into_iter().enumerate() {
+                    (V::splat(1.0) / sum).store(inverse.as_mut_ptr().add(j * V::LANES));
+                }
+                for i in 0..count {
+                    let at = self.out_at.0 + (first + i) * self.out_at.1;
+                    // The queries of a task are its own.
+                    let out = self.out.slice(at, depth);
+                    for (d, y) in out.iter_mut().enumerate() {
+                        *y = out_tile[d * wide + i] * inverse[i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The running softmax of a tile of queries.
+struct Softmax<V> {
+    max: [V; WIDE],
+    sum: [V; WIDE],
+}
+
+/// Below every score: a block's first maximum.
+const LOWEST: f32 = -1e30;
+
+impl<V: Vector> Softmax<V> {
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        // SAFETY: passed on.
+        unsafe {
+            Self {
+                max: [V::splat(LOWEST); WIDE],
+                sum: [V::zero(); WIDE],
+            }
+        }
+    }
+
+    /// Turns the scores [keys, queries] of one block into their powers, and scales `out` [channels, queries], what the
+    /// blocks before have summed, to the new maximum.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; both lengths must be multiples of the tile's queries.
+    #[inline(always)]
+    unsafe fn block(&mut self, scores: &mut [f32], out: &mut [f32]) {
+        let wide = tile_queries(V::LANES);
+        // SAFETY: passed on.
+        unsafe {
+            let mut max = self.max;
+            for row in scores.chunks_exact(wide) {
+                for (j, max) in max.iter_mut().enumerate() {
+                    *max = max.max(V::load(row.as_ptr().add(j * V::LANES)));
+                }
+            }
+            let grown = |j: usize| max[j].any_gt(self.max[j]);
+            if grown(0) || grown(1) || grown(2) {
+                let mut factor = [V::zero(); WIDE];
+                for j in 0..WIDE {
+                    factor[j] = math::exp2(self.max[j] - max[j]);
+                    self.sum[j] = self.sum[j] * factor[j];
+                }
+                for row in out.chunks_exact_mut(wide) {
+                    for (j, factor) in factor.iter().enumerate() {
+                        let p = row.as_mut_ptr().add(j * V::LANES);
+                        (V::load(p) * *factor).store(p);
+                    }
+                }
+            }
+            self.max = max;
+            for row in scores.chunks_exact_mut(wide) {
+                for j in 0..WIDE {
+                    let p = row.as_mut_ptr().add(j * V::LANES);
+                    let power = math::exp2(V::load(p) - max[j]);
+                    self.sum[j] = self.sum[j] + power;
+                    power.store(p);
+                }
+            }
+        }
+    }
+}
+
+/// `sums` plus rows [depth, R] times columns [depth, 3 registers], both packed.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; both must be `depth` deep.
+#[inline(always)]
+unsafe fn product<V: Vector, const R: usize>(
+    depth: usize,
+    mut rows: *const f32,
+    mut columns: *const f32,
+    mut sums: [[V; WIDE]; R],
+) -> [[V; WIDE]; R] {
+    // SAFETY: asked of the caller.
+    unsafe {
+        for _ in 0..depth {
+            let c = [
+                V::load(columns),
+                V::load(columns.add(V::LANES)),
+                V::load(columns.add(2 * V::LANES)),
+            ];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = V::splat(*rows.add(i));
+                for j in 0..WIDE {
+                    sums[j] = row.mul_add(c[j], sums[j]);
+                }
+            }
+            rows = rows.add(R);
+            columns = columns.add(WIDE * V::LANES);
+        }
+        sums
+    }
+}
+
+/// A register tile from memory.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; R rows of three registers must be readable.
+#[inline(always)]
+unsafe fn read<V: Vector, const R: usize>(p: *const f32) -> [[V; WIDE]; R] {
+    // SAFETY: asked of the caller.
+    unsafe {
+        let mut sums = [[V::zero(); WIDE]; R];
+        for (i, row) in sums.iter_mut().enumerate() {
+            for (j, x) in row.iter_mut().enumerate() {
+                *x = V::load(p.add((i * WIDE + j) * V::LANES));
+            }
+        }
+        sums
+    }
+}
+
+/// A register tile to memory.
+///
+/// # Safety
+/// R rows of three registers must be writable.
+#[inline(always)]
+unsafe fn write<V: Vector, const R: usize>(sums: [[V; WIDE]; R], p: *mut f32) {
+    // SAFETY: asked of the caller.
+    unsafe {
+        for (i, row) in sums.into_iter().enumerate() {
+            for (j, x) in row.into_iter().enumerate() {
+                x.store(p.add((i * WIDE + j) * V::LANES));
+            }
+        }
+    }
+}
