@@ -1,6 +1,6 @@
 //! Dense prediction: a feature pyramid from four of the aggregator's layers. Port of vggt/heads/dpt_head.py.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::{
     head_act::{Activation, activate_head},
@@ -10,7 +10,7 @@ use crate::{
     aggregator::AggregatedTokens,
     config::Config,
     error::Result,
-    ops::{Conv2d, ConvTranspose2d, LayerNorm, bilinear_align_corners},
+    ops::{Conv2d, ConvFusion, ConvTranspose2d, LayerNorm, Positions, bilinear_align_corners},
     progress::{Observer, Stage},
     weights::VarBuilder,
 };
@@ -106,7 +106,8 @@ impl DptFeatures {
         })
     }
 
-    /// The features of one frame of H x W pixels. [1, C, H / down_ratio, W / down_ratio]
+    /// The features of one frame of H x W pixels, channels last as everything in this head.
+    /// [1, H / down_ratio, W / down_ratio, C]
     ///
     /// # Errors
     /// When the device fails.
@@ -124,10 +125,12 @@ impl DptFeatures {
             let layer = tokens.layer(self.intermediate_layer_idx[i])?;
             let start = tokens.patch_start_idx;
             let x = layer.get(frame)?.narrow(0, start, layer.dim(1)? - start)?;
-            let x = self.norm.forward(&x)?.t()?.contiguous()?;
-            let x = x.reshape((1, (), grid.0, grid.1))?;
+            let x = self.norm.forward(&x)?.reshape((1, grid.0, grid.1, ()))?;
             let x = self.projects[i].forward(&x)?;
-            let x = self.add_pos_embed(&x, aspect_ratio)?;
+            let x = match self.positions(grid, x.dim(3)?, aspect_ratio, x.device())? {
+                Some(positions) => positions.add(&x)?,
+                None => x,
+            };
             let x = match i {
                 0 => self.resize_layers.up4.forward(&x)?,
                 1 => self.resize_layers.up2.forward(&x)?,
@@ -138,7 +141,7 @@ impl DptFeatures {
         };
         let levels = [level(0)?, level(1)?, level(2)?, level(3)?];
         let [fuse1, fuse2, fuse3, fuse4] = &self.scratch.refinenet;
-        let size = |x: &Tensor| -> Result<(usize, usize)> { Ok((x.dim(2)?, x.dim(3)?)) };
+        let size = |x: &Tensor| -> Result<(usize, usize)> { Ok((x.dim(1)?, x.dim(2)?)) };
         let x = fuse4.forward(&levels[3], None, size(&levels[2])?)?;
         let x = fuse3.forward(&x, Some(&levels[2]), size(&levels[1])?)?;
         let x = fuse2.forward(&x, Some(&levels[1]), size(&levels[0])?)?;
@@ -146,16 +149,20 @@ impl DptFeatures {
         let x = fuse1.forward(&x, Some(&levels[0]), (2 * rows, 2 * columns))?;
         drop(levels);
         let x = self.scratch.output_conv1.forward(&x)?;
-        let x = bilinear_align_corners(&x, h / self.down_ratio, w / self.down_ratio)?;
-        Ok(self.add_pos_embed(&x, aspect_ratio)?)
+        let size = (h / self.down_ratio, w / self.down_ratio);
+        let positions = self.positions(size, x.dim(3)?, aspect_ratio, x.device())?;
+        Ok(bilinear_align_corners(&x, size, positions.as_ref())?)
     }
 
-    fn add_pos_embed(&self, x: &Tensor, aspect_ratio: f64) -> candle_core::Result<Tensor> {
-        if !self.pos_embed {
-            return Ok(x.clone());
-        }
-        let (_, c, h, w) = x.dims4()?;
-        x + uv_embed((h, w), c, aspect_ratio, x.device())?
+    fn positions(
+        &self,
+        size: (usize, usize),
+        c: usize,
+        aspect_ratio: f64,
+        device: &Device,
+    ) -> candle_core::Result<Option<Positions>> {
+        let positions = || uv_embed(size, c, aspect_ratio, device);
+        self.pos_embed.then(positions).transpose()
     }
 }
 
@@ -181,16 +188,16 @@ impl FeatureFusionBlock {
         &self,
         x: &Tensor,
         finer: Option<&Tensor>,
-        (h, w): (usize, usize),
+        size: (usize, usize),
     ) -> candle_core::Result<Tensor> {
         let x = match (&self.res_conf_unit1, finer) {
-            (Some(unit), Some(finer)) => (x + unit.forward(finer)?)?,
+            (Some(unit), Some(finer)) => unit.forward(finer, Some(x))?,
             _ => x.clone(),
         };
-        let x = self.res_conf_unit2.forward(&x)?;
+        let x = self.res_conf_unit2.forward(&x, None)?;
         // Differs from upstream: the 1 x 1 convolution comes before the resampling. Both are linear and the taps of
         // the resampling sum to one, so they commute; this way round it sees a quarter of the pixels.
-        bilinear_align_corners(&self.out_conv.forward(&x)?, h, w)
+        bilinear_align_corners(&self.out_conv.forward(&x)?, size, None)
     }
 }
 
@@ -210,11 +217,21 @@ impl ResidualConvUnit {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        // Upstream's ReLU works in place, so that the skip carries relu(x) too.
-        let x = x.relu()?;
-        let y = self.conv1.forward(&x)?.relu()?;
-        self.conv2.forward(&y)? + x
+    /// conv2(relu(conv1(relu(x)))) + relu(x) + other.
+    fn forward(&self, x: &Tensor, other: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let first = ConvFusion {
+            relu_before: true,
+            relu_after: true,
+            ..ConvFusion::default()
+        };
+        let second = ConvFusion {
+            // Upstream's ReLU works in place, so that the skip carries relu(x) too.
+            skip_relu: Some(x),
+            skip: other,
+            ..ConvFusion::default()
+        };
+        let y = self.conv1.forward_fused(x, first)?;
+        self.conv2.forward_fused(&y, second)
     }
 }
 
@@ -267,7 +284,11 @@ impl DptHead {
         let mut conf = Vec::with_capacity(s);
         for i in 0..s {
             let x = self.features.frame(tokens, i, (h, w))?;
-            let x = self.output_conv2.0.forward(&x)?.relu()?;
+            let relu = ConvFusion {
+                relu_after: true,
+                ..ConvFusion::default()
+            };
+            let x = self.output_conv2.0.forward_fused(&x, relu)?;
             let x = self.output_conv2.1.forward(&x)?;
             let (v, c) = activate_head(&x, self.activation)?;
             values.push(v);

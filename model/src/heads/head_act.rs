@@ -11,18 +11,16 @@ pub enum Activation {
     InvLog,
 }
 
-/// Splits [S, C + 1, H, W] into the activated values [S, H, W, C] and their confidence 1 + exp(c) [S, H, W].
+/// Splits [S, H, W, C + 1] into the activated values [S, H, W, C] and their confidence 1 + exp(c) [S, H, W].
 ///
 /// # Errors
 /// When the device fails.
 // Differs from upstream: conf_activation is "expp1" in every head of VGGT, so it is no parameter here.
 pub fn activate_head(x: &Tensor, activation: Activation) -> Result<(Tensor, Tensor)> {
-    let channels = x.dim(1)?;
-    let values = x
-        .narrow(1, 0, channels - 1)?
-        .permute((0, 2, 3, 1))?
-        .contiguous()?;
-    let conf = x.narrow(1, channels - 1, 1)?.squeeze(1)?.contiguous()?;
+    let channels = x.dim(D::Minus1)?;
+    let values = x.narrow(D::Minus1, 0, channels - 1)?.contiguous()?;
+    let conf = x.narrow(D::Minus1, channels - 1, 1)?.squeeze(D::Minus1)?;
+    let conf = conf.contiguous()?;
     let values = match activation {
         Activation::Exp => values.exp()?,
         Activation::InvLog => (values.sign()? * expm1(&values.abs()?)?)?,

@@ -63,7 +63,7 @@ impl TrackHead {
         let maps = (0..s)
             .map(|i| self.feature_extractor.frame(tokens, i, (h, w)))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&maps, 0)?)
+        Ok(Tensor::cat(&maps, 0)?.permute((0, 3, 1, 2))?.contiguous()?)
     }
 
     /// Follows `query_points`, (x, y) in pixels of the first frame. [N, 2]

@@ -2,14 +2,16 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use crate::ops::Positions;
+
 /// Base of the embedding's frequencies. Origin: upstream's default.
 const OMEGA_0: f64 = 100.0;
 
 /// What the embedding is multiplied with before it is added. Origin: DPTHead._apply_pos_embed.
 const RATIO: f32 = 0.1;
 
-/// The embedding that a DPT head adds to feature maps of a picture whose sides are as `aspect_ratio` = W / H.
-/// [1, C, height, width], F32
+/// The embedding of `c` channels that a DPT head adds to feature maps of height x width places, made of a picture whose
+/// sides are as `aspect_ratio` = W / H.
 ///
 /// # Errors
 /// When the device fails.
@@ -20,27 +22,26 @@ pub(super) fn uv_embed(
     c: usize,
     aspect_ratio: f64,
     device: &Device,
-) -> Result<Tensor> {
+) -> Result<Positions> {
     let diagonal = (aspect_ratio * aspect_ratio + 1.0).sqrt();
     let x = axis(width, aspect_ratio / diagonal, c / 2);
     let y = axis(height, 1.0 / diagonal, c / 2);
-    let x = Tensor::from_vec(x, (c / 2, 1, width), device)?.broadcast_as((c / 2, height, width))?;
-    let y =
-        Tensor::from_vec(y, (c / 2, height, 1), device)?.broadcast_as((c / 2, height, width))?;
-    Tensor::cat(&[x, y], 0)?.unsqueeze(0)
+    Ok(Positions::new(
+        Tensor::from_vec(x, (width, c / 2), device)?,
+        Tensor::from_vec(y, (height, c / 2), device)?,
+    ))
 }
 
-/// Sines, then cosines, of `n` places spread evenly over [-span, span] less half a pixel on each side. [c, n]
+/// Sines, then cosines, of `n` places spread evenly over [-span, span] less half a pixel on each side. [n, c]
 fn axis(n: usize, span: f64, c: usize) -> Vec<f32> {
     let end = (span * (n as f64 - 1.0) / n as f64) as f32;
     let places = linspace(-end, end, n);
     let half = c / 2;
     let omega = |i: usize| 1.0 / OMEGA_0.powf(i as f64 / half as f64);
-    let mut out = Vec::with_capacity(c * n);
-    for function in [f64::sin as fn(f64) -> f64, f64::cos] {
-        for i in 0..half {
-            let place = |p: &f32| function(f64::from(*p) * omega(i)) as f32 * RATIO;
-            out.extend(places.iter().map(place));
+    let mut out = Vec::with_capacity(n * c);
+    for place in places {
+        for function in [f64::sin as fn(f64) -> f64, f64::cos] {
+            out.extend((0..half).map(|i| function(f64::from(place) * omega(i)) as f32 * RATIO));
         }
     }
     out

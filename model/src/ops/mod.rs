@@ -3,19 +3,23 @@
 
 mod attention;
 mod bilinear;
-mod conv;
+mod conv2d;
+mod conv_transpose2d;
 pub(crate) mod cpu;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod positions;
 mod rope;
 
 pub use attention::{SelfAttention, attention};
 pub use bilinear::bilinear_align_corners;
-pub use conv::{Conv2d, ConvTranspose2d};
+pub use conv_transpose2d::ConvTranspose2d;
+pub use conv2d::{Conv2d, ConvFusion};
 pub use gelu::gelu;
 pub use layer_norm::{LayerNorm, layer_norm};
 pub use linear::{Fusion, Linear, Then};
+pub use positions::Positions;
 pub use rope::RopeTable;
 
 #[cfg(test)]

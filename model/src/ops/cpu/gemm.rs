@@ -31,12 +31,12 @@ const NC: usize = 128;
 const WIDE: usize = 2;
 
 /// Rows of the register tile: with two registers a row and two for the right side, what the instruction set has.
-const fn tile_rows(lanes: usize) -> usize {
+pub(crate) const fn tile_rows(lanes: usize) -> usize {
     if lanes == 16 { 12 } else { 6 }
 }
 
 /// Columns of the register tile.
-const fn tile_columns(lanes: usize) -> usize {
+pub(crate) const fn tile_columns(lanes: usize) -> usize {
     WIDE * lanes
 }
 
@@ -501,7 +501,7 @@ impl<R: Rows, E: Epilogue> Task<'_, R, E> {
         // SAFETY: both panels are as deep as the block; rows and columns of the tile lie inside the product and belong
         // to this task alone.
         unsafe {
-            let sums = micro_kernel::<V, MR>(block, left.as_ptr(), right.as_ptr());
+            let sums = micro_kernel::<V, MR>(block, left.as_ptr(), (1, MR), right.as_ptr());
             for (i, sums) in sums.into_iter().enumerate() {
                 if i >= height {
                     break;
@@ -603,14 +603,16 @@ impl<V: Vector, T: Number> pack::Source<V> for Right<T> {
     }
 }
 
-/// The sums of one tile: left [depth, MR] times right [depth, 2 registers], both packed.
+/// The sums of one tile: left, MR rows, times right [depth, 2 registers]. `steps` are those from one row of the left side
+/// to the next and from one k to the next: (1, MR) for a packed panel.
 ///
 /// # Safety
-/// The processor must have the instruction set of `V`; both panels must be `depth` deep.
+/// The processor must have the instruction set of `V`; both sides must be `depth` deep.
 #[inline(always)]
 pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
     depth: usize,
     mut left: *const f32,
+    (row_step, k_step): (usize, usize),
     mut right: *const f32,
 ) -> [[V; WIDE]; MR] {
     // SAFETY: asked of the caller.
@@ -619,11 +621,11 @@ pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
         for _ in 0..depth {
             let columns = [V::load(right), V::load(right.add(V::LANES))];
             for (i, sums) in sums.iter_mut().enumerate() {
-                let row = V::splat(*left.add(i));
+                let row = V::splat(*left.add(i * row_step));
                 sums[0] = row.mul_add(columns[0], sums[0]);
                 sums[1] = row.mul_add(columns[1], sums[1]);
             }
-            left = left.add(MR);
+            left = left.add(k_step);
             right = right.add(WIDE * V::LANES);
         }
         sums

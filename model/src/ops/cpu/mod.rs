@@ -14,6 +14,7 @@ pub(crate) mod math;
 mod pack;
 pub(crate) mod scratch;
 pub(crate) mod simd;
+pub(crate) mod winograd;
 
 use std::{marker::PhantomData, sync::OnceLock};
 

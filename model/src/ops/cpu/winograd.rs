@@ -1,0 +1,392 @@
+//! 3 x 3 convolutions by Winograd's minimal filtering, F(4 x 4, 3 x 3): 36 multiplications for 16 outputs instead of 144.
+//!
+//! A tile of 6 x 6 inputs and the kernel are transformed, multiplied place by place and transformed back to 4 x 4
+//! outputs. Place by place, the sum over the channels is a product of matrices: tiles times channels, channels times
+//! outputs. The transformed weights are made anew in every call, which costs little and keeps them from being held four
+//! times over. Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
+
+use rayon::prelude::*;
+
+use super::{
+    Isa, Kernel, Shared, Vector,
+    gemm::{self, Epilogue},
+    scratch,
+};
+
+/// Outputs along a side of a tile.
+const TILE: usize = 4;
+/// Inputs along a side of a tile.
+const SIDE: usize = 6;
+/// Places of a tile.
+const PLACES: usize = SIDE * SIDE;
+
+/// Most tiles of a task: their transformed inputs stay near the core while the outputs go by.
+const TILES: usize = 48;
+
+/// Numbers between the rows of the transformed inputs, beyond the channels: keeps rows from sharing lines of the cache.
+const GAP: usize = 16;
+
+/// out [H W, n] = epilogue of the convolution of x [H, W, c], of max(x, 0) if `relu`, with `weight` [3, 3, c, n], stride 1
+/// and padding 1.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub(crate) fn conv3x3<E: Epilogue>(
+    isa: Isa,
+    (x, size, relu): (&[f32], (usize, usize, usize), bool),
+    (weight, n): (&[f32], usize),
+    epilogue: &E,
+    out: &mut [f32],
+) {
+    let (h, w, c) = size;
+    assert_eq!(x.len(), h * w * c, "x is [{h}, {w}, {c}]");
+    assert_eq!(weight.len(), 9 * c * n, "weight is [3, 3, {c}, {n}]");
+    assert_eq!(out.len(), h * w * n, "out is [{h}, {w}, {n}]");
+    let lanes = isa.lanes();
+    let wide = gemm::tile_columns(lanes);
+    let panels = n.div_ceil(wide);
+    let (tile_rows, tile_columns) = (h.div_ceil(TILE), w.div_ceil(TILE));
+    let tiles = tile_rows * tile_columns;
+    let block = tiles_of_a_task(tiles, gemm::tile_rows(lanes));
+    let out = Shared::new(out);
+    scratch::with(PLACES * panels * c * wide, |transformed| {
+        let place = Shared::new(transformed);
+        (0..panels * c)
+            .into_par_iter()
+            .with_min_len(64)
+            .for_each(|task| {
+                let (panel, channel) = (task / c, task % c);
+                isa.run(Weights {
+                    weight,
+                    size: (c, n),
+                    panels,
+                    panel,
+                    channel,
+                    out: place,
+                });
+            });
+        let transformed: &[f32] = transformed;
+        (0..tiles.div_ceil(block))
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|task| {
+                let stride = c.next_multiple_of(lanes) + GAP;
+                let (inputs, sums) = (PLACES * block * stride, PLACES * block * wide);
+                scratch::with(inputs + sums, |room| {
+                    let (inputs, sums) = room.split_at_mut(inputs);
+                    isa.run(Tiles {
+                        x,
+                        size,
+                        relu,
+                        n,
+                        transformed,
+                        epilogue,
+                        out,
+                        columns: tile_columns,
+                        tiles: task * block..((task + 1) * block).min(tiles),
+                        block,
+                        stride,
+                        inputs,
+                        sums,
+                    });
+                });
+            });
+    });
+}
+
+/// Tiles of a task: at most [`TILES`], a multiple of the register tile's `rows`, the work even among the threads.
+fn tiles_of_a_task(tiles: usize, rows: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let tasks = tiles.div_ceil(TILES).next_multiple_of(threads);
+    tiles.div_ceil(tasks).next_multiple_of(rows)
+}
+
+/// Transforms the weights of one channel to the outputs of one panel: G g Gᵀ. Out: [places, panels, c, outputs].
+struct Weights<'a> {
+    /// [3, 3, c, n]
+    weight: &'a [f32],
+    size: (usize, usize),
+    panels: usize,
+    panel: usize,
+    channel: usize,
+    out: Shared<'a, f32>,
+}
+
+impl Kernel for Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (c, n) = self.size;
+        let wide = gemm::tile_columns(V::LANES);
+        for j in (0..wide).step_by(V::LANES) {
+            let first = self.panel * wide + j;
+            let lanes = n.saturating_sub(first).min(V::LANES);
+            // SAFETY: the lanes are outputs of this channel; every panel, channel and register has places of its own.
+            unsafe {
+                let mut g = [[V::zero(); 3]; 3];
+                for (y, row) in g.iter_mut().enumerate() {
+                    for (x, g) in row.iter_mut().enumerate() {
+                        if lanes > 0 {
+                            let at = ((y * 3 + x) * c + self.channel) * n + first;
+                            *g = gemm::load(self.weight, at, lanes);
+                        }
+                    }
+                }
+                let rows = [0, 1, 2].map(|x| of_weights([g[0][x], g[1][x], g[2][x]]));
+                for y in 0..SIDE {
+                    let line = of_weights([rows[0][y], rows[1][y], rows[2][y]]);
+                    for (x, u) in line.into_iter().enumerate() {
+                        let panel = (y * SIDE + x) * self.panels + self.panel;
+                        let place = (panel * c + self.channel) * wide + j;
+                        u.store(self.out.slice(place, V::LANES).as_mut_ptr());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Some tiles, from the inputs to the outputs.
+struct Tiles<'a, E> {
+    /// [H, W, c]
+    x: &'a [f32],
+    size: (usize, usize, usize),
+    relu: bool,
+    /// Outputs.
+    n: usize,
+    /// [places, panels, c, outputs of a panel]
+    transformed: &'a [f32],
+    epilogue: &'a E,
+    out: Shared<'a, f32>,
+    /// Tiles side by side.
+    columns: usize,
+    tiles: std::ops::Range<usize>,
+    /// Tiles there is room for.
+    block: usize,
+    /// From the inputs of one tile to those of the next.
+    stride: usize,
+    /// [places, block, stride]
+    inputs: &'a mut [f32],
+    /// [places, block, outputs of a panel]
+    sums: &'a mut [f32],
+}
+
+impl<E: Epilogue> Kernel for Tiles<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(mut self) {
+        let panels = self.n.div_ceil(gemm::tile_columns(V::LANES));
+        // SAFETY: passed on.
+        unsafe {
+            for tile in 0..self.tiles.len() {
+                self.transform::<V>(tile);
+            }
+            for panel in 0..panels {
+                if V::LANES == 16 {
+                    self.multiply::<V, { gemm::tile_rows(16) }>(panels, panel);
+                } else {
+                    self.multiply::<V, { gemm::tile_rows(8) }>(panels, panel);
+                }
+                for tile in 0..self.tiles.len() {
+                    self.finish::<V>(panel, tile);
+                }
+            }
+        }
+    }
+}
+
+impl<E: Epilogue> Tiles<'_, E> {
+    /// First row and column of the tile's outputs.
+    #[inline(always)]
+    fn corner(&self, tile: usize) -> (usize, usize) {
+        let tile = self.tiles.start + tile;
+        (tile / self.columns * TILE, tile % self.columns * TILE)
+    }
+
+    /// Bᵀ d B for the 6 x 6 inputs of one tile.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn transform<V: Vector>(&mut self, tile: usize) {
+        let (h, w, c) = self.size;
+        let (top, left) = self.corner(tile);
+        let mut k = 0;
+        while k < c {
+            let lanes = V::LANES.min(c - k);
+            // SAFETY: only places inside the map are read; those written are this tile's, as long as a register beyond
+            // the last channel.
+            unsafe {
+                let mut lines = [[V::zero(); SIDE]; SIDE];
+                for (i, line) in lines.iter_mut().enumerate() {
+                    // The padding shifts the tile by one.
+                    let Some(y) = (top + i).checked_sub(1).filter(|y| *y < h) else {
+                        continue;
+                    };
+                    let mut d = [V::zero(); SIDE];
+                    for (j, d) in d.iter_mut().enumerate() {
+                        let x = left + j;
+                        if x > 0 && x <= w {
+                            let value = gemm::load::<V>(self.x, (y * w + x - 1) * c + k, lanes);
+                            *d = if self.relu {
+                                V::zero().max(value)
+                            } else {
+                                value
+                            };
+                        }
+                    }
+                    *line = of_inputs(d);
+                }
+                for x in 0..SIDE {
+                    let column = [0, 1, 2, 3, 4, 5].map(|y: usize| lines[y][x]);
+                    for (y, v) in of_inputs(column).into_iter().enumerate() {
+                        let at = ((y * SIDE + x) * self.block + tile) * self.stride + k;
+                        v.store(self.inputs.as_mut_ptr().add(at));
+                    }
+                }
+            }
+            k += V::LANES;
+        }
+    }
+
+    /// The sums over the channels for the outputs of one panel, at every place.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn multiply<V: Vector, const MR: usize>(&mut self, panels: usize, panel: usize) {
+        let wide = gemm::tile_columns(V::LANES);
+        let c = self.size.2;
+        for place in 0..PLACES {
+            let right = &self.transformed[(place * panels + panel) * c * wide..][..c * wide];
+            for first in (0..self.tiles.len()).step_by(MR) {
+                let at = (place * self.block + first) * self.stride;
+                let left = &self.inputs[at..at + (MR - 1) * self.stride + c];
+                let out = &mut self.sums[(place * self.block + first) * wide..][..MR * wide];
+                // SAFETY: MR rows of c numbers, c rows of the panel's outputs, and room for the tile: the block is a
+                // multiple of MR.
+                unsafe {
+                    let steps = (self.stride, 1);
+                    let sums = gemm::micro_kernel::<V, MR>(c, left.as_ptr(), steps, right.as_ptr());
+                    for (i, sums) in sums.into_iter().enumerate() {
+                        for (j, sum) in sums.into_iter().enumerate() {
+                            sum.store(out.as_mut_ptr().add(i * wide + j * V::LANES));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Aᵀ m A: the outputs of one panel for one tile.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn finish<V: Vector>(&mut self, panel: usize, tile: usize) {
+        let (h, w, _) = self.size;
+        let wide = gemm::tile_columns(V::LANES);
+        let (top, left) = self.corner(tile);
+        for j in (0..wide).step_by(V::LANES) {
+            let column = panel * wide + j;
+            let lanes = self.n.saturating_sub(column).min(V::LANES);
+            if lanes == 0 {
+                return;
+            }
+            // SAFETY: the sums of this tile are there; the outputs inside the map are this task's alone.
+            unsafe {
+                let sum = |y: usize, x: usize| {
+                    let at = ((y * SIDE + x) * self.block + tile) * wide + j;
+                    V::load(self.sums.as_ptr().add(at))
+                };
+                let mut lines = [[V::zero(); SIDE]; TILE];
+                for x in 0..SIDE {
+                    let column = of_sums([
+                        sum(0, x),
+                        sum(1, x),
+                        sum(2, x),
+                        sum(3, x),
+                        sum(4, x),
+                        sum(5, x),
+                    ]);
+                    for (line, value) in lines.iter_mut().zip(column) {
+                        line[x] = value;
+                    }
+                }
+                for (i, line) in lines.into_iter().enumerate() {
+                    for (x, value) in of_sums(line).into_iter().enumerate() {
+                        if top + i < h && left + x < w {
+                            let row = (top + i) * w + left + x;
+                            let y = self.epilogue.apply(value, row, column, lanes);
+                            let place = self.out.at(row * self.n + column);
+                            if lanes == V::LANES {
+                                y.store(place);
+                            } else {
+                                y.store_first(place, lanes);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All lanes `x`, where there is a vector already.
+#[inline(always)]
+fn constant<V: Vector>(x: f32, _proof: V) -> V {
+    // SAFETY: a vector is proof of the instruction set.
+    unsafe { V::splat(x) }
+}
+
+/// G g, one line.
+#[inline(always)]
+fn of_weights<V: Vector>(g: [V; 3]) -> [V; SIDE] {
+    let c = |x: f32| constant(x, g[0]);
+    let ends = (g[0] + g[2]) * c(-1.0 / 6.0);
+    let middle = g[1] * c(1.0 / 6.0);
+    let far = g[0].mul_add(c(1.0 / 24.0), g[2] * c(1.0 / 6.0));
+    let near = g[1] * c(1.0 / 12.0);
+    [
+        g[0] * c(0.25),
+        ends - middle,
+        ends + middle,
+        far + near,
+        far - near,
+        g[2],
+    ]
+}
+
+/// Bᵀ d, one line.
+#[inline(always)]
+fn of_inputs<V: Vector>(d: [V; SIDE]) -> [V; SIDE] {
+    let c = |x: f32| constant(x, d[0]);
+    let a = d[2].neg_mul_add(c(4.0), d[4]);
+    let b = d[1].neg_mul_add(c(4.0), d[3]);
+    let e = d[4] - d[2];
+    let f = (d[3] - d[1]) * c(2.0);
+    [
+        d[0].mul_add(c(4.0), d[2].neg_mul_add(c(5.0), d[4])),
+        a + b,
+        a - b,
+        e + f,
+        e - f,
+        d[1].mul_add(c(4.0), d[3].neg_mul_add(c(5.0), d[5])),
+    ]
+}
+
+/// Aᵀ m, one line.
+#[inline(always)]
+fn of_sums<V: Vector>(m: [V; SIDE]) -> [V; TILE] {
+    let c = |x: f32| constant(x, m[0]);
+    let (a, b) = (m[1] + m[2], m[1] - m[2]);
+    let (e, f) = (m[3] + m[4], m[3] - m[4]);
+    [
+        m[0] + a + e,
+        f.mul_add(c(2.0), b),
+        e.mul_add(c(4.0), a),
+        f.mul_add(c(8.0), b) + m[5],
+    ]
+}

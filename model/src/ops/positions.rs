@@ -1,0 +1,39 @@
+//! A position embedding that is the sum of what a row and what a column says.
+
+use candle_core::{D, Result, Tensor};
+
+/// An embedding of H x W places whose first half of channels depends on the column and whose second half depends on the
+/// row, so that H + W vectors say it all.
+#[derive(Debug, Clone)]
+pub struct Positions {
+    /// [W, C / 2]
+    pub(super) columns: Tensor,
+    /// [H, C / 2]
+    pub(super) rows: Tensor,
+}
+
+impl Positions {
+    /// `columns` [W, C / 2], `rows` [H, C / 2].
+    pub fn new(columns: Tensor, rows: Tensor) -> Self {
+        Self { columns, rows }
+    }
+
+    /// Adds the embedding to x [B, H, W, C].
+    ///
+    /// # Errors
+    /// When the shape does not fit or the device fails.
+    pub fn add(&self, x: &Tensor) -> Result<Tensor> {
+        x.broadcast_add(&self.whole()?)
+    }
+
+    /// [1, H, W, C]
+    fn whole(&self) -> Result<Tensor> {
+        let (w, half) = self.columns.dims2()?;
+        let h = self.rows.dim(0)?;
+        let columns = self.columns.reshape((1, w, half))?;
+        let rows = self.rows.reshape((h, 1, half))?;
+        let both = [columns, rows].map(|t| t.broadcast_as((h, w, half)));
+        let [columns, rows] = both;
+        Tensor::cat(&[columns?, rows?], D::Minus1)?.unsqueeze(0)
+    }
+}
