@@ -17,7 +17,8 @@ use super::{
 use crate::{
     pipeline::{
         FrameLimit, GlbError, Network, NetworkSource, PipelineError, PredictionMode, Provenance,
-        ReadOptions, SkyNetwork, Stage, Watcher, build_scene, read_frames, sky_mask, write_glb,
+        ReadOptions, SkyNetwork, Stage, Watcher, build_scene, read_frames, return_freed_memory,
+        sky_mask, write_glb,
     },
     store::{GlbOrigin, StoreError},
 };
@@ -152,6 +153,7 @@ impl Worker {
                 ),
             }
             shared.finish(work, state);
+            return_freed_memory();
         }
     }
 

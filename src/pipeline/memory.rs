@@ -28,6 +28,42 @@ fn of_group() -> Option<u64> {
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
+/// Tells the allocator to keep what is freed. A pass frees and asks for buffers of the same sizes hundreds of times; by
+/// default each of them comes from the system anew, and its pages cost as much as what is computed on them: with
+/// VGGT-1B on four frames a sixth of the time.
+pub(super) fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    allocator::keep_freed_memory();
+}
+
+/// Gives what was freed back to the system, once it is not needed for a while.
+pub fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    allocator::return_freed_memory();
+}
+
+/// glibc's.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)]
+mod allocator {
+    pub(super) fn keep_freed_memory() {
+        // SAFETY: mallopt takes numbers and may be called at any time. One arena for all threads, since only the first
+        // one grows without mapping; no mapping; no trimming.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            libc::mallopt(libc::M_MMAP_MAX, 0);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        }
+    }
+
+    pub(super) fn return_freed_memory() {
+        // SAFETY: it touches only memory that nobody holds.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,9 @@ use vggt_model::{
     weights::{VarBuilder, Weights},
 };
 
-use super::{PipelineError, Watcher, available_memory, progress::NetworkSteps};
+use super::{
+    PipelineError, Watcher, available_memory, memory::keep_freed_memory, progress::NetworkSteps,
+};
 
 /// Where the weights come from.
 #[derive(Debug, Clone)]
@@ -133,6 +135,7 @@ impl Network {
             }
             Some(dtype) => dtype,
         };
+        keep_freed_memory();
         let (config, weights, name, sha256) = match source {
             NetworkSource::Random(config) => {
                 let vb = VarBuilder::random(0, dtype, &device);
