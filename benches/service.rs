@@ -19,7 +19,7 @@ use vggt::{
     },
     store::{Store, StoreSettings},
 };
-use vggt_model::{ForwardOptions, demo};
+use vggt_model::{ForwardOptions, Precision, demo};
 
 const MIB: usize = 1 << 20;
 const ROUNDS: usize = 25;
@@ -221,6 +221,7 @@ fn in_process(dir: &Path) -> impl Fn() {
         &NetworkSource::Demo,
         DeviceChoice::Cpu.open().unwrap(),
         None,
+        Precision::Exact,
     )
     .unwrap();
     let paths: Vec<_> = demo::FRAMES

@@ -10,6 +10,8 @@
 //! layers       what the transformers are made of
 //! ops          the operations all of them are made of, each with its definition
 //! memory       how much of it a pass takes
+//! work         how much there is to compute
+//! precision    exact or fast, for the linear layers of the aggregator
 //! demo         the bundled checkpoint and its scene
 //! geometry     pose encoding, rotations, unprojection
 //! predictions  what comes out
@@ -31,12 +33,16 @@ pub mod heads;
 pub mod layers;
 pub mod memory;
 pub mod ops;
+mod precision;
 pub mod predictions;
 pub mod progress;
 pub mod vggt;
 pub mod weights;
+pub mod work;
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use ops::{Isa, measured_peak};
+pub use precision::Precision;
 pub use predictions::{Predictions, Tracks};
 pub use vggt::{ForwardOptions, Vggt, state_dict_keys};

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     geometry::{pose_encoding_to_extri_intri, unproject_depth_map_to_point_map},
     heads::{Activation, CameraHead, DptHead, TrackHead},
+    precision::Precision,
     predictions::{Predictions, Tracks},
     progress::{Observer, Stage},
     weights::{VarBuilder, Weights, record_keys},
@@ -35,16 +36,21 @@ pub struct ForwardOptions {
 }
 
 impl Vggt {
-    /// Builds the network from a weights file, on `device`, with the transformer in `dtype` and the heads in F32.
+    /// Builds the network from a weights file, on `device`, with the transformer in `dtype` and the heads in F32. The
+    /// aggregator's linear layers multiply as `precision` says.
     ///
     /// # Errors
     /// [`Error::Weights`] when parameters are missing, unexpected or misshapen: all are counted, the first few named.
-    pub fn load(config: Config, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn load(
+        config: Config,
+        weights: &Weights,
+        dtype: DType,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
         weights.check(&state_dict_keys(&config)?)?;
-        Self::new(
-            config,
-            &VarBuilder::from_weights(weights.clone(), dtype, device),
-        )
+        let vb = VarBuilder::from_weights(weights.clone(), dtype, device);
+        Self::new(config, &vb.with_precision(precision))
     }
 
     /// Builds the network from whatever `vb` gives.
@@ -53,7 +59,7 @@ impl Vggt {
     /// When a parameter is missing or misshapen.
     pub fn new(config: Config, vb: &VarBuilder) -> Result<Self> {
         // Upstream leaves autocast for the heads: their exponentials and small differences need the digits.
-        let heads = vb.with_dtype(DType::F32);
+        let heads = vb.with_dtype(DType::F32).with_precision(Precision::Exact);
         let dense = |name: &str, channels, activation, stage| {
             DptHead::new(&config, channels, activation, stage, &heads.pp(name))
         };

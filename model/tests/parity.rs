@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
-    Config, ForwardOptions, Predictions, Tracks, Vggt,
+    Config, ForwardOptions, Precision, Predictions, Tracks, Vggt,
     aggregator::{AggregatedTokens, normalize_images},
     geometry::{pose_encoding_to_extri_intri, unproject_depth_map_to_point_map},
     heads::TrackPrediction,
@@ -48,7 +48,8 @@ impl Case {
         Self {
             name,
             taps: candle_core::safetensors::load(taps, &Device::Cpu).unwrap(),
-            model: Vggt::load(config, &weights, DType::F32, &Device::Cpu).unwrap(),
+            model: Vggt::load(config, &weights, DType::F32, Precision::Exact, &Device::Cpu)
+                .unwrap(),
         }
     }
 

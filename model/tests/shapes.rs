@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
-    Config, Error, ForwardOptions, Vggt,
+    Config, Error, ForwardOptions, Precision, Vggt,
     progress::{Observer, Silent, Stage},
     state_dict_keys,
     weights::{VarBuilder, Weights},
@@ -15,7 +15,7 @@ use crate::parity::{data, relative_error};
 fn tiny() -> Vggt {
     let config = Config::open(&data("tiny/config.json")).unwrap();
     let weights = Weights::open(&data("tiny/model.pt")).unwrap();
-    Vggt::load(config, &weights, DType::F32, &Device::Cpu).unwrap()
+    Vggt::load(config, &weights, DType::F32, Precision::Exact, &Device::Cpu).unwrap()
 }
 
 fn noise(s: usize, h: usize, w: usize) -> Tensor {

@@ -9,12 +9,16 @@ use std::{
 use anyhow::ensure;
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
-use vggt_model::{ForwardOptions, progress::Stage as NetworkStage};
+use vggt_model::{
+    ForwardOptions, Isa, measured_peak, progress::Stage as NetworkStage,
+    work::transformer_operations,
+};
 
 use super::model_args::ModelArgs;
 use crate::pipeline::{Stage, Watcher};
 
-/// Prints one flat JSON object: seconds for each stage, for loading and in all, and the peak of resident memory.
+/// Prints one flat JSON object: seconds for each stage, for loading and in all, the transformers' speed and its share of
+/// what the processor can do, and the peak of resident memory.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Number of frames
@@ -61,8 +65,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let network = args.model.load(&source)?;
     let load = start.elapsed();
 
+    let isa = Isa::best();
+    let peak = isa.map(measured_peak);
     let dims = [args.frames, 3, args.height, args.width].map(|n| n as usize);
     let images = noise(dims)?;
+    let cpu_start = cpu_seconds();
     let start = Instant::now();
     let mut watch = Stopwatch {
         last: start,
@@ -70,6 +77,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     let predictions = network.predict(&images, &ForwardOptions::default(), &mut watch)?;
     let total = start.elapsed();
+    let cpu = cpu_start.zip(cpu_seconds());
     let depth: f32 = predictions.depth.mean_all()?.to_scalar()?;
     ensure!(
         depth.is_finite(),
@@ -89,6 +97,31 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         report.insert(name.to_owned(), json!(seconds.as_secs_f64()));
     }
     report.insert("total".to_owned(), json!(total.as_secs_f64()));
+    if let Some(((user, system), (user_end, system_end))) = cpu {
+        report.insert("user".to_owned(), json!(user_end - user));
+        report.insert("system".to_owned(), json!(system_end - system));
+    }
+    let blocks: f64 = ["patch_embed", "frame_blocks", "global_blocks"]
+        .iter()
+        .filter_map(|stage| report[*stage].as_f64())
+        .sum();
+    let size = (args.height as usize, args.width as usize);
+    let operations = transformer_operations(network.config(), args.frames as usize, size) as f64;
+    let speed = operations / blocks / 1e9;
+    report.insert("transformer_gflop".to_owned(), json!(operations / 1e9));
+    report.insert("transformer_gflop_per_s".to_owned(), json!(speed));
+    if network.device_name() == "cpu" {
+        let peak = peak.map(|peak| peak / 1e9);
+        report.insert("peak_gflop_per_s".to_owned(), json!(peak));
+        report.insert(
+            "share_of_peak".to_owned(),
+            json!(peak.map(|peak| speed / peak)),
+        );
+        report.insert(
+            "instructions".to_owned(),
+            json!(isa.map_or("plain", Isa::name)),
+        );
+    }
     report.insert("load".to_owned(), json!(load.as_secs_f64()));
     report.insert(
         "peak_rss_bytes".to_owned(),
@@ -100,6 +133,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     report.insert("weights".to_owned(), json!(network.name()));
     report.insert("device".to_owned(), json!(network.device_name()));
     report.insert("dtype".to_owned(), json!(network.dtype().as_str()));
+    report.insert("precision".to_owned(), json!(network.precision().as_str()));
     report.insert("threads".to_owned(), json!(rayon::current_num_threads()));
     println!("{}", Value::Object(report));
     Ok(())
@@ -116,6 +150,17 @@ fn noise(dims: [usize; 4]) -> candle_core::Result<Tensor> {
         })
         .collect();
     Tensor::from_vec(numbers, dims.to_vec(), &Device::Cpu)
+}
+
+/// User and system seconds that this process has had; `None` where the system does not say.
+fn cpu_seconds() -> Option<(f64, f64)> {
+    /// Linux counts in hundredths for user space whatever the kernel uses.
+    const TICKS: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The command's name is in parentheses and may hold anything; utime and stime are the 12th and 13th behind it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || Some(fields.next()?.parse::<f64>().ok()? / TICKS);
+    Some((next()?, next()?))
 }
 
 /// The most memory this process ever had resident; `None` where the system does not say.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use candle_core::DType;
 use clap::Args;
-use vggt_model::Config;
+use vggt_model::{Config, Precision};
 
 use super::{UsageError, fetch::DownloadBar};
 use crate::{
@@ -45,6 +45,9 @@ pub(super) struct ModelArgs {
     /// Number type of the transformer: f32, f16 or bf16 [default: f32 on the CPU, bf16 on CUDA]
     #[arg(long, value_parser = parse_dtype)]
     pub(super) dtype: Option<DType>,
+    /// exact, or fast: the transformer's layers in 16-bit whole numbers, on the CPU
+    #[arg(long, default_value_t)]
+    pub(super) precision: Precision,
     /// Threads to compute with [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
@@ -124,6 +127,6 @@ impl ModelArgs {
     /// Loads the network.
     pub(super) fn load(&self, source: &NetworkSource) -> anyhow::Result<Network> {
         let device = self.device.open()?;
-        Ok(Network::load(source, device, self.dtype)?)
+        Ok(Network::load(source, device, self.dtype, self.precision)?)
     }
 }

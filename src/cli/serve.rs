@@ -166,6 +166,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         cache: !args.jobs.no_cache,
         preload: args.jobs.preload,
         dtype: args.model.dtype,
+        precision: args.model.precision,
         max_frames: args.jobs.max_frames.map(|n| n as usize),
         video_limits: VideoLimits {
             max_duration_s: args.jobs.max_video_seconds,

@@ -553,6 +553,7 @@ impl Shared {
             env!("CARGO_PKG_VERSION"),
             &self.weights_key,
             &format!("{:?}", self.settings.max_frames),
+            self.settings.precision.as_str(),
             &options,
             &request.input_sha256,
         ] {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use vggt_model::Precision;
 
 use crate::pipeline::{GlbOptions, PredictionMode, SceneOptions, VideoLimits};
 
@@ -20,6 +21,8 @@ pub struct JobSettings {
     pub preload: bool,
     /// The type of the transformer; `None`: F32 on the CPU, BF16 on CUDA.
     pub dtype: Option<DType>,
+    /// How the transformer's linear layers multiply.
+    pub precision: Precision,
     /// Frames of one job, at most; `None`: as many as fit into memory.
     pub max_frames: Option<usize>,
     /// What a video may be.
@@ -36,6 +39,7 @@ impl Default for JobSettings {
             cache: true,
             preload: false,
             dtype: None,
+            precision: Precision::Exact,
             max_frames: None,
             video_limits: VideoLimits::default(),
             sky_network: None,

@@ -186,7 +186,10 @@ impl Worker {
             Some(network) => network,
             None => {
                 let device = self.shared.device.open()?;
-                Network::load(&self.source, device, self.shared.settings.dtype)?
+                {
+                    let settings = &self.shared.settings;
+                    Network::load(&self.source, device, settings.dtype, settings.precision)?
+                }
             }
         };
         Ok(self.network.insert(network))

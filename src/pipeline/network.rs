@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
-    Config, ForwardOptions, Predictions, Vggt, demo,
+    Config, ForwardOptions, Isa, Precision, Predictions, Vggt, demo,
     memory::{forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
@@ -110,10 +110,30 @@ pub struct Network {
     name: String,
     device: Device,
     dtype: DType,
+    precision: Precision,
+}
+
+/// What of `precision` the device can do.
+fn supported(precision: Precision, device: &Device) -> Result<Precision, PipelineError> {
+    if precision == Precision::Exact {
+        return Ok(precision);
+    }
+    if !device.is_cpu() {
+        return Err(PipelineError::Device {
+            wanted: "--precision fast on CUDA".to_owned(),
+            why: "its whole numbers are for the CPU; CUDA computes in bf16 by default".to_owned(),
+        });
+    }
+    if Isa::best().is_none() {
+        tracing::warn!("this processor has no fast precision (AVX2 or AVX-512): computing exactly");
+        return Ok(Precision::Exact);
+    }
+    Ok(precision)
 }
 
 impl Network {
-    /// Loads a network. `dtype` is the type of the transformer; without it F32 on the CPU, BF16 on CUDA.
+    /// Loads a network. `dtype` is the type of the transformer; without it F32 on the CPU, BF16 on CUDA. `precision` says
+    /// how its linear layers multiply; where the processor has no fast way they are exact, and that is logged.
     ///
     /// # Errors
     /// When the weights or the config cannot be used, or the type cannot be computed with on this device.
@@ -121,7 +141,9 @@ impl Network {
         source: &NetworkSource,
         device: Device,
         dtype: Option<DType>,
+        precision: Precision,
     ) -> Result<Self, PipelineError> {
+        let precision = supported(precision, &device)?;
         let dtype = match dtype {
             None if device.is_cpu() => DType::F32,
             None => DType::BF16,
@@ -138,7 +160,7 @@ impl Network {
         keep_freed_memory();
         let (config, weights, name, sha256) = match source {
             NetworkSource::Random(config) => {
-                let vb = VarBuilder::random(0, dtype, &device);
+                let vb = VarBuilder::random(0, dtype, &device).with_precision(precision);
                 return Ok(Self {
                     model: Vggt::new(config.clone(), &vb)?,
                     weights: None,
@@ -146,6 +168,7 @@ impl Network {
                     name: "random".to_owned(),
                     device,
                     dtype,
+                    precision,
                 });
             }
             NetworkSource::Demo => {
@@ -170,12 +193,13 @@ impl Network {
         };
         let config = without_missing_track_head(config, &weights);
         Ok(Self {
-            model: Vggt::load(config, &weights, dtype, &device)?,
+            model: Vggt::load(config, &weights, dtype, precision, &device)?,
             name: name.unwrap_or_else(|| weights.name().to_owned()),
             weights: Some(weights),
             sha256,
             device,
             dtype,
+            precision,
         })
     }
 
@@ -267,6 +291,11 @@ impl Network {
     /// The device's name, as `--device` takes it.
     pub fn device_name(&self) -> &'static str {
         if self.device.is_cpu() { "cpu" } else { "cuda" }
+    }
+
+    /// How the transformer's linear layers multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The type the transformer computes in.

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 
 use super::cpu::{
     self, Isa, Vector,
+    arithmetic::Exact,
     gemm::{self, Epilogue},
     winograd,
 };
@@ -285,9 +286,23 @@ impl Fused<'_> {
                             data: map.x,
                             depth: c,
                         };
-                        gemm::gemm(self.isa, (m, n), (&left, prepare), weights, &after, out);
+                        gemm::gemm::<Exact, _, _>(
+                            self.isa,
+                            (m, n),
+                            (&left, prepare),
+                            weights,
+                            &after,
+                            out,
+                        );
                     } else {
-                        gemm::gemm(self.isa, (m, n), (&map, prepare), weights, &after, out);
+                        gemm::gemm::<Exact, _, _>(
+                            self.isa,
+                            (m, n),
+                            (&map, prepare),
+                            weights,
+                            &after,
+                            out,
+                        );
                     }
                     Ok(())
                 })

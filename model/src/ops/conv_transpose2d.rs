@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cpu::{self, Isa, gemm};
+use super::cpu::{self, Isa, arithmetic::Exact, gemm};
 use crate::weights::VarBuilder;
 
 /// A transposed convolution whose kernel is as wide as its stride, so that its output tiles do not overlap.
@@ -99,7 +99,7 @@ impl CustomOp1 for Tiles<'_> {
         cpu::with_numbers(&self.op.weight, |weight| {
             let weights = gemm::Weights::F32(weight);
             let left = (&left, gemm::Prepare::Plain);
-            gemm::gemm(
+            gemm::gemm::<Exact, _, _>(
                 self.isa,
                 (b * h * w, n),
                 left,

@@ -4,10 +4,17 @@ use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape
 
 use super::{
     LayerNorm,
-    cpu::{self, Isa, Vector, gemm, math},
+    cpu::{
+        self, Isa, Vector,
+        arithmetic::{Arithmetic, Exact, Int16},
+        gemm, math,
+    },
     gelu,
 };
-use crate::weights::{MappedMatrix, MatrixSlice, VarBuilder};
+use crate::{
+    precision::Precision,
+    weights::{MappedMatrix, MatrixSlice, VarBuilder},
+};
 
 /// A linear layer. On the CPU the matrix is read from the mapped file, as F32, F16 or BF16: no copy of it is ever made.
 #[derive(Debug, Clone)]
@@ -15,6 +22,7 @@ pub struct Linear {
     weight: Weight,
     /// [out]
     bias: Tensor,
+    precision: Precision,
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +90,7 @@ impl Linear {
         Ok(Self {
             weight,
             bias: vb.get(c_out, bias)?,
+            precision: vb.precision(),
         })
     }
 
@@ -90,6 +99,7 @@ impl Linear {
         Self {
             weight: Weight::Owned(weight),
             bias,
+            precision: Precision::Exact,
         }
     }
 
@@ -105,6 +115,7 @@ impl Linear {
         Ok(Self {
             weight,
             bias: self.bias.narrow(0, start, len)?,
+            precision: self.precision,
         })
     }
 
@@ -212,7 +223,7 @@ impl Fused<'_> {
         }
         let left = gemm::Matrix { data: x, depth };
         match self.fusion.norm {
-            None => self.finished(left, gemm::Prepare::Plain, n, weights),
+            None => self.multiplied(left, gemm::Prepare::Plain, n, weights),
             Some(norm) => norm.with_numbers(|weight, bias| {
                 if weight.len() != depth || bias.len() != depth {
                     bail!("a norm of {} channels before {depth}", weight.len())
@@ -223,13 +234,29 @@ impl Fused<'_> {
                     weight,
                     bias,
                 };
-                self.finished(left, prepare, n, weights)
+                self.multiplied(left, prepare, n, weights)
             }),
         }
     }
 
+    /// The arithmetic that the layer asks for and its depth allows.
+    fn multiplied(
+        &self,
+        left: gemm::Matrix<'_>,
+        prepare: gemm::Prepare<'_>,
+        n: usize,
+        weights: gemm::Weights<'_>,
+    ) -> Result<Vec<f32>> {
+        match self.linear.precision {
+            Precision::Fast if Int16::takes(left.depth) => {
+                self.finished::<Int16>(left, prepare, n, weights)
+            }
+            _ => self.finished::<Exact>(left, prepare, n, weights),
+        }
+    }
+
     /// The right side and what comes after.
-    fn finished(
+    fn finished<A: Arithmetic>(
         &self,
         left: gemm::Matrix<'_>,
         prepare: gemm::Prepare<'_>,
@@ -245,10 +272,17 @@ impl Fused<'_> {
             }
             match self.fusion.then {
                 Then::Nothing => {
-                    gemm::gemm(self.isa, (m, n), left, weights, &Bias(bias), &mut out);
+                    gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &Bias(bias), &mut out);
                 }
                 Then::Gelu => {
-                    gemm::gemm(self.isa, (m, n), left, weights, &BiasGelu(bias), &mut out);
+                    gemm::gemm::<A, _, _>(
+                        self.isa,
+                        (m, n),
+                        left,
+                        weights,
+                        &BiasGelu(bias),
+                        &mut out,
+                    );
                 }
                 Then::Residual { gamma, residual } => cpu::with_numbers(gamma, |gamma| {
                     cpu::with_numbers(&residual.contiguous()?, |residual| {
@@ -260,7 +294,7 @@ impl Fused<'_> {
                             gamma,
                             residual,
                         };
-                        gemm::gemm(self.isa, (m, n), left, weights, &then, &mut out);
+                        gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &then, &mut out);
                         Ok(())
                     })
                 })?,

@@ -16,6 +16,7 @@ pub use attention::{SelfAttention, attention};
 pub use bilinear::bilinear_align_corners;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::{Conv2d, ConvFusion};
+pub use cpu::{Isa, peak::measured_peak};
 pub use gelu::gelu;
 pub use layer_norm::{LayerNorm, layer_norm};
 pub use linear::{Fusion, Linear, Then};

@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use half::{bf16, f16};
 
 use super::{Mismatch, Weights, WeightsError};
-use crate::error::Result;
+use crate::{error::Result, precision::Precision};
 
 /// A place in the tree of parameters, with the type and device they are wanted in.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ pub struct VarBuilder {
     path: String,
     dtype: DType,
     device: Device,
+    precision: Precision,
 }
 
 /// Where parameters come from.
@@ -53,6 +54,7 @@ impl VarBuilder {
             path: String::new(),
             dtype,
             device: device.clone(),
+            precision: Precision::Exact,
         }
     }
 
@@ -70,6 +72,19 @@ impl VarBuilder {
             dtype,
             ..self.clone()
         }
+    }
+
+    /// The same place, with linear layers that multiply in another way.
+    pub fn with_precision(&self, precision: Precision) -> Self {
+        Self {
+            precision,
+            ..self.clone()
+        }
+    }
+
+    /// How linear layers multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The type parameters come in.

@@ -48,6 +48,7 @@ impl Summary<'_> {
                 "weights_sha256": self.frames.weights_sha256,
                 "device": self.network.map(Network::device_name),
                 "dtype": self.network.map(|n| n.dtype().as_str()),
+                "precision": self.network.map(|n| n.precision().as_str()),
                 "seconds": seconds,
             });
             if let Some((row, path)) = self.stored {

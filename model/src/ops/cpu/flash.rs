@@ -328,9 +328,9 @@ impl<V: Vector> Softmax<V> {
             let grown = |j: usize| max[j].any_gt(self.max[j]);
             if grown(0) || grown(1) || grown(2) {
                 let mut factor = [V::zero(); WIDE];
-                for j in 0..WIDE {
-                    factor[j] = math::exp2(self.max[j] - max[j]);
-                    self.sum[j] = self.sum[j] * factor[j];
+                for (j, factor) in factor.iter_mut().enumerate() {
+                    *factor = math::exp2(self.max[j] - max[j]);
+                    self.sum[j] = self.sum[j] * *factor;
                 }
                 for row in out.chunks_exact_mut(wide) {
                     for (j, factor) in factor.iter().enumerate() {
@@ -341,10 +341,10 @@ impl<V: Vector> Softmax<V> {
             }
             self.max = max;
             for row in scores.chunks_exact_mut(wide) {
-                for j in 0..WIDE {
+                for (j, (max, sum)) in max.iter().zip(&mut self.sum).enumerate() {
                     let p = row.as_mut_ptr().add(j * V::LANES);
-                    let power = math::exp2(V::load(p) - max[j]);
-                    self.sum[j] = self.sum[j] + power;
+                    let power = math::exp2(V::load(p) - *max);
+                    *sum = *sum + power;
                     power.store(p);
                 }
             }

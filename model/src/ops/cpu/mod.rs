@@ -8,10 +8,12 @@
 // above call it from small marked blocks.
 #![allow(unsafe_code)]
 
+pub(crate) mod arithmetic;
 pub(crate) mod flash;
 pub(crate) mod gemm;
 pub(crate) mod math;
 mod pack;
+pub(crate) mod peak;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod winograd;
@@ -61,12 +63,13 @@ impl Isa {
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c");
-            // F, and the parts every processor with 512-bit registers worth using has had since 2017.
+            // What Intel's processors have had since 2019 and AMD's since 2022.
             let avx512 = avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
             let sets = [(avx512, Set::Avx512), (avx2, Set::Avx2)];
             sets.into_iter()
                 .filter_map(|(has, set)| has.then_some(Self(set)))
@@ -137,7 +140,7 @@ pub(crate) trait Kernel {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn on_avx512<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: this function's features are the vector's.
     unsafe { kernel.run::<simd::F32x16>() }

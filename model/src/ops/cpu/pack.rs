@@ -3,7 +3,7 @@
 use super::{Vector, simd::Eight};
 
 /// Rows of numbers, eight at a time.
-pub(super) trait Source<V: Vector> {
+pub(crate) trait Source<V: Vector> {
     /// The `n` numbers of row `row` from `k`, then zeros; `n` is at most 8.
     ///
     /// # Safety
@@ -16,7 +16,7 @@ pub(super) trait Source<V: Vector> {
 /// # Safety
 /// As [`Source::load`] for all of these, and `len * W` numbers must be writable.
 #[inline(always)]
-pub(super) unsafe fn side_by_side<V: Vector, const W: usize>(
+pub(crate) unsafe fn side_by_side<V: Vector, const W: usize>(
     source: &impl Source<V>,
     len: usize,
     out: *mut f32,

@@ -96,6 +96,39 @@ pub(crate) trait Vector:
     /// All lanes together.
     fn sum(self) -> f32;
 
+    /// A register of as many 32-bit whole numbers, each of which can also be a pair of 16-bit ones.
+    type Int: Copy;
+
+    /// All lanes 0.
+    ///
+    /// # Safety
+    /// As [`Vector::splat`].
+    unsafe fn int_zero() -> Self::Int;
+
+    /// All lanes `x`.
+    ///
+    /// # Safety
+    /// As [`Vector::splat`].
+    unsafe fn int_splat(x: i32) -> Self::Int;
+
+    /// The numbers from `p`, of any alignment.
+    ///
+    /// # Safety
+    /// As [`Vector::load`].
+    unsafe fn int_load(p: *const i32) -> Self::Int;
+
+    /// sums + a.0 b.0 + a.1 b.1 for the pairs of 16-bit numbers in each lane.
+    ///
+    /// # Safety
+    /// As [`Vector::splat`].
+    unsafe fn dot_pairs(sums: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
+
+    /// Whole numbers as numbers.
+    ///
+    /// # Safety
+    /// As [`Vector::splat`].
+    unsafe fn from_int(x: Self::Int) -> Self;
+
     /// All lanes 0.
     ///
     /// # Safety
@@ -111,6 +144,13 @@ pub(crate) trait Vector:
 pub(crate) trait Eight: Vector {
     /// Rows to columns: lane j of result i is lane i of row j.
     fn transpose(rows: [Self; 8]) -> [Self; 8];
+
+    /// `self` and `other` as 16-bit whole numbers, side by side in pairs: lane i has numbers 2 i and 2 i + 1 of the
+    /// sixteen. Their bits only: they are no numbers of this type.
+    fn pairs(self, other: Self) -> Self;
+
+    /// The largest lane.
+    fn largest(self) -> f32;
 
     /// Writes the first `N` numbers, 4, 6 or 8, without the cost of a mask.
     ///
@@ -134,7 +174,7 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct F32x8(__m256);
 
-    /// AVX-512 with F, BW, DQ and VL.
+    /// AVX-512 with F, BW, DQ, VL and VNNI.
     #[derive(Clone, Copy)]
     pub(crate) struct F32x16(__m512);
 
@@ -166,6 +206,32 @@ mod x86 {
     impl Vector for F32x8 {
         const LANES: usize = 8;
         type Eight = Self;
+        type Int = __m256i;
+
+        #[inline(always)]
+        unsafe fn int_zero() -> __m256i {
+            unsafe { _mm256_setzero_si256() }
+        }
+
+        #[inline(always)]
+        unsafe fn int_splat(x: i32) -> __m256i {
+            unsafe { _mm256_set1_epi32(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn int_load(p: *const i32) -> __m256i {
+            unsafe { _mm256_loadu_si256(p.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot_pairs(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+            unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)) }
+        }
+
+        #[inline(always)]
+        unsafe fn from_int(x: __m256i) -> Self {
+            Self(unsafe { _mm256_cvtepi32_ps(x) })
+        }
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -319,6 +385,27 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn pairs(self, other: Self) -> Self {
+            // Packing works within halves of the register; the last step puts their quarters in order.
+            const IN_ORDER: i32 = 0b11_01_10_00;
+            Self(unsafe {
+                let (a, b) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(other.0));
+                let packed = _mm256_packs_epi32(a, b);
+                _mm256_castsi256_ps(_mm256_permute4x64_epi64::<IN_ORDER>(packed))
+            })
+        }
+
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            unsafe {
+                let high = _mm256_extractf128_ps::<1>(self.0);
+                let four = _mm_max_ps(_mm256_castps256_ps128(self.0), high);
+                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+            }
+        }
+
+        #[inline(always)]
         unsafe fn store_even<const N: usize>(self, p: *mut f32) {
             unsafe {
                 if N == 8 {
@@ -336,6 +423,32 @@ mod x86 {
     impl Vector for F32x16 {
         const LANES: usize = 16;
         type Eight = F32x8;
+        type Int = __m512i;
+
+        #[inline(always)]
+        unsafe fn int_zero() -> __m512i {
+            unsafe { _mm512_setzero_si512() }
+        }
+
+        #[inline(always)]
+        unsafe fn int_splat(x: i32) -> __m512i {
+            unsafe { _mm512_set1_epi32(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn int_load(p: *const i32) -> __m512i {
+            unsafe { _mm512_loadu_si512(p.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot_pairs(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+            unsafe { _mm512_dpwssd_epi32(sums, a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn from_int(x: __m512i) -> Self {
+            Self(unsafe { _mm512_cvtepi32_ps(x) })
+        }
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {

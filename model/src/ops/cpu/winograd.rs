@@ -134,8 +134,10 @@ impl Kernel for Weights<'_> {
                     }
                 }
                 let rows = [0, 1, 2].map(|x| of_weights([g[0][x], g[1][x], g[2][x]]));
-                for y in 0..SIDE {
-                    let line = of_weights([rows[0][y], rows[1][y], rows[2][y]]);
+                let [top, middle, bottom] = rows;
+                let columns = top.into_iter().zip(middle).zip(bottom);
+                for (y, ((top, middle), bottom)) in columns.enumerate() {
+                    let line = of_weights([top, middle, bottom]);
                     for (x, u) in line.into_iter().enumerate() {
                         let panel = (y * SIDE + x) * self.panels + self.panel;
                         let place = (panel * c + self.channel) * wide + j;
@@ -240,7 +242,7 @@ impl<E: Epilogue> Tiles<'_, E> {
                     *line = of_inputs(d);
                 }
                 for x in 0..SIDE {
-                    let column = [0, 1, 2, 3, 4, 5].map(|y: usize| lines[y][x]);
+                    let column = lines.map(|line| line[x]);
                     for (y, v) in of_inputs(column).into_iter().enumerate() {
                         let at = ((y * SIDE + x) * self.block + tile) * self.stride + k;
                         v.store(self.inputs.as_mut_ptr().add(at));
@@ -302,18 +304,10 @@ impl<E: Epilogue> Tiles<'_, E> {
                     V::load(self.sums.as_ptr().add(at))
                 };
                 let mut lines = [[V::zero(); SIDE]; TILE];
-                for x in 0..SIDE {
-                    let column = of_sums([
-                        sum(0, x),
-                        sum(1, x),
-                        sum(2, x),
-                        sum(3, x),
-                        sum(4, x),
-                        sum(5, x),
-                    ]);
-                    for (line, value) in lines.iter_mut().zip(column) {
-                        line[x] = value;
-                    }
+                let [a, b, e, f] = &mut lines;
+                for (x, (((a, b), e), f)) in a.iter_mut().zip(b).zip(e).zip(f).enumerate() {
+                    let column = [0, 1, 2, 3, 4, 5].map(|y| sum(y, x));
+                    [*a, *b, *e, *f] = of_sums(column);
                 }
                 for (i, line) in lines.into_iter().enumerate() {
                     for (x, value) in of_sums(line).into_iter().enumerate() {

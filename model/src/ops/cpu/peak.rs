@@ -1,0 +1,58 @@
+//! The most multiplications and additions a processor does, measured.
+
+use std::{hint::black_box, time::Instant};
+
+use rayon::prelude::*;
+
+use super::{Isa, Kernel, Vector};
+
+/// Registers that are added to in turn: more than an addition takes to finish, times those that start at once.
+const CHAINS: usize = 12;
+
+/// Turns of one measurement, a few milliseconds.
+const TURNS: usize = 1 << 20;
+
+/// Measurements, of which the best counts.
+const ROUNDS: usize = 5;
+
+/// f32 operations a second, a fused multiply-add being two, of all threads of the pool together: what registers alone can
+/// do, without any memory.
+pub fn measured_peak(isa: Isa) -> f64 {
+    let threads = rayon::current_num_threads();
+    (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            let work: usize = (0..threads)
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|_| isa.run(Chains))
+                .sum();
+            work as f64 / start.elapsed().as_secs_f64()
+        })
+        .fold(0.0, f64::max)
+}
+
+/// Chains of multiply-adds.
+struct Chains;
+
+impl Kernel for Chains {
+    /// Operations done.
+    type Output = usize;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> usize {
+        // SAFETY: asked of the caller.
+        unsafe {
+            let mut chains = [V::splat(1.0); CHAINS];
+            let (a, b) = (V::splat(black_box(0.999)), V::splat(black_box(0.001)));
+            for _ in 0..TURNS {
+                for chain in &mut chains {
+                    *chain = chain.mul_add(a, b);
+                }
+            }
+            let sum: f32 = chains.iter().map(|chain| chain.sum()).sum();
+            black_box(sum);
+        }
+        2 * TURNS * CHAINS * V::LANES
+    }
+}
