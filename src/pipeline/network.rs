@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt, demo,
-    memory::{forward_bytes, frames_that_fit},
+    memory::{Engine, forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
 
@@ -237,12 +237,24 @@ impl Network {
         // A fifth stays free for the system, the files and what the estimate does not see.
         let available = available / 5 * 4;
         let size = (height, width);
-        Some(frames_that_fit(self.config(), size, self.dtype, available))
+        Some(frames_that_fit(
+            self.config(),
+            size,
+            self.dtype,
+            Engine::of(&self.device),
+            available,
+        ))
     }
 
     /// Upper estimate of the bytes a pass over `s` frames takes beside the weights.
     pub fn forward_bytes(&self, s: usize, height: usize, width: usize) -> u64 {
-        forward_bytes(self.config(), s, (height, width), self.dtype)
+        forward_bytes(
+            self.config(),
+            s,
+            (height, width),
+            self.dtype,
+            Engine::of(&self.device),
+        )
     }
 
     /// Bytes of the weights that the network reads where they lie in the file.
