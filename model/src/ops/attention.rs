@@ -151,7 +151,7 @@ impl CustomOp3 for Flash {
             queries: m,
             keys: Keys { n, depth },
         };
-        let out = problem.solve(self.isa);
+        let out = problem.solve(self.isa)?;
         Ok((CpuStorage::F32(out), (batch, m, heads * depth).into()))
     }
 }
@@ -192,7 +192,7 @@ impl CustomOp1 for FlashSelf<'_> {
                         queries: n,
                         keys: Keys { n, depth },
                     };
-                    Ok(problem.solve(self.isa))
+                    problem.solve(self.isa)
                 })
             })
         })?;
@@ -259,18 +259,41 @@ const TILES: usize = 4;
 
 impl Problem<'_> {
     /// [batch, queries, heads depth]
-    fn solve(&self, isa: Isa) -> Vec<f32> {
+    #[allow(unsafe_code)]
+    fn solve(&self, isa: Isa) -> Result<Vec<f32>> {
         let lanes = isa.lanes();
         let Keys { n, depth } = self.keys;
         let heads = self.batch * self.heads;
-        let (k_len, v_len) = (self.keys.packed_keys(lanes), self.keys.packed_values(lanes));
-        let mut packed_k = vec![0f32; heads * k_len];
-        let mut packed_v = vec![0f32; heads * v_len];
-        let (k, v) = (Shared::new(&mut packed_k), Shared::new(&mut packed_v));
-        let blocks = n.div_ceil(flash::KEYS);
+        let of_head = (self.keys.packed_keys(lanes), self.keys.packed_values(lanes));
+        let len = heads * (of_head.0 + of_head.1);
+        // SAFETY: packing writes the keys of all heads, then their values; the tiles write every query of every head.
+        unsafe {
+            let packed = cpu::written(len, |packed| {
+                let packed_k = packed.part(0, heads * of_head.0);
+                let packed_v = packed.part(heads * of_head.0, heads * of_head.1);
+                self.pack(isa, n.div_ceil(flash::KEYS), of_head, (packed_k, packed_v));
+                Ok(())
+            })?;
+            let packed = packed.split_at(heads * of_head.0);
+            cpu::written(heads * self.queries * depth, |out| {
+                self.attend(isa, of_head, packed, out);
+                Ok(())
+            })
+        }
+    }
+
+    /// Packs keys and values, each block of each head a task.
+    fn pack(
+        &self,
+        isa: Isa,
+        blocks: usize,
+        of_head: (usize, usize),
+        (packed_k, packed_v): (Shared<'_, f32>, Shared<'_, f32>),
+    ) {
+        let heads = self.batch * self.heads;
         (0..heads * blocks).into_par_iter().for_each(|task| {
             let (index, block) = (task / blocks, task % blocks);
-            scratch::with(depth, |row| {
+            scratch::with(self.keys.depth, |row| {
                 isa.run(Pack {
                     keys: self.keys,
                     k: self.k.0,
@@ -279,43 +302,52 @@ impl Problem<'_> {
                     batch: index / self.heads,
                     head: index % self.heads,
                     first: block * flash::KEYS,
-                    packed_k: k,
-                    packed_v: v,
-                    at: (index * k_len, index * v_len),
+                    packed_k,
+                    packed_v,
+                    at: (index * of_head.0, index * of_head.1),
                     row,
                 });
             });
         });
-        let mut out = vec![0f32; heads * self.queries * depth];
-        let place = Shared::new(&mut out);
+    }
+
+    /// Attends, some tiles of queries of a head a task.
+    fn attend(
+        &self,
+        isa: Isa,
+        of_head: (usize, usize),
+        (packed_k, packed_v): (&[f32], &[f32]),
+        out: Shared<'_, f32>,
+    ) {
+        let lanes = isa.lanes();
+        let depth = self.keys.depth;
+        let heads = self.batch * self.heads;
         let queries = TILES * flash::tile_queries(lanes);
         let tasks = self.queries.div_ceil(queries);
+        let run = |task: usize, room: &mut [f32]| {
+            let (index, first) = (task / tasks, task % tasks * queries);
+            let (batch, head) = (index / self.heads, index % self.heads);
+            isa.run(Attend {
+                keys: self.keys,
+                q: self.q.0,
+                prepare: self.q.1,
+                packed_k: &packed_k[index * of_head.0..][..of_head.0],
+                packed_v: &packed_v[index * of_head.1..][..of_head.1],
+                batch,
+                head,
+                queries: first..(first + queries).min(self.queries),
+                out,
+                out_at: (
+                    (batch * self.queries * self.heads + head) * depth,
+                    self.heads * depth,
+                ),
+                room,
+            });
+        };
         (0..heads * tasks)
             .into_par_iter()
             .with_max_len(1)
-            .for_each(|task| {
-                let (index, first) = (task / tasks, task % tasks * queries);
-                let (batch, head) = (index / self.heads, index % self.heads);
-                scratch::with(Attend::room(lanes, depth), |room| {
-                    isa.run(Attend {
-                        keys: self.keys,
-                        q: self.q.0,
-                        prepare: self.q.1,
-                        packed_k: &packed_k[index * k_len..][..k_len],
-                        packed_v: &packed_v[index * v_len..][..v_len],
-                        batch,
-                        head,
-                        queries: first..(first + queries).min(self.queries),
-                        out: place,
-                        out_at: (
-                            (batch * self.queries * self.heads + head) * depth,
-                            self.heads * depth,
-                        ),
-                        room,
-                    });
-                });
-            });
-        out
+            .for_each(|task| scratch::with(Attend::room(lanes, depth), |room| run(task, room)));
     }
 }
 

@@ -135,10 +135,6 @@ impl Vectorised<'_> {
     ) -> Result<Vec<f32>> {
         let (height, width) = (self.height, self.width);
         let (ys, xs) = (taps(h, height), taps(w, width));
-        let mut out = vec![0f32; b * height * width * c];
-        if out.is_empty() {
-            return Ok(out);
-        }
         let row = |index: usize, out: &mut [f32]| {
             let (batch, y) = (index / height, index % height);
             let tap = ys[y];
@@ -156,10 +152,19 @@ impl Vectorised<'_> {
                 out,
             });
         };
-        out.par_chunks_exact_mut(width * c)
-            .enumerate()
-            .for_each(|(index, out)| row(index, out));
-        Ok(out)
+        let write = |out: Shared<'_, f32>| {
+            (0..b * height).into_par_iter().for_each(|index| {
+                // SAFETY: each task has a row of its own.
+                #[allow(unsafe_code)]
+                row(index, unsafe { out.slice(index * width * c, width * c) });
+            });
+            Ok(())
+        };
+        // SAFETY: every row is written.
+        #[allow(unsafe_code)]
+        unsafe {
+            cpu::written(b * height * width * c, write)
+        }
     }
 }
 

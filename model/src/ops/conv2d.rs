@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{
-    self, Isa, Vector,
+    self, Isa, Shared, Vector,
     arithmetic::Exact,
     gemm::{self, Epilogue},
     winograd,
@@ -202,6 +202,9 @@ impl CustomOp1 for Fused<'_> {
         let conv = self.conv;
         let x = cpu::contiguous(storage, layout)?;
         let (b, h, w, c) = layout.shape().dims4()?;
+        if h * w * c == 0 {
+            bail!("a map of {h} x {w} with {c} channels")
+        }
         let side = |n: usize| {
             (n + 2 * conv.padding)
                 .checked_sub(conv.kernel)
@@ -215,26 +218,30 @@ impl CustomOp1 for Fused<'_> {
         };
         let n = conv.bias.elem_count();
         let shape = Shape::from((b, rows, columns, n));
-        let mut out = vec![0f32; shape.elem_count()];
         let map = Map {
             x,
             size: (h, w, c),
             conv,
             columns,
         };
-        self.with_after(out.len(), |after| {
-            let maps = x.chunks_exact((h * w * c).max(1));
-            let outs = out.chunks_exact_mut((rows * columns * n).max(1));
-            for (i, (x, out)) in maps.zip(outs).enumerate() {
-                let map = Map { x, ..map };
-                let after = After {
-                    first: i * rows * columns,
-                    ..after
-                };
-                self.one(map, (rows * columns, n), after, out)?;
-            }
-            Ok(())
-        })?;
+        let write = |out: Shared<'_, f32>| {
+            self.with_after(out.len(), |after| {
+                let len = rows * columns * n;
+                for (i, x) in x.chunks_exact((h * w * c).max(1)).enumerate() {
+                    let out = out.part(i * len, len);
+                    let map = Map { x, ..map };
+                    let after = After {
+                        first: i * rows * columns,
+                        ..after
+                    };
+                    self.one(map, (rows * columns, n), after, out)?;
+                }
+                Ok(())
+            })
+        };
+        // SAFETY: both ways of multiplying write every number of every map.
+        #[allow(unsafe_code)]
+        let out = unsafe { cpu::written(shape.elem_count(), write)? };
         Ok((CpuStorage::F32(out), shape))
     }
 }
@@ -263,7 +270,7 @@ impl Fused<'_> {
         map: Map<'_>,
         (m, n): (usize, usize),
         after: After<'_>,
-        out: &mut [f32],
+        out: Shared<'_, f32>,
     ) -> Result<()> {
         let (h, w, c) = map.size;
         let prepare = match self.fusion.relu_before {

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::cpu::{self, Isa, arithmetic::Exact, gemm};
+use super::cpu::{self, Isa, Shared, arithmetic::Exact, gemm};
 use crate::weights::VarBuilder;
 
 /// A transposed convolution whose kernel is as wide as its stride, so that its output tiles do not overlap.
@@ -93,27 +93,33 @@ impl CustomOp1 for Tiles<'_> {
         }
         let k = self.op.kernel;
         let c_out = n / (k * k);
-        let mut tiles = vec![0f32; b * h * w * n];
         let left = gemm::Matrix { data: x, depth };
-        let mut out = vec![0f32; tiles.len()];
-        cpu::with_numbers(&self.op.weight, |weight| {
-            let weights = gemm::Weights::F32(weight);
-            let left = (&left, gemm::Prepare::Plain);
-            gemm::gemm::<Exact, _, _>(
-                self.isa,
-                (b * h * w, n),
-                left,
-                weights,
-                &gemm::Identity,
-                &mut tiles,
-            );
-            Ok(())
-        })?;
-        cpu::with_numbers(&self.op.bias, |bias| {
-            // Row k y + i of the result has row i of the tiles of row y.
-            out.par_chunks_exact_mut((w * k * c_out).max(1))
-                .enumerate()
-                .for_each(|(row, out)| {
+        let multiply = |tiles: Shared<'_, f32>| {
+            cpu::with_numbers(&self.op.weight, |weight| {
+                let weights = gemm::Weights::F32(weight);
+                let left = (&left, gemm::Prepare::Plain);
+                gemm::gemm::<Exact, _, _>(
+                    self.isa,
+                    (b * h * w, n),
+                    left,
+                    weights,
+                    &gemm::Identity,
+                    tiles,
+                );
+                Ok(())
+            })
+        };
+        // SAFETY: the product writes every number, and the depth is not 0.
+        #[allow(unsafe_code)]
+        let tiles = unsafe { cpu::written(b * h * w * n, multiply)? };
+        let place = |out: Shared<'_, f32>| {
+            cpu::with_numbers(&self.op.bias, |bias| {
+                let len = w * k * c_out;
+                (0..b * h * k).into_par_iter().for_each(|row| {
+                    // SAFETY: each task has a row of its own.
+                    #[allow(unsafe_code)]
+                    let out = unsafe { out.slice(row * len, len) };
+                    // Row k y + i of the result has row i of the tiles of row y.
                     let (y, i) = (row / k, row % k);
                     for (x, out) in out.chunks_exact_mut(k * c_out).enumerate() {
                         let tile = &tiles[(y * w + x) * n + i * k * c_out..][..k * c_out];
@@ -124,8 +130,12 @@ impl CustomOp1 for Tiles<'_> {
                         }
                     }
                 });
-            Ok(())
-        })?;
+                Ok(())
+            })
+        };
+        // SAFETY: the rows of all maps are written.
+        #[allow(unsafe_code)]
+        let out = unsafe { cpu::written(tiles.len(), place)? };
         Ok((CpuStorage::F32(out), (b, h * k, w * k, c_out).into()))
     }
 }

@@ -121,18 +121,19 @@ impl CustomOp1 for Vectorised<'_> {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = cpu::contiguous(storage, layout)?;
         let c = layout.dims().last().copied().unwrap_or(0);
-        let mut out = vec![0f32; x.len()];
-        self.norm.with_numbers(|weight, bias| {
-            if weight.len() != c || bias.len() != c || c == 0 {
-                bail!(
-                    "layer_norm of {} channels, got {:?}",
-                    weight.len(),
-                    layout.dims()
-                )
-            }
-            out.par_chunks_mut(ROWS * c)
-                .zip(x.par_chunks(ROWS * c))
-                .for_each(|(out, rows)| {
+        let write = |out: Shared<'_, f32>| {
+            self.norm.with_numbers(|weight, bias| {
+                if weight.len() != c || bias.len() != c || c == 0 {
+                    bail!(
+                        "layer_norm of {} channels, got {:?}",
+                        weight.len(),
+                        layout.dims()
+                    )
+                }
+                x.par_chunks(ROWS * c).enumerate().for_each(|(i, rows)| {
+                    // SAFETY: each task has rows of its own.
+                    #[allow(unsafe_code)]
+                    let out = unsafe { out.slice(i * ROWS * c, rows.len()) };
                     let moments = self.isa.run(Moments {
                         rows,
                         c,
@@ -147,8 +148,12 @@ impl CustomOp1 for Vectorised<'_> {
                         out,
                     });
                 });
-            Ok(())
-        })?;
+                Ok(())
+            })
+        };
+        // SAFETY: every row is written.
+        #[allow(unsafe_code)]
+        let out = unsafe { cpu::written(x.len(), write)? };
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape
 use super::{
     LayerNorm,
     cpu::{
-        self, Isa, Vector,
+        self, Isa, Shared, Vector,
         arithmetic::{Arithmetic, Exact, Int16},
         gemm, math,
     },
@@ -264,25 +264,31 @@ impl Fused<'_> {
         weights: gemm::Weights<'_>,
     ) -> Result<Vec<f32>> {
         let m = left.data.len() / left.depth;
-        let mut out = vec![0f32; m * n];
         let left = (&left, prepare);
+        // SAFETY: the product writes every number, and the depth is not 0.
+        #[allow(unsafe_code)]
+        let out =
+            unsafe { cpu::written(m * n, |out| self.finish::<A>(left, (m, n), weights, out)) };
+        out
+    }
+
+    fn finish<A: Arithmetic>(
+        &self,
+        left: (&gemm::Matrix<'_>, gemm::Prepare<'_>),
+        (m, n): (usize, usize),
+        weights: gemm::Weights<'_>,
+        out: Shared<'_, f32>,
+    ) -> Result<()> {
         cpu::with_numbers(&self.linear.bias, |bias| {
             if bias.len() != n {
                 bail!("a bias of {} for {n} channels", bias.len())
             }
             match self.fusion.then {
                 Then::Nothing => {
-                    gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &Bias(bias), &mut out);
+                    gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &Bias(bias), out);
                 }
                 Then::Gelu => {
-                    gemm::gemm::<A, _, _>(
-                        self.isa,
-                        (m, n),
-                        left,
-                        weights,
-                        &BiasGelu(bias),
-                        &mut out,
-                    );
+                    gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &BiasGelu(bias), out);
                 }
                 Then::Residual { gamma, residual } => cpu::with_numbers(gamma, |gamma| {
                     cpu::with_numbers(&residual.contiguous()?, |residual| {
@@ -294,14 +300,13 @@ impl Fused<'_> {
                             gamma,
                             residual,
                         };
-                        gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &then, &mut out);
+                        gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &then, out);
                         Ok(())
                     })
                 })?,
             }
             Ok(())
-        })?;
-        Ok(out)
+        })
     }
 }
 

@@ -171,6 +171,26 @@ pub(crate) fn with_numbers<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<
     }
 }
 
+/// A vector of the `len` numbers that `write` writes. They are not set to zero before, which for the larger ones would take
+/// as long as some of the operations themselves.
+///
+/// # Safety
+/// When `write` succeeds it must have written all of them, and it must not read any before.
+pub(crate) unsafe fn written<T: Copy>(
+    len: usize,
+    write: impl FnOnce(Shared<'_, T>) -> Result<()>,
+) -> Result<Vec<T>> {
+    let mut numbers = Vec::with_capacity(len);
+    write(Shared {
+        start: numbers.as_mut_ptr(),
+        len,
+        slice: PhantomData,
+    })?;
+    // SAFETY: there is room for them, and the caller promises that they are written.
+    unsafe { numbers.set_len(len) };
+    Ok(numbers)
+}
+
 /// A slice that several tasks write, each its own places.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shared<'a, T> {
@@ -189,6 +209,24 @@ impl<'a, T> Shared<'a, T> {
         Self {
             start: slice.as_mut_ptr(),
             len: slice.len(),
+            slice: PhantomData,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The `len` numbers from `at`, still shared.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub(crate) fn part(&self, at: usize, len: usize) -> Self {
+        assert!(at + len <= self.len, "{at} + {len} of {}", self.len);
+        Self {
+            start: self.at(at),
+            len,
             slice: PhantomData,
         }
     }

@@ -27,7 +27,7 @@ const TILES: usize = 48;
 const GAP: usize = 16;
 
 /// out [H W, n] = epilogue of the convolution of x [H, W, c], of max(x, 0) if `relu`, with `weight` [3, 3, c, n], stride 1
-/// and padding 1.
+/// and padding 1. Writes all of `out` and reads none of it.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -36,7 +36,7 @@ pub(crate) fn conv3x3<E: Epilogue>(
     (x, size, relu): (&[f32], (usize, usize, usize), bool),
     (weight, n): (&[f32], usize),
     epilogue: &E,
-    out: &mut [f32],
+    out: Shared<'_, f32>,
 ) {
     let (h, w, c) = size;
     assert_eq!(x.len(), h * w * c, "x is [{h}, {w}, {c}]");
@@ -48,7 +48,6 @@ pub(crate) fn conv3x3<E: Epilogue>(
     let (tile_rows, tile_columns) = (h.div_ceil(TILE), w.div_ceil(TILE));
     let tiles = tile_rows * tile_columns;
     let block = tiles_of_a_task(tiles, gemm::tile_rows(lanes));
-    let out = Shared::new(out);
     scratch::with(PLACES * panels * c * wide, |transformed| {
         let place = Shared::new(transformed);
         (0..panels * c)
