@@ -354,7 +354,7 @@ impl Problem<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{random, relative_error};
+    use crate::ops::testing::{random, random_sizes, relative_error};
 
     fn wide(t: &Tensor) -> Tensor {
         t.to_dtype(DType::F64).unwrap()
@@ -377,14 +377,18 @@ mod tests {
 
     #[test]
     fn tiles_give_the_plain_attention() {
-        for (b, heads, m, n, d) in [
-            (1, 1, 1, 1, 1),
-            (1, 2, 3, 5, 4),
-            (2, 3, 49, 7, 6),
-            (1, 1, 24, 256, 64),
-            (1, 2, 100, 257, 64),
-            (2, 1, 7, 515, 48),
-        ] {
+        let edges = [
+            [1, 1, 1, 1, 1],
+            [1, 2, 3, 5, 4],
+            [2, 3, 49, 7, 6],
+            [1, 1, 24, 256, 64],
+            [1, 2, 100, 257, 64],
+            [2, 1, 7, 515, 48],
+        ];
+        let sizes = edges
+            .into_iter()
+            .chain(random_sizes(12, [2, 3, 120, 600, 70]));
+        for [b, heads, m, n, d] in sizes {
             let (q, k) = (random(&[b, heads, m, d]), random(&[b, heads, n, d]));
             let v = random(&[b, heads, n, d]);
             let exact = plain(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();

@@ -409,7 +409,7 @@ impl Epilogue for After<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{random, relative_error};
+    use crate::ops::testing::{random, random_sizes, relative_error};
 
     #[test]
     fn cutting_the_rows_changes_nothing() {
@@ -432,14 +432,18 @@ mod tests {
     #[test]
     fn every_version_is_the_plain_one() {
         for (kernel, stride, padding) in KINDS {
-            for (h, w, c_in, c_out) in [
-                (2, 2, 1, 1),
-                (5, 7, 3, 5),
-                (4, 8, 16, 32),
-                (9, 3, 24, 40),
-                (3, 21, 300, 2),
-                (13, 14, 33, 129),
-            ] {
+            let edges = [
+                [2, 2, 1, 1],
+                [5, 7, 3, 5],
+                [4, 8, 16, 32],
+                [9, 3, 24, 40],
+                [3, 21, 300, 2],
+                [13, 14, 33, 129],
+            ];
+            let sizes = random_sizes(6, [20, 20, 70, 70]);
+            // The smallest map that a kernel of 2 without padding takes.
+            let sizes = sizes.into_iter().map(|[h, w, i, o]| [h + 1, w + 1, i, o]);
+            for [h, w, c_in, c_out] in edges.into_iter().chain(sizes) {
                 let weight = random(&[c_out, c_in, kernel, kernel]);
                 let bias = random(&[c_out]);
                 let conv =

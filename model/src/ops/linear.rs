@@ -359,7 +359,7 @@ mod epilogues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{random, relative_error};
+    use crate::ops::testing::{random, random_sizes, relative_error};
 
     fn wide(t: &Tensor) -> Tensor {
         t.to_dtype(DType::F64).unwrap()
@@ -367,7 +367,9 @@ mod tests {
 
     #[test]
     fn every_fusion_is_the_plain_one() {
-        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (64, 130, 33), (0, 4, 4), (31, 9, 515)] {
+        let edges = [[1, 1, 1], [3, 5, 7], [64, 130, 33], [0, 4, 4], [31, 9, 515]];
+        let sizes = edges.into_iter().chain(random_sizes(12, [90, 150, 600]));
+        for [m, n, k] in sizes {
             let x = random(&[2, m, k]);
             let linear = Linear::from_tensors(random(&[n, k]), random(&[n]));
             let norm = LayerNorm::from_tensors(random(&[k]), random(&[k]), 1e-5);
