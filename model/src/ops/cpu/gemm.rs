@@ -4,7 +4,7 @@
 //! normalisation or a ReLU, happens on the way. Then every task takes some columns: it packs a block of w, which may be
 //! halves in a mapped file, and multiplies it with all panels while it lies in the cache. f, the epilogue, is applied to
 //! each tile on its way to memory. The sum over k runs in blocks of [`KC`] in rising order, whatever the task split: the
-//! numbers do not depend on the number of threads.
+//! numbers do not depend on the number of threads. A left side of a few rows is not worth packing w for: see [`few`].
 
 use std::marker::PhantomData;
 
@@ -17,17 +17,17 @@ use super::{Isa, Kernel, Shared, Vector, arithmetic::Arithmetic, pack, scratch};
 /// cache.
 pub(crate) const KC: usize = 256;
 
-/// Numbers of the left side that are packed at once, 6 MiB: what a core can count on in the third-level cache.
-const MAX_PACKED: usize = 1536 * 1024;
+/// Rows of the left side that are packed at once; each lot of rows packs the right side again.
+const ROWS: usize = 1536;
 
-/// Rows that are packed at once whatever their depth; each lot packs the right side again.
-const ROWS: std::ops::RangeInclusive<usize> = 384..=1536;
+/// How deep rows are packed at once: with [`ROWS`] 6 MiB, what a core can count on in the third-level cache.
+const DEPTH: usize = 1024;
 
 /// Rows of a block that stays in the second-level cache while the columns of a task pass by.
 const MC: usize = 192;
 
-/// Columns of a task.
-const NC: usize = 128;
+/// Columns of a task: as many as leave tasks enough to keep every thread busy to the end.
+const NC: usize = 64;
 
 /// Registers a tile is wide.
 pub(crate) const WIDE: usize = 2;
@@ -178,24 +178,221 @@ pub(crate) fn gemm<A: Arithmetic, R: Rows, E: Epilogue>(
     {
         assert!(moments.len() == m && weight.len() == depth && bias.len() == depth);
     }
-    let lot = (MAX_PACKED / depth).clamp(*ROWS.start(), *ROWS.end());
-    for start in (0..m).step_by(lot) {
-        let product = Product::<A, R, E> {
-            arithmetic: PhantomData,
-            rows,
-            prepare,
-            weights,
-            epilogue,
-            out,
-            n,
-            first: start,
-            len: lot.min(m - start),
-        };
-        product.run(isa);
+    if (1..=FEW).contains(&m) {
+        return few::<R, E>(isa, (m, n), (rows, prepare), weights, epilogue, out);
+    }
+    for start in (0..m).step_by(ROWS) {
+        let mut end = 0;
+        while end < depth {
+            let begin = end;
+            while end < depth && end - begin < DEPTH {
+                end += rows.run(end);
+            }
+            let product = Product::<A, R, E> {
+                arithmetic: PhantomData,
+                rows,
+                prepare,
+                weights,
+                epilogue,
+                out,
+                n,
+                first: start,
+                len: ROWS.min(m - start),
+                depth: begin..end,
+            };
+            product.run(isa);
+        }
     }
 }
 
-/// One lot of rows of a product.
+/// Rows of the left side up to which nothing is packed.
+const FEW: usize = 4;
+
+/// Columns of a task for few rows.
+const FEW_COLUMNS: usize = 64;
+
+/// The product for at most [`FEW`] rows, always in f32: as long as it takes to fetch the right side once.
+fn few<R: Rows, E: Epilogue>(
+    isa: Isa,
+    (m, n): (usize, usize),
+    (rows, prepare): (&R, Prepare<'_>),
+    weights: Weights<'_>,
+    epilogue: &E,
+    out: Shared<'_, f32>,
+) {
+    let depth = rows.depth();
+    scratch::with(m * depth, |left| {
+        isa.run(PrepareFew {
+            rows,
+            prepare,
+            out: left,
+        });
+        let left: &[f32] = left;
+        (0..n.div_ceil(FEW_COLUMNS))
+            .into_par_iter()
+            .for_each(|task| {
+                let first = task * FEW_COLUMNS;
+                isa.run(Few {
+                    left,
+                    depth,
+                    weights,
+                    columns: first..(first + FEW_COLUMNS).min(n),
+                    n,
+                    epilogue,
+                    out,
+                });
+            });
+    });
+}
+
+/// Prepares few rows, which stay as they lie: `[m, depth]`.
+struct PrepareFew<'a, R> {
+    rows: &'a R,
+    prepare: Prepare<'a>,
+    out: &'a mut [f32],
+}
+
+impl<R: Rows> Kernel for PrepareFew<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let depth = self.rows.depth();
+        for (row, out) in self.out.chunks_mut(depth).enumerate() {
+            let mut k = 0;
+            while k < depth {
+                let block = self.rows.run(k);
+                let from = self.rows.slice(row, k, block);
+                let to = &mut out[k..k + block];
+                match self.prepare {
+                    Prepare::Plain => to.copy_from_slice(from),
+                    Prepare::Relu => {
+                        for (y, x) in to.iter_mut().zip(from) {
+                            *y = x.max(0.0);
+                        }
+                    }
+                    Prepare::Norm {
+                        moments,
+                        weight,
+                        bias,
+                    } => {
+                        let (mean, rstd) = moments[row];
+                        let affine = weight[k..].iter().zip(&bias[k..]);
+                        for ((y, x), (w, b)) in to.iter_mut().zip(from).zip(affine) {
+                            *y = ((x - mean) * rstd).mul_add(*w, *b);
+                        }
+                    }
+                }
+                k += block;
+            }
+        }
+    }
+}
+
+/// Some columns of few rows.
+struct Few<'a, E> {
+    /// [m, depth], prepared.
+    left: &'a [f32],
+    depth: usize,
+    weights: Weights<'a>,
+    columns: std::ops::Range<usize>,
+    /// Columns in all.
+    n: usize,
+    epilogue: &'a E,
+    out: Shared<'a, f32>,
+}
+
+impl<E: Epilogue> Kernel for Few<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: passed on.
+        unsafe {
+            match self.weights {
+                Weights::F32(w) => self.of_type::<V, f32>(w),
+                Weights::F16(w) => self.of_type::<V, f16>(w),
+                Weights::Bf16(w) => self.of_type::<V, bf16>(w),
+            }
+        }
+    }
+}
+
+impl<E: Epilogue> Few<'_, E> {
+    #[inline(always)]
+    unsafe fn of_type<V: Vector, T: Number>(&self, weights: &[T]) {
+        // SAFETY: passed on; there are as many rows as asked for.
+        unsafe {
+            match self.left.len() / self.depth {
+                1 => self.rows::<V, T, 1>(weights),
+                2 => self.rows::<V, T, 2>(weights),
+                3 => self.rows::<V, T, 3>(weights),
+                _ => self.rows::<V, T, FEW>(weights),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn rows<V: Vector, T: Number, const M: usize>(&self, weights: &[T]) {
+        for first in self.columns.clone().step_by(V::LANES) {
+            let count = V::LANES.min(self.columns.end - first);
+            let mut sums = [[0.0; MOST_LANES]; M];
+            for column in 0..count {
+                let w = &weights[(first + column) * self.depth..][..self.depth];
+                // SAFETY: the processor has the instruction set; both sides are `depth` long.
+                let of_column = unsafe { self.dot::<V, T, M>(w) };
+                for (sums, sum) in sums.iter_mut().zip(of_column) {
+                    sums[column] = sum;
+                }
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                // SAFETY: the columns lie inside the product and belong to this task alone.
+                unsafe {
+                    let x = V::load(sums.as_ptr());
+                    let y = self.epilogue.apply(x, row, first, count);
+                    y.store_first(self.out.at(row * self.n + first), count);
+                }
+            }
+        }
+    }
+
+    /// The sums of one column for all rows, each by turns in `CHAINS` registers.
+    #[inline(always)]
+    unsafe fn dot<V: Vector, T: Number, const M: usize>(&self, w: &[T]) -> [f32; M] {
+        /// Additions wait for each other; this many do not.
+        const CHAINS: usize = 4;
+        let depth = self.depth;
+        // SAFETY: asked of the caller.
+        unsafe {
+            let mut sums = [[V::zero(); CHAINS]; M];
+            let step = CHAINS * V::LANES;
+            let whole = depth / step * step;
+            for k in (0..whole).step_by(step) {
+                for chain in 0..CHAINS {
+                    let k = k + chain * V::LANES;
+                    let w = T::load::<V>(w.as_ptr().add(k));
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let x = V::load(self.left.as_ptr().add(row * depth + k));
+                        sums[chain] = w.mul_add(x, sums[chain]);
+                    }
+                }
+            }
+            let mut result = [0.0; M];
+            for (row, (result, [a, b, c, d])) in result.iter_mut().zip(sums).enumerate() {
+                *result = ((a + b) + (c + d)).sum();
+                for (w, x) in w[whole..].iter().zip(&self.left[row * depth + whole..]) {
+                    *result = w.to_f32().mul_add(*x, *result);
+                }
+            }
+            result
+        }
+    }
+}
+
+/// Numbers in the widest register.
+const MOST_LANES: usize = 16;
+
+/// One lot of rows and numbers of k of a product.
 struct Product<'a, A, R, E> {
     arithmetic: PhantomData<A>,
     rows: &'a R,
@@ -207,6 +404,8 @@ struct Product<'a, A, R, E> {
     n: usize,
     first: usize,
     len: usize,
+    /// Where k begins and ends.
+    depth: std::ops::Range<usize>,
 }
 
 impl<A: Arithmetic, R: Rows, E: Epilogue> Product<'_, A, R, E> {
@@ -214,7 +413,7 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Product<'_, A, R, E> {
         let lanes = isa.lanes();
         let tile = tile_rows(lanes);
         let panels = self.len.div_ceil(tile);
-        scratch::with(panels * tile * self.rows.depth(), |packed| {
+        scratch::with(panels * tile * self.depth.len(), |packed| {
             let place = Shared::new(packed);
             (0..panels)
                 .into_par_iter()
@@ -292,25 +491,26 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> PackLeft<'_, A, R, E> {
             prepare,
             first,
             len,
+            ref depth,
             ..
-        } = self.product;
+        } = *self.product;
         let start = self.panel * W;
         let count = W.min(len - start);
         let row = first + start;
-        let mut k = 0;
-        while k < rows.depth() {
+        let mut k = depth.start;
+        while k < depth.end {
             let block = rows.run(k);
             let mut starts = [std::ptr::null(); W];
             for (i, p) in starts.iter_mut().enumerate().take(count) {
                 *p = rows.slice(row + i, k, block).as_ptr();
             }
-            let at = k * self.panels * W + self.panel * block * W;
+            let at = (k - depth.start) * self.panels * W + self.panel * block * W;
             // SAFETY: every start has `block` numbers; each panel has places of its own in `packed`; moments, weight and
             // bias were measured when the product began.
             unsafe {
                 let out = self.packed.slice(at, block * W).as_mut_ptr();
                 let left = Left { starts, count };
-                match *prepare {
+                match prepare {
                     Prepare::Plain => A::pack::<V, W>(&left, block, out),
                     Prepare::Relu => A::pack::<V, W>(&Relu(left), block, out),
                     Prepare::Norm {
@@ -418,9 +618,9 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Kernel for Task<'_, A, R, E> {
 impl<A: Arithmetic, R: Rows, E: Epilogue> Task<'_, A, R, E> {
     #[inline(always)]
     unsafe fn multiply<V: Vector, const MR: usize, const NR: usize>(mut self) {
-        let depth = self.product.rows.depth();
-        let mut k = 0;
-        while k < depth {
+        let depth = &self.product.depth;
+        let mut k = depth.start;
+        while k < depth.end {
             let block = self.product.rows.run(k);
             // SAFETY: the buffer holds the columns of a task at a depth of at most KC, and the panels were packed with the
             // same blocks.
@@ -496,9 +696,11 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Task<'_, A, R, E> {
             n,
             first,
             len,
+            depth,
             ..
         } = self.product;
-        let left = &self.packed[k * self.panels * MR + panel * block * MR..][..block * MR];
+        let at = (k - depth.start) * self.panels * MR + panel * block * MR;
+        let left = &self.packed[at..][..block * MR];
         let row = first + panel * MR;
         let height = MR.min(len - panel * MR);
         let width = NR.min(self.columns.end - column);
@@ -666,7 +868,7 @@ mod tests {
     }
 
     /// Sizes around every edge: tiles of 6 and 12 rows, 16 and 32 columns, blocks of 192 rows, 128 columns and 256 deep.
-    const SIZES: [(usize, usize, usize); 12] = [
+    const SIZES: [(usize, usize, usize); 15] = [
         (0, 3, 4),
         (1, 1, 1),
         (1, 40, 300),
@@ -679,6 +881,9 @@ mod tests {
         (200, 130, 64),
         (1540, 3, 9),
         (7, 300, 12),
+        (2, 70, 129),
+        (4, 65, 1100),
+        (20, 9, 1300),
     ];
 
     /// Of sums of k products of numbers below 1.
