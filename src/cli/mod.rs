@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(
     name = "vggt",
-    version,
+    version = env!("VGGT_VERSION"),
     max_term_width = 110,
     arg_required_else_help = true
 )]
