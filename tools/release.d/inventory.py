@@ -4,29 +4,27 @@
     inventory.py --out dist --ffmpeg PREFIX [--cuda CUDA_HOME] PROGRAM=FEATURES...
 
 The crates come from cargo-cyclonedx, less those that cargo does not build. What cargo does not know is listed in
-`other_parts`: FFmpeg and dav1d (PREFIX is what tools/ffmpeg_static prints), the C library, SQLite, the font, the demo's
+parts.py: FFmpeg and dav1d (PREFIX is what tools/ffmpeg_static prints), the C library, SQLite, the font, the demo's
 checkpoint. Stops at a part without a licence and at a crate without a text of it. Standard library only.
 
 With SOURCE_DATE_EPOCH and VGGT_COMMIT set, the same commit gives the same bytes.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+
+from parts import ROOT, Missing, folder_of, other_parts, run, sha256
 
 TARGET = "x86_64-unknown-linux-gnu"
-ROOT = Path(__file__).resolve().parents[2]
 TEXT_FILES = re.compile(r"^(licen[cs]e|copying|copyright|notice|unlicense)", re.IGNORECASE)
-# Crates that were published without a text, and the crate of the same authors and terms that has it. Where there is none,
-# the terms are taken from the copies in this repository.
+# Crates that were published without a text, and the crate of the same authors and terms that has it. Where there is
+# none, the terms are taken from the copies in this repository.
 TEXT_IS_IN = {
     "candle-nn": "candle-core",
     "ffmpeg-sys-next": "ffmpeg-next",
@@ -35,180 +33,26 @@ TEXT_IS_IN = {
 OWN_TEXTS = {"MIT OR Apache-2.0": ["LICENSE-APACHE"]}
 
 
-class Missing(Exception):
-    """Something that a release must tell and that cannot be found."""
-
-
-def run(*command):
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass
-class Part:
-    """Something inside a program that is no crate."""
-
-    name: str
-    version: str
-    licence: str
-    about: str
-    purl: str
-    texts: list = field(default_factory=list)  # files, or the text itself
-    kind: str = "library"
-    sources: list = field(default_factory=list)  # files that go along
-
-    def component(self):
-        component = {
-            "type": self.kind,
-            "bom-ref": self.purl,
-            "name": self.name,
-            "version": self.version,
-            "description": self.about,
-            "scope": "required",
-            "licenses": [{"expression": self.licence}],
-            "purl": self.purl,
-        }
-        if self.sources:
-            component["externalReferences"] = [
-                {
-                    "type": "distribution",
-                    "url": f"sources/{quote(source.name)}",
-                    "hashes": [{"alg": "SHA-256", "content": sha256(source)}],
-                }
-                for source in self.sources
-            ]
-        return component
-
-
-def debian_source(prefix, name, licence, about, texts):
-    """A library that tools/ffmpeg_static built from Debian's source package."""
-    descriptions = sorted((prefix / "sources").glob(f"{name}_*.dsc"))
-    if len(descriptions) != 1:
-        raise Missing(f"{prefix}/sources should hold one {name}_*.dsc, and holds {len(descriptions)}")
-    fields = descriptions[0].read_text()
-    version = re.search(r"^Version: (.*)$", fields, re.MULTILINE)[1]
-    files = re.search(r"^Checksums-Sha256:\n((?: .*\n)+)", fields, re.MULTILINE)[1]
-    sources = [descriptions[0]] + [prefix / "sources" / line.split()[2] for line in files.splitlines()]
-    return Part(
-        name,
-        version,
-        licence,
-        about,
-        f"pkg:deb/debian/{name}@{quote(version, safe='')}?arch=source",
-        [prefix / text for text in texts],
-        sources=[source for source in sources if source.exists()],
-    )
-
-
-def debian_package(file, name, licence, about):
-    """A static library of this machine, found by the file that was linked."""
-    owner = run("dpkg-query", "--search", str(Path(file).resolve())).split(": ")[0]
-    package = owner.split(":")[0]
-    version = run("dpkg-query", "--show", "--showformat=${Version}", owner)
-    return Part(
-        name,
-        version,
-        licence,
-        about,
-        f"pkg:deb/debian/{package}@{quote(version, safe='')}?arch=amd64",
-        [Path("/usr/share/doc") / package / "copyright"],
-    )
-
-
-def archive_of_gcc(name):
-    path = run("gcc", f"-print-file-name={name}").strip()
-    if not os.path.isabs(path):
-        raise Missing(f"gcc knows no {name}")
-    return path
-
-
-def cuda_runtime(home):
-    """NVIDIA's static runtime, from the Python wheel that tools/cuda_env installs, or from a toolkit of their own."""
-    home = Path(home).resolve()
-    wheels = sorted(home.parents[1].glob("nvidia_cuda_runtime*.dist-info"))
-    if wheels:
-        version = re.search(r"^Version: (.*)$", (wheels[0] / "METADATA").read_text(), re.MULTILINE)[1]
-        texts = sorted(wheels[0].rglob("License.txt"))
-    else:
-        version = json.loads((home / "version.json").read_text())["cuda_cudart"]["version"]
-        texts = [home / "EULA.txt"]
-    return Part(
-        "cudart",
-        version,
-        "LicenseRef-NVIDIA-CUDA-EULA",
-        "NVIDIA's CUDA runtime, its static library, which attachment A of the terms lets programs contain",
-        f"pkg:generic/nvidia/cudart@{version}",
-        texts,
-    )
-
-
-def other_parts(static, ffmpeg, cuda, folders):
-    """What cargo does not know. `static`: with the C library; `folders`: of the crates, by name and version."""
-    sqlite_head = (folder_of("libsqlite3-sys", folders) / "sqlite3/sqlite3.h").read_text()
-    sqlite = re.search(r'^#define SQLITE_VERSION +"(.*)"', sqlite_head, re.MULTILINE)[1]
-    blessing = re.sub(r"^\*\* ?", "", re.search(r"The author disclaims.*?(?=^\*{5})", sqlite_head, re.M | re.S)[0], flags=re.M)
-    font = next(folder_of("dejavu", folders).glob("assets/dejavu-fonts-ttf-*"))
-    font_version = font.name.removeprefix("dejavu-fonts-ttf-")
-    rust = run("rustc", "--version").split()[1]
-    demo = ROOT / "model/demo/demo.safetensors"
-    parts = [
-        debian_source(
-            ffmpeg, "ffmpeg", "LGPL-2.1-or-later", "libavcodec, libavformat, libavutil and libswscale, linked statically",
-            ["FFmpeg-LICENSE.md", "FFmpeg-COPYING.LGPLv2.1"],
-        ),
-        debian_source(ffmpeg, "dav1d", "BSD-2-Clause", "The decoder of AV1, linked statically", ["dav1d-COPYING"]),
-        debian_package(archive_of_gcc("libz.a"), "zlib", "Zlib", "Deflate, for FFmpeg, linked statically"),
-        Part(
-            "SQLite", sqlite, "blessing", "The database, inside the crate libsqlite3-sys",
-            f"pkg:generic/sqlite@{sqlite}", [blessing],
-        ),
-        Part(
-            "DejaVu Sans", font_version, "Bitstream-Vera", "The font of plots, inside the crate dejavu",
-            f"pkg:generic/dejavu-fonts@{font_version}", [font / "LICENSE"], "data",
-        ),
-        Part(
-            "Rust's standard library", rust, "MIT OR Apache-2.0", "With the crates that it is made of, under the same terms",
-            f"pkg:generic/rust-std@{rust}", [ROOT / "LICENSE-APACHE"],
-        ),
-        Part(
-            "vggt demo checkpoint", sha256(demo)[:12], "MIT OR Apache-2.0",
-            "Weights of the --demo network, trained from scratch for this project; the version begins its SHA-256",
-            f"pkg:generic/vggt-demo-checkpoint@{sha256(demo)[:12]}", [ROOT / "LICENSE-APACHE"], "machine-learning-model",
-        ),
-        debian_package(
-            archive_of_gcc("libgcc_eh.a"), "libgcc", "GPL-3.0-or-later WITH GCC-exception-3.1",
-            "The compiler's run-time library, linked statically; the exception leaves the program its own terms",
-        ),
-    ]  # fmt: skip
-    if static:
-        glibc = debian_package(
-            archive_of_gcc("libc.a"), "glibc", "LGPL-2.1-or-later", "The C library, linked statically"
-        )
-        # Debian's notice names the LGPL without its text.
-        glibc.texts.append(ffmpeg / "FFmpeg-COPYING.LGPLv2.1")
-        parts.append(glibc)
-    if cuda:
-        parts += [
-            cuda_runtime(cuda),
-            debian_package(
-                archive_of_gcc("libstdc++.a"), "libstdc++", "GPL-3.0-or-later WITH GCC-exception-3.1",
-                "C++'s run-time library, linked statically for the CUDA kernels; with the same exception",
-            ),
-        ]  # fmt: skip
-    return parts
-
-
 def built_crates(features):
     """Names and versions that cargo compiles for the program. cargo metadata names more: what optional features of
     dependencies would bring."""
     lines = run(
-        "cargo", "tree", "--locked", "--package", "vggt", "--edges", "normal,build", "--target", TARGET,
-        "--features", features, "--prefix", "none", "--format", "{p}",
-    )  # fmt: skip
+        "cargo",
+        "tree",
+        "--locked",
+        "--package",
+        "vggt",
+        "--edges",
+        "normal,build",
+        "--target",
+        TARGET,
+        "--features",
+        features,
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    )
     return {(name, version.removeprefix("v")) for name, version, *_ in map(str.split, filter(None, lines.splitlines()))}
 
 
@@ -218,9 +62,20 @@ def cargo_sbom(features):
     files = [ROOT / folder / f"{name}.json" for folder in (".", "model")]
     try:
         run(
-            "cargo", "cyclonedx", "--format", "json", "--spec-version", "1.5", "--target", TARGET,
-            "--features", features, "--override-filename", name, "-qq",
-        )  # fmt: skip
+            "cargo",
+            "cyclonedx",
+            "--format",
+            "json",
+            "--spec-version",
+            "1.5",
+            "--target",
+            TARGET,
+            "--features",
+            features,
+            "--override-filename",
+            name,
+            "-qq",
+        )
         return json.loads(files[0].read_text().replace(f"file://{ROOT}", "file:///vggt"))
     finally:
         for file in files:
@@ -258,14 +113,6 @@ def describe(sbom, program, parts, crates, commit):
     return sbom
 
 
-def folder_of(name, folders):
-    """The one of a crate that there is in one version."""
-    found = [folder for (crate, _), folder in folders.items() if crate == name]
-    if len(found) != 1:
-        raise Missing(f"there should be one crate {name}, and there are {len(found)}")
-    return found[0]
-
-
 def crate_texts(crate, expression, folders):
     """The texts that a crate's authors published with it. `crate`: name and version."""
     folder = folders[crate]
@@ -275,7 +122,9 @@ def crate_texts(crate, expression, folders):
     if not files:
         files = [ROOT / name for name in OWN_TEXTS.get(expression, [])]
     if not files:
-        raise Missing(f"the crate {' '.join(crate)} has no text of its licence ({expression}): see TEXT_IS_IN in {__file__}")
+        raise Missing(
+            f"the crate {' '.join(crate)} has no text of its licence ({expression}): see TEXT_IS_IN in {__file__}"
+        )
     return files
 
 
@@ -314,7 +163,17 @@ def main():
         on_card = "cuda" in features.split(",")
         sbom = cargo_sbom(features)
         metadata = json.loads(
-            run("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET, "--features", features)
+            run(
+                "cargo",
+                "metadata",
+                "--locked",
+                "--format-version",
+                "1",
+                "--filter-platform",
+                TARGET,
+                "--features",
+                features,
+            )
         )
         folders = {(p["name"], p["version"]): Path(p["manifest_path"]).parent for p in metadata["packages"]}
         parts = other_parts(not on_card, arguments.ffmpeg, arguments.cuda if on_card else None, folders)
@@ -333,8 +192,8 @@ def main():
     own = ("vggt", version, "MIT OR Apache-2.0", [ROOT / "LICENSE-MIT", ROOT / "LICENSE-APACHE"])
     title = (
         f"vggt {version} (commit {commit}) is under the MIT or the Apache 2.0 licence, as you prefer. Inside are the\n"
-        "following, each under its own terms; the numbers stand at their texts below. FFmpeg and the C library are under\n"
-        "the LGPL: RELINK.md tells how to put others in their place.\n"
+        "following, each under its own terms; the numbers stand at their texts below. FFmpeg and the C library are\n"
+        "under the LGPL: RELINK.md tells how to put others in their place.\n"
     )
     (arguments.out / "LICENCES.txt").write_text(licences(title, [own, *rows.values()]))
 
