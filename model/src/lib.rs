@@ -42,7 +42,7 @@ pub mod work;
 
 pub use config::Config;
 pub use error::{Error, Result};
-pub use ops::{Isa, measured_peak};
+pub use ops::{Isa, cuda::default_dtype, measured_peak};
 pub use precision::Precision;
 pub use predictions::{Predictions, Tracks};
 pub use vggt::{ForwardOptions, Vggt, state_dict_keys};

@@ -3,6 +3,7 @@
 
 mod convert;
 mod demo;
+mod kernels;
 mod parity;
 mod shapes;
 mod weights;

@@ -6,6 +6,7 @@ mod bilinear;
 mod conv2d;
 mod conv_transpose2d;
 pub(crate) mod cpu;
+pub mod cuda;
 mod gelu;
 mod layer_norm;
 mod linear;

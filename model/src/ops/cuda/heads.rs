@@ -1,0 +1,124 @@
+//! Calls of `heads.cu`.
+
+use candle_core::{DType, Result, bail};
+
+use super::call::{self, Address, Arg, Call, Module};
+
+/// Threads of a block, a warp for each vector.
+const THREADS: usize = 256;
+const VECTORS: usize = THREADS / 32;
+
+/// Numbers of a head that a warp has room for.
+const MOST_DEPTH: usize = 256;
+
+/// How queries or keys are normalised. Null: not.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadNorm {
+    /// `[depth]`
+    pub weight: Address,
+    /// `[depth]`
+    pub bias: Address,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl HeadNorm {
+    /// None.
+    pub const NONE: Self = Self {
+        weight: Address::NULL,
+        bias: Address::NULL,
+        eps: 0.0,
+    };
+}
+
+/// Rotations of the places of a sequence, F32. Null: none.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadRotation {
+    /// [places, depth]
+    pub cos: Address,
+    /// [places, depth]
+    pub sin: Address,
+    /// How many; the sequence is that long or a multiple of it.
+    pub places: usize,
+}
+
+impl HeadRotation {
+    /// None.
+    pub const NONE: Self = Self {
+        cos: Address::NULL,
+        sin: Address::NULL,
+        places: 1,
+    };
+}
+
+/// Queries and keys of every head, and where everything is.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadsCall {
+    /// Type of everything but the rotations.
+    pub dtype: DType,
+    /// Batch entries and tokens of each.
+    pub tokens: (usize, usize),
+    /// Heads and numbers of each.
+    pub heads: (usize, usize),
+    /// Of queries and of keys.
+    pub norms: [HeadNorm; 2],
+    /// Of both.
+    pub rotation: HeadRotation,
+    /// [batch, n, 3, heads, depth]
+    pub qkv: Address,
+    /// [batch, heads, n, depth]
+    pub q: Address,
+    /// [batch, heads, n, depth]
+    pub k: Address,
+}
+
+/// How `heads.cu` is called.
+///
+/// # Errors
+/// When the type or the size is beyond the kernel, or the rotations are those of other heads.
+pub fn heads(problem: HeadsCall) -> Result<Call> {
+    let HeadsCall {
+        dtype,
+        tokens: (batch, n),
+        heads: (heads, depth),
+        norms: [q_norm, k_norm],
+        rotation,
+        qkv,
+        q,
+        k,
+    } = problem;
+    if depth > MOST_DEPTH {
+        bail!("heads of {depth} channels are wider than the kernel's {MOST_DEPTH}")
+    }
+    let rotated = rotation.cos != Address::NULL;
+    if rotated && (rotation.places == 0 || n % rotation.places != 0 || depth % 4 != 0) {
+        bail!(
+            "{n} tokens of {depth} channels a head, rotated by {} places",
+            rotation.places
+        )
+    }
+    let mut addresses = vec![qkv, q, k];
+    addresses.extend([q_norm.weight, q_norm.bias, k_norm.weight, k_norm.bias]);
+    addresses.extend([rotation.cos, rotation.sin]);
+    // Pairs move at once.
+    let wide = depth.is_multiple_of(2) && call::is_wide(dtype, 0, &addresses);
+    let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Address).collect();
+    args.extend([
+        call::int(batch * n, "tokens")?,
+        call::int(n, "tokens")?,
+        call::int(heads, "heads")?,
+        call::int(depth, "channels of a head")?,
+        call::int(rotation.places, "places")?,
+        Arg::F32(q_norm.eps),
+        Arg::F32(k_norm.eps),
+        Arg::I32(wide.into()),
+    ]);
+    Ok(Call {
+        module: Module::Heads,
+        function: format!("heads_{}", call::type_name(dtype)?),
+        grid: call::grid((batch * n * 2 * heads).div_ceil(VECTORS))?,
+        block: THREADS as u32,
+        shared_bytes: 0,
+        args,
+    })
+}

@@ -1,0 +1,65 @@
+//! Calls of `layer_norm.cu`.
+
+use candle_core::{DType, Result};
+
+use super::call::{self, Address, Arg, Call, Module};
+
+/// Threads of a block, a warp for each row.
+const THREADS: usize = 256;
+const ROWS: usize = THREADS / 32;
+
+/// Channels of a row that a warp holds in registers.
+const HELD_CHANNELS: usize = 32 * 32;
+
+/// A norm over rows, and where everything is.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerNormCall {
+    /// Type of everything.
+    pub dtype: DType,
+    /// Rows and their channels.
+    pub size: (usize, usize),
+    /// Added to the variance.
+    pub eps: f32,
+    /// [rows, c]
+    pub x: Address,
+    /// `[c]`
+    pub weight: Address,
+    /// `[c]`
+    pub bias: Address,
+    /// [rows, c]
+    pub out: Address,
+}
+
+/// How `layer_norm.cu` is called.
+///
+/// # Errors
+/// When the type or the size is beyond the kernel.
+pub fn layer_norm(problem: LayerNormCall) -> Result<Call> {
+    let LayerNormCall {
+        dtype,
+        size: (rows, c),
+        eps,
+        x,
+        weight,
+        bias,
+        out,
+    } = problem;
+    let held = c <= HELD_CHANNELS && call::is_wide(dtype, c, &[x, weight, bias, out]);
+    Ok(Call {
+        module: Module::LayerNorm,
+        function: format!("layer_norm_{}", call::type_name(dtype)?),
+        grid: call::grid(rows.div_ceil(ROWS))?,
+        block: THREADS as u32,
+        shared_bytes: 0,
+        args: vec![
+            Arg::Address(x),
+            Arg::Address(weight),
+            Arg::Address(bias),
+            Arg::Address(out),
+            call::int(rows, "rows")?,
+            call::int(c, "channels")?,
+            Arg::F32(eps),
+            Arg::I32(held.into()),
+        ],
+    })
+}

@@ -1,0 +1,81 @@
+// Kernels with one fault each, which the tests' stand-in for CUDA has to find, and one without.
+#include "common.cuh"
+
+// Reverses the numbers of a block through shared memory.
+extern "C" __global__ void good(const float* x, float* y, int n) {
+    SHARED_ARRAY(float, numbers, 64);
+    const int i = threadIdx.x;
+    numbers[i] = load(x + i);
+    __syncthreads();
+    store(y + i, numbers[n - 1 - i]);
+}
+KERNEL_DOOR(good)
+
+// Half of the threads go past the barrier.
+extern "C" __global__ void divergent_barrier(const float* x, float* y, int n) {
+    const int i = threadIdx.x;
+    if (i < n / 2) __syncthreads();
+    store(y + i, load(x + i));
+}
+KERNEL_DOOR(divergent_barrier)
+
+// The lanes of a warp meet at different operations.
+extern "C" __global__ void divergent_shuffle(const float* x, float* y, int) {
+    const int i = threadIdx.x;
+    float v = load(x + i);
+    if (i % 2) {
+        v = __shfl_xor_sync(0xffffffffu, v, 1);
+    } else {
+        __syncwarp();
+    }
+    store(y + i, v);
+}
+KERNEL_DOOR(divergent_shuffle)
+
+// `good` without its barrier: right in no order of threads but luck's.
+extern "C" __global__ void missing_barrier(const float* x, float* y, int n) {
+    SHARED_ARRAY(float, numbers, 64);
+    const int i = threadIdx.x;
+    numbers[i] = load(x + i);
+    store(y + i, numbers[n - 1 - i]);
+}
+KERNEL_DOOR(missing_barrier)
+
+extern "C" __global__ void reads_outside(const float* x, float* y, int) {
+    const int i = threadIdx.x;
+    store(y + i, load(x + i + 1));
+}
+KERNEL_DOOR(reads_outside)
+
+extern "C" __global__ void writes_the_input(const float* x, float* y, int) {
+    const int i = threadIdx.x;
+    store(const_cast<float*>(x) + i, load(y + i));
+}
+KERNEL_DOOR(writes_the_input)
+
+extern "C" __global__ void unaligned_vector(const float* x, float* y, int) {
+    float v[4];
+    load<4>(x + threadIdx.x, v);
+    store(y + threadIdx.x, v[0]);
+}
+KERNEL_DOOR(unaligned_vector)
+
+extern "C" __global__ void writes_beyond_shared(const float* x, float* y, int) {
+    DYNAMIC_SHARED(bytes);
+    float* numbers = reinterpret_cast<float*>(bytes);
+    const int i = threadIdx.x;
+    numbers[i + 1] = load(x + i);
+    __syncthreads();
+    store(y + i, numbers[i + 1]);
+}
+KERNEL_DOOR(writes_beyond_shared)
+
+// No fault: rounds numbers, and rounds what they became once more.
+template <class T>
+__device__ void convert(const float* x, T* y, int n) {
+    for (int i = threadIdx.x; i < n; i += WARP_SIZE) store(y + i, to_float(from_float<T>(load(x + i))));
+}
+extern "C" __global__ void convert_f16(const float* x, f16* y, int n) { convert(x, y, n); }
+KERNEL_DOOR(convert_f16)
+extern "C" __global__ void convert_bf16(const float* x, bf16* y, int n) { convert(x, y, n); }
+KERNEL_DOOR(convert_bf16)

@@ -1,0 +1,141 @@
+//! The stand-in for CUDA finds what it says it finds.
+
+use std::{path::Path, sync::OnceLock};
+
+use candle_core::DType;
+use half::{bf16, f16};
+use vggt_model::ops::cuda::{Arg, Call, Module};
+
+use super::{
+    Memory, Random,
+    emulator::{Emulator, Order},
+};
+
+const THREADS: usize = 64;
+
+fn broken() -> &'static Emulator {
+    static LOADED: OnceLock<Emulator> = OnceLock::new();
+    LOADED.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+        Emulator::compile(&here.join("broken.cu"))
+    })
+}
+
+/// What comes of a kernel of `broken.cu`: its output, or what is wrong.
+fn outcome(function: &str, order: Order, change: impl Fn(&mut Call)) -> Result<Vec<u8>, String> {
+    let x = Memory::new(&Random(5).numbers(THREADS), DType::F32);
+    let mut y = Memory::unwritten(THREADS, DType::F32, 0);
+    let mut call = Call {
+        // Not read: the emulator was chosen.
+        module: Module::LayerNorm,
+        function: function.to_owned(),
+        grid: 1,
+        block: THREADS as u32,
+        shared_bytes: 4 * THREADS as u32,
+        args: vec![
+            Arg::Address(x.address()),
+            Arg::Address(y.address()),
+            Arg::I32(THREADS as i32),
+        ],
+    };
+    change(&mut call);
+    broken().run(&call, order, &[&x], &mut [&mut y])?;
+    Ok(y.contents().to_vec())
+}
+
+#[test]
+fn faults_are_found_and_named() {
+    for (function, fault) in [
+        ("divergent_barrier", "__syncthreads"),
+        ("divergent_shuffle", "__shfl_xor_sync"),
+        ("reads_outside", "reads 4 bytes outside"),
+        ("writes_the_input", "writes the input"),
+        ("unaligned_vector", "no multiple"),
+        ("writes_beyond_shared", "outside its arrays"),
+    ] {
+        for order in Order::ALL {
+            let e = outcome(function, order, |_| ()).unwrap_err();
+            assert!(e.contains(fault), "{function}: {e}");
+        }
+    }
+}
+
+#[test]
+fn wrong_launches_of_a_good_kernel_are_found() {
+    let run = |change: &dyn Fn(&mut Call)| outcome("good", Order::Forward, change);
+    assert!(run(&|_| ()).is_ok());
+    // One thread too many reads and writes beyond the numbers.
+    assert!(run(&|call| call.block += 1).is_err());
+    let e = run(&|call| call.args[2] = Arg::I64(64)).unwrap_err();
+    assert!(e.contains("not the 3 parameters"), "{e}");
+    assert!(run(&|call| call.args.truncate(2)).is_err());
+}
+
+#[test]
+fn a_missing_barrier_shows_in_some_order() {
+    let results = |function| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
+    let good = results("good");
+    assert!(good.iter().all(|r| *r == good[0]));
+    let racy = results("missing_barrier");
+    assert!(racy.iter().any(|r| *r != good[0]));
+}
+
+#[test]
+fn halves_round_as_everywhere_else() {
+    // Through a kernel that does nothing but convert: bias 0 on every kind of number.
+    let specials = [
+        0.0,
+        -0.0,
+        1.0,
+        65504.0,
+        65519.9,
+        65520.0,
+        1e-7,
+        5.96e-8,
+        2.9e-8,
+        6.1e-5,
+        3.39e38,
+        1e-40,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        1.000_488_3,
+        1.001_464_8,
+        1.003_906_3,
+        1.011_718_8,
+    ];
+    let mut random = Random(7);
+    let mut numbers = specials.to_vec();
+    numbers.extend(
+        (0..5000)
+            .map(|_| f32::from_bits(random.next() as u32))
+            .filter(|x| !x.is_nan()),
+    );
+    let library = broken();
+    for dtype in [DType::F16, DType::BF16] {
+        let x = Memory::new(&numbers, DType::F32);
+        let mut y = Memory::unwritten(numbers.len(), dtype, 0);
+        let call = Call {
+            module: Module::LayerNorm,
+            function: format!("convert_{}", dtype.as_str()),
+            grid: 1,
+            block: 32,
+            shared_bytes: 0,
+            args: vec![
+                Arg::Address(x.address()),
+                Arg::Address(y.address()),
+                Arg::I32(numbers.len() as i32),
+            ],
+        };
+        library
+            .run(&call, Order::Forward, &[&x], &mut [&mut y])
+            .unwrap();
+        let exact: Vec<u8> = numbers
+            .iter()
+            .flat_map(|x| match dtype {
+                DType::F16 => f16::from_f32(*x).to_ne_bytes(),
+                _ => bf16::from_f32(*x).to_ne_bytes(),
+            })
+            .collect();
+        assert!(y.contents() == exact, "{dtype:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! The CUDA kernels against the plain versions of their operations, without a GPU: compiled as C++ and run with the very
+//! calls that the device would get. Exact is the plain version in F64 on what the kernel read.
+
+mod attention;
+mod elementwise;
+mod emulator;
+mod harness;
+mod paper;
+mod resampling;
+
+use candle_core::{DType, Tensor};
+
+use emulator::{Emulator, Memory, Order};
+use vggt_model::ops::cuda::Call;
+
+/// The types that kernels compute in.
+const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// The largest error of one rounding to `dtype` by the number itself: half a step, with 24, 11 and 8 bits of a number kept.
+fn rounding(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => 2f64.powi(-24),
+        DType::F16 => 2f64.powi(-11),
+        _ => 2f64.powi(-8),
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to 1.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    /// Near normal: the sum of some even ones. Mean 0, variance 1.
+    fn numbers(&mut self, count: usize) -> Vec<f32> {
+        let mut normal = || (0..12).map(|_| self.unit()).sum::<f32>() - 6.0;
+        (0..count).map(|_| normal()).collect()
+    }
+
+    /// One of `low .. high`.
+    fn within(&mut self, low: usize, high: usize) -> usize {
+        low + self.next() as usize % (high - low)
+    }
+}
+
+/// The largest difference by the largest number. NaN when something was not written.
+fn relative_error(ours: &Tensor, exact: &Tensor) -> f64 {
+    assert_eq!(ours.dims(), exact.dims());
+    let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let (ours, exact) = (numbers(ours), numbers(exact));
+    let largest = exact.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+    let differences = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs());
+    // Not by max, which passes over NaN.
+    differences.fold(0.0, |m: f64, d| if d <= m { m } else { d }) / largest
+}
+
+/// Runs a call in every order. The result has to be the same bytes each time.
+fn run(call: &Call, inputs: &[&Memory], output: &mut Memory) {
+    run_all(call, inputs, &mut [output]);
+}
+
+/// As [`run`] for a call with several outputs.
+fn run_all(call: &Call, inputs: &[&Memory], outputs: &mut [&mut Memory]) {
+    let before: Vec<Vec<u8>> = outputs.iter().map(|m| m.contents().to_vec()).collect();
+    let results = Order::ALL.map(|order| {
+        for (output, before) in outputs.iter_mut().zip(&before) {
+            output.contents_mut().copy_from_slice(before);
+        }
+        Emulator::of(call.module)
+            .run(call, order, inputs, outputs)
+            .unwrap_or_else(|e| panic!("{call:?} {order:?}: {e}"));
+        outputs
+            .iter()
+            .map(|m| m.contents().to_vec())
+            .collect::<Vec<_>>()
+    });
+    let same = results.iter().all(|r| *r == results[0]);
+    assert!(same, "{call:?} depends on the order of its threads");
+}
