@@ -133,10 +133,11 @@ impl Aggregator {
         let (_, p, c) = tokens.dims3()?;
 
         let positions = positions(patch_start_idx, h / self.patch_size, w / self.patch_size);
-        // The same places in every frame, for one frame and for all.
+        // The same places in every frame, for one frame and for all. F32 in any case: q and k are rotated before they are
+        // rounded, as upstream's are.
         let rope = self
             .rope
-            .table(&positions, self.head_dim, dtype, images.device())?;
+            .table(&positions, self.head_dim, DType::F32, images.device())?;
 
         let depth = self.frame_blocks.len();
         let mut layers = BTreeMap::new();

@@ -1,11 +1,13 @@
 //! Scaled dot-product attention.
 
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor, bail,
-};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, DType, backend::BackendStorage};
 use candle_nn::ops::softmax_last_dim;
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use super::cuda::device::{self, Queue};
 use super::{
     LayerNorm, RopeTable,
     cpu::{
@@ -13,6 +15,8 @@ use super::{
         flash::{self, Attend, HeadRows, Keys, Pack, Prepare, Rotation},
         scratch,
     },
+    cuda,
+    version::Version,
 };
 
 /// Scores held at once by the plain version, in numbers: 64 MiB in F32. Bounds the memory of global attention, whose full
@@ -25,11 +29,19 @@ const MAX_SCORES: usize = 1 << 24;
 /// When the shapes do not fit or the device fails.
 // PyTorch: F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    match (q.device(), Isa::best()) {
-        (Device::Cpu, Some(isa)) if q.dtype() == DType::F32 && k.dim(2)? > 0 => q
+    match Version::of(q) {
+        Some(version) if k.dim(2)? > 0 && takes(version, q.dim(3)?) => q
             .contiguous()?
-            .apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Flash { isa }),
+            .apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Flash { version }),
         _ => plain(q, k, v, MAX_SCORES),
+    }
+}
+
+/// Whether a version takes heads of `depth` numbers.
+fn takes(version: Version, depth: usize) -> bool {
+    match version {
+        Version::Cpu(_) => true,
+        Version::Cuda => depth <= cuda::MOST_DEPTH,
     }
 }
 
@@ -52,16 +64,26 @@ impl SelfAttention<'_> {
     /// # Errors
     /// When the shapes do not fit or the device fails.
     pub fn forward(&self, qkv: &Tensor) -> Result<Tensor> {
-        match (qkv.device(), Isa::best()) {
-            (Device::Cpu, Some(isa)) if qkv.dtype() == DType::F32 && qkv.dim(1)? > 0 => qkv
+        let (_, n, c3) = qkv.dims3()?;
+        let depth = c3 / 3 / self.num_heads.max(1);
+        match Version::of(qkv) {
+            Some(version) if n > 0 && takes(version, depth) => qkv
                 .contiguous()?
-                .apply_op1_no_bwd(&FlashSelf { op: *self, isa }),
+                .apply_op1_no_bwd(&FlashSelf { op: *self, version }),
             _ => self.plain(qkv),
         }
     }
 
     /// The definition: split, normalise, rotate, attend.
     fn plain(&self, qkv: &Tensor) -> Result<Tensor> {
+        self.split(qkv, |q, k, v| plain(q, k, v, MAX_SCORES))
+    }
+
+    fn split(
+        &self,
+        qkv: &Tensor,
+        attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let (b, n, c3) = qkv.dims3()?;
         let qkv = qkv
             .reshape((b, n, 3, self.num_heads, c3 / 3 / self.num_heads))?
@@ -79,7 +101,7 @@ impl SelfAttention<'_> {
         };
         let q = prepare(qkv.get(0)?, self.q_norm)?;
         let k = prepare(qkv.get(1)?, self.k_norm)?;
-        plain(&q, &k, &qkv.get(2)?, MAX_SCORES)
+        attend(&q, &k, &qkv.get(2)?)
     }
 }
 
@@ -112,9 +134,9 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tensor
         .reshape((b, m, heads * d))
 }
 
-/// The CPU version of [`attention`].
+/// The tiled versions of [`attention`].
 struct Flash {
-    isa: Isa,
+    version: Version,
 }
 
 impl CustomOp3 for Flash {
@@ -151,15 +173,63 @@ impl CustomOp3 for Flash {
             queries: m,
             keys: Keys { n, depth },
         };
-        let out = problem.solve(self.isa)?;
+        let out = problem.solve(self.version.isa()?)?;
         Ok((CpuStorage::F32(out), (batch, m, heads * depth).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        q: &CudaStorage,
+        q_layout: &Layout,
+        k: &CudaStorage,
+        k_layout: &Layout,
+        v: &CudaStorage,
+        v_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (queue, dtype) = (Queue::of(q), q.dtype());
+        let (batch, heads, m, depth) = q_layout.shape().dims4()?;
+        let n = k_layout.shape().dims4()?.2;
+        if k_layout.dims() != [batch, heads, n, depth] || k_layout.dims() != v_layout.dims() {
+            let [q, k, v] = [q_layout, k_layout, v_layout].map(Layout::dims);
+            bail!("attention of q {q:?} to k {k:?} and v {v:?}")
+        }
+        let shape = Shape::from((batch, m, heads * depth));
+        let mut out = queue.unwritten(&shape, dtype)?;
+        {
+            let q = queue.input(q, q_layout, dtype)?;
+            let k = queue.input(k, k_layout, dtype)?;
+            let v = queue.input(v, v_layout, dtype)?;
+            let to = queue.output(&mut out)?;
+            let rows = |start, rows| cuda::HeadRows::contiguous(start, heads, rows, depth);
+            let call = cuda::attention(
+                cuda::AttentionCall {
+                    dtype,
+                    batch,
+                    heads: (heads, depth),
+                    queries: m,
+                    keys: n,
+                    q: rows(q.address, m),
+                    k: rows(k.address, n),
+                    v: rows(v.address, n),
+                    out: to.address,
+                },
+                queue.capability()?,
+            )?;
+            // SAFETY: the operands are alive, and their shapes were compared.
+            #[allow(unsafe_code)]
+            unsafe {
+                queue.launch(&call)?;
+            }
+        }
+        Ok((out, shape))
     }
 }
 
-/// The CPU version of [`SelfAttention`].
+/// The tiled versions of [`SelfAttention`].
 struct FlashSelf<'a> {
     op: SelfAttention<'a>,
-    isa: Isa,
+    version: Version,
 }
 
 impl CustomOp1 for FlashSelf<'_> {
@@ -192,11 +262,150 @@ impl CustomOp1 for FlashSelf<'_> {
                         queries: n,
                         keys: Keys { n, depth },
                     };
-                    problem.solve(self.isa)
+                    problem.solve(self.version.isa()?)
                 })
             })
         })?;
         Ok((CpuStorage::F32(out), (batch, n, heads * depth).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, qkv: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (queue, dtype) = (Queue::of(qkv), qkv.dtype());
+        let (batch, n, c3) = layout.shape().dims3()?;
+        let heads = self.op.num_heads;
+        if heads == 0 || c3 % (3 * heads) != 0 {
+            bail!("{c3} channels are no q, k and v of {heads} heads")
+        }
+        let depth = c3 / 3 / heads;
+        let prepared = self.prepared_on_cuda(qkv, layout, (batch, n, heads, depth))?;
+        let shape = Shape::from((batch, n, heads * depth));
+        let mut out = queue.unwritten(&shape, dtype)?;
+        {
+            let qkv = queue.input(qkv, layout, dtype)?;
+            let in_place =
+                |which| cuda::HeadRows::in_qkv(qkv.address, which, dtype, (heads, n, depth));
+            let whole = Layout::contiguous((batch, heads, n, depth));
+            let prepared = match &prepared {
+                Some([q, k]) => Some([
+                    queue.input(q, &whole, dtype)?,
+                    queue.input(k, &whole, dtype)?,
+                ]),
+                None => None,
+            };
+            let [q, k] = match &prepared {
+                Some(both) => both
+                    .each_ref()
+                    .map(|x| cuda::HeadRows::contiguous(x.address, heads, n, depth)),
+                None => [in_place(0), in_place(1)],
+            };
+            let to = queue.output(&mut out)?;
+            let call = cuda::attention(
+                cuda::AttentionCall {
+                    dtype,
+                    batch,
+                    heads: (heads, depth),
+                    queries: n,
+                    keys: n,
+                    q,
+                    k,
+                    v: in_place(2),
+                    out: to.address,
+                },
+                queue.capability()?,
+            )?;
+            // SAFETY: the operands are alive, and the rows are those of the shape that was split.
+            #[allow(unsafe_code)]
+            unsafe {
+                queue.launch(&call)?;
+            }
+        }
+        Ok((out, shape))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl FlashSelf<'_> {
+    /// Queries and keys, normalised and rotated, [batch, heads, n, depth]; `None` when they can be read where they lie.
+    fn prepared_on_cuda(
+        &self,
+        qkv: &CudaStorage,
+        layout: &Layout,
+        (batch, n, heads, depth): (usize, usize, usize, usize),
+    ) -> Result<Option<[CudaStorage; 2]>> {
+        let op = &self.op;
+        if op.q_norm.is_none() && op.k_norm.is_none() && op.rope.is_none() {
+            return Ok(None);
+        }
+        let (queue, dtype) = (Queue::of(qkv), qkv.dtype());
+        let shape = Shape::from((batch, heads, n, depth));
+        let mut q = queue.unwritten(&shape, dtype)?;
+        let mut k = queue.unwritten(&shape, dtype)?;
+        let norms = [op.q_norm, op.k_norm];
+        let of_norms = norms.map(|norm| norm.map(LayerNorm::held));
+        // The kernel rotates in F32.
+        let tables = match op.rope {
+            Some(rope) => Some([&rope.cos, &rope.sin].map(|t| t.to_dtype(DType::F32))),
+            None => None,
+        };
+        let tables = match tables {
+            Some([cos, sin]) => Some([cos?, sin?]),
+            None => None,
+        };
+        let of_tables = tables
+            .as_ref()
+            .map(|[cos, sin]| [device::hold(cos), device::hold(sin)]);
+        {
+            let mut operands = Vec::new();
+            let mut heads_norms = [cuda::HeadNorm::NONE; 2];
+            for (i, held) in of_norms.iter().enumerate() {
+                let (Some([weight, bias]), Some(norm)) = (held, norms[i]) else {
+                    continue;
+                };
+                let [weight, bias] = [
+                    queue.parameter(weight, depth, dtype)?,
+                    queue.parameter(bias, depth, dtype)?,
+                ];
+                heads_norms[i] = cuda::HeadNorm {
+                    weight: weight.address,
+                    bias: bias.address,
+                    eps: norm.eps(),
+                };
+                operands.extend([weight, bias]);
+            }
+            let mut rotation = cuda::HeadRotation::NONE;
+            if let (Some([cos, sin]), Some(rope)) = (&of_tables, op.rope) {
+                let places = rope.places()?;
+                let [cos, sin] = [
+                    queue.parameter(cos, places * depth, DType::F32)?,
+                    queue.parameter(sin, places * depth, DType::F32)?,
+                ];
+                rotation = cuda::HeadRotation {
+                    cos: cos.address,
+                    sin: sin.address,
+                    places,
+                };
+                operands.extend([cos, sin]);
+            }
+            let qkv = queue.input(qkv, layout, dtype)?;
+            let (to_q, to_k) = (queue.output(&mut q)?, queue.output(&mut k)?);
+            let call = cuda::heads(cuda::HeadsCall {
+                dtype,
+                tokens: (batch, n),
+                heads: (heads, depth),
+                norms: heads_norms,
+                rotation,
+                qkv: qkv.address,
+                q: to_q.address,
+                k: to_k.address,
+            })?;
+            // SAFETY: the operands are alive; parameters were measured against the depth, q and k made for the shape.
+            #[allow(unsafe_code)]
+            unsafe {
+                queue.launch(&call)?;
+            }
+        }
+        Ok(Some([q, k]))
     }
 }
 
@@ -353,6 +562,8 @@ impl Problem<'_> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device};
+
     use super::*;
     use crate::ops::testing::{random, random_sizes, relative_error};
 
@@ -393,7 +604,8 @@ mod tests {
             let v = random(&[b, heads, n, d]);
             let exact = plain(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
             for isa in Isa::all() {
-                let ours = q.apply_op3_no_bwd(&k, &v, &Flash { isa }).unwrap();
+                let version = Version::Cpu(isa);
+                let ours = q.apply_op3_no_bwd(&k, &v, &Flash { version }).unwrap();
                 let error = relative_error(&ours, &exact);
                 assert!(
                     error < 2e-6,
@@ -418,7 +630,8 @@ mod tests {
         let v = random(&[1, 1, 600, 8]);
         let exact = plain(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
         for isa in Isa::all() {
-            let ours = q.apply_op3_no_bwd(&k, &v, &Flash { isa }).unwrap();
+            let version = Version::Cpu(isa);
+            let ours = q.apply_op3_no_bwd(&k, &v, &Flash { version }).unwrap();
             // Scores near 2500 have an absolute error of 1e-4 in F32.
             assert!(relative_error(&ours, &exact) < 1e-3, "{}", isa.name());
         }
@@ -448,7 +661,10 @@ mod tests {
                         rope: rotated.then_some(rope),
                     };
                     match isa {
-                        Some(isa) => x.apply_op1_no_bwd(&FlashSelf { op, isa }).unwrap(),
+                        Some(isa) => {
+                            let version = Version::Cpu(isa);
+                            x.apply_op1_no_bwd(&FlashSelf { op, version }).unwrap()
+                        }
                         None => op.plain(x).unwrap(),
                     }
                 };
@@ -481,7 +697,9 @@ mod tests {
                     .num_threads(threads)
                     .build()
                     .unwrap();
-                let out = pool.install(|| qkv.apply_op1_no_bwd(&FlashSelf { op, isa }).unwrap());
+                let version = Version::Cpu(isa);
+                let op = FlashSelf { op, version };
+                let out = pool.install(|| qkv.apply_op1_no_bwd(&op).unwrap());
                 out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
             });
             assert!(results[0] == results[1]);

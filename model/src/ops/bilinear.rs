@@ -1,11 +1,19 @@
 //! Bilinear resampling whose corners stay in place.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use super::cuda::{
+    self,
+    device::{self, Operand, Queue},
+};
 use super::{
     Positions,
-    cpu::{self, Isa, Kernel, Shared, Vector, gemm},
+    cpu::{self, Kernel, Shared, Vector, gemm},
+    version::Version,
 };
 
 /// Resamples [B, H, W, C] to [B, height, width, C], and adds an embedding of the new places if there is one.
@@ -26,13 +34,14 @@ pub fn bilinear_align_corners(
             None => Ok(x.clone()),
         };
     }
-    match (x.device(), Isa::best()) {
-        (Device::Cpu, Some(isa)) if x.dtype() == DType::F32 && h > 0 && w > 0 => {
-            x.contiguous()?.apply_op1_no_bwd(&Vectorised {
+    match Version::of(x) {
+        // On both devices it is for the heads, which are F32.
+        Some(version) if x.dtype() == DType::F32 && h > 0 && w > 0 => {
+            x.contiguous()?.apply_op1_no_bwd(&Fused {
                 height,
                 width,
                 positions,
-                isa,
+                version,
             })
         }
         _ => {
@@ -91,14 +100,14 @@ fn plain(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     x.reshape((b, height, width, c))
 }
 
-struct Vectorised<'a> {
+struct Fused<'a> {
     height: usize,
     width: usize,
     positions: Option<&'a Positions>,
-    isa: Isa,
+    version: Version,
 }
 
-impl CustomOp1 for Vectorised<'_> {
+impl CustomOp1 for Fused<'_> {
     fn name(&self) -> &'static str {
         "bilinear"
     }
@@ -124,9 +133,49 @@ impl CustomOp1 for Vectorised<'_> {
         let shape = Shape::from((dims.0, self.height, self.width, dims.3));
         Ok((CpuStorage::F32(out), shape))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let queue = Queue::of(x);
+        let (batch, h, w, c) = layout.shape().dims4()?;
+        if self.positions.is_some() && c % 2 != 0 {
+            bail!("the positions are those of another map")
+        }
+        let shape = Shape::from((batch, self.height, self.width, c));
+        let mut out = queue.unwritten(&shape, DType::F32)?;
+        let held = self
+            .positions
+            .map(|p| [&p.columns, &p.rows].map(device::hold));
+        {
+            let [columns, rows] = match &held {
+                Some([columns, rows]) => [
+                    queue.parameter(columns, self.width * (c / 2), DType::F32)?,
+                    queue.parameter(rows, self.height * (c / 2), DType::F32)?,
+                ],
+                None => [Operand::none(), Operand::none()],
+            };
+            let x = queue.input(x, layout, DType::F32)?;
+            let to = queue.output(&mut out)?;
+            let call = cuda::bilinear(cuda::BilinearCall {
+                batch,
+                from: (h, w),
+                to: (self.height, self.width),
+                channels: c,
+                x: x.address,
+                out: to.address,
+                positions: [columns.address, rows.address],
+            })?;
+            // SAFETY: the operands are alive, and were measured against the sizes.
+            #[allow(unsafe_code)]
+            unsafe {
+                queue.launch(&call)?;
+            }
+        }
+        Ok((out, shape))
+    }
 }
 
-impl Vectorised<'_> {
+impl Fused<'_> {
     fn resample(
         &self,
         x: &[f32],
@@ -134,12 +183,13 @@ impl Vectorised<'_> {
         positions: Option<(&[f32], &[f32])>,
     ) -> Result<Vec<f32>> {
         let (height, width) = (self.height, self.width);
+        let isa = self.version.isa()?;
         let (ys, xs) = (taps(h, height), taps(w, width));
         let row = |index: usize, out: &mut [f32]| {
             let (batch, y) = (index / height, index % height);
             let tap = ys[y];
             let source = |y: usize| &x[(batch * h + y) * w * c..][..w * c];
-            self.isa.run(Row {
+            isa.run(Row {
                 low: source(tap.low),
                 high: source(tap.high),
                 t: tap.t,
@@ -231,6 +281,7 @@ impl Kernel for Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::cpu::Isa;
     use crate::ops::testing::{random, relative_error};
 
     #[test]
@@ -245,11 +296,11 @@ mod tests {
             let x = random(&[2, w, h, c]).transpose(1, 2).unwrap();
             let exact = plain(&x.to_dtype(DType::F64).unwrap(), height, width).unwrap();
             for isa in Isa::all() {
-                let op = Vectorised {
+                let op = Fused {
                     height,
                     width,
                     positions: None,
-                    isa,
+                    version: Version::Cpu(isa),
                 };
                 let ours = x.contiguous().unwrap().apply_op1_no_bwd(&op).unwrap();
                 // The weights of the matrices are F32, as PyTorch's are.

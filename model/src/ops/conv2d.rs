@@ -1,12 +1,22 @@
 //! Two-dimensional convolutions of the DPT heads, channels last.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, InplaceOp1, backend::BackendStorage};
 
 use super::cpu::{
     self, Isa, Shared, Vector,
     arithmetic::Exact,
     gemm::{self, Epilogue},
     winograd,
+};
+#[cfg(feature = "cuda")]
+use super::{
+    cuda::{
+        self,
+        device::{self, Operand, Queue},
+    },
+    version::Version,
 };
 use crate::weights::VarBuilder;
 
@@ -120,6 +130,10 @@ impl Conv2d {
     /// When a shape does not fit or the device fails.
     pub fn forward_fused(&self, x: &Tensor, fusion: ConvFusion<'_>) -> Result<Tensor> {
         match (&self.weight, Isa::best()) {
+            #[cfg(feature = "cuda")]
+            (Weight::Plain(weight), _) if matches!(Version::of(x), Some(Version::Cuda)) => {
+                self.on_cuda(x, weight, fusion)
+            }
             (Weight::Plain(weight), _) => self.plain(x, weight, fusion),
             (_, Some(isa)) => x.contiguous()?.apply_op1_no_bwd(&Fused {
                 conv: self,
@@ -148,6 +162,87 @@ impl Conv2d {
             y = (y + skip)?;
         }
         if fusion.relu_after { y.relu() } else { Ok(y) }
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Conv2d {
+    /// The CUDA version: candle's product, then one kernel for all that follows it.
+    fn on_cuda(&self, x: &Tensor, weight: &Tensor, fusion: ConvFusion<'_>) -> Result<Tensor> {
+        let x = if fusion.relu_before {
+            x.relu()?
+        } else {
+            x.clone()
+        };
+        let (b, h, w, c) = x.dims4()?;
+        let y = if (self.kernel, self.stride, self.padding) == (1, 1, 0) {
+            // A product over the places as they lie.
+            let x = x.contiguous()?.reshape((b * h * w, c))?;
+            let y = x.matmul(&weight.flatten_from(1)?.t()?)?;
+            y.reshape((b, h, w, weight.dim(0)?))?
+        } else {
+            let x = x.permute((0, 3, 1, 2))?.contiguous()?;
+            let y = in_bands(&x, weight, self.padding, self.stride, MAX_COLUMNS)?;
+            // A copy of its own in any case: what follows works in place.
+            y.permute((0, 2, 3, 1))?.force_contiguous()?
+        };
+        let skip = |skip: Option<&Tensor>| skip.map(Tensor::contiguous).transpose();
+        y.inplace_op1(&AfterOnCuda {
+            bias: &self.bias,
+            skip_relu: skip(fusion.skip_relu)?,
+            skip: skip(fusion.skip)?,
+            relu: fusion.relu_after,
+        })?;
+        Ok(y)
+    }
+}
+
+/// Bias, skips, ReLU, in place, channels last.
+#[cfg(feature = "cuda")]
+struct AfterOnCuda<'a> {
+    bias: &'a Tensor,
+    skip_relu: Option<Tensor>,
+    skip: Option<Tensor>,
+    relu: bool,
+}
+
+#[cfg(feature = "cuda")]
+impl InplaceOp1 for AfterOnCuda<'_> {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
+        bail!("an operation for CUDA got a tensor of the CPU")
+    }
+
+    fn cuda_fwd(&self, y: &mut CudaStorage, layout: &Layout) -> Result<()> {
+        let (queue, dtype) = (Queue::of(y), y.dtype());
+        let n = self.bias.elem_count();
+        let count = layout.shape().elem_count();
+        if layout.contiguous_offsets() != Some((0, count)) || layout.dims().last() != Some(&n) {
+            bail!("{n} channels do not follow {layout:?}")
+        }
+        let bias = device::hold(self.bias);
+        let skips = [&self.skip_relu, &self.skip].map(|skip| skip.as_ref().map(device::hold));
+        let skip = |i: usize| match &skips[i] {
+            Some(skip) => queue.parameter(skip, count, dtype),
+            None => Ok(Operand::none()),
+        };
+        let (bias, skip_relu, skip) = (queue.parameter(&bias, n, dtype)?, skip(0)?, skip(1)?);
+        let y = queue.output(y)?;
+        let kind = cuda::Epilogue::Skip {
+            skip_relu: skip_relu.address,
+            skip: skip.address,
+            relu: self.relu,
+        };
+        let size = (count / n.max(1), n);
+        let call = cuda::epilogue(kind, dtype, size, (y.address, bias.address))?;
+        // SAFETY: the operands are alive, and were measured against rows and columns.
+        #[allow(unsafe_code)]
+        unsafe {
+            queue.launch(&call)
+        }
     }
 }
 

@@ -1,9 +1,19 @@
 //! Layer normalisation over the last dimension.
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 use rayon::prelude::*;
 
-use super::cpu::{self, Isa, Kernel, Shared, Vector, gemm, math};
+#[cfg(feature = "cuda")]
+use super::cuda::{
+    self,
+    device::{self, Queue},
+};
+use super::{
+    cpu::{self, Isa, Kernel, Shared, Vector, gemm, math},
+    version::Version,
+};
 use crate::weights::VarBuilder;
 
 /// LayerNorm with a learned scale and shift.
@@ -37,11 +47,12 @@ impl LayerNorm {
     /// # Errors
     /// When the shape does not fit or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match (x.device(), Isa::best()) {
-            (Device::Cpu, Some(isa)) if x.dtype() == DType::F32 => x
-                .contiguous()?
-                .apply_op1_no_bwd(&Vectorised { norm: self, isa }),
-            _ => self.plain(x),
+        match Version::of(x) {
+            Some(version) => x.contiguous()?.apply_op1_no_bwd(&Fused {
+                norm: self,
+                version,
+            }),
+            None => self.plain(x),
         }
     }
 
@@ -66,6 +77,12 @@ impl LayerNorm {
             to(&self.bias)?,
             self.eps,
         ))
+    }
+
+    /// Scale and shift in the memory of the device.
+    #[cfg(feature = "cuda")]
+    pub(super) fn held(&self) -> [device::Held<'_>; 2] {
+        [&self.weight, &self.bias].map(device::hold)
     }
 
     /// Added to the variance.
@@ -108,17 +125,18 @@ pub fn layer_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
 /// Rows of a task.
 const ROWS: usize = 16;
 
-struct Vectorised<'a> {
+struct Fused<'a> {
     norm: &'a LayerNorm,
-    isa: Isa,
+    version: Version,
 }
 
-impl CustomOp1 for Vectorised<'_> {
+impl CustomOp1 for Fused<'_> {
     fn name(&self) -> &'static str {
         "layer_norm"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let isa = self.version.isa()?;
         let x = cpu::contiguous(storage, layout)?;
         let c = layout.dims().last().copied().unwrap_or(0);
         let write = |out: Shared<'_, f32>| {
@@ -134,13 +152,13 @@ impl CustomOp1 for Vectorised<'_> {
                     // SAFETY: each task has rows of its own.
                     #[allow(unsafe_code)]
                     let out = unsafe { out.slice(i * ROWS * c, rows.len()) };
-                    let moments = self.isa.run(Moments {
+                    let moments = isa.run(Moments {
                         rows,
                         c,
                         eps: self.norm.eps,
                     });
                     let moments = &moments;
-                    self.isa.run(Apply {
+                    isa.run(Apply {
                         rows,
                         moments,
                         weight,
@@ -155,6 +173,43 @@ impl CustomOp1 for Vectorised<'_> {
         #[allow(unsafe_code)]
         let out = unsafe { cpu::written(x.len(), write)? };
         Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((self.norm.on_cuda(x, layout)?, layout.shape().clone()))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl LayerNorm {
+    /// The CUDA version. `x` is contiguous, [..., C], and so is what it gives.
+    pub(super) fn on_cuda(&self, x: &CudaStorage, layout: &Layout) -> Result<CudaStorage> {
+        let (queue, dtype) = (Queue::of(x), x.dtype());
+        let c = layout.dims().last().copied().unwrap_or(0);
+        let mut out = queue.unwritten(layout.shape(), dtype)?;
+        let (weight, bias) = (device::hold(&self.weight), device::hold(&self.bias));
+        {
+            let x = queue.input(x, layout, dtype)?;
+            let weight = queue.parameter(&weight, c, dtype)?;
+            let bias = queue.parameter(&bias, c, dtype)?;
+            let to = queue.output(&mut out)?;
+            let call = cuda::layer_norm(cuda::LayerNormCall {
+                dtype,
+                size: (layout.shape().elem_count() / c.max(1), c),
+                eps: self.eps,
+                x: x.address,
+                weight: weight.address,
+                bias: bias.address,
+                out: to.address,
+            })?;
+            // SAFETY: the operands are alive and as long as the call's size, by which they were measured.
+            #[allow(unsafe_code)]
+            unsafe {
+                queue.launch(&call)?;
+            }
+        }
+        Ok(out)
     }
 }
 
@@ -232,7 +287,10 @@ mod tests {
                 .unwrap();
             for isa in Isa::all() {
                 let ours = x
-                    .apply_op1_no_bwd(&Vectorised { norm: &norm, isa })
+                    .apply_op1_no_bwd(&Fused {
+                        norm: &norm,
+                        version: Version::Cpu(isa),
+                    })
                     .unwrap();
                 let error = relative_error(&ours, &exact);
                 assert!(error < 2e-6, "{} {rows} {c}: {error:e}", isa.name());

@@ -1,7 +1,14 @@
 //! y = x Wᵀ + b, with W read where it lies and with what comes before and after in the same pass.
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, backend::BackendStorage};
 
+#[cfg(feature = "cuda")]
+use super::cuda::{
+    self, Epilogue,
+    device::{self, Queue},
+};
 use super::{
     LayerNorm,
     cpu::{
@@ -10,6 +17,7 @@ use super::{
         gemm, math,
     },
     gelu,
+    version::Version,
 };
 use crate::{
     precision::Precision,
@@ -132,16 +140,14 @@ impl Linear {
     /// # Errors
     /// When a shape does not fit or the device fails.
     pub fn forward_fused(&self, x: &Tensor, fusion: Fusion<'_>) -> Result<Tensor> {
-        match (&self.weight, x.device(), Isa::best()) {
-            (_, Device::Cpu, Some(isa)) if x.dtype() == DType::F32 => {
-                x.contiguous()?.apply_op1_no_bwd(&Fused {
-                    linear: self,
-                    fusion,
-                    isa,
-                })
-            }
-            (Weight::Owned(weight), ..) => self.plain(x, weight, fusion),
-            (Weight::Mapped(_), ..) => bail!("mapped weights are for F32 on the CPU"),
+        match (&self.weight, Version::of(x)) {
+            (_, Some(version)) => x.contiguous()?.apply_op1_no_bwd(&Fused {
+                linear: self,
+                fusion,
+                version,
+            }),
+            (Weight::Owned(weight), None) => self.plain(x, weight, fusion),
+            (Weight::Mapped(_), None) => bail!("mapped weights are for F32 on the CPU"),
         }
     }
 
@@ -173,11 +179,11 @@ impl Linear {
     }
 }
 
-/// The CPU version.
+/// The joined versions.
 struct Fused<'a> {
     linear: &'a Linear,
     fusion: Fusion<'a>,
-    isa: Isa,
+    version: Version,
 }
 
 impl CustomOp1 for Fused<'_> {
@@ -206,6 +212,83 @@ impl CustomOp1 for Fused<'_> {
         }?;
         Ok((CpuStorage::F32(out), Shape::from(shape)))
     }
+
+    // The product is cuBLAS'; norm and epilogue are kernels before and after it.
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let Weight::Owned(weight) = &self.linear.weight else {
+            bail!("mapped weights are for F32 on the CPU")
+        };
+        let (n, depth) = weight.dims2()?;
+        let mut shape = layout.dims().to_vec();
+        match shape.last_mut() {
+            Some(last) if *last == depth && depth > 0 => *last = n,
+            _ => bail!("linear takes {depth} channels, got {shape:?}"),
+        }
+        let rows = layout.shape().elem_count() / depth;
+        if rows * n == 0 {
+            let none = Queue::of(x).unwritten(&Shape::from(shape.clone()), x.dtype())?;
+            return Ok((none, Shape::from(shape)));
+        }
+        let mut y = match self.fusion.norm {
+            None => product(x, layout.start_offset(), rows, weight)?,
+            Some(norm) => product(&norm.on_cuda(x, layout)?, 0, rows, weight)?,
+        };
+        self.finish_on_cuda(&mut y, (rows, n))?;
+        Ok((y, Shape::from(shape)))
+    }
+}
+
+/// x Wᵀ by cuBLAS, with `rows` contiguous rows of x from `offset` and W [out, in]. [rows, out]
+#[cfg(feature = "cuda")]
+fn product(x: &CudaStorage, offset: usize, rows: usize, weight: &Tensor) -> Result<CudaStorage> {
+    let (n, depth) = weight.dims2()?;
+    let (storage, layout) = weight.storage_and_layout();
+    let candle_core::Storage::Cuda(weight) = &*storage else {
+        bail!("the weights are on another device")
+    };
+    let left = Layout::contiguous_with_offset((rows, depth), offset);
+    x.matmul(weight, (1, rows, n, depth), &left, &layout.transpose(0, 1)?)
+}
+
+#[cfg(feature = "cuda")]
+impl Fused<'_> {
+    /// Bias and what comes after it, in place. y [rows, n]
+    fn finish_on_cuda(&self, y: &mut CudaStorage, (rows, n): (usize, usize)) -> Result<()> {
+        let (queue, dtype) = (Queue::of(y), y.dtype());
+        let bias = device::hold(&self.linear.bias);
+        let contiguous;
+        let others = match self.fusion.then {
+            Then::Residual { gamma, residual } => {
+                contiguous = residual.contiguous()?;
+                Some((device::hold(gamma), device::hold(&contiguous)))
+            }
+            _ => None,
+        };
+        let bias = queue.parameter(&bias, n, dtype)?;
+        let others = match &others {
+            Some((gamma, residual)) => Some((
+                queue.parameter(gamma, n, dtype)?,
+                queue.parameter(residual, rows * n, dtype)?,
+            )),
+            None => None,
+        };
+        let kind = match (self.fusion.then, &others) {
+            (Then::Gelu, _) => Epilogue::Gelu,
+            (_, Some((gamma, residual))) => Epilogue::Residual {
+                gamma: gamma.address,
+                residual: residual.address,
+            },
+            _ => Epilogue::Bias,
+        };
+        let y = queue.output(y)?;
+        let call = cuda::epilogue(kind, dtype, (rows, n), (y.address, bias.address))?;
+        // SAFETY: the operands are alive, and were measured against rows and columns.
+        #[allow(unsafe_code)]
+        unsafe {
+            queue.launch(&call)
+        }
+    }
 }
 
 impl Fused<'_> {
@@ -228,7 +311,7 @@ impl Fused<'_> {
                 if weight.len() != depth || bias.len() != depth {
                     bail!("a norm of {} channels before {depth}", weight.len())
                 }
-                let moments = &norm.moments(self.isa, x, depth);
+                let moments = &norm.moments(self.version.isa()?, x, depth);
                 let prepare = gemm::Prepare::Norm {
                     moments,
                     weight,
@@ -279,16 +362,17 @@ impl Fused<'_> {
         weights: gemm::Weights<'_>,
         out: Shared<'_, f32>,
     ) -> Result<()> {
+        let isa = self.version.isa()?;
         cpu::with_numbers(&self.linear.bias, |bias| {
             if bias.len() != n {
                 bail!("a bias of {} for {n} channels", bias.len())
             }
             match self.fusion.then {
                 Then::Nothing => {
-                    gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &Bias(bias), out);
+                    gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &Bias(bias), out);
                 }
                 Then::Gelu => {
-                    gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &BiasGelu(bias), out);
+                    gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &BiasGelu(bias), out);
                 }
                 Then::Residual { gamma, residual } => cpu::with_numbers(gamma, |gamma| {
                     cpu::with_numbers(&residual.contiguous()?, |residual| {
@@ -300,7 +384,7 @@ impl Fused<'_> {
                             gamma,
                             residual,
                         };
-                        gemm::gemm::<A, _, _>(self.isa, (m, n), left, weights, &then, out);
+                        gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &then, out);
                         Ok(())
                     })
                 })?,
@@ -358,6 +442,8 @@ mod epilogues {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
     use crate::ops::testing::{random, random_sizes, relative_error};
 
@@ -411,7 +497,7 @@ mod tests {
                         let op = Fused {
                             linear: &linear,
                             fusion,
-                            isa,
+                            version: Version::Cpu(isa),
                         };
                         let ours = x.apply_op1_no_bwd(&op).unwrap();
                         let error = relative_error(&ours, &exact);

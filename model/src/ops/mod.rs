@@ -12,6 +12,7 @@ mod layer_norm;
 mod linear;
 mod positions;
 mod rope;
+mod version;
 
 pub use attention::{SelfAttention, attention};
 pub use bilinear::bilinear_align_corners;

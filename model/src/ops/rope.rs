@@ -31,9 +31,10 @@ impl RopeTable {
         let part = |i: usize| x.narrow(D::Minus1, i * quarter, quarter);
         // (a, b) -> (b, a) within each axis; the minus of the rotation sits in the table.
         let swapped = Tensor::cat(&[part(1)?, part(0)?, part(3)?, part(2)?], D::Minus1)?;
+        let [cos, sin] = [&self.cos, &self.sin].map(|t| t.to_dtype(x.dtype()));
         let frames = |t: &Tensor| t.reshape((b * heads, n / places, places, d));
         let rotated =
-            (frames(x)?.broadcast_mul(&self.cos)? + frames(&swapped)?.broadcast_mul(&self.sin)?)?;
+            (frames(x)?.broadcast_mul(&cos?)? + frames(&swapped)?.broadcast_mul(&sin?)?)?;
         rotated.reshape((b, heads, n, d))
     }
 

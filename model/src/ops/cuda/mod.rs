@@ -7,6 +7,8 @@
 mod attention;
 mod bilinear;
 mod call;
+#[cfg(feature = "cuda")]
+pub(super) mod device;
 mod dtype;
 mod epilogue;
 mod heads;
