@@ -3,6 +3,7 @@
 
 mod attention;
 mod bilinear;
+pub mod check;
 mod conv2d;
 mod conv_transpose2d;
 pub(crate) mod cpu;
