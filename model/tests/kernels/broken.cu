@@ -1,5 +1,5 @@
 // Kernels with one fault each, which the tests' stand-in for CUDA has to find, and one without.
-#include "common.cuh"
+#include "tensor_cores.cuh"
 
 // Reverses the numbers of a block through shared memory.
 extern "C" __global__ void good(const float* x, float* y, int n) {
@@ -69,6 +69,27 @@ extern "C" __global__ void writes_beyond_shared(const float* x, float* y, int) {
     store(y + i, numbers[i + 1]);
 }
 KERNEL_DOOR(writes_beyond_shared)
+
+// Copies 16 bytes and reads them; WAITS says whether it waits for the copy before it does, or after, or never.
+template <int WAITS>
+__device__ void copied(const float* x, float* y) {
+    SHARED_ARRAY(float, numbers, 4 * WARP_SIZE);
+    const int i = threadIdx.x;
+    if (i < WARP_SIZE / 2) {
+        copy_async(numbers + 4 * i, x + 4 * i, true);
+        copy_commit();
+        if (WAITS == 0) copy_wait<0>();
+    }
+    __syncthreads();
+    store(y + i, numbers[i]);
+    if (i < WARP_SIZE / 2 && WAITS == 1) copy_wait<0>();
+}
+extern "C" __global__ void copy_waited_for(const float* x, float* y, int) { copied<0>(x, y); }
+KERNEL_DOOR(copy_waited_for)
+extern "C" __global__ void copy_waited_for_late(const float* x, float* y, int) { copied<1>(x, y); }
+KERNEL_DOOR(copy_waited_for_late)
+extern "C" __global__ void copy_forgotten(const float* x, float* y, int) { copied<2>(x, y); }
+KERNEL_DOOR(copy_forgotten)
 
 // No fault: rounds numbers, and rounds what they became once more.
 template <class T>

@@ -52,6 +52,7 @@ fn faults_are_found_and_named() {
         ("writes_the_input", "writes the input"),
         ("unaligned_vector", "no multiple"),
         ("writes_beyond_shared", "outside its arrays"),
+        ("copy_forgotten", "nobody waited for"),
     ] {
         for order in Order::ALL {
             let e = outcome(function, order, |_| ()).unwrap_err();
@@ -72,12 +73,17 @@ fn wrong_launches_of_a_good_kernel_are_found() {
 }
 
 #[test]
-fn a_missing_barrier_shows_in_some_order() {
+fn a_missing_barrier_and_a_late_wait_show_in_some_order() {
     let results = |function| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
     let good = results("good");
     assert!(good.iter().all(|r| *r == good[0]));
     let racy = results("missing_barrier");
     assert!(racy.iter().any(|r| *r != good[0]));
+    // A copy that is read before it is waited for has not come yet in some of them.
+    let waited = results("copy_waited_for");
+    assert!(waited.iter().all(|r| *r == waited[0]));
+    let late = results("copy_waited_for_late");
+    assert!(late.iter().any(|r| *r != waited[0]));
 }
 
 #[test]
