@@ -1,7 +1,8 @@
 // Stands in for CUDA where a kernel is compiled as plain C++: the same source then runs on the CPU, in the tests.
 //
 // Every CUDA thread is a fiber of one OS thread. A fiber runs until it waits at a barrier; warps meet at shuffles, matrix
-// instructions and __syncwarp, blocks at __syncthreads; blocks run one after the other. A launch fails with a message
+// instructions and __syncwarp, blocks at __syncthreads; a warp runs as far as it gets before the next one, and blocks run one
+// after the other. A launch fails with a message
 //   - when threads of a warp or of a block wait at different places, or some have ended where others wait,
 //   - when a load or a store of global memory leaves the buffers that the launch was given, writes one it may only read, or
 //     is not aligned to its size,
@@ -43,7 +44,7 @@ struct Launch {
     uint32_t grid[3];
     uint32_t block;
     uint32_t shared_bytes;
-    // 0: threads in their order, 1: backwards, else shuffled. Copies of odd orders are not delayed.
+    // 0: warps and their lanes in their order, 1: backwards, else shuffled. Copies of odd orders are not delayed.
     uint32_t order;
     const Buffer* buffers;
     size_t buffer_count;
@@ -97,7 +98,7 @@ struct Machine {
     dim3 grid, block, block_index;
     std::vector<Thread> threads;
     std::vector<std::unique_ptr<char[]>> stacks;
-    std::vector<unsigned> order;
+    std::vector<unsigned> warp_order, lane_order;
     std::function<void()> body;
     jmp_buf scheduler;
     std::vector<char> dynamic_shared;
@@ -159,23 +160,36 @@ inline bool release(unsigned first, unsigned count, State state) {
     return true;
 }
 
+// Threads of the warp that begins at `first`.
+inline unsigned lanes_from(unsigned first) {
+    const unsigned left = unsigned(machine.threads.size()) - first;
+    return left < WARP ? left : WARP;
+}
+
+// Runs a warp as far as it gets alone: to a barrier of the block or to its end. Warps that ran in step would hide that a
+// barrier between them is missing. False after a fault.
+inline bool run_warp(unsigned first, unsigned lanes) {
+    auto& m = machine;
+    do {
+        for (unsigned i : m.lane_order) {
+            if (i < lanes && m.threads[first + i].state == State::ready) resume(&m.threads[first + i]);
+            if (m.failed) return false;
+        }
+    } while (release(first, lanes, State::in_warp));
+    return true;
+}
+
 inline bool run_block() {
     auto& m = machine;
     const unsigned count = unsigned(m.threads.size());
     for (;;) {
         bool all_ended = true;
-        for (unsigned i : m.order) {
-            if (m.threads[i].state == State::ready) resume(&m.threads[i]);
-            if (m.failed) return false;
-            all_ended &= m.threads[i].state == State::ended;
+        for (unsigned warp : m.warp_order) {
+            if (!run_warp(warp * WARP, lanes_from(warp * WARP))) return false;
         }
+        for (auto& t : m.threads) all_ended &= t.state == State::ended;
         if (all_ended) return true;
-        bool released = release(0, count, State::in_block);
-        for (unsigned first = 0; first < count; first += WARP) {
-            unsigned lanes = count - first < WARP ? count - first : WARP;
-            released |= release(first, lanes, State::in_warp);
-        }
-        if (released) continue;
+        if (release(0, count, State::in_block)) continue;
         // Nobody can go on: name a thread that waits and one that is elsewhere.
         unsigned a = 0, b = 0;
         while (m.threads[a].state == State::ended) a++;
@@ -207,15 +221,15 @@ inline bool guards_hold() {
     return held;
 }
 
-inline void make_order(unsigned count, unsigned kind) {
-    auto& order = machine.order;
-    order.resize(count);
+inline std::vector<unsigned> make_order(unsigned count, unsigned kind) {
+    std::vector<unsigned> order(count);
     for (unsigned i = 0; i < count; i++) order[i] = kind == 1 ? count - 1 - i : i;
     uint32_t seed = kind;
     for (unsigned i = count; kind > 1 && i > 1; i--) {
         seed = seed * 1664525u + 1013904223u;
         std::swap(order[i - 1], order[(seed >> 8) % i]);
     }
+    return order;
 }
 
 inline int run(const Launch& launch, char* message, size_t message_bytes, std::function<void()> body) {
@@ -229,7 +243,8 @@ inline int run(const Launch& launch, char* message, size_t message_bytes, std::f
     m.threads.clear();
     m.threads.resize(launch.block);
     while (m.stacks.size() < launch.block) m.stacks.emplace_back(new char[STACK]);
-    make_order(launch.block, launch.order);
+    m.warp_order = make_order((launch.block + WARP - 1) / WARP, launch.order);
+    m.lane_order = make_order(WARP, launch.order);
     for (unsigned i = 0; i < launch.block; i++) {
         auto& t = m.threads[i];
         getcontext(&t.start);
