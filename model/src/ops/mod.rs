@@ -1,5 +1,5 @@
 //! The operations the network is made of, one file each: a plain candle version that defines it, and where it pays a
-//! CPU version beside it that is chosen inside. The network's own code does not know which one runs.
+//! version for the CPU and one for CUDA beside it, chosen inside. The network's own code does not know which one runs.
 
 mod attention;
 mod bilinear;
