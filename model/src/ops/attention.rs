@@ -371,14 +371,11 @@ impl FlashSelf<'_> {
         let norms = [op.q_norm, op.k_norm];
         let of_norms = norms.map(|norm| norm.map(LayerNorm::held));
         // The kernel rotates in F32.
-        let tables = match op.rope {
-            Some(rope) => Some([&rope.cos, &rope.sin].map(|t| t.to_dtype(DType::F32))),
-            None => None,
-        };
-        let tables = match tables {
-            Some([cos, sin]) => Some([cos?, sin?]),
-            None => None,
-        };
+        let in_f32 = |t: &Tensor| t.to_dtype(DType::F32);
+        let tables = op
+            .rope
+            .map(|rope| Ok::<_, candle_core::Error>([in_f32(&rope.cos)?, in_f32(&rope.sin)?]))
+            .transpose()?;
         let of_tables = tables
             .as_ref()
             .map(|[cos, sin]| [device::hold(cos), device::hold(sin)]);
