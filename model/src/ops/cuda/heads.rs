@@ -122,3 +122,42 @@ pub fn heads(problem: HeadsCall) -> Result<Call> {
         args,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(depth: usize, n: usize) -> HeadsCall {
+        HeadsCall {
+            dtype: DType::BF16,
+            tokens: (2, n),
+            heads: (16, depth),
+            norms: [HeadNorm::NONE; 2],
+            rotation: HeadRotation {
+                cos: Address(256),
+                sin: Address(512),
+                places: 5,
+            },
+            qkv: Address(1024),
+            q: Address(2048),
+            k: Address(4096),
+        }
+    }
+
+    #[test]
+    fn every_vector_of_queries_and_keys_has_a_warp() {
+        let call = heads(problem(64, 15)).unwrap();
+        assert_eq!(call.grid as usize * VECTORS, 2 * 15 * 2 * 16);
+        assert_eq!(heads(problem(64, 0)).unwrap().grid, 0);
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_take_is_refused() {
+        assert!(heads(problem(MOST_DEPTH, 5)).is_ok());
+        // Too wide, no multiple of the places, no pairs to rotate, more vectors than warps.
+        assert!(heads(problem(MOST_DEPTH + 4, 5)).is_err());
+        assert!(heads(problem(64, 6)).is_err());
+        assert!(heads(problem(62, 5)).is_err());
+        assert!(heads(problem(64, 5 << 27)).is_err());
+    }
+}

@@ -63,3 +63,36 @@ pub fn layer_norm(problem: LayerNormCall) -> Result<Call> {
         ],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(dtype: DType, rows: usize, c: usize, x: u64) -> Result<Call> {
+        layer_norm(LayerNormCall {
+            dtype,
+            size: (rows, c),
+            eps: 1e-5,
+            x: Address(x),
+            weight: Address(256),
+            bias: Address(512),
+            out: Address(1024),
+        })
+    }
+
+    #[test]
+    fn rows_are_held_where_they_fit_and_move_whole() {
+        let held = |dtype, c, x| call(dtype, 9, c, x).unwrap().args.last() == Some(&Arg::I32(1));
+        assert!(held(DType::BF16, 1024, 2048) && held(DType::F32, 64, 2048));
+        assert!(!held(DType::BF16, 2048, 2048));
+        assert!(!held(DType::BF16, 1020, 2048));
+        assert!(!held(DType::BF16, 1024, 2050));
+    }
+
+    #[test]
+    fn more_rows_than_a_kernel_counts_are_refused() {
+        assert_eq!(call(DType::F32, 17, 8, 2048).unwrap().grid, 3);
+        assert!(call(DType::F32, 1 << 31, 8, 2048).is_err());
+        assert!(call(DType::F64, 8, 8, 2048).is_err());
+    }
+}
