@@ -4,6 +4,8 @@
 mod client;
 mod colmap;
 mod command;
+#[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
+mod cuda;
 mod end_to_end;
 mod export;
 mod frames;

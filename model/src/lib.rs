@@ -9,6 +9,7 @@
 //! heads        camera, depth and point (DPT), track
 //! layers       what the transformers are made of
 //! ops          the operations all of them are made of, each with its definition
+//! cuda         whether a CUDA device can be used, and opening it
 //! memory       how much of it a pass takes
 //! work         how much there is to compute
 //! precision    exact or fast, for the linear layers of the aggregator
@@ -26,6 +27,7 @@
 pub mod aggregator;
 pub mod config;
 pub mod convert;
+pub mod cuda;
 pub mod demo;
 pub mod error;
 pub mod geometry;

@@ -4,7 +4,9 @@ use std::{path::PathBuf, str::FromStr};
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
-    Config, ForwardOptions, Isa, Precision, Predictions, Vggt, demo,
+    Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
+    cuda::{self, CudaError},
+    demo,
     memory::{Engine, forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
@@ -63,39 +65,31 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// What `Auto` stands for in this build.
+    /// What `Auto` stands for on this machine.
     pub fn resolved(self) -> Self {
         match self {
-            Self::Auto if candle_core::utils::cuda_is_available() => Self::Cuda(0),
+            Self::Auto if cuda::usable(0).is_ok() => Self::Cuda(0),
             Self::Auto => Self::Cpu,
             given => given,
         }
     }
 
-    /// Opens the device.
+    /// Opens the device. With `Auto` that is the CPU where CUDA cannot be used; a program that has CUDA says so.
     ///
     /// # Errors
-    /// When a CUDA device was asked for and there is none, or this build has no CUDA.
+    /// When a CUDA device was asked for and cannot be used, or this build has no CUDA.
     pub fn open(self) -> Result<Device, PipelineError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto if !candle_core::utils::cuda_is_available() => Ok(Device::Cpu),
-            Self::Auto => match Device::new_cuda(0) {
-                Ok(device) => Ok(device),
-                Err(e) => {
-                    tracing::warn!("no CUDA device can be used ({e}): using the CPU");
-                    Ok(Device::Cpu)
+            Self::Auto => cuda::open(0).or_else(|why| {
+                if why != CudaError::NotBuilt {
+                    tracing::warn!("{why}: using the CPU");
                 }
-            },
-            Self::Cuda(n) if !candle_core::utils::cuda_is_available() => {
-                Err(PipelineError::Device {
-                    wanted: format!("cuda:{n}"),
-                    why: "this program was built without CUDA (cargo build --features cuda); --device cpu works".to_owned(),
-                })
-            }
-            Self::Cuda(n) => Device::new_cuda(n).map_err(|e| PipelineError::Device {
+                Ok(Device::Cpu)
+            }),
+            Self::Cuda(n) => cuda::open(n).map_err(|why| PipelineError::Device {
                 wanted: format!("cuda:{n}"),
-                why: e.to_string(),
+                why: format!("{why}; --device cpu works"),
             }),
         }
     }

@@ -1,0 +1,201 @@
+//! CUDA devices: whether one can be used, and opening it. The one door to them; where it stays shut it says why.
+//!
+//! A program with the feature `cuda` links none of CUDA's libraries: see `lazy`.
+
+#[cfg(all(
+    target_arch = "x86_64",
+    target_os = "linux",
+    any(feature = "cuda", test)
+))]
+mod lazy;
+#[cfg(all(
+    target_arch = "x86_64",
+    target_os = "linux",
+    any(feature = "cuda", test)
+))]
+mod libraries;
+
+use candle_core::Device;
+
+/// Why no CUDA device can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CudaError {
+    /// The program has no CUDA in it.
+    #[error("this program was built without CUDA (cargo build --features cuda)")]
+    NotBuilt,
+    /// There is no driver.
+    #[error("this machine has no NVIDIA driver ({0})")]
+    NoDriver(String),
+    /// The driver knows no card of this number.
+    #[error("there is no CUDA device {ordinal}: the NVIDIA driver finds {count}")]
+    NoDevice {
+        /// The number that was asked for.
+        ordinal: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The driver cannot run what this program was compiled to.
+    #[error(
+        "the NVIDIA driver is for CUDA {}.{}, this program needs {}.{}: a newer driver is needed",
+        driver / 1000, driver % 1000 / 10, needed / 1000, needed % 1000 / 10
+    )]
+    OldDriver {
+        /// CUDA's version of the driver: 1000 times the major and 10 times the minor number.
+        driver: u32,
+        /// The same of the compiler this program was built with.
+        needed: u32,
+    },
+    /// The card cannot run what this program was compiled to.
+    #[error(
+        "CUDA device {ordinal} has compute capability {}.{}, this program needs {}.{}",
+        capability / 10, capability % 10, needed / 10, needed % 10
+    )]
+    OldDevice {
+        /// The number of the device.
+        ordinal: usize,
+        /// Its compute capability, 10 times the major number and the minor one.
+        capability: u32,
+        /// The least that the kernels were compiled for.
+        needed: u32,
+    },
+    /// A library of CUDA is not there.
+    #[error(
+        "a library of CUDA {0}.x cannot be loaded ({1}); install it, or name its folder in LD_LIBRARY_PATH"
+    )]
+    NoLibrary(u32, String),
+    /// Something else, in the words of the driver or of candle.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Whether the CUDA device `ordinal` is there with all that a network needs. Opens nothing.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn usable(ordinal: usize) -> Result<(), CudaError> {
+    built::usable(ordinal)
+}
+
+/// Opens the CUDA device `ordinal`.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn open(ordinal: usize) -> Result<Device, CudaError> {
+    built::usable(ordinal)?;
+    // candle reports failures, but cudarc below it has a panic here and there.
+    let opened = std::panic::catch_unwind(|| Device::new_cuda(ordinal));
+    match opened {
+        Ok(Ok(device)) => Ok(device),
+        Ok(Err(e)) => Err(CudaError::Failed(e.to_string())),
+        Err(_) => Err(CudaError::Failed("opening the device panicked".to_owned())),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod built {
+    pub(super) fn usable(_ordinal: usize) -> Result<(), super::CudaError> {
+        Err(super::CudaError::NotBuilt)
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod built {
+    use cudarc::driver::{
+        DriverError,
+        result::{self, device},
+        sys::{self, CUdevice_attribute},
+    };
+
+    use super::CudaError;
+
+    /// CUDA's version of the compiler that candle's kernels were compiled with, as the driver numbers its own.
+    fn needed_version() -> u32 {
+        env!("VGGT_CUDA_VERSION").parse().unwrap_or(0)
+    }
+
+    impl From<DriverError> for CudaError {
+        fn from(e: DriverError) -> Self {
+            Self::Failed(format!("the NVIDIA driver says: {e}"))
+        }
+    }
+
+    /// The compute capability that candle's kernels were compiled for, where the build said so: see `build.rs`.
+    fn needed_capability() -> Option<u32> {
+        option_env!("VGGT_CUDA_COMPUTE_CAP")?.parse().ok()
+    }
+
+    pub(super) fn usable(ordinal: usize) -> Result<(), CudaError> {
+        libraries_are_there(Part::Driver)?;
+        // With a driver but no card this fails; the count says it more plainly.
+        let count = match result::init() {
+            Ok(()) => device::get_count()?,
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
+            Err(e) => return Err(e.into()),
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        let Some(number) = i32::try_from(ordinal).ok().filter(|_| ordinal < count) else {
+            return Err(CudaError::NoDevice { ordinal, count });
+        };
+        // candle's kernels are PTX, which a driver reads up to its own version.
+        let (driver, needed) = (driver_version()?, needed_version());
+        if driver < needed {
+            return Err(CudaError::OldDriver { driver, needed });
+        }
+        let capability = capability(number)?;
+        if let Some(needed) = needed_capability().filter(|needed| capability < *needed) {
+            return Err(CudaError::OldDevice {
+                ordinal,
+                capability,
+                needed,
+            });
+        }
+        libraries_are_there(Part::Toolkit)
+    }
+
+    #[allow(unsafe_code)]
+    fn driver_version() -> Result<u32, CudaError> {
+        let mut version = 0;
+        // SAFETY: writes one number.
+        unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
+        Ok(u32::try_from(version).unwrap_or(0))
+    }
+
+    /// The compute capability of a device: 10 times the major number and the minor one.
+    #[allow(unsafe_code)]
+    fn capability(number: i32) -> Result<u32, CudaError> {
+        let device = device::get(number)?;
+        // SAFETY: the device is from the driver.
+        let attribute = |which| unsafe { device::get_attribute(device, which) };
+        let major = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        Ok(u32::try_from(10 * major + minor).unwrap_or(0))
+    }
+
+    /// What is loaded at run time.
+    enum Part {
+        Driver,
+        /// What candle opens a device with.
+        Toolkit,
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn libraries_are_there(part: Part) -> Result<(), CudaError> {
+        use super::libraries::{BLAS, DRIVER, RAND};
+
+        match part {
+            Part::Driver => DRIVER.load().map(drop).map_err(CudaError::NoDriver),
+            Part::Toolkit => {
+                let loaded = BLAS.load().and_then(|_| RAND.load());
+                loaded
+                    .map(drop)
+                    .map_err(|why| CudaError::NoLibrary(needed_version() / 1000, why))
+            }
+        }
+    }
+
+    // Elsewhere they are linked: the program would not have started.
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    fn libraries_are_there(_part: Part) -> Result<(), CudaError> {
+        Ok(())
+    }
+}
