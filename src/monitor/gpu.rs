@@ -32,6 +32,10 @@ pub(super) struct GpuReading {
 impl Gpu {
     /// Loads the library; without a driver or a GPU that is no error.
     pub(super) fn open() -> Self {
+        if cfg!(target_feature = "crt-static") {
+            // A static program cannot load a library that was linked against another C library than its own.
+            return Self::Absent("the static program cannot load NVIDIA's library".to_owned());
+        }
         match Nvml::init().map(|nvml| (nvml.device_count(), nvml)) {
             Ok((Ok(0), _)) => Self::Absent("the driver knows no GPU".to_owned()),
             Ok((Ok(_), nvml)) => Self::Nvml(Box::new(nvml)),

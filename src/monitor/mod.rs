@@ -29,7 +29,7 @@ pub use self::{
 #[derive(Debug, thiserror::Error)]
 pub enum MonitorError {
     /// A file of the kernel's cannot be read: the monitor runs on Linux only.
-    #[error("cannot read \"{}\", which only Linux has", path.display())]
+    #[error("cannot read \"{}\", which Linux has wherever /proc is mounted", path.display())]
     Read {
         /// The file under `/proc`.
         path: PathBuf,

@@ -1,6 +1,10 @@
 //! Readings: all metrics at one moment, of the machine or of a process.
 
-use std::{fs, io, path::PathBuf, time::Instant};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use super::{
     GpuState, MonitorError,
@@ -206,7 +210,10 @@ fn read_of_process(path: &str) -> Result<Option<String>, MonitorError> {
     match fs::read(path) {
         // A program may call itself what it likes.
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Where nothing is mounted, that a file is missing says nothing of the process.
+        Err(e) if e.kind() == io::ErrorKind::NotFound && Path::new("/proc/stat").exists() => {
+            Ok(None)
+        }
         Err(e) if e.raw_os_error() == Some(ESRCH) => Ok(None),
         Err(source) => Err(unreadable(path, source)),
     }
