@@ -11,12 +11,15 @@ use std::{io::Write, path::Path, time::Duration};
 
 pub use self::error::ClientError;
 use self::{connection::Connection, upload::Upload};
-use crate::protocol::{
-    FileEntry, FileList, Hash, JobStatusReply, LoginRequest, ReconstructionOptions, Request,
-    ServerInfo,
+use crate::{
+    names::Names,
+    protocol::{
+        FileEntry, FileList, Hash, JobStatusReply, LoginRequest, ReconstructionOptions, Request,
+        ServerInfo,
+    },
 };
 
-/// How long a client waits.
+/// How long a client waits, and who finds the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientSettings {
     /// For a connection.
@@ -25,6 +28,8 @@ pub struct ClientSettings {
     pub idle: Duration,
     /// For the first byte of a reconstruction's reply: the queue and the network take their time.
     pub reconstruction: Duration,
+    /// Who finds the server's addresses.
+    pub names: Names,
 }
 
 impl Default for ClientSettings {
@@ -34,6 +39,7 @@ impl Default for ClientSettings {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             reconstruction: Duration::from_secs(600),
+            names: Names::default(),
         }
     }
 }

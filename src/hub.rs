@@ -1,5 +1,5 @@
 //! Weights from the hub: find them, download them, verify them. One door in: [`find_weights`], or [`Hub::file`] for
-//! any other file. Names no other room.
+//! any other file. Names no other room but [`crate::names`].
 //!
 //! The cache has the layout that every client of the hub shares:
 //!
@@ -13,6 +13,7 @@
 //!
 //! A blob gets its name after its bytes were verified, so whatever has a name may be used.
 
+mod agent;
 mod cache;
 mod download;
 mod error;
@@ -26,6 +27,7 @@ use std::{
 
 pub use error::HubError;
 
+use crate::names::Names;
 use transfer::Client;
 
 /// Whose weights these are by default.
@@ -52,6 +54,10 @@ pub struct HubSettings {
     pub revision: String,
     /// Never ask the network.
     pub offline: bool,
+    /// Who finds the addresses of the hub.
+    pub names: Names,
+    /// PEM file of the certificates to trust, instead of Mozilla's, which are built in.
+    pub roots: Option<PathBuf>,
     /// Wait before the first repetition; it doubles with each.
     pub backoff: Duration,
 }
@@ -59,12 +65,14 @@ pub struct HubSettings {
 impl Default for HubSettings {
     fn default() -> Self {
         Self {
-            cache: hf_hub::Cache::default().path().clone(),
+            cache: home().join(".cache/huggingface/hub"),
             endpoint: DEFAULT_ENDPOINT.to_owned(),
             token: None,
             repo: DEFAULT_REPO.to_owned(),
             revision: "main".to_owned(),
             offline: false,
+            names: Names::default(),
+            roots: None,
             backoff: Duration::from_secs(1),
         }
     }
@@ -72,10 +80,10 @@ impl Default for HubSettings {
 
 impl HubSettings {
     /// Settings from `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (else the token that the hub's own login
-    /// command left in `$HF_HOME/token`) and `HF_HUB_OFFLINE`.
+    /// command left in `$HF_HOME/token`) and `HF_HUB_OFFLINE`, and from `SSL_CERT_FILE`.
     ///
     /// The one place in this room that looks at the environment, for the command line to call at the edge: these
-    /// variables are the hub's convention, not ours.
+    /// variables are the conventions of the hub and of OpenSSL, not ours.
     pub fn from_env() -> Self {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let mut settings = Self::default();
@@ -93,8 +101,20 @@ impl HubSettings {
             .or_else(|| login.token())
             .map(|token| token.trim().to_owned());
         settings.offline = var("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
+        settings.roots = var("SSL_CERT_FILE").map(PathBuf::from);
         settings
     }
+}
+
+/// The user's folder; the working folder for a user who has none, as in an empty root.
+fn home() -> PathBuf {
+    let home = if cfg!(target_feature = "crt-static") {
+        // Without HOME the other way asks the C library for the user, and that asks libraries which may not be there.
+        std::env::var_os("HOME").map(PathBuf::from)
+    } else {
+        std::env::home_dir()
+    };
+    home.unwrap_or_default()
 }
 
 impl fmt::Debug for HubSettings {
@@ -106,6 +126,8 @@ impl fmt::Debug for HubSettings {
             .field("repo", &self.repo)
             .field("revision", &self.revision)
             .field("offline", &self.offline)
+            .field("names", &self.names)
+            .field("roots", &self.roots)
             .finish_non_exhaustive()
     }
 }
@@ -151,14 +173,14 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Checks `settings`; touches neither the disk nor the network.
+    /// Checks `settings`; does not touch the network.
     ///
     /// # Errors
-    /// When the repo, the revision or the endpoint cannot be one.
+    /// When the repo, the revision or the endpoint cannot be one, or the file of trusted certificates cannot be read.
     pub fn new(settings: HubSettings) -> Result<Self, HubError> {
         cache::check_repo(&settings.repo)?;
         cache::check_path("a revision", &settings.revision)?;
-        let client = Client::new(&settings.endpoint, settings.token.clone())?;
+        let client = Client::new(&settings)?;
         Ok(Self { settings, client })
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! cli          settings, one file per subcommand         may name every room
 //! server       sockets, sessions, limits; async          protocol jobs store
-//! client       the other end of the wire; async          protocol
+//! client       the other end of the wire; async          protocol names
 //! jobs         queue and worker: input files -> GLB      pipeline store
 //! pipeline     the one recipe: frames -> network ->      frames scene glb ply colmap atomic_file + vggt-model
 //!              scene -> file
@@ -14,8 +14,9 @@
 //! colmap       scene -> COLMAP text and binary           scene
 //! protocol     the bytes of the wire, no sockets         (none)
 //! store        users, GLB files and jobs: rows + files   atomic_file
-//! hub          find, download and verify weights         (none)
+//! hub          find, download and verify weights         names
 //! monitor      CPU, GPU and memory over time, plotted    (none)
+//! names        which addresses a machine has             (none)
 //! atomic_file  a file that appears whole or not at all   (none)
 //! ```
 //!
@@ -33,6 +34,7 @@ pub mod glb;
 pub mod hub;
 pub mod jobs;
 pub mod monitor;
+pub mod names;
 pub mod pipeline;
 pub mod ply;
 pub mod protocol;

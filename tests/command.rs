@@ -16,6 +16,8 @@ pub(crate) fn command(dir: &Path) -> Command {
         .env("HF_HOME", dir.join(".empty-cache"))
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .env_remove("HF_TOKEN")
+        .env_remove("SSL_CERT_FILE")
+        .env_remove("VGGT_NAME_SERVER")
         .env_remove("HF_HUB_CACHE");
     command
 }

@@ -13,6 +13,7 @@ mod glb;
 mod hub;
 mod jobs;
 mod monitor;
+mod names;
 mod ply;
 mod protocol;
 mod rooms;

@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "client",
             "protocol",
             "store",
+            "names",
             "atomic_file",
         ],
     ),
@@ -38,11 +39,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ply", &["scene"]),
     ("colmap", &["scene"]),
     ("scene", &[]),
-    ("client", &["protocol"]),
+    ("client", &["protocol", "names"]),
     ("protocol", &[]),
-    ("hub", &[]),
+    ("hub", &["names"]),
     ("monitor", &[]),
     ("store", &["atomic_file"]),
+    ("names", &[]),
     ("atomic_file", &[]),
 ];
 

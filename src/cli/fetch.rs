@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 
 use super::terminal::byte_bar;
-use crate::hub::{Hub, HubSettings};
+use crate::hub::Hub;
 
 /// Downloads the weights into the Hugging Face cache, or finds them there, and prints the path.
 ///
-/// HF_HOME, HF_ENDPOINT and HF_TOKEN are honoured.
+/// HF_HOME, HF_ENDPOINT and HF_TOKEN are honoured; so are SSL_CERT_FILE (certificates to trust instead of the built-in
+/// ones) and VGGT_NAME_SERVER (the address of the name server to ask instead of the system's).
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Repository on the hub
@@ -34,7 +35,7 @@ pub(super) struct Args {
 /// # Errors
 /// When they cannot be had; what has arrived is kept.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let mut settings = HubSettings::from_env();
+    let mut settings = super::hub_settings()?;
     settings.offline |= args.offline;
     settings.repo = args.repo.clone();
     settings.revision = args.revision;

@@ -20,6 +20,8 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use crate::{hub::HubSettings, names::Names};
+
 /// Photos or a video in, a 3D point cloud out: VGGT, natively.
 #[derive(Debug, Parser)]
 #[command(
@@ -91,6 +93,24 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Who finds the addresses of other machines: the name server of `VGGT_NAME_SERVER`, else what the system is set to.
+fn names() -> anyhow::Result<Names> {
+    match std::env::var("VGGT_NAME_SERVER") {
+        Ok(server) if !server.is_empty() => server
+            .parse()
+            .map_err(|e| UsageError(format!("VGGT_NAME_SERVER: {e}")).into()),
+        _ => Ok(Names::default()),
+    }
+}
+
+/// The hub, as the environment says.
+fn hub_settings() -> anyhow::Result<HubSettings> {
+    Ok(HubSettings {
+        names: names()?,
+        ..HubSettings::from_env()
+    })
 }
 
 /// A mistake in how the command was called that only shows when arguments are held against each other.

@@ -75,13 +75,13 @@ impl ModelArgs {
     }
 
     /// The hub, as the environment and the arguments say.
-    pub(super) fn hub(&self) -> HubSettings {
-        HubSettings {
+    pub(super) fn hub(&self) -> anyhow::Result<HubSettings> {
+        Ok(HubSettings {
             repo: self.repo.clone(),
             revision: self.revision.clone(),
             offline: self.offline,
-            ..HubSettings::from_env()
-        }
+            ..super::hub_settings()?
+        })
     }
 
     /// Finds the weights, downloading them if need be.
@@ -89,7 +89,7 @@ impl ModelArgs {
         if self.demo {
             return Ok(NetworkSource::Demo);
         }
-        let settings = self.hub();
+        let settings = self.hub()?;
         let mut bar = DownloadBar::default();
         let weights = hub::find_weights(
             self.checkpoint.as_deref(),

@@ -145,6 +145,7 @@ impl LimitArgs {
 /// Serves until SIGTERM or Ctrl-C.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
+    let names = super::names()?;
     let source = args.model.source()?;
     let store = args.store.open_or_create()?;
     let _lock = lock(store.out_root())?;
@@ -181,14 +182,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let done = runtime.block_on(async {
         // Asked for first: a signal from now on ends in good order.
         let stop = stop_signal()?;
-        let listener = TcpListener::bind((args.host.as_str(), args.port))
-            .await
-            .with_context(|| {
-                format!(
-                    "cannot listen on {}:{}; --port takes another",
-                    args.host, args.port
-                )
-            })?;
+        let listener = async {
+            let addresses = names.addresses(&args.host, args.port).await?;
+            TcpListener::bind(&addresses[..]).await
+        };
+        let listener = listener.await.with_context(|| {
+            format!(
+                "cannot listen on {}:{}; --port takes another",
+                args.host, args.port
+            )
+        })?;
         let port = listener.local_addr()?.port();
         let started = store.clone();
         let device = args.model.device;

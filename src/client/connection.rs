@@ -41,8 +41,11 @@ impl Connection {
         port: u16,
         settings: ClientSettings,
     ) -> Result<Self, ClientError> {
-        let connecting = timeout(settings.connect, TcpStream::connect((host, port)));
-        let stream = match connecting.await {
+        let connecting = async {
+            let addresses = settings.names.addresses(host, port).await?;
+            TcpStream::connect(&addresses[..]).await
+        };
+        let stream = match timeout(settings.connect, connecting).await {
             Ok(connected) => connected.and_then(|s| s.set_nodelay(true).map(|()| s)),
             Err(_) => {
                 return Err(ClientError::TimedOut {

@@ -16,6 +16,15 @@ pub enum HubError {
         /// What it should look like.
         expected: &'static str,
     },
+    /// `SSL_CERT_FILE` names a file without certificates.
+    #[error("cannot take the trusted certificates from \"{}\" (SSL_CERT_FILE)", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// Not in the cache, and the network is not to be asked.
     #[error(
         "{what} of {repo} is not in the cache \"{}\" and --offline forbids a download; fetch it once with `{command}`",

@@ -1,15 +1,9 @@
 //! Talking HTTP to the hub: what a file is, and its bytes from anywhere on.
 
-use std::time::Duration;
-
 use ureq::{Agent, Body, http::Response};
 
-use super::HubError;
+use super::{HubError, HubSettings, agent::agent};
 
-/// A connection that is not made by then is not coming.
-const CONNECT: Duration = Duration::from_secs(20);
-/// Silence of this length counts as a dropped connection. The whole transfer has no limit: 5 GB may take a day.
-const SILENCE: Duration = Duration::from_secs(60);
 /// The hub answers with one redirect, with a few after a repo was renamed.
 const REDIRECTS: u32 = 5;
 /// The list of a repo's files.
@@ -51,13 +45,14 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &str, token: Option<String>) -> Result<Self, HubError> {
+    pub(super) fn new(settings: &HubSettings) -> Result<Self, HubError> {
         let wrong = |what, value: &str, expected| HubError::Setting {
             what,
             value: value.to_owned(),
             expected,
         };
-        let endpoint = endpoint.trim_end_matches('/');
+        let endpoint = settings.endpoint.trim_end_matches('/');
+        let token = settings.token.clone();
         let host = authority(endpoint);
         if host.is_none_or(|host| host.is_empty() || host.contains('@')) {
             let expected =
@@ -74,20 +69,8 @@ impl Client {
                 "expected the bare token, without spaces or line breaks",
             ));
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // Followed here, so that the token stays with the hub and the hub's own headers are seen.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // A compressed transfer could be neither resumed nor measured.
-            .accept_encoding("identity")
-            .user_agent(concat!("vggt/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .build();
         Ok(Self {
-            agent: config.new_agent(),
+            agent: agent(settings)?,
             endpoint: endpoint.to_owned(),
             token,
         })

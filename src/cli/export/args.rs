@@ -184,7 +184,7 @@ impl SceneArgs {
             Some(path) => path.clone(),
             None => {
                 let mut bar = DownloadBar::default();
-                let file = Hub::new(model.hub())
+                let file = Hub::new(model.hub()?)
                     .and_then(|hub| hub.file(SKY_REPO, SKY_FILE, &mut bar.progress()))
                     .context("--mask_sky needs the sky network (--sky_network FILE names one)")?;
                 bar.finish();

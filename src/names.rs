@@ -1,0 +1,161 @@
+//! Names of machines: which addresses they have. Names no other room.
+//!
+//! The ordinary program asks the C library, as every program does. The static program must not: glibc answers with
+//! libraries of the machine it finds itself on (`nsswitch.conf` names them), which an empty root does not have and which
+//! another version of glibc cannot load. It reads `/etc/hosts` and `/etc/resolv.conf` itself, where there are any, and
+//! asks the name servers. Both programs do so when they are told which server to ask.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    str::FromStr,
+    time::Duration,
+};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    system_conf::read_system_conf,
+};
+
+/// The port of every name server, unless it is told otherwise.
+const DNS_PORT: u16 = 53;
+/// An answer that is not there by then is not coming: two servers that are silent twice, five seconds each.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Finds the addresses of machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Asked instead of those that the system names.
+    server: Option<SocketAddr>,
+}
+
+impl FromStr for Names {
+    type Err = String;
+
+    /// Names that one server knows: an address, with a port unless that is 53. `/etc/hosts` still comes first.
+    fn from_str(server: &str) -> Result<Self, Self::Err> {
+        let server = server
+            .parse()
+            .or_else(|_| {
+                let ip: IpAddr = server.parse()?;
+                Ok(SocketAddr::new(ip, DNS_PORT))
+            })
+            .map_err(|_: std::net::AddrParseError| {
+                format!(
+                    "{server:?} is no address of a name server; expected one such as 192.0.2.1 or [2001:db8::1]:53"
+                )
+            })?;
+        Ok(Self {
+            server: Some(server),
+        })
+    }
+}
+
+impl Names {
+    /// The addresses of `host`, which may be a number already; at least one.
+    ///
+    /// # Errors
+    /// When there is no such name, or nobody who could be asked.
+    pub async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let host = without_brackets(host);
+        let addresses: Vec<_> = if self.asks_itself() {
+            self.ask(host, port).await?
+        } else {
+            tokio::net::lookup_host((host, port)).await?.collect()
+        };
+        at_least_one(addresses, host)
+    }
+
+    /// As [`Names::addresses`], for threads that may wait; not for those of an async runtime.
+    ///
+    /// # Errors
+    /// As [`Names::addresses`].
+    pub fn addresses_blocking(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if !self.asks_itself() {
+            let host = without_brackets(host);
+            return at_least_one((host, port).to_socket_addrs()?.collect(), host);
+        }
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(self.addresses(host, port))
+    }
+
+    /// Whether this program finds out for itself instead of asking the C library.
+    fn asks_itself(&self) -> bool {
+        self.server.is_some() || cfg!(target_feature = "crt-static")
+    }
+
+    async fn ask(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        // Whatever becomes of the settings, a number is a number.
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let (config, mut options) = self.settings()?;
+        // Every machine has a way to IPv4; an IPv6 address without one costs a failed attempt.
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        let servers: Vec<_> = config
+            .name_servers()
+            .iter()
+            .map(|server| server.ip.to_string())
+            .collect();
+        let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()
+            .map_err(io::Error::other)?;
+        let found = tokio::time::timeout(LIMIT, resolver.lookup_ip(host)).await;
+        let found = found.unwrap_or(Err(NetError::Timeout)).map_err(|e| {
+            let servers = servers.join(" and ");
+            if e.is_no_records_found() {
+                let what = format!("the name server {servers} knows no address of {host:?}");
+                io::Error::new(io::ErrorKind::NotFound, what)
+            } else {
+                io::Error::other(format!(
+                    "cannot ask the name server {servers} for the address of {host:?}: {e}; VGGT_NAME_SERVER=ADDRESS names another"
+                ))
+            }
+        })?;
+        Ok(found.iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    }
+
+    /// Whom to ask, and how.
+    fn settings(&self) -> io::Result<(ResolverConfig, ResolverOpts)> {
+        let only = |server| ResolverConfig::from_name_servers(vec![server]);
+        if let Some(address) = self.server {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut way| {
+                way.port = address.port();
+                way
+            });
+            let server = NameServerConfig::new(address.ip(), true, connections.into());
+            return Ok((only(server), ResolverOpts::default()));
+        }
+        match read_system_conf() {
+            Ok(settings) => Ok(settings),
+            // resolv.conf(5): without the file the name server on this machine is asked.
+            Err(NetError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {
+                let here = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+                Ok((only(here), ResolverOpts::default()))
+            }
+            Err(e) => Err(io::Error::other(format!(
+                "cannot use /etc/resolv.conf: {e}; VGGT_NAME_SERVER=ADDRESS names a server instead"
+            ))),
+        }
+    }
+}
+
+/// An IPv6 address has brackets in a URL.
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
+fn at_least_one(addresses: Vec<SocketAddr>, host: &str) -> io::Result<Vec<SocketAddr>> {
+    if addresses.is_empty() {
+        let what = format!("{host:?} has no address");
+        return Err(io::Error::new(io::ErrorKind::NotFound, what));
+    }
+    Ok(addresses)
+}
