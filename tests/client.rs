@@ -65,6 +65,7 @@ async fn connect(port: u16) -> Client {
         connect: PATIENCE,
         idle: PATIENCE,
         reconstruction: PATIENCE,
+        ..ClientSettings::default()
     };
     Client::connect("127.0.0.1", port, settings).await.unwrap()
 }
