@@ -82,13 +82,13 @@ fn serve(mut stream: impl Read + Write) -> std::io::Result<()> {
         stream.read_exact(&mut byte)?;
         request.push(byte[0]);
     }
+    let length = CONTENT.len();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    // What git calls the content.
+    let etag = "9e26dfeeb6e641a33dae4961196235bdb965b21b";
     write!(
         stream,
-        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\nX-Repo-Commit: {}\r\nETag: \"{}\"\r\n\r\n",
-        CONTENT.len(),
-        "0123456789abcdef0123456789abcdef01234567",
-        // What git calls the content.
-        "9e26dfeeb6e641a33dae4961196235bdb965b21b",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\nX-Repo-Commit: {commit}\r\nETag: \"{etag}\"\r\n\r\n"
     )?;
     if request.starts_with(b"GET") {
         stream.write_all(CONTENT)?;

@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Weight,
-    /// [out]
+    /// `[out]`
     bias: Tensor,
     precision: Precision,
 }

@@ -81,7 +81,7 @@ pub struct Call {
     pub grid: u32,
     /// Threads of a block.
     pub block: u32,
-    /// Bytes of dynamic shared memory of a block; at most [`SHARED_BYTES`].
+    /// Bytes of dynamic shared memory of a block; at most `SHARED_BYTES`.
     pub shared_bytes: u32,
     /// In the order of the kernel's parameters.
     pub args: Vec<Arg>,
