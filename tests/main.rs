@@ -6,6 +6,7 @@ mod colmap;
 mod command;
 #[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 mod cuda;
+mod doctor;
 mod end_to_end;
 mod export;
 mod frames;

@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod client;
 mod convert;
+mod doctor;
 mod export;
 mod fetch;
 mod model_args;
@@ -45,6 +46,8 @@ enum Command {
     Fetch(fetch::Args),
     /// Measure the network's speed and memory
     Bench(bench::Args),
+    /// Check that this machine computes what it should, and that the weights are what they should be
+    Doctor(doctor::Args),
     /// Record CPU, GPU and memory of this machine or of one process
     Monitor(monitor::Args),
     /// Talk to a server: send pictures or a video, fetch the GLB
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Monitor(args) => monitor::run(args),
         Command::Client(args) => client::run(*args),
         Command::User(args) => user::run(args),

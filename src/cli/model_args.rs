@@ -42,7 +42,8 @@ pub(super) struct ModelArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub(super) device: DeviceChoice,
-    /// Number type of the transformer: f32, f16 or bf16 [default: f32 on the CPU, bf16 on CUDA]
+    /// Number type of the transformer: f32, f16 or bf16 [default: f32 on the CPU; on CUDA bf16, f16 before
+    /// compute capability 8.0]
     #[arg(long, value_parser = parse_dtype)]
     pub(super) dtype: Option<DType>,
     /// exact, or fast: the transformer's layers in 16-bit whole numbers, on the CPU

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
     cuda::{self, CudaError},
-    demo,
+    default_dtype, demo,
     memory::{Engine, forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
@@ -125,8 +125,26 @@ fn supported(precision: Precision, device: &Device) -> Result<Precision, Pipelin
     Ok(precision)
 }
 
+/// The type the transformer computes in on `device`: the one that is asked for, else F32 on the CPU, and on CUDA the one that
+/// the card's tensor cores take.
+///
+/// # Errors
+/// When the device cannot compute in this type, or does not say what it is.
+pub fn transformer_dtype(asked: Option<DType>, device: &Device) -> Result<DType, PipelineError> {
+    match asked {
+        None => Ok(default_dtype(device).map_err(vggt_model::Error::from)?),
+        Some(dtype) if device.is_cpu() && dtype != DType::F32 => Err(PipelineError::Device {
+            wanted: format!("--dtype {} on the CPU", dtype.as_str()),
+            why: "the CPU computes in f32, whatever type the weights have; leave --dtype out"
+                .to_owned(),
+        }),
+        Some(dtype) => Ok(dtype),
+    }
+}
+
 impl Network {
-    /// Loads a network. `dtype` is the type of the transformer; without it F32 on the CPU, BF16 on CUDA. `precision` says
+    /// Loads a network. `dtype` is the type of the transformer; without it the one of
+    /// [`transformer_dtype`]. `precision` says
     /// how its linear layers multiply; where the processor has no fast way they are exact, and that is logged.
     ///
     /// # Errors
@@ -138,19 +156,7 @@ impl Network {
         precision: Precision,
     ) -> Result<Self, PipelineError> {
         let precision = supported(precision, &device)?;
-        let dtype = match dtype {
-            None if device.is_cpu() => DType::F32,
-            None => DType::BF16,
-            Some(dtype) if device.is_cpu() && dtype != DType::F32 => {
-                return Err(PipelineError::Device {
-                    wanted: format!("--dtype {} on the CPU", dtype.as_str()),
-                    why:
-                        "the CPU computes in f32, whatever type the weights have; leave --dtype out"
-                            .to_owned(),
-                });
-            }
-            Some(dtype) => dtype,
-        };
+        let dtype = transformer_dtype(dtype, &device)?;
         keep_freed_memory();
         let (config, weights, name, sha256) = match source {
             NetworkSource::Random(config) => {
