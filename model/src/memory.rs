@@ -12,6 +12,8 @@ const F32: u64 = 4;
 pub enum Engine {
     /// The CPU's own: nothing is held between the parts of an operation.
     Fused,
+    /// The kernels for CUDA between cuBLAS' products, and candle's convolutions.
+    Cuda,
     /// The definitions, one tensor for every step.
     Plain,
 }
@@ -21,6 +23,7 @@ impl Engine {
     pub fn of(device: &Device) -> Self {
         match (device, Isa::best()) {
             (Device::Cpu, Some(_)) => Self::Fused,
+            (Device::Cuda(_), _) => Self::Cuda,
             _ => Self::Plain,
         }
     }
@@ -30,6 +33,8 @@ impl Engine {
         match self {
             // Tokens in, those of the frame block, qkv (3), packed k and v (2), what attention gives, tokens out.
             Self::Fused => 9,
+            // Tokens in, those of the frame block, qkv (3), queries and keys (2), what attention gives, tokens out.
+            Self::Cuda => 9,
             // Tokens in and out, norm, qkv (3), q and k normalised and rotated (4), v, scores' output, projection.
             Self::Plain => 14,
         }
@@ -40,7 +45,7 @@ impl Engine {
     fn workspace(self) -> u64 {
         match self {
             Self::Fused => 128 << 20,
-            Self::Plain => (3 * (1 << 24) + 3 * (1 << 25)) * F32,
+            Self::Cuda | Self::Plain => (3 * (1 << 24) + 3 * (1 << 25)) * F32,
         }
     }
 }
@@ -127,14 +132,14 @@ const MOST_FRAMES: usize = 1 << 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::cuda::work::aggregator_bytes;
 
     #[test]
     fn as_many_frames_are_taken_as_fit_and_not_one_more() {
         let config = Config::default();
-        for (gib, engine) in [2u64, 8, 24]
-            .into_iter()
-            .flat_map(|gib| [(gib, Engine::Fused), (gib, Engine::Plain)])
-        {
+        for (gib, engine) in [2u64, 8, 24].into_iter().flat_map(|gib| {
+            [Engine::Fused, Engine::Cuda, Engine::Plain].map(|engine| (gib, engine))
+        }) {
             let available = gib << 30;
             let s = frames_that_fit(&config, (294, 518), DType::F32, engine, available);
             let bytes = |s| forward_bytes(&config, s, (294, 518), DType::F32, engine);
@@ -165,5 +170,27 @@ mod tests {
                 "{s}: {estimate}"
             );
         }
+    }
+
+    #[test]
+    fn the_estimate_for_a_card_is_above_what_is_held_there_and_linear_in_the_frames() {
+        let config = Config::default();
+        for (size, dtype) in [
+            ((518, 392), DType::BF16),
+            ((294, 518), DType::F16),
+            ((518, 518), DType::F32),
+        ] {
+            let of = |s| forward_bytes(&config, s, size, dtype, Engine::Cuda);
+            for s in [1, 10, 100] {
+                assert!(of(s) > aggregator_bytes(&config, 0, s, size, dtype), "{s}");
+            }
+            // Beyond the chunk of an MLP every frame takes the same.
+            assert_eq!(of(100) - of(50), of(150) - of(100));
+            assert!(of(100) < 100 * of(1));
+        }
+        // Published for upstream's pass: 21.15 GB.
+        let weights = 2 * 1_256_537_516;
+        let bytes = weights + forward_bytes(&config, 100, (518, 392), DType::BF16, Engine::Cuda);
+        assert!(bytes < 21_150_000_000, "{bytes}");
     }
 }
