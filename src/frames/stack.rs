@@ -15,6 +15,23 @@ pub struct Frames {
     pub placements: Vec<Placement>,
 }
 
+impl Frames {
+    /// The frames of these numbers, in this order.
+    ///
+    /// # Errors
+    /// When a number is none of a frame.
+    pub fn chosen(&self, numbers: &[usize]) -> candle_core::Result<Self> {
+        let frames = (numbers.iter())
+            .map(|i| self.images.narrow(0, *i, 1))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Self {
+            images: Tensor::cat(&frames, 0)?,
+            names: numbers.iter().map(|i| self.names[*i].clone()).collect(),
+            placements: numbers.iter().map(|i| self.placements[*i]).collect(),
+        })
+    }
+}
+
 /// Gathers prepared pictures into one tensor; where shapes differ, each is centred on white of the
 /// largest height and the largest width, and its placement moves along.
 ///

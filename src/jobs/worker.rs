@@ -17,8 +17,8 @@ use super::{
 use crate::{
     pipeline::{
         FrameLimit, GlbError, Network, NetworkSource, PipelineError, PredictionMode, Provenance,
-        ReadOptions, SkyNetwork, Stage, Watcher, build_scene, read_frames, return_freed_memory,
-        sky_mask, write_glb,
+        ReadOptions, SkyNetwork, Stage, Watcher, build_scene, predict_what_fits, read_frames,
+        return_freed_memory, sky_mask, write_glb,
     },
     store::{GlbOrigin, StoreError},
 };
@@ -240,7 +240,7 @@ impl Worker {
             skip_points: options.prediction_mode == PredictionMode::DepthmapAndCamera,
             query_points: None,
         };
-        let predictions = network.predict(&frames.images, &forward, &mut progress)?;
+        let (_, predictions) = predict_what_fits(network, frames, &forward, &mut progress)?;
         let keep = match &self.sky {
             Some(sky) if options.mask_sky => {
                 Some(sky_mask(sky, &predictions.images, &mut progress)?)

@@ -218,7 +218,10 @@ impl Network {
             .forward(images, options, &mut NetworkSteps(watcher));
         done.map_err(|e| match (&e, images.dims()) {
             (vggt_model::Error::Candle(inner), &[frames, _, height, width])
-                if inner.to_string().contains("OUT_OF_MEMORY") =>
+                // The driver's word for it, and cuBLAS'.
+                if ["OUT_OF_MEMORY", "ALLOC_FAILED"]
+                    .iter()
+                    .any(|word| inner.to_string().contains(word)) =>
             {
                 PipelineError::OutOfMemory {
                     frames,
@@ -228,6 +231,13 @@ impl Network {
             }
             _ => e.into(),
         })
+    }
+
+    /// Gives what a failed pass held on a card back to it. CUDA keeps freed memory in a pool until the stream is waited for.
+    pub fn return_device_memory(&self) {
+        if let Err(e) = self.device.synchronize() {
+            tracing::debug!("the device does not say when it is done: {e}");
+        }
     }
 
     /// How many frames of this size fit into the memory that is free now. `None` where that is not known.

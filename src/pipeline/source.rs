@@ -183,7 +183,7 @@ impl FrameLimit<'_> {
 }
 
 /// `most` of the numbers below `n`, evenly, the first and the last among them.
-fn evenly(n: usize, most: usize) -> impl Iterator<Item = usize> {
+pub(super) fn evenly(n: usize, most: usize) -> impl Iterator<Item = usize> {
     let last = (n - 1) as f64;
     let steps = most.saturating_sub(1).max(1) as f64;
     (0..most).map(move |i| (i as f64 * last / steps).round() as usize)

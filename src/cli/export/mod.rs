@@ -24,8 +24,8 @@ use crate::{
     glb::{self, GlbOptions},
     pipeline::{
         Format, FrameLimit, Network, ReadOptions, SavedFrames, Source, Stage, Watcher,
-        WriteOptions, load_predictions, read_frames, save_depth, save_predictions, sky_mask,
-        write_scene,
+        WriteOptions, load_predictions, predict_what_fits, read_frames, save_depth,
+        save_predictions, sky_mask, write_scene,
     },
     scene::{self, PredictionMode, Provenance, Scene, SceneOptions},
     store::{GlbRow, JobKind},
@@ -243,7 +243,7 @@ impl Args {
                 && self.output.save_predictions.is_none(),
             query_points: self.output.query_points(height, width)?,
         };
-        let predictions = network.predict(&frames.images, &forward, bars)?;
+        let (frames, predictions) = predict_what_fits(&network, frames, &forward, bars)?;
         Ok(Made {
             predictions,
             frames: SavedFrames {
