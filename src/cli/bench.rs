@@ -10,7 +10,9 @@ use anyhow::ensure;
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use vggt_model::{
-    ForwardOptions, Isa, measured_peak, progress::Stage as NetworkStage,
+    ForwardOptions, Isa, measured_peak,
+    ops::cuda::work::{Card, aggregator},
+    progress::Stage as NetworkStage,
     work::transformer_operations,
 };
 
@@ -121,6 +123,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             "instructions".to_owned(),
             json!(isa.map_or("plain", Isa::name)),
         );
+    } else {
+        // What the three stages above should take together on an H100: the table of model/kernels/README.md.
+        let work = aggregator(
+            network.config(),
+            args.frames as usize,
+            size,
+            network.dtype(),
+        );
+        let seconds: f64 = work.iter().map(|op| Card::H100.seconds(op)).sum();
+        report.insert("aggregator_on_h100_on_paper".to_owned(), json!(seconds));
     }
     report.insert("load".to_owned(), json!(load.as_secs_f64()));
     report.insert(
