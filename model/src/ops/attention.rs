@@ -622,7 +622,7 @@ mod tests {
         ];
         let sizes = edges
             .into_iter()
-            .chain(random_sizes(12, [2, 3, 120, 600, 70]));
+            .chain(random_sizes(8, [2, 3, 60, 300, 70]));
         for [b, heads, m, n, d] in sizes {
             let (q, k) = (random(&[b, heads, m, d]), random(&[b, heads, n, d]));
             let v = random(&[b, heads, n, d]);

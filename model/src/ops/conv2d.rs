@@ -535,7 +535,7 @@ mod tests {
                 [3, 21, 300, 2],
                 [13, 14, 33, 129],
             ];
-            let sizes = random_sizes(6, [20, 20, 70, 70]);
+            let sizes = random_sizes(4, [8, 8, 40, 40]);
             // The smallest map that a kernel of 2 without padding takes.
             let sizes = sizes.into_iter().map(|[h, w, i, o]| [h + 1, w + 1, i, o]);
             for [h, w, c_in, c_out] in edges.into_iter().chain(sizes) {
