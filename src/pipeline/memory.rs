@@ -1,6 +1,6 @@
 //! How much memory there is to use.
 
-use std::fs;
+use std::{fs, path::Path};
 
 /// Bytes this process may still take without being killed: what the kernel calls available, or what its control group
 /// leaves, whichever is less. `None` where the system does not say.
@@ -18,14 +18,24 @@ fn meminfo(text: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// What the control group leaves, version 2 and as seen from inside a container.
+/// What the control groups leave, version 2: the process's own, and those it lies in.
 fn of_group() -> Option<u64> {
-    let number = |name: &str| -> Option<u64> {
-        let text = fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
-        text.trim().parse().ok()
-    };
-    // "max" is no number: then there is no limit.
-    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    least_left(&groups, |file| fs::read_to_string(file).ok())
+}
+
+/// The least that any group on the way from the process's own up to the root leaves. `groups` is what
+/// `/proc/self/cgroup` says; inside a container that names the root, and so does no text at all.
+fn least_left(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = Path::new(own.unwrap_or_default().trim_start_matches('/'));
+    let left = own.ancestors().filter_map(|group| {
+        let folder = Path::new("/sys/fs/cgroup").join(group);
+        let number = |name| read(&folder.join(name))?.trim().parse::<u64>().ok();
+        // "max" is no number: then this group has no limit, but one above it may.
+        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    });
+    left.min()
 }
 
 /// Tells the allocator to keep what is freed. A pass frees and asks for buffers of the same sizes hundreds of times; by
@@ -73,5 +83,58 @@ mod tests {
         let text = "MemTotal:       24000 kB\nMemFree: 10 kB\nMemAvailable:   1000 kB\n";
         assert_eq!(meminfo(text), Some(1_024_000));
         assert_eq!(meminfo("MemTotal: 1 kB\n"), None);
+    }
+
+    /// What [`least_left`] finds where these groups have these limits and uses.
+    fn left(groups: &str, files: &[(&str, &str, &str)]) -> Option<u64> {
+        least_left(groups, |file| {
+            let (_, max, current) = files
+                .iter()
+                .find(|(group, ..)| file.parent() == Some(Path::new(group)))?;
+            let text = match file.file_name()?.to_str()? {
+                "memory.max" => max,
+                "memory.current" => current,
+                _ => return None,
+            };
+            Some(format!("{text}\n"))
+        })
+    }
+
+    #[test]
+    fn the_tightest_group_on_the_way_to_the_root_counts() {
+        let unit = "1:name=systemd:/\n0::/system.slice/vggt.service\n";
+        let service = "/sys/fs/cgroup/system.slice/vggt.service";
+        let slice = "/sys/fs/cgroup/system.slice";
+        // The root of a machine has no such files.
+        assert_eq!(
+            left(unit, &[(service, "1000", "400"), (slice, "max", "900")]),
+            Some(600)
+        );
+        assert_eq!(
+            left(unit, &[(service, "1000", "400"), (slice, "1200", "900")]),
+            Some(300)
+        );
+        assert_eq!(
+            left(unit, &[(service, "max", "400"), (slice, "1200", "900")]),
+            Some(300)
+        );
+        assert_eq!(left(unit, &[(service, "1000", "1001")]), Some(0));
+        assert_eq!(left(unit, &[(service, "max", "1")]), None);
+        // Another unit's limit is not this one's.
+        assert_eq!(
+            left(
+                unit,
+                &[("/sys/fs/cgroup/system.slice/other.service", "10", "0")]
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn inside_a_container_the_root_is_asked() {
+        let root = [("/sys/fs/cgroup", "1000", "250")];
+        for groups in ["0::/\n", "0::/../../other\n", ""] {
+            assert_eq!(left(groups, &root), Some(750), "{groups:?}");
+        }
     }
 }
