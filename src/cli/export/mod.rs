@@ -27,7 +27,7 @@ use crate::{
         WriteOptions, load_predictions, predict_what_fits, read_frames, save_depth,
         save_predictions, sky_mask, write_scene,
     },
-    scene::{self, PredictionMode, Provenance, Scene, SceneOptions},
+    scene::{self, FrameFilter, PredictionMode, Provenance, Scene, SceneOptions},
     store::{GlbRow, JobKind},
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
@@ -243,7 +243,14 @@ impl Args {
                 && self.output.save_predictions.is_none(),
             query_points: self.output.query_points(height, width)?,
         };
-        let (frames, predictions) = predict_what_fits(&network, frames, &forward, bars)?;
+        let (frames, predictions) = match scene.frame_filter {
+            FrameFilter::All => predict_what_fits(&network, frames, &forward, bars)?,
+            // Among fewer frames the number would stand for another one.
+            FrameFilter::One(_) => {
+                let predictions = network.predict(&frames.images, &forward, bars)?;
+                (frames, predictions)
+            }
+        };
         Ok(Made {
             predictions,
             frames: SavedFrames {
