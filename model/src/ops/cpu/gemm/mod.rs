@@ -1,0 +1,275 @@
+//! The product of matrices behind linear layers and convolutions: y = f(g(x) wᵀ).
+//!
+//! The left side is packed once, by all threads, into panels of as many rows as the register tile has; g, a
+//! normalisation or a ReLU, happens on the way. Then every task takes some columns: it packs a block of w, which may be
+//! halves in a mapped file, and multiplies it with all panels while it lies in the cache. f, the epilogue, is applied to
+//! each tile on its way to memory. The sum over k runs in blocks of [`KC`] in rising order, whatever the task split: the
+//! numbers do not depend on the number of threads. A left side of a few rows is not worth packing w for: see [`few`].
+
+mod few;
+mod pack_left;
+mod task;
+mod weights;
+
+use std::{marker::PhantomData, ops::Range};
+
+use rayon::prelude::*;
+
+use super::{Isa, Shared, Vector, arithmetic::Arithmetic, scratch};
+use few::{FEW, few};
+use pack_left::PackLeft;
+use task::Task;
+
+pub(crate) use task::micro_kernel;
+pub(crate) use weights::Weights;
+
+/// Numbers of k that are multiplied before the tile goes back to memory: two panels of this depth fit the first-level
+/// cache.
+pub(crate) const KC: usize = 256;
+
+/// Rows of the left side that are packed at once; each lot of rows packs the right side again.
+const ROWS: usize = 1536;
+
+/// How deep rows are packed at once: with [`ROWS`] 6 MiB, what a core can count on in the third-level cache.
+const DEPTH: usize = 1024;
+
+/// Rows of a block that stays in the second-level cache while the columns of a task pass by.
+const MC: usize = 192;
+
+/// Columns of a task: as many as leave tasks enough to keep every thread busy to the end.
+const NC: usize = 64;
+
+/// Registers a tile is wide.
+pub(crate) const WIDE: usize = 2;
+
+/// Rows of the register tile: with two registers a row and two for the right side, what the instruction set has.
+pub(crate) const fn tile_rows(lanes: usize) -> usize {
+    if lanes == 16 { 12 } else { 6 }
+}
+
+/// Columns of the register tile.
+pub(crate) const fn tile_columns(lanes: usize) -> usize {
+    WIDE * lanes
+}
+
+/// The left side.
+pub(crate) trait Rows: Sync {
+    /// Numbers in a row.
+    fn depth(&self) -> usize;
+
+    /// How many numbers from `k` lie side by side in every row, at most [`KC`]; blocks of k end there.
+    fn run(&self, k: usize) -> usize {
+        KC.min(self.depth() - k)
+    }
+
+    /// The `len` numbers of row `row` from `k`, where `len` is [`Rows::run`] of `k`.
+    fn slice(&self, row: usize, k: usize, len: usize) -> &[f32];
+}
+
+/// A row-major matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    /// [rows, depth]
+    pub(crate) data: &'a [f32],
+    /// Numbers in a row.
+    pub(crate) depth: usize,
+}
+
+impl Rows for Matrix<'_> {
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    #[inline]
+    fn slice(&self, row: usize, k: usize, len: usize) -> &[f32] {
+        &self.data[row * self.depth + k..][..len]
+    }
+}
+
+/// What happens to the left side while it is packed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Prepare<'a> {
+    /// Nothing.
+    Plain,
+    /// max(x, 0)
+    Relu,
+    /// (x - mean) rstd weight + bias
+    Norm {
+        /// Mean and 1 / standard deviation of each row.
+        moments: &'a [(f32, f32)],
+        /// A factor for each k.
+        weight: &'a [f32],
+        /// A summand for each k.
+        bias: &'a [f32],
+    },
+}
+
+/// What happens to each number of the product before it is written.
+pub(crate) trait Epilogue: Sync {
+    /// The result for `x`, the first `n` lanes of which stand for row `row` from column `column`.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; row and columns must lie inside the product.
+    unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V;
+}
+
+/// The product as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity;
+
+impl Epilogue for Identity {
+    #[inline(always)]
+    unsafe fn apply<V: Vector>(&self, x: V, _: usize, _: usize, _: usize) -> V {
+        x
+    }
+}
+
+/// The `n` numbers of `data` from `at`, for epilogues.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; the numbers must be there.
+#[inline(always)]
+pub(crate) unsafe fn load<V: Vector>(data: &[f32], at: usize, n: usize) -> V {
+    debug_assert!(at + n <= data.len());
+    // SAFETY: asked of the caller.
+    unsafe {
+        let p = data.as_ptr().add(at);
+        if n == V::LANES {
+            V::load(p)
+        } else {
+            V::load_first(p, n)
+        }
+    }
+}
+
+/// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool. Writes all of `out` before it reads any.
+///
+/// # Panics
+/// When the lengths do not fit `m`, `n` and the depth, or the depth is 0.
+pub(crate) fn gemm<A: Arithmetic, R: Rows, E: Epilogue>(
+    isa: Isa,
+    (m, n): (usize, usize),
+    (rows, prepare): (&R, Prepare<'_>),
+    weights: Weights<'_>,
+    epilogue: &E,
+    out: Shared<'_, f32>,
+) {
+    let depth = rows.depth();
+    assert!(depth > 0, "there is nothing to sum");
+    assert_eq!(out.len(), m * n, "out is [{m}, {n}]");
+    assert_eq!(weights.len(), n * depth, "weights are [{n}, {depth}]");
+    assert!(A::takes(depth), "this arithmetic takes no depth of {depth}");
+    if let Prepare::Norm {
+        moments,
+        weight,
+        bias,
+    } = prepare
+    {
+        assert!(moments.len() == m && weight.len() == depth && bias.len() == depth);
+    }
+    let operands = Operands {
+        rows,
+        prepare,
+        weights,
+        epilogue,
+        out,
+        n,
+    };
+    if (1..=FEW).contains(&m) {
+        return few(isa, m, &operands);
+    }
+    for start in (0..m).step_by(ROWS) {
+        let mut end = 0;
+        while end < depth {
+            let begin = end;
+            while end < depth && end - begin < DEPTH {
+                end += rows.run(end);
+            }
+            let product = Product::<A, R, E> {
+                arithmetic: PhantomData,
+                operands: &operands,
+                first: start,
+                len: ROWS.min(m - start),
+                depth: begin..end,
+            };
+            product.run(isa);
+        }
+    }
+}
+
+/// What is multiplied, and where the product goes. Its lengths were checked.
+struct Operands<'a, R, E> {
+    rows: &'a R,
+    prepare: Prepare<'a>,
+    weights: Weights<'a>,
+    epilogue: &'a E,
+    out: Shared<'a, f32>,
+    /// Columns.
+    n: usize,
+}
+
+/// One lot of rows and numbers of k of a product.
+struct Product<'a, A, R, E> {
+    arithmetic: PhantomData<A>,
+    operands: &'a Operands<'a, R, E>,
+    /// The first of the rows.
+    first: usize,
+    /// How many rows.
+    len: usize,
+    /// Where k begins and ends.
+    depth: Range<usize>,
+}
+
+impl<A: Arithmetic, R: Rows, E: Epilogue> Product<'_, A, R, E> {
+    fn run(&self, isa: Isa) {
+        let lanes = isa.lanes();
+        let tile = tile_rows(lanes);
+        let panels = self.len.div_ceil(tile);
+        scratch::with(panels * tile * self.depth.len(), |packed| {
+            let place = Shared::new(packed);
+            (0..panels)
+                .into_par_iter()
+                .with_min_len(4)
+                .for_each(|panel| {
+                    isa.run(PackLeft {
+                        product: self,
+                        packed: place,
+                        panels,
+                        panel,
+                    });
+                });
+            let packed: &[f32] = packed;
+            let n = self.operands.n;
+            let groups = self.groups(tile);
+            let tasks = groups * n.div_ceil(NC);
+            (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+                let group = panels.div_ceil(groups);
+                let (i, j) = (task % groups, task / groups);
+                scratch::with(NC * KC, |right| {
+                    isa.run(Task {
+                        product: self,
+                        packed,
+                        panels,
+                        rows: (i * group).min(panels)..((i + 1) * group).min(panels),
+                        columns: j * NC..((j + 1) * NC).min(n),
+                        right,
+                    });
+                });
+            });
+        });
+    }
+
+    /// Into how many groups the rows are cut: tasks enough to keep every thread busy to the end, and no more, since each
+    /// group packs the right side again.
+    fn groups(&self, tile: usize) -> usize {
+        let wanted = 4 * rayon::current_num_threads();
+        let tasks = self.operands.n.div_ceil(NC);
+        wanted
+            .div_ceil(tasks)
+            .min(self.len.div_ceil(4 * tile))
+            .max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;
