@@ -221,15 +221,15 @@ impl CustomOp3 for Flash {
             let [q, k, v] = [q_layout, k_layout, v_layout].map(Layout::dims);
             bail!("attention of q {q:?} to k {k:?} and v {v:?}")
         }
-        let shape = Shape::from((batch, m, heads * depth));
-        let mut out = queue.unwritten(&shape, dtype)?;
-        {
-            let q = queue.input(q, q_layout, dtype)?;
-            let k = queue.input(k, k_layout, dtype)?;
-            let v = queue.input(v, v_layout, dtype)?;
-            let to = queue.output(&mut out)?;
-            let rows = |start, rows| cuda::HeadRows::contiguous(start, heads, rows, depth);
-            let call = cuda::attention(
+        let q = queue.input(q, q_layout, dtype)?;
+        let k = queue.input(k, k_layout, dtype)?;
+        let v = queue.input(v, v_layout, dtype)?;
+        let rows = |start, rows| cuda::HeadRows::contiguous(start, heads, rows, depth);
+        // SAFETY: the operands are alive, and their shapes were compared.
+        #[allow(unsafe_code)]
+        unsafe {
+            attended_on_cuda(
+                &queue,
                 cuda::AttentionCall {
                     dtype,
                     batch,
@@ -239,17 +239,10 @@ impl CustomOp3 for Flash {
                     q: rows(q.address, m),
                     k: rows(k.address, n),
                     v: rows(v.address, n),
-                    out: to.address,
+                    out: cuda::Address::NULL,
                 },
-                queue.capability()?,
-            )?;
-            // SAFETY: the operands are alive, and their shapes were compared.
-            #[allow(unsafe_code)]
-            unsafe {
-                queue.launch(&call)?;
-            }
+            )
         }
-        Ok((out, shape))
     }
 }
 
@@ -306,28 +299,27 @@ impl CustomOp1 for FlashSelf<'_> {
         }
         let depth = c3 / 3 / heads;
         let prepared = self.prepared_on_cuda(qkv, layout, (batch, n, heads, depth))?;
-        let shape = Shape::from((batch, n, heads * depth));
-        let mut out = queue.unwritten(&shape, dtype)?;
-        {
-            let qkv = queue.input(qkv, layout, dtype)?;
-            let in_place =
-                |which| cuda::HeadRows::in_qkv(qkv.address, which, dtype, (heads, n, depth));
-            let whole = Layout::contiguous((batch, heads, n, depth));
-            let prepared = match &prepared {
-                Some([q, k]) => Some([
-                    queue.input(q, &whole, dtype)?,
-                    queue.input(k, &whole, dtype)?,
-                ]),
-                None => None,
-            };
-            let [q, k] = match &prepared {
-                Some(both) => both
-                    .each_ref()
-                    .map(|x| cuda::HeadRows::contiguous(x.address, heads, n, depth)),
-                None => [in_place(0), in_place(1)],
-            };
-            let to = queue.output(&mut out)?;
-            let call = cuda::attention(
+        let qkv = queue.input(qkv, layout, dtype)?;
+        let in_place = |which| cuda::HeadRows::in_qkv(qkv.address, which, dtype, (heads, n, depth));
+        let whole = Layout::contiguous((batch, heads, n, depth));
+        let prepared = match &prepared {
+            Some([q, k]) => Some([
+                queue.input(q, &whole, dtype)?,
+                queue.input(k, &whole, dtype)?,
+            ]),
+            None => None,
+        };
+        let [q, k] = match &prepared {
+            Some(both) => both
+                .each_ref()
+                .map(|x| cuda::HeadRows::contiguous(x.address, heads, n, depth)),
+            None => [in_place(0), in_place(1)],
+        };
+        // SAFETY: the operands are alive, and the rows are those of the shape that was split.
+        #[allow(unsafe_code)]
+        unsafe {
+            attended_on_cuda(
+                &queue,
                 cuda::AttentionCall {
                     dtype,
                     batch,
@@ -337,18 +329,37 @@ impl CustomOp1 for FlashSelf<'_> {
                     q,
                     k,
                     v: in_place(2),
-                    out: to.address,
+                    out: cuda::Address::NULL,
                 },
-                queue.capability()?,
-            )?;
-            // SAFETY: the operands are alive, and the rows are those of the shape that was split.
-            #[allow(unsafe_code)]
-            unsafe {
-                queue.launch(&call)?;
-            }
+            )
         }
-        Ok((out, shape))
     }
+}
+
+/// Runs `call` with memory of its own for the result, [batch, queries, heads * depth].
+///
+/// # Safety
+/// Queries, keys and values must lie where the call says, and be alive.
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+unsafe fn attended_on_cuda(
+    queue: &Queue,
+    call: cuda::AttentionCall,
+) -> Result<(CudaStorage, Shape)> {
+    let (heads, depth) = call.heads;
+    let shape = Shape::from((call.batch, call.queries, heads * depth));
+    let mut out = queue.unwritten(&shape, call.dtype)?;
+    {
+        let to = queue.output(&mut out)?;
+        let call = cuda::AttentionCall {
+            out: to.address,
+            ..call
+        };
+        let call = cuda::attention(call, queue.capability()?)?;
+        // SAFETY: the result is as large as its shape; the rest is asked of the caller.
+        unsafe { queue.launch(&call)? };
+    }
+    Ok((out, shape))
 }
 
 #[cfg(feature = "cuda")]
