@@ -121,12 +121,20 @@ fn attentions(c: &mut Criterion) {
             q_norm: Some(&q_norm),
             k_norm: Some(&k_norm),
             rope: Some(&rope),
+            precision: Precision::Exact,
         };
         version(
             &mut group,
             "tiles, from qkv with norms and rotations",
             || op.forward(&qkv),
         );
+        let op = SelfAttention {
+            precision: Precision::Fast,
+            ..op
+        };
+        version(&mut group, "the same, scores in whole numbers", || {
+            op.forward(&qkv)
+        });
     }
 }
 

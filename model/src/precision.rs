@@ -1,15 +1,17 @@
-//! How exactly the transformer's linear layers are multiplied.
+//! How exactly the transformer multiplies.
 
 use std::{fmt, str::FromStr};
 
-/// How the linear layers of the aggregator are multiplied; everything else is always F32 on the CPU.
+/// How the aggregator multiplies in its linear layers and for the scores of its attention; everything else is always F32 on
+/// the CPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// In F32 on the CPU, in the type of the weights on CUDA.
     #[default]
     Exact,
-    /// In whole numbers of 16 bits with a scale for every 256 of them: near 4e-4 relative error in each layer, between
-    /// F32 and BF16. On the CPU only.
+    /// In whole numbers of 16 bits: in linear layers with a scale for every 256 of them, near 4e-4 relative error in each
+    /// layer; for scores with a scale for each query and key, near 1e-4 of the largest. Between F32 and BF16. On the CPU
+    /// only.
     Fast,
 }
 

@@ -37,7 +37,7 @@ pub struct ForwardOptions {
 
 impl Vggt {
     /// Builds the network from a weights file, on `device`, with the transformer in `dtype` and the heads in F32. The
-    /// aggregator's linear layers multiply as `precision` says.
+    /// aggregator multiplies as `precision` says.
     ///
     /// # Errors
     /// [`Error::Weights`] when parameters are missing, unexpected or misshapen: all are counted, the first few named.

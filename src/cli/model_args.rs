@@ -46,7 +46,7 @@ pub(super) struct ModelArgs {
     /// compute capability 8.0]
     #[arg(long, value_parser = parse_dtype)]
     pub(super) dtype: Option<DType>,
-    /// exact, or fast: the transformer's layers in 16-bit whole numbers, on the CPU
+    /// exact, or fast: the transformer's layers and scores in 16-bit whole numbers, on the CPU
     #[arg(long, default_value_t)]
     pub(super) precision: Precision,
     /// Threads to compute with [default: one for each core]

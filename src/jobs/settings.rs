@@ -21,7 +21,7 @@ pub struct JobSettings {
     pub preload: bool,
     /// The type of the transformer; `None`: F32 on the CPU, BF16 on CUDA.
     pub dtype: Option<DType>,
-    /// How the transformer's linear layers multiply.
+    /// How the transformer multiplies.
     pub precision: Precision,
     /// Frames of one job, at most; `None`: as many as fit into memory.
     pub max_frames: Option<usize>,

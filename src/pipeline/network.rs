@@ -145,7 +145,7 @@ pub fn transformer_dtype(asked: Option<DType>, device: &Device) -> Result<DType,
 impl Network {
     /// Loads a network. `dtype` is the type of the transformer; without it the one of
     /// [`transformer_dtype`]. `precision` says
-    /// how its linear layers multiply; where the processor has no fast way they are exact, and that is logged.
+    /// how its transformer multiplies; where the processor has no fast way they are exact, and that is logged.
     ///
     /// # Errors
     /// When the weights or the config cannot be used, or the type cannot be computed with on this device.
@@ -315,7 +315,7 @@ impl Network {
         if self.device.is_cpu() { "cpu" } else { "cuda" }
     }
 
-    /// How the transformer's linear layers multiply.
+    /// How the transformer multiplies.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -6,6 +6,7 @@ use super::LayerScale;
 use crate::{
     error::Result,
     ops::{Fusion, LayerNorm, Linear, RopeTable, SelfAttention, Then},
+    precision::Precision,
     weights::VarBuilder,
 };
 
@@ -17,6 +18,7 @@ pub struct Attention {
     k_norm: Option<LayerNorm>,
     proj: Linear,
     num_heads: usize,
+    precision: Precision,
 }
 
 /// Of the norms inside an attention. Origin: nn.LayerNorm's default, which upstream does not change here.
@@ -36,6 +38,7 @@ impl Attention {
             k_norm: qk_norm.then(|| norm("k_norm")).transpose()?,
             proj: Linear::new(c, c, &vb.pp("proj"))?,
             num_heads,
+            precision: vb.precision(),
         })
     }
 
@@ -69,6 +72,7 @@ impl Attention {
             q_norm: self.q_norm.as_ref(),
             k_norm: self.k_norm.as_ref(),
             rope,
+            precision: self.precision,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Scaled dot-product attention.
 
+use std::marker::PhantomData;
+
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
 use candle_core::{CudaStorage, DType, backend::BackendStorage};
@@ -12,12 +14,15 @@ use super::{
     LayerNorm, RopeTable,
     cpu::{
         self, Isa, Shared,
+        arithmetic::{Exact, Int16},
         flash::{self, Attend, HeadRows, Keys, Pack, Prepare, Rotation},
+        scores::Scores,
         scratch,
     },
     cuda,
     version::Version,
 };
+use crate::precision::Precision;
 
 /// Scores held at once by the plain version, in numbers: 64 MiB in F32. Bounds the memory of global attention, whose full
 /// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no number.
@@ -60,6 +65,8 @@ pub struct SelfAttention<'a> {
     pub k_norm: Option<&'a LayerNorm>,
     /// Rotates queries and keys by their place.
     pub rope: Option<&'a RopeTable>,
+    /// How queries are multiplied with keys on the CPU; values always in F32.
+    pub precision: Precision,
 }
 
 impl SelfAttention<'_> {
@@ -200,7 +207,7 @@ impl CustomOp3 for Flash {
             queries: m,
             keys: Keys { n, depth },
         };
-        let out = problem.solve(self.version.isa()?)?;
+        let out = problem.solve::<Exact>(self.version.isa()?)?;
         Ok((CpuStorage::F32(out), (batch, m, heads * depth).into()))
     }
 
@@ -282,7 +289,11 @@ impl CustomOp1 for FlashSelf<'_> {
                         queries: n,
                         keys: Keys { n, depth },
                     };
-                    problem.solve(self.version.isa()?)
+                    let isa = self.version.isa()?;
+                    match self.op.precision {
+                        Precision::Exact => problem.solve::<Exact>(isa),
+                        Precision::Fast => problem.solve::<Int16>(isa),
+                    }
                 })
             })
         })?;
@@ -504,30 +515,33 @@ const TILES: usize = 4;
 impl Problem<'_> {
     /// [batch, queries, heads depth]
     #[allow(unsafe_code)]
-    fn solve(&self, isa: Isa) -> Result<Vec<f32>> {
+    fn solve<S: Scores>(&self, isa: Isa) -> Result<Vec<f32>> {
         let lanes = isa.lanes();
         let Keys { n, depth } = self.keys;
         let heads = self.batch * self.heads;
-        let of_head = (self.keys.packed_keys(lanes), self.keys.packed_values(lanes));
+        let of_head = (
+            self.keys.packed_keys::<S>(lanes),
+            self.keys.packed_values(lanes),
+        );
         let len = heads * (of_head.0 + of_head.1);
         // SAFETY: packing writes the keys of all heads, then their values; the tiles write every query of every head.
         unsafe {
             let packed = cpu::written(len, |packed| {
                 let packed_k = packed.part(0, heads * of_head.0);
                 let packed_v = packed.part(heads * of_head.0, heads * of_head.1);
-                self.pack(isa, n.div_ceil(flash::KEYS), of_head, (packed_k, packed_v));
+                self.pack::<S>(isa, n.div_ceil(flash::KEYS), of_head, (packed_k, packed_v));
                 Ok(())
             })?;
             let packed = packed.split_at(heads * of_head.0);
             cpu::written(heads * self.queries * depth, |out| {
-                self.attend(isa, of_head, packed, out);
+                self.attend::<S>(isa, of_head, packed, out);
                 Ok(())
             })
         }
     }
 
     /// Packs keys and values, each block of each head a task.
-    fn pack(
+    fn pack<S: Scores>(
         &self,
         isa: Isa,
         blocks: usize,
@@ -538,7 +552,8 @@ impl Problem<'_> {
         (0..heads * blocks).into_par_iter().for_each(|task| {
             let (index, block) = (task / blocks, task % blocks);
             scratch::with(self.keys.depth, |row| {
-                isa.run(Pack {
+                isa.run(Pack::<S> {
+                    scores: PhantomData,
                     keys: self.keys,
                     k: self.k.0,
                     prepare: self.k.1,
@@ -556,7 +571,7 @@ impl Problem<'_> {
     }
 
     /// Attends, some tiles of queries of a head a task.
-    fn attend(
+    fn attend<S: Scores>(
         &self,
         isa: Isa,
         of_head: (usize, usize),
@@ -571,7 +586,8 @@ impl Problem<'_> {
         let run = |task: usize, room: &mut [f32]| {
             let (index, first) = (task / tasks, task % tasks * queries);
             let (batch, head) = (index / self.heads, index % self.heads);
-            isa.run(Attend {
+            isa.run(Attend::<S> {
+                scores: PhantomData,
                 keys: self.keys,
                 q: self.q.0,
                 prepare: self.q.1,
@@ -591,7 +607,9 @@ impl Problem<'_> {
         (0..heads * tasks)
             .into_par_iter()
             .with_max_len(1)
-            .for_each(|task| scratch::with(Attend::room(lanes, depth), |room| run(task, room)));
+            .for_each(|task| {
+                scratch::with(Attend::<S>::room(lanes, depth), |room| run(task, room))
+            });
     }
 }
 
@@ -694,6 +712,7 @@ mod tests {
                         q_norm: normed.then_some(&norms[0]),
                         k_norm: normed.then_some(&norms[1]),
                         rope: rotated.then_some(rope),
+                        precision: Precision::Exact,
                     };
                     match isa {
                         Some(isa) => {
@@ -717,6 +736,43 @@ mod tests {
         }
     }
 
+    /// Scores of numbers below 1: each is off by some 1e-4 of the largest, at random.
+    const FAST_TOLERANCE: f64 = 3e-4;
+
+    #[test]
+    fn whole_numbers_lose_what_their_digits_say() {
+        let sizes = [
+            [1, 1, 1, 1],
+            [2, 3, 49, 6],
+            [1, 2, 257, 64],
+            [1, 1, 600, 63],
+        ];
+        let all = sizes.into_iter().chain(random_sizes(6, [2, 3, 400, 70]));
+        for [b, heads, n, d] in all {
+            let qkv = random(&[b, n, 3 * heads * d]);
+            let op = SelfAttention {
+                num_heads: heads,
+                q_norm: None,
+                k_norm: None,
+                rope: None,
+                precision: Precision::Fast,
+            };
+            let exact = op.plain(&wide(&qkv)).unwrap();
+            for isa in Isa::all() {
+                let version = Version::Cpu(isa);
+                let op = FlashSelf { op, version };
+                let error = relative_error(&qkv.apply_op1_no_bwd(&op).unwrap(), &exact);
+                assert!(
+                    error < FAST_TOLERANCE,
+                    "{} {b} {heads} {n} {d}: {error:e}",
+                    isa.name()
+                );
+                // It must not be the exact one under another name.
+                assert!(n < 40 || error > 1e-6, "{} {n} {d}: {error:e}", isa.name());
+            }
+        }
+    }
+
     #[test]
     fn threads_change_no_bit() {
         let qkv = random(&[1, 700, 3 * 2 * 16]);
@@ -725,6 +781,7 @@ mod tests {
             q_norm: None,
             k_norm: None,
             rope: None,
+            precision: Precision::Exact,
         };
         for isa in Isa::all() {
             let results = [1, 3].map(|threads| {
@@ -748,6 +805,7 @@ mod tests {
             q_norm: None,
             k_norm: None,
             rope: None,
+            precision: Precision::Exact,
         };
         assert!(op.forward(&random(&[1, 3, 18])).is_err());
         let (q, k) = (random(&[1, 2, 3, 4]), random(&[1, 2, 3, 5]));

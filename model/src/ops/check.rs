@@ -9,6 +9,7 @@ use super::{
     Conv2d, ConvFusion, ConvTranspose2d, Fusion, LayerNorm, Linear, Positions, RopeTable,
     SelfAttention, Then, attention, bilinear_align_corners, gelu,
 };
+use crate::precision::Precision;
 
 /// What came of one operation.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,6 +150,7 @@ fn attentions(bench: &mut Bench<'_>, dtype: DType) -> Result<()> {
                 q_norm: Some(&q_norm),
                 k_norm: Some(&k_norm),
                 rope: Some(&rope),
+                precision: Precision::Exact,
             };
             op.forward(&qkv.of(side))
         },
@@ -161,6 +163,7 @@ fn attentions(bench: &mut Bench<'_>, dtype: DType) -> Result<()> {
             q_norm: None,
             k_norm: None,
             rope: None,
+            precision: Precision::Exact,
         };
         op.forward(&qkv.of(side))
     })?;

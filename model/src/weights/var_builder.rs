@@ -74,7 +74,7 @@ impl VarBuilder {
         }
     }
 
-    /// The same place, with linear layers that multiply in another way.
+    /// The same place, with layers that multiply in another way.
     pub fn with_precision(&self, precision: Precision) -> Self {
         Self {
             precision,
@@ -82,7 +82,7 @@ impl VarBuilder {
         }
     }
 
-    /// How linear layers multiply.
+    /// How layers multiply.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -1,9 +1,12 @@
 //! `heads.cu`, `flash_attention.cu`, `attention.cu`, and the three joined as the network joins them.
 
 use candle_core::{DType, Tensor};
-use vggt_model::ops::{
-    LayerNorm, RopeTable, SelfAttention,
-    cuda::{AttentionCall, HeadNorm, HeadRotation, HeadRows, HeadsCall, attention, heads},
+use vggt_model::{
+    Precision,
+    ops::{
+        LayerNorm, RopeTable, SelfAttention,
+        cuda::{AttentionCall, HeadNorm, HeadRotation, HeadRows, HeadsCall, attention, heads},
+    },
 };
 
 use super::{DTYPES, Memory, Random, relative_error, rounding, run};
@@ -314,6 +317,7 @@ fn self_attention_reads_queries_keys_and_values_where_they_lie() {
             q_norm: normed.then_some(&norms[0]),
             k_norm: normed.then_some(&norms[1]),
             rope: rotated.then_some(&rope),
+            precision: Precision::Exact,
         };
         let exact = op.forward(&qkv.tensor((b, n, 3 * h * d))).unwrap();
         let error = relative_error(&out.tensor((b, n, h * d)), &exact);

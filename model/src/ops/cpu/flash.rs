@@ -4,13 +4,15 @@
 //! the maximum and the sum of a softmax are taken lane by lane, and both products have the same register tile. The
 //! softmax is the running one: when a block of keys brings a larger score, what was summed before is scaled down.
 
-use super::{Kernel, Shared, Vector, math};
+use std::marker::PhantomData;
+
+use super::{Kernel, Shared, Vector, math, scores::Scores};
 
 /// Keys of a block, whose scores for one tile stay in the first-level cache or close to it.
 pub(crate) const KEYS: usize = 256;
 
 /// Registers of queries in a tile.
-const WIDE: usize = 3;
+pub(super) const WIDE: usize = 3;
 
 /// Queries of a tile.
 pub(crate) const fn tile_queries(lanes: usize) -> usize {
@@ -108,9 +110,9 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Numbers of the packed keys of a head: groups of tile rows, each [depth, tile rows].
-    pub(crate) fn packed_keys(self, lanes: usize) -> usize {
-        self.n.next_multiple_of(tile_rows(lanes)) * self.depth
+    /// Numbers of the packed keys of a head: groups of tile rows, each [packed depth, tile rows].
+    pub(crate) fn packed_keys<S: Scores>(self, lanes: usize) -> usize {
+        self.n.next_multiple_of(tile_rows(lanes)) * S::packed(self.depth)
     }
 
     /// Numbers of the packed values of a head: blocks of keys, each [groups of channels, block, tile rows].
@@ -120,7 +122,8 @@ impl Keys {
 }
 
 /// Packs one block of keys and values of one head.
-pub(crate) struct Pack<'a> {
+pub(crate) struct Pack<'a, S> {
+    pub(crate) scores: PhantomData<S>,
     pub(crate) keys: Keys,
     pub(crate) k: HeadRows<'a>,
     pub(crate) prepare: Prepare<'a>,
@@ -139,7 +142,7 @@ pub(crate) struct Pack<'a> {
     pub(crate) row: &'a mut [f32],
 }
 
-impl Kernel for Pack<'_> {
+impl<S: Scores> Kernel for Pack<'_, S> {
     type Output = ();
 
     #[inline(always)]
@@ -148,11 +151,14 @@ impl Kernel for Pack<'_> {
         let rows = tile_rows(V::LANES);
         let count = KEYS.min(n - self.first);
         let groups = depth.div_ceil(rows);
+        let packed_depth = S::packed(depth);
         // SAFETY: keys of a block fill whole groups but for the last one, which is filled up with zeros; all places are
         // inside what `Keys` says and no other block has them.
         unsafe {
-            let k_len = count.next_multiple_of(rows) * depth;
-            let packed_k = self.packed_k.slice(self.at.0 + self.first * depth, k_len);
+            let k_len = count.next_multiple_of(rows) * packed_depth;
+            let packed_k = self
+                .packed_k
+                .slice(self.at.0 + self.first * packed_depth, k_len);
             let v_len = count * groups * rows;
             let packed_v = self
                 .packed_v
@@ -166,10 +172,8 @@ impl Kernel for Pack<'_> {
                 } else {
                     row.fill(0.0);
                 }
-                let at = i / rows * rows * depth + i % rows;
-                for (d, x) in row.iter().enumerate() {
-                    packed_k[at + d * rows] = *x;
-                }
+                let at = i / rows * rows * packed_depth + i % rows;
+                S::pack(row, packed_k[at..].as_mut_ptr(), rows);
             }
             for i in 0..count {
                 let v = self.v.row(self.batch, self.head, self.first + i, depth);
@@ -184,7 +188,8 @@ impl Kernel for Pack<'_> {
 }
 
 /// The attention of some queries of one head to all its keys.
-pub(crate) struct Attend<'a> {
+pub(crate) struct Attend<'a, S> {
+    pub(crate) scores: PhantomData<S>,
     pub(crate) keys: Keys,
     pub(crate) q: HeadRows<'a>,
     pub(crate) prepare: Prepare<'a>,
@@ -201,15 +206,15 @@ pub(crate) struct Attend<'a> {
     pub(crate) room: &'a mut [f32],
 }
 
-impl Attend<'_> {
+impl<S: Scores> Attend<'_, S> {
     /// Numbers of room a task needs.
     pub(crate) fn room(lanes: usize, depth: usize) -> usize {
         let channels = depth.next_multiple_of(tile_rows(lanes));
-        tile_queries(lanes) * (depth + channels + KEYS + 1) + depth
+        tile_queries(lanes) * (S::packed(depth) + channels + KEYS + 1) + depth
     }
 }
 
-impl Kernel for Attend<'_> {
+impl<S: Scores> Kernel for Attend<'_, S> {
     type Output = ();
 
     #[inline(always)]
@@ -225,13 +230,14 @@ impl Kernel for Attend<'_> {
     }
 }
 
-impl Attend<'_> {
+impl<S: Scores> Attend<'_, S> {
     #[inline(always)]
     unsafe fn tiles<V: Vector, const R: usize>(self) {
         let Keys { n, depth } = self.keys;
         let wide = tile_queries(V::LANES);
         let channels = depth.next_multiple_of(R);
-        let (q_tile, rest) = self.room.split_at_mut(depth * wide);
+        let packed_depth = S::packed(depth);
+        let (q_tile, rest) = self.room.split_at_mut(packed_depth * wide);
         let (out_tile, rest) = rest.split_at_mut(channels * wide);
         let (scores, rest) = rest.split_at_mut(KEYS * wide);
         let (inverse, row) = rest.split_at_mut(wide);
@@ -243,10 +249,10 @@ impl Attend<'_> {
             for i in 0..count {
                 let q = self.q.row(self.batch, self.head, first + i, depth);
                 let row = &mut row[..depth];
-                // SAFETY: passed on.
-                unsafe { self.prepare.apply::<V>(q, first + i, scale, row) };
-                for (d, x) in row.iter().enumerate() {
-                    q_tile[d * wide + i] = *x;
+                // SAFETY: passed on; the tile has as many packed queries.
+                unsafe {
+                    self.prepare.apply::<V>(q, first + i, scale, row);
+                    S::pack(row, q_tile[i..].as_mut_ptr(), wide);
                 }
             }
             out_tile.fill(0.0);
@@ -256,9 +262,9 @@ impl Attend<'_> {
                 for block in (0..n).step_by(KEYS) {
                     let len = KEYS.min(n - block);
                     for group in 0..len.div_ceil(R) {
-                        let keys = self.packed_k.as_ptr().add((block + group * R) * depth);
-                        let sums = [[V::zero(); WIDE]; R];
-                        let sums = product::<V, R>(depth, keys, q_tile.as_ptr(), sums);
+                        let keys = (block + group * R) * packed_depth;
+                        let keys = self.packed_k.as_ptr().add(keys);
+                        let sums = S::multiply::<V, R>(depth, keys, q_tile.as_ptr());
                         write::<V, R>(sums, scores.as_mut_ptr().add(group * R * wide));
                     }
                     softmax.block(&mut scores[..len * wide], out_tile);
@@ -357,7 +363,7 @@ impl<V: Vector> Softmax<V> {
 /// # Safety
 /// The processor must have the instruction set of `V`; both must be `depth` deep.
 #[inline(always)]
-unsafe fn product<V: Vector, const R: usize>(
+pub(super) unsafe fn product<V: Vector, const R: usize>(
     depth: usize,
     mut rows: *const f32,
     mut columns: *const f32,

@@ -14,6 +14,7 @@ pub(crate) mod gemm;
 pub(crate) mod math;
 mod pack;
 pub(crate) mod peak;
+pub(crate) mod scores;
 pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod winograd;
