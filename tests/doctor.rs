@@ -3,8 +3,9 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use crate::command::{run, vggt};
+use crate::command::{repository, run, vggt};
 
 fn report(dir: &Path, args: &[&str]) -> (Option<i32>, Value) {
     let output = vggt(
@@ -21,7 +22,13 @@ fn a_sound_machine_passes() {
     let (code, report) = report(dir.path(), &["--demo"]);
     assert_eq!(code, Some(0));
     assert_eq!(report["passed"], true);
-    assert_eq!(report["weights"]["name"], "demo");
+    assert_eq!(report["weights"]["name"], "demo.safetensors");
+    let weights = fs::read(repository("model/demo/demo.safetensors")).unwrap();
+    let sha256: String = (Sha256::digest(&weights).iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(report["weights"]["sha256"], sha256);
+    assert_eq!(report["weights"]["expected_sha256"], sha256);
     let operations = report["operations"].as_array().unwrap();
     assert!(operations.len() > 8, "{operations:?}");
     for op in operations {
@@ -43,7 +50,7 @@ fn a_file_of_the_cache_is_held_to_its_hash() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = dir.path().join(".empty-cache/hub/models--some--one/blobs");
     fs::create_dir_all(&blobs).unwrap();
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/demo/demo.safetensors");
+    let demo = repository("model/demo/demo.safetensors");
     // The cache calls a file what it should hold; this one holds something else.
     let file = blobs.join("0123456789abcdef".repeat(4));
     fs::copy(&demo, &file).unwrap();

@@ -15,6 +15,9 @@ const CONFIG: &str = include_str!("../configs/demo.json");
 /// Name of the weights, for provenance.
 pub const WEIGHTS_NAME: &str = "demo.safetensors";
 
+/// SHA-256 of the weights.
+pub const WEIGHTS_SHA256: &str = "f8a76cb9f92a39a1abc131769aa88ca7d5ca06a4b1876379f259e78687bc40e7";
+
 /// Eight pictures of one scene, 280 x 210 pixels, PNG, with their names.
 pub const FRAMES: [(&str, &[u8]); 8] = [
     (

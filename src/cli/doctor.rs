@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use candle_core::Device;
 use serde_json::{Value, json};
 use vggt_model::{
-    Isa, demo, measured_peak,
+    Isa, cuda, demo, measured_peak,
     ops::{
         check::{self, OpCheck},
         cuda::work::{Card, OpWork, Unit},
@@ -39,7 +39,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let device = args.model.device.open()?;
     let dtype = transformer_dtype(args.model.dtype, &device)?;
     let found = Findings {
-        machine: Machine::of(&device),
+        machine: Machine::of(&device)?,
         dtype: dtype.as_str(),
         operations: check::run(&device, dtype).context("cannot check the operations")?,
         weights: WeightsState::find(&args.model)?,
@@ -60,19 +60,22 @@ enum Machine {
         /// f32 operations a second of all threads, where there are vectors.
         peak: Option<f64>,
     },
-    Cuda,
+    Cuda(cuda::Description),
 }
 
 impl Machine {
-    fn of(device: &Device) -> Self {
-        if !device.is_cpu() {
-            return Self::Cuda;
-        }
-        let isa = Isa::best();
-        Self::Cpu {
-            instructions: isa.map_or("plain", Isa::name),
-            peak: isa.map(measured_peak),
-        }
+    fn of(device: &Device) -> anyhow::Result<Self> {
+        let card = cuda::describe(device).context("cannot ask what the device is")?;
+        Ok(match card {
+            Some(card) => Self::Cuda(card),
+            None => {
+                let isa = Isa::best();
+                Self::Cpu {
+                    instructions: isa.map_or("plain", Isa::name),
+                    peak: isa.map(measured_peak),
+                }
+            }
+        })
     }
 
     /// Seconds that an operation should take on paper: by this processor's multiply-adds, or by the table of
@@ -82,7 +85,7 @@ impl Machine {
             Self::Cpu { peak, .. } => peak
                 .filter(|_| op.flops > 0)
                 .map(|peak| op.flops as f64 / peak),
-            Self::Cuda => Some(Card::H100.seconds(&OpWork {
+            Self::Cuda(_) => Some(Card::H100.seconds(&OpWork {
                 name: op.name,
                 ours: true,
                 unit: if op.flops > 0 {
@@ -100,7 +103,7 @@ impl Machine {
     fn name(&self) -> &'static str {
         match self {
             Self::Cpu { .. } => "cpu",
-            Self::Cuda => "cuda",
+            Self::Cuda(_) => "cuda",
         }
     }
 }
@@ -108,10 +111,10 @@ impl Machine {
 /// What is known of the weights.
 #[derive(Debug, PartialEq, Eq)]
 enum WeightsState {
-    /// Those inside the program.
-    Bundled,
     /// None on this machine.
     Absent(String),
+    /// Those inside the program.
+    Bundled { sha256: String },
     /// A file.
     File {
         path: String,
@@ -125,8 +128,10 @@ impl WeightsState {
     /// Looks where `vggt export` looks, but never asks the network.
     fn find(model: &ModelArgs) -> anyhow::Result<Self> {
         if model.demo {
-            demo::weights().context("the bundled weights cannot be read")?;
-            return Ok(Self::Bundled);
+            let weights = demo::weights().context("the bundled weights cannot be read")?;
+            return Ok(Self::Bundled {
+                sha256: weights.sha256()?,
+            });
         }
         let mut settings = model.hub()?;
         settings.offline = true;
@@ -143,8 +148,21 @@ impl WeightsState {
         })
     }
 
-    fn is_damaged(&self) -> bool {
-        matches!(self, Self::File { sha256, expected: Some(expected), .. } if sha256 != expected)
+    /// What is wrong with them, and what to do.
+    fn damage(&self) -> Option<&'static str> {
+        match self {
+            Self::Bundled { sha256 } if sha256 != demo::WEIGHTS_SHA256 => Some(
+                "the weights inside this program are not those it was built with: its file is damaged, install it again",
+            ),
+            Self::File {
+                sha256,
+                expected: Some(expected),
+                ..
+            } if sha256 != expected => {
+                Some("the weights are not what the hub named: delete the file and fetch it again")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -173,10 +191,10 @@ impl Findings {
                 wrong.join(", ")
             )
         }
-        if self.weights.is_damaged() {
-            bail!("the weights are not what the hub named: delete the file and fetch it again")
+        match self.weights.damage() {
+            Some(damage) => bail!(damage),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn table(&self) -> String {
@@ -189,8 +207,14 @@ impl Findings {
                 }
                 "of peak"
             }
-            Machine::Cuda => {
-                text.push_str("device   cuda");
+            Machine::Cuda(card) => {
+                let (major, minor) = card.capability;
+                let gib = card.memory_bytes as f64 / f64::from(1u32 << 30);
+                let name = &card.name;
+                let _ = write!(
+                    text,
+                    "device   cuda, {name}, compute capability {major}.{minor}, {gib:.1} GiB"
+                );
                 "of H100"
             }
         };
@@ -227,7 +251,13 @@ impl Findings {
         }
         text.push('\n');
         let _ = match &self.weights {
-            WeightsState::Bundled => writeln!(text, "weights  the bundled ones"),
+            WeightsState::Bundled { sha256 } => {
+                let says = match self.weights.damage() {
+                    Some(_) => "NOT what they were",
+                    None => "as they were built in",
+                };
+                writeln!(text, "weights  the bundled ones\nsha256   {sha256}, {says}")
+            }
             WeightsState::Absent(why) => writeln!(text, "weights  none here: {why}"),
             WeightsState::File {
                 path,
@@ -255,13 +285,19 @@ impl Findings {
                     "seconds": op.seconds,
                     "bytes": op.bytes,
                     "flops": op.flops,
+                    "bytes_per_s": op.bytes as f64 / op.seconds,
+                    "flop_per_s": op.flops as f64 / op.seconds,
                     "expected_seconds": self.machine.expected(op),
                     "passed": op.passed(),
                 })
             })
             .collect();
         let weights = match &self.weights {
-            WeightsState::Bundled => json!({ "name": "demo" }),
+            WeightsState::Bundled { sha256 } => json!({
+                "name": demo::WEIGHTS_NAME,
+                "sha256": sha256,
+                "expected_sha256": demo::WEIGHTS_SHA256,
+            }),
             WeightsState::Absent(why) => json!({ "missing": why }),
             WeightsState::File {
                 path,
@@ -276,9 +312,17 @@ impl Findings {
             "weights": weights,
             "passed": self.verdict().is_ok(),
         });
-        if let Machine::Cpu { instructions, peak } = &self.machine {
-            report["instructions"] = json!(instructions);
-            report["peak_flop_per_s"] = json!(peak);
+        match &self.machine {
+            Machine::Cpu { instructions, peak } => {
+                report["instructions"] = json!(instructions);
+                report["peak_flop_per_s"] = json!(peak);
+            }
+            Machine::Cuda(card) => {
+                let (major, minor) = card.capability;
+                report["card"] = json!(card.name);
+                report["compute_capability"] = json!(format!("{major}.{minor}"));
+                report["memory_bytes"] = json!(card.memory_bytes);
+            }
         }
         report
     }
@@ -301,18 +345,50 @@ mod tests {
 
     fn findings(operations: Vec<OpCheck>, weights: WeightsState) -> Findings {
         Findings {
-            machine: Machine::Cuda,
+            machine: Machine::Cuda(cuda::Description {
+                name: "NVIDIA A10".to_owned(),
+                capability: (8, 6),
+                memory_bytes: 24 << 30,
+            }),
             dtype: "bf16",
             operations,
             weights,
         }
     }
 
+    fn bundled(sha256: &str) -> WeightsState {
+        WeightsState::Bundled {
+            sha256: sha256.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_card_is_named() {
+        let found = findings(vec![op("good", 0.0)], bundled(demo::WEIGHTS_SHA256));
+        let table = found.table();
+        let line = "device   cuda, NVIDIA A10, compute capability 8.6, 24.0 GiB\n";
+        assert!(table.starts_with(line), "{table}");
+        let json = found.json();
+        assert_eq!(json["card"], "NVIDIA A10");
+        assert_eq!(json["compute_capability"], "8.6");
+        let speed = json["operations"][0]["flop_per_s"].as_f64().unwrap();
+        assert!((speed / (f64::from(1u32 << 30) / 2e-3) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_damaged_program_is_no_sound_machine() {
+        let found = findings(vec![op("good", 0.0)], bundled("aa"));
+        let e = found.verdict().unwrap_err().to_string();
+        assert!(e.contains("install it again"), "{e}");
+        assert!(found.table().contains("aa, NOT what they were"));
+        assert_eq!(found.json()["passed"], false);
+    }
+
     #[test]
     fn a_wrong_operation_is_named() {
         for error in [1e-3, f64::NAN] {
             let operations = vec![op("good", 1e-7), op("bad", error)];
-            let found = findings(operations, WeightsState::Bundled);
+            let found = findings(operations, bundled(demo::WEIGHTS_SHA256));
             let e = found.verdict().unwrap_err().to_string();
             assert!(
                 e.starts_with("1 of 2 operations are wrong on this device: bad."),

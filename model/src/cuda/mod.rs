@@ -91,10 +91,35 @@ pub fn open(ordinal: usize) -> Result<Device, CudaError> {
     }
 }
 
+/// A card, as its driver describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The product's name.
+    pub name: String,
+    /// Compute capability: the major and the minor number.
+    pub capability: (u32, u32),
+    /// All of its memory.
+    pub memory_bytes: u64,
+}
+
+/// What `device` is; `None` for the CPU.
+///
+/// # Errors
+/// When the driver does not answer.
+pub fn describe(device: &Device) -> Result<Option<Description>, CudaError> {
+    built::describe(device)
+}
+
 #[cfg(not(feature = "cuda"))]
 mod built {
-    pub(super) fn usable(_ordinal: usize) -> Result<(), super::CudaError> {
-        Err(super::CudaError::NotBuilt)
+    use super::{CudaError, Description, Device};
+
+    pub(super) fn usable(_ordinal: usize) -> Result<(), CudaError> {
+        Err(CudaError::NotBuilt)
+    }
+
+    pub(super) fn describe(_device: &Device) -> Result<Option<Description>, CudaError> {
+        Ok(None)
     }
 }
 
@@ -106,7 +131,7 @@ mod built {
         sys::{self, CUdevice_attribute},
     };
 
-    use super::CudaError;
+    use super::{CudaError, Description, Device};
 
     /// CUDA's version of the compiler that candle's kernels were compiled with, as the driver numbers its own.
     fn needed_version() -> u32 {
@@ -150,6 +175,24 @@ mod built {
             });
         }
         libraries_are_there(Part::Toolkit)
+    }
+
+    pub(super) fn describe(device: &Device) -> Result<Option<Description>, CudaError> {
+        let Device::Cuda(device) = device else {
+            return Ok(None);
+        };
+        let stream = device.cuda_stream();
+        let card = stream.context();
+        let (major, minor) = card.compute_capability()?;
+        let (_free, all) = card.mem_get_info()?;
+        Ok(Some(Description {
+            name: card.name()?,
+            capability: (
+                u32::try_from(major).unwrap_or(0),
+                u32::try_from(minor).unwrap_or(0),
+            ),
+            memory_bytes: all as u64,
+        }))
     }
 
     #[allow(unsafe_code)]
