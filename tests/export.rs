@@ -54,7 +54,10 @@ fn the_demo_needs_no_file_and_tells_what_it_wrote() {
     let document: Value = serde_json::from_slice(&glb[20..20 + json]).unwrap();
     let extras = &document["asset"]["extras"];
     assert_eq!(extras["unit"], "arbitrary");
-    assert_eq!(extras["frames"], 8);
+    assert_eq!(
+        (&extras["frames"], &extras["frames_given"]),
+        (&8.into(), &8.into())
+    );
     assert_eq!(extras["weights_sha256"], said["weights_sha256"]);
     assert_eq!(extras["options"]["prediction_mode"], "Depthmap and Camera");
     assert_eq!(extras["options"]["conf_thres"], 10.0);
@@ -89,7 +92,7 @@ fn the_demo_scene_is_what_pytorch_makes_of_it_and_near_the_truth() {
     );
 }
 
-/// Of the demo's predictions with the linear layers in 16-bit whole numbers. Measured: 1.7e-4; three times that for other
+/// Of the demo's predictions with linear layers and scores in 16-bit whole numbers. Measured: 1.7e-4; three times that for other
 /// processors.
 const FAST_DEMO_TOLERANCE: f64 = 5e-4;
 
@@ -290,6 +293,46 @@ fn a_folder_files_and_a_video_are_all_inputs() {
     assert_eq!(names(&[text(&clip), "--fps", "4"]), by_flag);
     let thinned = names(&[text(&frames), "--max_frames", "3"]);
     assert_eq!(thinned, ["frame_00.png", "frame_04.png", "frame_07.png"]);
+}
+
+#[test]
+fn frames_that_were_left_out_are_told_wherever_the_frames_are() {
+    let dir = TempDir::new().unwrap();
+    let clip = repository("model/demo/clip.mp4");
+    let told = |inputs: &[&str]| {
+        let mut args = vec!["--out", "o.glb"];
+        args.extend(inputs);
+        let said = summary(dir.path(), &args);
+        let glb = fs::read(dir.path().join("o.glb")).unwrap();
+        let json = u32::from_le_bytes(glb[12..16].try_into().unwrap()) as usize;
+        let document: Value = serde_json::from_slice(&glb[20..20 + json]).unwrap();
+        let extras = &document["asset"]["extras"];
+        for key in ["frames", "frames_given"] {
+            assert_eq!(extras[key], said[key], "{key} of {inputs:?}");
+        }
+        [&said["frames"], &said["frames_given"]].map(|n| n.as_u64().unwrap())
+    };
+    let thin = [
+        "--demo",
+        "--max_frames",
+        "3",
+        "--save_predictions",
+        "p.safetensors",
+    ];
+    assert_eq!(told(&thin), [3, 8]);
+    assert_eq!(told(&["--from_predictions", "p.safetensors"]), [3, 8]);
+    let of_clip = ["--demo", text(&clip), "--fps", "4"];
+    let [all, given] = told(&of_clip);
+    assert_eq!(all, given);
+    assert_eq!(
+        told(&[&of_clip[..], &["--max_frames", "2"]].concat()),
+        [2, all]
+    );
+    let line = run(dir.path(), &["export", "--demo", "--max_frames", "3"]);
+    assert!(
+        line.contains(" points from 3 of 8 frames of 112 x 84"),
+        "{line}"
+    );
 }
 
 #[test]

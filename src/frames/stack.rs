@@ -13,6 +13,8 @@ pub struct Frames {
     pub names: Vec<String>,
     /// The way back to the original pictures, in the order of `images`.
     pub placements: Vec<Placement>,
+    /// How many there were to take from: more than these when some were left out.
+    pub given: usize,
 }
 
 impl Frames {
@@ -28,6 +30,7 @@ impl Frames {
             images: Tensor::cat(&frames, 0)?,
             names: numbers.iter().map(|i| self.names[*i].clone()).collect(),
             placements: numbers.iter().map(|i| self.placements[*i]).collect(),
+            given: self.given,
         })
     }
 }
@@ -68,5 +71,6 @@ pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, FramesError> {
         images: Tensor::from_vec(values, (s, 3, h, w), &Device::Cpu)?,
         names,
         placements,
+        given: s,
     })
 }

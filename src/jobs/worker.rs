@@ -240,7 +240,7 @@ impl Worker {
             skip_points: options.prediction_mode == PredictionMode::DepthmapAndCamera,
             query_points: None,
         };
-        let (_, predictions) = predict_what_fits(network, frames, &forward, &mut progress)?;
+        let (frames, predictions) = predict_what_fits(network, frames, &forward, &mut progress)?;
         let keep = match &self.sky {
             Some(sky) if options.mask_sky => {
                 Some(sky_mask(sky, &predictions.images, &mut progress)?)
@@ -255,7 +255,8 @@ impl Worker {
             network.weights_sha256()?,
             scene.frames,
             serde_json::to_value(options).unwrap_or_default(),
-        );
+        )
+        .of(Some(frames.given));
         if !progress.step(Stage::Write, 0, 1) {
             return Err(Ended::Stopped);
         }

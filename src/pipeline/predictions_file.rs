@@ -20,6 +20,9 @@ pub struct SavedFrames {
     /// Where each frame lies in its original picture; empty when the file does not say.
     #[serde(default)]
     pub placements: Vec<Placement>,
+    /// How many frames there were to take from, where the file says so.
+    #[serde(default)]
+    pub given: Option<usize>,
     /// What the weights were called.
     pub weights: String,
     /// SHA-256 of the weights file.
@@ -142,6 +145,7 @@ pub fn load_predictions(path: &Path) -> Result<(Predictions, SavedFrames), Pipel
         None => SavedFrames {
             names: (0..frames).map(|i| format!("frame_{i:06}.png")).collect(),
             placements: Vec::new(),
+            given: None,
             weights: "unknown".to_owned(),
             weights_sha256: None,
         },

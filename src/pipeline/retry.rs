@@ -6,7 +6,7 @@ use super::{Network, PipelineError, Watcher, source::evenly};
 use crate::frames::{Frames, FramesError};
 
 /// Runs the network on all frames, and when the device runs out of memory once more on half of them, evenly chosen, the first
-/// among them; a warning says so. Gives the frames that were used along.
+/// among them; a warning says so. Gives the frames that were used along, with [`Frames::given`] as it was.
 ///
 /// The limit on frames is an estimate of what fits, and others may take a card's memory meanwhile.
 ///
@@ -60,6 +60,7 @@ mod tests {
             images: Tensor::from_vec(numbers, (s, 3, 2, 2), &Device::Cpu).unwrap(),
             names: (0..s).map(|i| i.to_string()).collect(),
             placements: (0..s as u32).map(placement).collect(),
+            given: s,
         }
     }
 
@@ -107,6 +108,7 @@ mod tests {
         assert_eq!(seen, [0., 3., 6.]);
         assert_eq!(used.names, ["0", "3", "6"]);
         assert_eq!(used.placements, [0, 3, 6].map(placement));
+        assert_eq!(used.given, 7);
         assert_eq!(given_back, 1);
     }
 

@@ -48,7 +48,8 @@ pub struct ReadOptions {
     pub video_limits: VideoLimits,
 }
 
-/// Reads at most as many frames as `limit` says, evenly chosen when there are more.
+/// Reads at most as many frames as `limit` says, evenly chosen when there are more; [`Frames::given`] tells how many there
+/// were.
 ///
 /// # Errors
 /// When something cannot be read or decoded, or the watcher stopped it.
@@ -58,7 +59,7 @@ pub fn read_frames(
     limit: &FrameLimit<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Frames, PipelineError> {
-    let prepared = match source {
+    let (prepared, given) = match source {
         Source::Demo => read_pictures(&demo::FRAMES, options, limit, watcher, |(name, bytes)| {
             decode_image(name, bytes, &options.image_limits)
         })?,
@@ -72,8 +73,14 @@ pub fn read_frames(
         }
         Source::Video(path) => read_clip(path, options, limit, watcher)?,
     };
-    Ok(stack(prepared)?)
+    Ok(Frames {
+        given,
+        ..stack(prepared)?
+    })
 }
+
+/// What was taken, and of how many.
+type Taken = (Vec<Prepared>, usize);
 
 fn read_pictures<T>(
     items: &[T],
@@ -81,7 +88,7 @@ fn read_pictures<T>(
     limit: &FrameLimit<'_>,
     watcher: &mut dyn Watcher,
     read: impl Fn(&T) -> Result<Picture, crate::frames::FramesError>,
-) -> Result<Vec<Prepared>, PipelineError> {
+) -> Result<Taken, PipelineError> {
     let (mut height, mut width) = (0, 0);
     let mut prepared: Vec<Prepared> = Vec::new();
     let mut chosen: Vec<usize> = (0..items.len()).collect();
@@ -107,7 +114,7 @@ fn read_pictures<T>(
             return Err(PipelineError::Cancelled);
         }
     }
-    Ok(prepared)
+    Ok((prepared, items.len()))
 }
 
 fn read_clip(
@@ -115,7 +122,7 @@ fn read_clip(
     options: &ReadOptions,
     limit: &FrameLimit<'_>,
     watcher: &mut dyn Watcher,
-) -> Result<Vec<Prepared>, PipelineError> {
+) -> Result<Taken, PipelineError> {
     let most = match limit {
         FrameLimit::Given(most) => *most,
         FrameLimit::Fitting(_) => {
@@ -149,10 +156,12 @@ fn read_clip(
     for warning in &summary.warnings {
         tracing::warn!("{warning}");
     }
+    let mut given = prepared.len();
     if let Some(from) = summary.thinned_from {
-        tell_thinned(from as usize, prepared.len(), limit);
+        given = from as usize;
+        tell_thinned(given, prepared.len(), limit);
     }
-    Ok(prepared)
+    Ok((prepared, given))
 }
 
 fn prepare(picture: Picture, options: &ReadOptions) -> Result<Prepared, PipelineError> {

@@ -14,6 +14,10 @@ pub struct Provenance {
     pub weights_sha256: Option<String>,
     /// How many frames the network saw.
     pub frames: usize,
+    /// How many there were to take from, where it is known: more than `frames` when not all fitted into memory, or not all
+    /// were wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames_given: Option<usize>,
     /// The options of the run, as the caller names them.
     pub options: serde_json::Value,
     /// What a length of 1 means: nothing in metres, since the network knows no scale.
@@ -34,8 +38,18 @@ impl Provenance {
             weights: weights.into(),
             weights_sha256,
             frames,
+            frames_given: None,
             options,
             unit: "arbitrary",
+        }
+    }
+
+    /// The same, of so many frames that there were to take from.
+    #[must_use]
+    pub fn of(self, frames_given: Option<usize>) -> Self {
+        Self {
+            frames_given,
+            ..self
         }
     }
 

@@ -118,7 +118,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         frames.weights_sha256.clone(),
         scene.frames,
         args.told_options(&options, format),
-    );
+    )
+    .of(frames.given);
     let write_options = WriteOptions {
         format,
         glb: args.output.glb_options(),
@@ -256,6 +257,7 @@ impl Args {
             frames: SavedFrames {
                 names: frames.names,
                 placements: frames.placements,
+                given: Some(frames.given),
                 weights: network.name().to_owned(),
                 weights_sha256: network.weights_sha256()?,
             },

@@ -40,6 +40,7 @@ impl Summary<'_> {
                 "points": points,
                 "nothing_kept": self.scene.nothing_kept,
                 "frames": s,
+                "frames_given": self.frames.given,
                 "names": self.frames.names,
                 "height": height,
                 "width": width,
@@ -58,8 +59,12 @@ impl Summary<'_> {
             println!("{summary}");
         } else {
             println!(
-                "{}: {points} points from {s} frames of {width} x {height}, {:.1} MB, {seconds:.1} s{}",
+                "{}: {points} points from {s}{} frames of {width} x {height}, {:.1} MB, {seconds:.1} s{}",
                 self.out.display(),
+                match self.frames.given {
+                    Some(given) if given > s => format!(" of {given}"),
+                    _ => String::new(),
+                },
                 self.bytes as f64 / 1e6,
                 if self.frames.weights == demo::WEIGHTS_NAME {
                     " (demo weights)"
