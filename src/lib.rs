@@ -5,11 +5,12 @@
 //! server       sockets, sessions, limits; async          protocol jobs store
 //! client       the other end of the wire; async          protocol names
 //! jobs         queue and worker: input files -> GLB      pipeline store
-//! pipeline     the one recipe: frames -> network ->      frames scene glb ply colmap atomic_file + vggt-model
-//!              scene -> file
+//! pipeline     the one recipe: frames -> network ->      frames scene glb html ply colmap atomic_file
+//!              scene -> file                             + vggt-model
 //! frames       pictures and videos -> [S, 3, H, W]       vggt-model
 //! scene        predictions -> points and cameras, pure   vggt-model
 //! glb          scene -> binary glTF                      scene
+//! html         a GLB in a page that draws it             (none)
 //! ply          scene -> binary PLY                       scene
 //! colmap       scene -> COLMAP text and binary           scene
 //! protocol     the bytes of the wire, no sockets         (none)
@@ -21,9 +22,9 @@
 //! ```
 //!
 //! Data walks one way. A file: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
-//! [`glb`], [`ply`] or [`colmap`] -> [`atomic_file`]. A request: bytes -> [`protocol`] -> the session in [`server`] ->
-//! [`jobs`] -> the same walk -> [`store`] -> the reply. Progress flows back on one typed stream. `tests/rooms.rs` holds
-//! the arrows to this page.
+//! [`glb`] (alone or in [`html`]), [`ply`] or [`colmap`] -> [`atomic_file`]. A request: bytes -> [`protocol`] -> the
+//! session in [`server`] -> [`jobs`] -> the same walk -> [`store`] -> the reply. Progress flows back on one typed stream.
+//! `tests/rooms.rs` holds the arrows to this page.
 
 pub mod atomic_file;
 pub mod cli;
@@ -31,6 +32,7 @@ pub mod client;
 pub mod colmap;
 pub mod frames;
 pub mod glb;
+pub mod html;
 pub mod hub;
 pub mod jobs;
 pub mod monitor;

@@ -545,7 +545,7 @@ fn wrong_calls_exit_with_2_and_name_what_is_wrong() {
         ),
         (
             &["export", "--demo", "--format", "obj"],
-            "glb, ply or colmap",
+            "glb, html, ply or colmap",
         ),
         (&["export", "--demo", "--device", "gpu"], "cuda:N"),
         (&["export", "--demo", "--max_frames", "0"], "max-frames"),

@@ -15,6 +15,7 @@ mod hub;
 mod jobs;
 mod monitor;
 mod names;
+mod page;
 mod ply;
 mod protocol;
 mod rooms;

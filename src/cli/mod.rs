@@ -38,7 +38,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Reconstruct a scene from pictures or a video and write it as GLB, PLY or COLMAP model
+    /// Reconstruct a scene from pictures or a video and write it as GLB, web page, PLY or COLMAP model
     Export(Box<export::Args>),
     /// Convert a PyTorch model.pt to safetensors, or change its number type
     Convert(convert::Args),

@@ -8,7 +8,7 @@ use crate::{
     colmap::{self, OriginalImage},
     frames::Placement,
     glb::{self, GlbOptions},
-    ply,
+    html, ply,
     scene::{Provenance, Scene},
 };
 
@@ -18,6 +18,8 @@ pub enum Format {
     /// Binary glTF.
     #[default]
     Glb,
+    /// A page that draws the GLB inside it.
+    Html,
     /// Binary PLY.
     Ply,
     /// A folder with a COLMAP model.
@@ -30,9 +32,12 @@ impl FromStr for Format {
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
             "glb" => Ok(Self::Glb),
+            "html" => Ok(Self::Html),
             "ply" => Ok(Self::Ply),
             "colmap" => Ok(Self::Colmap),
-            _ => Err(format!("{s:?} is no format; it takes glb, ply or colmap")),
+            _ => Err(format!(
+                "{s:?} is no format; it takes glb, html, ply or colmap"
+            )),
         }
     }
 }
@@ -42,6 +47,7 @@ impl Format {
     pub fn extension(self) -> &'static str {
         match self {
             Self::Glb => "glb",
+            Self::Html => "html",
             Self::Ply => "ply",
             Self::Colmap => "",
         }
@@ -51,9 +57,15 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Self::Glb => "glb",
+            Self::Html => "html",
             Self::Ply => "ply",
             Self::Colmap => "colmap",
         }
+    }
+
+    /// Whether what is written holds a GLB: its options count then.
+    pub fn holds_glb(self) -> bool {
+        matches!(self, Self::Glb | Self::Html)
     }
 }
 
@@ -85,6 +97,17 @@ pub fn write_scene(
         Format::Glb => {
             let mut file = AtomicFile::create(out)?;
             let bytes = glb::write(scene, provenance, options.glb, &mut file)?;
+            file.commit()?;
+            bytes
+        }
+        Format::Html => {
+            let title = out.file_stem().unwrap_or_default().to_string_lossy();
+            let mut file = AtomicFile::create(out)?;
+            html::write(&title, &mut file, |page| {
+                glb::write(scene, provenance, options.glb, page)?;
+                Ok::<(), PipelineError>(())
+            })?;
+            let bytes = file.stream_position()?;
             file.commit()?;
             bytes
         }

@@ -94,7 +94,7 @@ pub(super) struct OutputArgs {
     /// A file, or a folder that gets a file with a name that tells the options [default: scene.glb]
     #[arg(long, short, value_name = "PATH")]
     pub(super) out: Option<PathBuf>,
-    /// glb, ply or colmap [default: by the ending of --out, else glb]
+    /// glb, html (a page that shows the points in any browser), ply or colmap [default: by the ending of --out, else glb]
     #[arg(long)]
     pub(super) format: Option<Format>,
     /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
@@ -255,6 +255,7 @@ impl OutputArgs {
     ) -> anyhow::Result<(PathBuf, Format)> {
         let ending = |path: &Path| match path.extension()?.to_str()? {
             "glb" => Some(Format::Glb),
+            "html" | "htm" => Some(Format::Html),
             "ply" => Some(Format::Ply),
             _ => None,
         };
@@ -300,14 +301,14 @@ impl OutputArgs {
         if let Some(points) = scene.max_points {
             name += &format!("_max{points}");
         }
-        let is_glb = format == Format::Glb;
+        let glb = format.holds_glb();
         for (set, word) in [
             (scene.mask_black_bg, "_noblack"),
             (scene.mask_white_bg, "_nowhite"),
             (mask_sky, "_nosky"),
-            (is_glb && scene.show_cam, "_cam"),
-            (is_glb && self.glb_options().quantized, "_quantized"),
-            (is_glb && self.color_space == ColorSpace::Srgb, "_srgb"),
+            (glb && scene.show_cam, "_cam"),
+            (glb && self.glb_options().quantized, "_quantized"),
+            (glb && self.color_space == ColorSpace::Srgb, "_srgb"),
         ] {
             if set {
                 name += word;

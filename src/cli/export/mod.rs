@@ -1,4 +1,4 @@
-//! `vggt export`: pictures or a video in, a GLB, PLY or COLMAP model out.
+//! `vggt export`: pictures or a video in, a GLB, a page, a PLY or COLMAP model out.
 
 mod args;
 mod summary;
@@ -83,9 +83,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.output.check_folders(&out, format)?;
     let sky = args.scene.sky_network(&args.model)?;
 
-    if options.show_cam && format != Format::Glb {
+    if options.show_cam && !format.holds_glb() {
         tracing::warn!(
-            "--show_cam is for GLB: {} holds no shapes of cameras",
+            "--show_cam is for GLB and HTML: {} holds no shapes of cameras",
             format.name()
         );
     }
@@ -309,7 +309,7 @@ impl Args {
     fn told_options(&self, scene: &SceneOptions, format: Format) -> serde_json::Value {
         let mut told = json!(scene);
         told["mask_sky"] = json!(self.scene.mask_sky);
-        if matches!(format, Format::Glb) {
+        if format.holds_glb() {
             told["color_space"] = json!(self.output.color_space.to_string());
         }
         told["preprocess"] = json!(match self.input.preprocess {
