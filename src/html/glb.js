@@ -25,14 +25,13 @@ function need(ok, what) {
  * both in full. `tell` hears the share that is done, at most ten times a second, and the browser may draw then.
  */
 async function decodeElements(elements, tell) {
-  need(elements.length > 0, "it is not there; was the file cut off?");
+  need(elements.length > 0, "it is not there, as if the file had been cut off");
   let bytes = null;
   let end = 0;
   let paused = Date.now();
   for (const element of elements) {
     const text = decodeBase64(element.textContent);
     bytes ??= allocate(text);
-    need(end + text.length <= bytes.length, "it is longer than it says");
     for (let i = 0; i < text.length; i++) bytes[end + i] = text.charCodeAt(i);
     end += text.length;
     element.remove();
@@ -42,7 +41,7 @@ async function decodeElements(elements, tell) {
       paused = Date.now();
     }
   }
-  need(end === bytes.length, `it ends after ${end} of ${bytes.length} bytes; was the file cut off?`);
+  need(end === bytes.length, `it has ${end} bytes instead of ${bytes.length}, as if the file had been cut off`);
   return bytes;
 }
 

@@ -28,12 +28,12 @@ void main() {
 
 const FRAGMENT_SHADER = `#version 300 es
 precision mediump float;
-uniform bool round;
+uniform bool disc;
 in vec3 shown;
 out vec4 color;
 
 void main() {
-  if (round && distance(gl_PointCoord, vec2(0.5)) > 0.5) discard;
+  if (disc && distance(gl_PointCoord, vec2(0.5)) > 0.5) discard;
   color = vec4(shown, 1.0);
 }`;
 
@@ -55,7 +55,7 @@ class Painter {
     this.glb = glb;
     this.program = linkProgram(gl);
     const uniform = (name) => gl.getUniformLocation(this.program, name);
-    const names = ["clip_from_model", "linear", "size", "round"];
+    const names = ["clip_from_model", "linear", "size", "disc"];
     this.uniforms = Object.fromEntries(names.map((name) => [name, uniform(name)]));
     this.points = glb.points.map((part) => this.upload(part));
     this.cameras = glb.cameras.map((part) => this.upload(part));
@@ -81,6 +81,7 @@ class Painter {
       return array;
     };
     const all = vertexArray(1);
+    // Belongs to the array that is bound.
     if (indices) fillBuffer(gl, gl.ELEMENT_ARRAY_BUFFER, indices.bytes);
     const some = mode === POINTS && step > 1 ? vertexArray(step) : all;
     gl.bindVertexArray(null);
@@ -96,7 +97,7 @@ class Painter {
     gl.uniform1i(uniforms.linear, this.glb.linear);
     for (const part of cameras ? [...this.points, ...this.cameras] : this.points) {
       const step = moving ? part.step : 1;
-      gl.uniform1i(uniforms.round, part.mode === POINTS);
+      gl.uniform1i(uniforms.disc, part.mode === POINTS);
       gl.uniform1f(uniforms.size, pixels * Math.sqrt(step));
       gl.uniformMatrix4fv(uniforms.clip_from_model, false, multiply(clip, part.matrix));
       gl.bindVertexArray(moving ? part.some : part.all);
@@ -189,7 +190,7 @@ class Stage {
   draw() {
     const { canvas, gl, view, aspect } = this;
     if (!this.painter || gl.isContextLost()) return;
-    // Three pixels for one nobody sees, but a phone's battery does.
+    // More than two pixels for one cost a phone's battery and are not seen.
     const ratio = Math.min(devicePixelRatio, 2);
     const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((n) => Math.max(1, Math.round(n * ratio)));
     if (canvas.width !== width) canvas.width = width;
@@ -223,10 +224,10 @@ class Stage {
   }
 }
 
-/** About how far points lie from their neighbours: a frame's points fill a square as wide as it is far away. */
+/** About how far points lie from their neighbours: a frame's fill a square as wide as it is far away. Never a huge disc. */
 function spacingOf({ extras, count }, { depth, size }) {
   const frames = extras.options?.frame_filter === "All" ? extras.frames : 1;
-  return (1.2 * (depth > 0 ? depth : size)) / Math.sqrt(count / frames || 1);
+  return (depth > 0 ? depth : size) / Math.max(50, 0.8 * Math.sqrt(count / frames || 1));
 }
 
 /** One finger or the left button turns, the right one or Shift shifts, two fingers shift and zoom. */

@@ -85,7 +85,9 @@ function startView(rootMatrix, sample, corners, aspect) {
   // So far back the eye must go to see p.
   const stepTo = (p) => Math.max(Math.abs(dot(p, camera.right)) / tanX, Math.abs(dot(p, camera.up)) / tanY) - depthOf(p);
   const depth = at(sorted(sample, depthOf), 0.5) ?? 1;
-  const step = Math.max(0, at(sorted(sample, stepTo), SEEN_AT_START) ?? 0, at(sorted(corners, stepTo), 1) ?? 0);
+  // Somewhat behind the cameras: within a shape one would not see it.
+  const toCorners = corners.length > 0 ? at(sorted(corners, stepTo), 1) + Math.abs(depth) / 4 : 0;
+  const step = Math.max(0, at(sorted(sample, stepTo), SEEN_AT_START) ?? 0, toCorners);
   const distance = depth + step > 0 ? depth + step : 1;
   return { ...camera, target: add(camera.eye, depth, camera.forward), depth, distance, size: distance, yaw: 0, pitch: 0 };
 }
