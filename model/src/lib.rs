@@ -12,7 +12,7 @@
 //! cuda         whether a CUDA device can be used, and opening it
 //! memory       how much of it a pass takes
 //! work         how much there is to compute
-//! precision    exact or fast, for the linear layers of the aggregator
+//! precision    exact or fast, for the linear layers and scores of the aggregator
 //! demo         the bundled checkpoint and its scene
 //! geometry     pose encoding, rotations, unprojection
 //! predictions  what comes out
