@@ -2,6 +2,7 @@
 """The steps of tools/test_static, which gives this process a network of its own and the right to change its root."""
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import json
@@ -116,6 +117,10 @@ def exports(root):
     with step("export --demo: the bundled pictures"):
         expect(summary(root, "--demo", "--out", "demo.glb")["frames"] == 8, "not 8 frames")
         expect(is_glb(root.bytes("demo.glb")), "no GLB")
+    with step("export --demo: a page with the same GLB inside"):
+        summary(root, "--demo", "--out", "demo.html")
+        pieces = re.findall(rb'<script class="glb" type="model/gltf-binary;base64">([^<]*)</script>', root.bytes("demo.html"))
+        expect(b"".join(map(base64.b64decode, pieces)) == root.bytes("demo.glb"), "another GLB")
     with step("export --demo: pictures of every format"):
         said = summary(root, "--demo", "pictures", "--out", "pictures.glb")
         expect(said["frames"] == len(list(PICTURES.iterdir())), said)
