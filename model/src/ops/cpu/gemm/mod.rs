@@ -4,7 +4,7 @@
 //! normalisation or a ReLU, happens on the way. Then every task takes some columns: it packs a block of w, which may be
 //! halves in a mapped file, and multiplies it with all panels while it lies in the cache. f, the epilogue, is applied to
 //! each tile on its way to memory. The sum over k runs in blocks of [`KC`] in rising order, whatever the task split: the
-//! numbers do not depend on the number of threads. A left side of a few rows is not worth packing w for: see [`few`].
+//! numbers do not depend on the number of threads. A left side of a few rows is not worth packing w for: see [`few()`].
 
 mod few;
 mod pack_left;
