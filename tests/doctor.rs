@@ -3,9 +3,11 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
-use crate::command::{repository, run, vggt};
+use crate::{
+    command::{repository, run, vggt},
+    hub::hash,
+};
 
 fn report(dir: &Path, args: &[&str]) -> (Option<i32>, Value) {
     let output = vggt(
@@ -23,10 +25,7 @@ fn a_sound_machine_passes() {
     assert_eq!(code, Some(0));
     assert_eq!(report["passed"], true);
     assert_eq!(report["weights"]["name"], "demo.safetensors");
-    let weights = fs::read(repository("model/demo/demo.safetensors")).unwrap();
-    let sha256: String = (Sha256::digest(&weights).iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = hash(&fs::read(repository("model/demo/demo.safetensors")).unwrap());
     assert_eq!(report["weights"]["sha256"], sha256);
     assert_eq!(report["weights"]["expected_sha256"], sha256);
     let operations = report["operations"].as_array().unwrap();

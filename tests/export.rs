@@ -13,7 +13,10 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{checked, command, fail, files, repository, run, summary, text, vggt};
+use crate::{
+    command::{checked, command, fail, files, repository, run, summary, text, vggt},
+    glb::Glb,
+};
 
 /// ‖a - b‖ / ‖b‖ against PyTorch's predictions from the same 8-bit frames.
 const DEMO_TOLERANCE: f64 = 5e-5;
@@ -48,11 +51,8 @@ fn the_demo_needs_no_file_and_tells_what_it_wrote() {
     assert_eq!(said["bytes"], fs::metadata(&out).unwrap().len());
     // A tenth of 8 x 84 x 112 pixels is dropped.
     assert_eq!(said["points"], 67_737);
-    let glb = fs::read(&out).unwrap();
-    assert_eq!(&glb[..4], b"glTF");
-    let json = u32::from_le_bytes(glb[12..16].try_into().unwrap()) as usize;
-    let document: Value = serde_json::from_slice(&glb[20..20 + json]).unwrap();
-    let extras = &document["asset"]["extras"];
+    let glb = Glb::parse(&fs::read(&out).unwrap());
+    let extras = &glb.json["asset"]["extras"];
     assert_eq!(extras["unit"], "arbitrary");
     assert_eq!(
         (&extras["frames"], &extras["frames_given"]),
@@ -92,8 +92,8 @@ fn the_demo_scene_is_what_pytorch_makes_of_it_and_near_the_truth() {
     );
 }
 
-/// Of the demo's predictions with linear layers and scores in 16-bit whole numbers. Measured: 1.7e-4; three times that for other
-/// processors.
+/// Of the demo's predictions with linear layers and scores in 16-bit whole numbers. Measured: 1.7e-4; three times that for
+/// other processors.
 const FAST_DEMO_TOLERANCE: f64 = 5e-4;
 
 #[test]
@@ -303,10 +303,8 @@ fn frames_that_were_left_out_are_told_wherever_the_frames_are() {
         let mut args = vec!["--out", "o.glb"];
         args.extend(inputs);
         let said = summary(dir.path(), &args);
-        let glb = fs::read(dir.path().join("o.glb")).unwrap();
-        let json = u32::from_le_bytes(glb[12..16].try_into().unwrap()) as usize;
-        let document: Value = serde_json::from_slice(&glb[20..20 + json]).unwrap();
-        let extras = &document["asset"]["extras"];
+        let glb = Glb::parse(&fs::read(dir.path().join("o.glb")).unwrap());
+        let extras = &glb.json["asset"]["extras"];
         for key in ["frames", "frames_given"] {
             assert_eq!(extras[key], said[key], "{key} of {inputs:?}");
         }

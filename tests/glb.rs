@@ -38,13 +38,13 @@ fn write(name: &str, scene: &Scene, options: GlbOptions) -> Glb {
     Glb::parse(&bytes)
 }
 
-struct Glb {
-    json: Value,
+pub(crate) struct Glb {
+    pub(crate) json: Value,
     binary: Vec<u8>,
 }
 
 impl Glb {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
         assert_eq!(&bytes[..4], b"glTF");
         assert_eq!((word(4), word(8)), (2, bytes.len()));

@@ -70,7 +70,8 @@ fn content() -> Vec<u8> {
     (0..SIZE).map(|i| (i * 31 + i / 997) as u8).collect()
 }
 
-fn hash(bytes: &[u8]) -> String {
+/// SHA-256 in hex digits.
+pub(crate) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()
         .map(|b| format!("{b:02x}"))

@@ -15,14 +15,16 @@ use diesel::{
     sql_types::{BigInt, Text},
 };
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use vggt::store::{
     GlbOrigin, GlbRow, JobKind, JobOutcome, JobRowState, NewJob, Store, StoreError, StoreSettings,
     WriteSeek,
 };
 
-use crate::command::{repository, text};
+use crate::{
+    command::{repository, text},
+    hub::hash,
+};
 
 /// The shortest GLB header: its own 12 bytes.
 pub(crate) const GLB: &[u8] = b"glTF\x02\0\0\0\x0c\0\0\0";
@@ -356,11 +358,8 @@ fn a_glb_is_stored_under_the_hash_of_its_row() {
     assert_eq!(row.file_path, format!("out/{day}/{}.glb", row.hashed_name));
     let column = ask(dir.path(), "SELECT created_at AS answer FROM glb_files").swap_remove(0);
     let iso = column.replace(' ', "T");
-    let digest = Sha256::digest(format!(
-        "1:{}:images_1.glb",
-        iso.trim_end_matches(".000000")
-    ));
-    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    let hashed = format!("1:{}:images_1.glb", iso.trim_end_matches(".000000"));
+    let hex = hash(hashed.as_bytes());
     assert_eq!(row.hashed_name, hex);
     assert_eq!(store.find_glb(&hex.to_uppercase()).unwrap(), Some(row));
     assert_eq!(store.find_glb("no hash").unwrap(), None);
