@@ -70,8 +70,8 @@ function samplePoints(points, most) {
 
 /**
  * The view from the first photo's camera, as far back as it takes to see most points of `sample` and all `corners` of
- * the cameras' shapes, both x y z x y z ... One turns about the point at the median depth. With `right`, `up` and `forward` as axes, `yaw` turns about `up`, then `pitch` looks down. `size`
- * stays what `distance` was.
+ * the cameras' shapes, both x y z x y z ... One turns about the point at the median depth. With `right`, `up` and
+ * `forward` as axes, `yaw` turns about `up`, then `pitch` looks down. `size` stays what `distance` was.
  */
 function startView(rootMatrix, sample, corners, aspect) {
   const camera = firstCamera(rootMatrix);

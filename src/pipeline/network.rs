@@ -144,8 +144,8 @@ pub fn transformer_dtype(asked: Option<DType>, device: &Device) -> Result<DType,
 
 impl Network {
     /// Loads a network. `dtype` is the type of the transformer; without it the one of
-    /// [`transformer_dtype`]. `precision` says
-    /// how its transformer multiplies; where the processor has no fast way they are exact, and that is logged.
+    /// [`transformer_dtype`]. `precision` says how its transformer multiplies; where the processor has no fast way it is
+    /// exact, and that is logged.
     ///
     /// # Errors
     /// When the weights or the config cannot be used, or the type cannot be computed with on this device.
