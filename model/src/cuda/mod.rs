@@ -97,7 +97,7 @@ pub struct Description {
     /// The product's name.
     pub name: String,
     /// Compute capability: the major and the minor number.
-    pub capability: (u32, u32),
+    pub capability: (usize, usize),
     /// All of its memory.
     pub memory_bytes: u64,
 }
@@ -132,6 +132,7 @@ mod built {
     };
 
     use super::{CudaError, Description, Device};
+    use crate::ops;
 
     /// CUDA's version of the compiler that candle's kernels were compiled with, as the driver numbers its own.
     fn needed_version() -> u32 {
@@ -183,14 +184,11 @@ mod built {
         };
         let stream = device.cuda_stream();
         let card = stream.context();
-        let (major, minor) = card.compute_capability()?;
         let (_free, all) = card.mem_get_info()?;
         Ok(Some(Description {
             name: card.name()?,
-            capability: (
-                u32::try_from(major).unwrap_or(0),
-                u32::try_from(minor).unwrap_or(0),
-            ),
+            capability: ops::cuda::capability(device)
+                .map_err(|e| CudaError::Failed(e.to_string()))?,
             memory_bytes: all as u64,
         }))
     }

@@ -221,7 +221,7 @@ impl Queue {
 }
 
 /// The compute capability of a card.
-pub(super) fn capability(device: &CudaDevice) -> Result<(usize, usize)> {
+pub(crate) fn capability(device: &CudaDevice) -> Result<(usize, usize)> {
     let (major, minor) = device.cuda_stream().context().compute_capability().w()?;
     Ok((major as usize, minor as usize))
 }

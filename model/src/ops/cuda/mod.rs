@@ -18,6 +18,8 @@ pub mod work;
 pub use attention::{AttentionCall, HeadRows, MOST_DEPTH, attention};
 pub use bilinear::{BilinearCall, bilinear};
 pub use call::{Address, Arg, Call, Module};
+#[cfg(feature = "cuda")]
+pub(crate) use device::capability;
 pub use dtype::{default_dtype, of_capability};
 pub use epilogue::{Epilogue, epilogue};
 pub use heads::{HeadNorm, HeadRotation, HeadsCall, heads};
