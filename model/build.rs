@@ -177,6 +177,19 @@ fn targets(archs: &str) -> Vec<String> {
     archs.sort_unstable();
     archs.dedup();
     let newest = archs.iter().filter_map(|arch| number(arch)).max();
+    // For `src/ops/cuda/target.rs`: what a card runs of them.
+    let machine: Vec<&str> = archs
+        .iter()
+        .map(|arch| arch.trim_end_matches(['a', 'f']))
+        .collect();
+    println!(
+        "cargo::rustc-env=VGGT_CUDA_MACHINE_TARGETS={}",
+        machine.join(",")
+    );
+    println!(
+        "cargo::rustc-env=VGGT_CUDA_PTX_TARGET={}",
+        newest.map_or_else(String::new, |arch| arch.to_string())
+    );
     let code = archs
         .iter()
         .map(|arch| format!("-gencode=arch=compute_{arch},code=sm_{arch}"));

@@ -48,15 +48,26 @@ pub enum CudaError {
     /// The card cannot run what this program was compiled to.
     #[error(
         "CUDA device {ordinal} has compute capability {}.{}, this program needs {}.{}",
-        capability / 10, capability % 10, needed / 10, needed % 10
+        capability.0, capability.1, needed.0, needed.1
     )]
     OldDevice {
         /// The number of the device.
         ordinal: usize,
-        /// Its compute capability, 10 times the major number and the minor one.
-        capability: u32,
-        /// The least that the kernels were compiled for.
-        needed: u32,
+        /// Its compute capability: the major and the minor number.
+        capability: (usize, usize),
+        /// The least that candle's kernels were compiled for.
+        needed: (usize, usize),
+    },
+    /// The kernels were compiled for other cards.
+    #[error(
+        "this program's kernels were not compiled for CUDA device {ordinal}, whose compute capability is {0}.{1}; build it \
+         with VGGT_CUDA_ARCHS={0}{1}", capability.0, capability.1
+    )]
+    NoCode {
+        /// The number of the device.
+        ordinal: usize,
+        /// Its compute capability: the major and the minor number.
+        capability: (usize, usize),
     },
     /// A library of CUDA is not there.
     #[error(
@@ -145,11 +156,6 @@ mod built {
         }
     }
 
-    /// The compute capability that candle's kernels were compiled for, where the build said so: see `build.rs`.
-    fn needed_capability() -> Option<u32> {
-        option_env!("VGGT_CUDA_COMPUTE_CAP")?.parse().ok()
-    }
-
     pub(super) fn usable(ordinal: usize) -> Result<(), CudaError> {
         libraries_are_there(Part::Driver)?;
         // With a driver but no card this fails; the count says it more plainly.
@@ -168,11 +174,17 @@ mod built {
             return Err(CudaError::OldDriver { driver, needed });
         }
         let capability = capability(number)?;
-        if let Some(needed) = needed_capability().filter(|needed| capability < *needed) {
+        if let Some(needed) = ops::cuda::of_candle().filter(|needed| capability < *needed) {
             return Err(CudaError::OldDevice {
                 ordinal,
                 capability,
                 needed,
+            });
+        }
+        if ops::cuda::Targets::built().on(capability).is_none() {
+            return Err(CudaError::NoCode {
+                ordinal,
+                capability,
             });
         }
         libraries_are_there(Part::Toolkit)
@@ -201,15 +213,15 @@ mod built {
         Ok(u32::try_from(version).unwrap_or(0))
     }
 
-    /// The compute capability of a device: 10 times the major number and the minor one.
+    /// The compute capability of a device: the major and the minor number.
     #[allow(unsafe_code)]
-    fn capability(number: i32) -> Result<u32, CudaError> {
+    fn capability(number: i32) -> Result<(usize, usize), CudaError> {
         let device = device::get(number)?;
         // SAFETY: the device is from the driver.
         let attribute = |which| unsafe { device::get_attribute(device, which) };
         let major = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-        Ok(u32::try_from(10 * major + minor).unwrap_or(0))
+        Ok((major as usize, minor as usize))
     }
 
     /// What is loaded at run time.

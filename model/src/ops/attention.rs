@@ -366,7 +366,7 @@ unsafe fn attended_on_cuda(
             out: to.address,
             ..call
         };
-        let call = cuda::attention(call, queue.capability()?)?;
+        let call = cuda::attention(call, queue.code()?)?;
         // SAFETY: the result is as large as its shape; the rest is asked of the caller.
         unsafe { queue.launch(&call)? };
     }

@@ -79,8 +79,8 @@ const ROWS: usize = 32;
 /// Numbers of a head for which there is shared memory.
 pub const MOST_DEPTH: usize = 174;
 
-/// How attention is called on a card of this compute capability: the kernel on tensor cores where card, type and heads are
-/// right for it.
+/// How attention is called where the card runs code of this compute capability: the kernel on tensor cores where code, type
+/// and heads are right for it.
 ///
 /// # Errors
 /// When the type or the size is beyond both kernels.

@@ -24,7 +24,10 @@ use candle_core::{
 };
 use half::{bf16, f16};
 
-use super::call::{Address, Arg, Call, Module};
+use super::{
+    call::{Address, Arg, Call, Module},
+    target::Targets,
+};
 
 /// What `build.rs` compiled: code for some cards, and PTX from which the driver makes code for later ones.
 fn binary(module: Module) -> &'static [u8] {
@@ -122,9 +125,15 @@ impl Queue {
         Self { device, stream }
     }
 
-    /// The compute capability of the card.
-    pub(in crate::ops) fn capability(&self) -> Result<(usize, usize)> {
-        capability(&self.device)
+    /// The compute capability that the code was compiled for which this card runs of our kernels.
+    pub(in crate::ops) fn code(&self) -> Result<(usize, usize)> {
+        let card = capability(&self.device)?;
+        match Targets::built().on(card) {
+            Some(code) => Ok(code),
+            None => {
+                bail!("the kernels were not compiled for a card of compute capability {card:?}")
+            }
+        }
     }
 
     /// Memory for `shape`, with anything in it.

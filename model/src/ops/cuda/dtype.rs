@@ -6,9 +6,10 @@ use candle_core::{DType, Device, Result};
 const BF16: (usize, usize) = (8, 0);
 
 /// The type of the transformer on a card of this compute capability when nobody asks for one: BF16, which has the range of
-/// F32, and F16 on cards whose tensor cores know nothing else.
-pub fn of_capability(capability: (usize, usize)) -> DType {
-    if capability >= BF16 {
+/// F32, and F16 on cards whose tensor cores know nothing else, or when candle's kernels were compiled for such cards
+/// (`candle`, if known), since these have no BF16.
+pub fn of_capability(card: (usize, usize), candle: Option<(usize, usize)>) -> DType {
+    if candle.map_or(card, |candle| candle.min(card)) >= BF16 {
         DType::BF16
     } else {
         DType::F16
@@ -23,7 +24,10 @@ pub fn of_capability(capability: (usize, usize)) -> DType {
 pub fn default_dtype(device: &Device) -> Result<DType> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => Ok(of_capability(super::device::capability(device)?)),
+        Device::Cuda(device) => Ok(of_capability(
+            super::device::capability(device)?,
+            super::target::of_candle(),
+        )),
         _ => Ok(DType::F32),
     }
 }
@@ -42,7 +46,9 @@ mod tests {
             ((9, 0), DType::BF16),
             ((12, 0), DType::BF16),
         ] {
-            assert_eq!(of_capability(capability), dtype);
+            assert_eq!(of_capability(capability, None), dtype);
+            assert_eq!(of_capability(capability, Some((8, 0))), dtype);
+            assert_eq!(of_capability(capability, Some((7, 5))), DType::F16);
         }
         assert_eq!(default_dtype(&Device::Cpu).unwrap(), DType::F32);
     }

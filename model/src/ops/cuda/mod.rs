@@ -13,6 +13,7 @@ mod dtype;
 mod epilogue;
 mod heads;
 mod layer_norm;
+mod target;
 pub mod work;
 
 pub use attention::{AttentionCall, HeadRows, MOST_DEPTH, attention};
@@ -24,3 +25,6 @@ pub use dtype::{default_dtype, of_capability};
 pub use epilogue::{Epilogue, epilogue};
 pub use heads::{HeadNorm, HeadRotation, HeadsCall, heads};
 pub use layer_norm::{LayerNormCall, layer_norm};
+pub use target::Targets;
+#[cfg(feature = "cuda")]
+pub(crate) use target::of_candle;
