@@ -163,13 +163,13 @@ fn compile_kernels(toolkit: &Toolkit, out: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// nvcc's arguments for a list like `80,89,90`: machine code for each, and PTX of the newest.
+/// nvcc's arguments for a list like `80,89,90`: machine code for each, and PTX of the newest. `src/ops/cuda/target.rs` is told
+/// the same.
 fn targets(archs: &str) -> Vec<String> {
     let mut archs: Vec<&str> = archs.split(',').map(str::trim).collect();
     // 90a is code for this very card: its PTX runs on no later one.
     let number = |arch: &str| arch.parse::<u32>().ok();
-    let is_arch = |arch: &&str| number(arch.strip_suffix(['a', 'f']).unwrap_or(arch)).is_some();
-    if !archs.iter().all(is_arch) {
+    if !archs.iter().all(|arch| number(plain(arch)).is_some()) {
         fail(
             "VGGT_CUDA_ARCHS takes compute capabilities without their point, like 80,89,90 or 90a",
         );
@@ -177,11 +177,7 @@ fn targets(archs: &str) -> Vec<String> {
     archs.sort_unstable();
     archs.dedup();
     let newest = archs.iter().filter_map(|arch| number(arch)).max();
-    // For `src/ops/cuda/target.rs`: what a card runs of them.
-    let machine: Vec<&str> = archs
-        .iter()
-        .map(|arch| arch.trim_end_matches(['a', 'f']))
-        .collect();
+    let machine: Vec<&str> = archs.iter().map(|arch| plain(arch)).collect();
     println!(
         "cargo::rustc-env=VGGT_CUDA_MACHINE_TARGETS={}",
         machine.join(",")
@@ -195,6 +191,11 @@ fn targets(archs: &str) -> Vec<String> {
         .map(|arch| format!("-gencode=arch=compute_{arch},code=sm_{arch}"));
     let ptx = newest.map(|arch| format!("-gencode=arch=compute_{arch},code=compute_{arch}"));
     code.chain(ptx).collect()
+}
+
+/// The number of a compute capability: 90 of 90a.
+fn plain(arch: &str) -> &str {
+    arch.strip_suffix(['a', 'f']).unwrap_or(arch)
 }
 
 /// Whether this program brings CUDA's functions itself: where `src/cuda/lazy.rs` speaks the machine's language.

@@ -181,7 +181,7 @@ mod built {
                 needed,
             });
         }
-        if ops::cuda::Targets::built().on(capability).is_none() {
+        if ops::cuda::BUILT.on(capability).is_none() {
             return Err(CudaError::NoCode {
                 ordinal,
                 capability,

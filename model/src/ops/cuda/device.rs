@@ -26,7 +26,7 @@ use half::{bf16, f16};
 
 use super::{
     call::{Address, Arg, Call, Module},
-    target::Targets,
+    target::BUILT,
 };
 
 /// What `build.rs` compiled: code for some cards, and PTX from which the driver makes code for later ones.
@@ -128,12 +128,10 @@ impl Queue {
     /// The compute capability that the code was compiled for which this card runs of our kernels.
     pub(in crate::ops) fn code(&self) -> Result<(usize, usize)> {
         let card = capability(&self.device)?;
-        match Targets::built().on(card) {
-            Some(code) => Ok(code),
-            None => {
-                bail!("the kernels were not compiled for a card of compute capability {card:?}")
-            }
-        }
+        let Some(code) = BUILT.on(card) else {
+            bail!("the kernels were not compiled for a card of compute capability {card:?}")
+        };
+        Ok(code)
     }
 
     /// Memory for `shape`, with anything in it.

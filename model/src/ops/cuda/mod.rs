@@ -27,4 +27,4 @@ pub use heads::{HeadNorm, HeadRotation, HeadsCall, heads};
 pub use layer_norm::{LayerNormCall, layer_norm};
 pub use target::Targets;
 #[cfg(feature = "cuda")]
-pub(crate) use target::of_candle;
+pub(crate) use target::{BUILT, of_candle};

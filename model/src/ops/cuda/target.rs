@@ -1,5 +1,17 @@
 //! What the kernels were compiled for, and what of it a card runs.
 
+#[cfg(feature = "cuda")]
+use std::sync::LazyLock;
+
+/// The targets of our own kernels.
+#[cfg(feature = "cuda")]
+pub(crate) static BUILT: LazyLock<Targets> = LazyLock::new(|| {
+    Targets::new(
+        env!("VGGT_CUDA_MACHINE_TARGETS"),
+        env!("VGGT_CUDA_PTX_TARGET"),
+    )
+});
+
 /// Compute capabilities, major and minor number, that kernels were compiled for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
@@ -33,15 +45,6 @@ impl Targets {
             .filter(|code| code.0 == card.0 && *code <= card)
             .max()
             .or(self.ptx.filter(|code| *code <= card))
-    }
-
-    /// The targets of our own kernels.
-    #[cfg(feature = "cuda")]
-    pub fn built() -> Self {
-        Self::new(
-            env!("VGGT_CUDA_MACHINE_TARGETS"),
-            env!("VGGT_CUDA_PTX_TARGET"),
-        )
     }
 }
 
