@@ -32,7 +32,7 @@ pub struct Aggregator {
     rope: RotaryPositionEmbedding2D,
     head_dim: usize,
     patch_size: usize,
-    taps: Vec<usize>,
+    kept_layers: Vec<usize>,
 }
 
 /// What the heads read: the tokens after some of the aggregator's layers.
@@ -95,8 +95,6 @@ impl Aggregator {
                 .map(|i| Block::new(block, &vb.pp(name).pp(i)))
                 .collect::<Result<Vec<_>>>()
         };
-        let mut taps = config.dpt_head.intermediate_layer_idx.to_vec();
-        taps.push(aggregator.depth - 1);
         Ok(Self {
             patch_embed: DinoVisionTransformer::new(config, &vb.pp("patch_embed"))?,
             camera_token: vb.get((1, 2, 1, c), "camera_token")?,
@@ -108,7 +106,7 @@ impl Aggregator {
             },
             head_dim: c / aggregator.num_heads,
             patch_size: config.patch_size,
-            taps,
+            kept_layers: config.kept_layers(),
         })
     }
 
@@ -152,7 +150,7 @@ impl Aggregator {
             let all = of_frame.reshape((1, s * p, c))?;
             tokens = global.forward(&all, Some(&rope))?.reshape((s, p, c))?;
             observer.report(Stage::GlobalBlocks, i + 1, depth)?;
-            if self.taps.contains(&i) {
+            if self.kept_layers.contains(&i) {
                 let both = Tensor::cat(&[&of_frame, &tokens], D::Minus1)?;
                 layers.insert(i, both.to_dtype(DType::F32)?);
             }

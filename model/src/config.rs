@@ -220,6 +220,16 @@ impl Config {
         1 + self.aggregator.num_register_tokens
     }
 
+    /// Layers of the aggregator whose output a pass keeps, in ascending order: those that the dense heads read, and the last,
+    /// which the camera head reads.
+    pub fn kept_layers(&self) -> Vec<usize> {
+        let mut layers = self.dpt_head.intermediate_layer_idx.to_vec();
+        layers.push(self.aggregator.depth.saturating_sub(1));
+        layers.sort_unstable();
+        layers.dedup();
+        layers
+    }
+
     fn check(&self) -> Result<()> {
         let fail = |why: String| Err(Error::Config(why));
         let c = self.embed_dim;

@@ -96,6 +96,7 @@ impl Machine {
                 calls: 1,
                 bytes: op.bytes,
                 flops: op.flops,
+                instructions: 0,
             })),
         }
     }

@@ -15,8 +15,9 @@ pub struct Mlp {
     fc2: Linear,
 }
 
-/// Tokens that go through at once: bounds the hidden layer, four times as wide as the tokens, for long sequences.
-const CHUNK: usize = 8192;
+/// Number of tokens processed at once, which bounds the memory of the hidden layer for long sequences: it is four times as wide
+/// as a token. The cost model counts with it too.
+pub(crate) const CHUNK: usize = 8192;
 
 impl Mlp {
     /// Reads `fc1` and `fc2`.

@@ -26,7 +26,7 @@ use crate::precision::Precision;
 
 /// Scores held at once by the plain version, in numbers: 64 MiB in F32. Bounds the memory of global attention, whose full
 /// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no number.
-const MAX_SCORES: usize = 1 << 24;
+pub(crate) const MAX_SCORES: usize = 1 << 24;
 
 /// softmax(q kᵀ / sqrt(D)) v. q [B, heads, M, D], k and v [B, heads, N, D] -> [B, M, heads D].
 ///

@@ -248,7 +248,7 @@ impl InplaceOp1 for AfterOnCuda<'_> {
 
 /// Numbers that candle's CPU convolution spreads its input into at once: 128 MiB in F32. The widest layer of VGGT-1B
 /// would take 1.2 GiB for one frame of 518 x 518.
-const MAX_COLUMNS: usize = 1 << 25;
+pub(crate) const MAX_COLUMNS: usize = 1 << 25;
 
 /// candle's convolution, some rows of the output at a time. x [B, in, H, W], weight [out, in, k, k].
 fn in_bands(

@@ -15,9 +15,11 @@ mod positions;
 mod rope;
 mod version;
 
+pub(crate) use attention::MAX_SCORES;
 pub use attention::{SelfAttention, attention};
 pub use bilinear::bilinear_align_corners;
 pub use conv_transpose2d::ConvTranspose2d;
+pub(crate) use conv2d::MAX_COLUMNS;
 pub use conv2d::{Conv2d, ConvFusion};
 pub use cpu::{Isa, peak::measured_peak};
 pub use gelu::gelu;
