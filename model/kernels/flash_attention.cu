@@ -136,15 +136,18 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
                 // The four lanes of a row.
                 most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
                 most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+                // The maximum is scaled once a row, so that the exponent of each weight is a single fused multiply-add. The
+                // rounding of `scaled` is the same in `shrink` and in the weights: it cancels when the sum divides.
                 // 0 for the first tile, whose keys are never all masked: `most` is finite.
-                const float shrink = exp2f((largest[t][r] - most) * scale);
+                const float scaled = most * scale;
+                const float shrink = exp2_approximate(largest[t][r] * scale - scaled);
                 largest[t][r] = most;
                 float added = 0;
 #pragma unroll
                 for (int c = 0; c < COLUMN_TILES; c++) {
 #pragma unroll
                     for (int i = 2 * r; i < 2 * r + 2; i++) {
-                        scores[t][c][i] = exp2f((scores[t][c][i] - most) * scale);
+                        scores[t][c][i] = exp2_approximate(fmaf(scores[t][c][i], scale, -scaled));
                         added += scores[t][c][i];
                     }
                 }
@@ -192,12 +195,14 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
             float all = sum[t][r];
             all += __shfl_xor_sync(0xffffffffu, all, 1);
             all += __shfl_xor_sync(0xffffffffu, all, 2);
+            // One division a row; the products with it are rounded to 16 bits.
+            const float inverse = 1.0f / all;
             const int query = first_query + (warp * QUERY_TILES + t) * 16 + r * 8 + lane / 4;
             if (query >= m) continue;
             T* to = out + ((batch * m + query) * heads + head) * DEPTH + lane % 4 * 2;
 #pragma unroll
             for (int d = 0; d < DEPTH_TILES; d++) {
-                const float both[2] = {result[t][d][2 * r] / all, result[t][d][2 * r + 1] / all};
+                const float both[2] = {result[t][d][2 * r] * inverse, result[t][d][2 * r + 1] * inverse};
                 store<2>(to + d * 8, both);
             }
         }
