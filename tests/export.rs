@@ -678,3 +678,63 @@ fn bench_prints_one_flat_object() {
     let said = run(dir.path(), &[&args[..], &["--demo"]].concat());
     assert!(said.contains("\"weights\":\"demo.safetensors\""), "{said}");
 }
+
+#[test]
+fn bench_measures_several_numbers_of_frames_and_goes_on_after_one_that_fails() {
+    let dir = TempDir::new().unwrap();
+    let config = repository("model/configs/demo.json");
+    let args = ["bench", "--random", "--config", text(&config), "--width"];
+    let lines = |output: &[u8]| -> Vec<Value> {
+        let text = String::from_utf8(output.to_vec()).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let several = [
+        "84",
+        "--height",
+        "84",
+        "--frames",
+        "1,3",
+        "--repeat",
+        "4",
+        "--warm-up",
+        "2",
+    ];
+    let output = vggt(dir.path(), &[&args[..], &several].concat());
+    assert!(output.status.success());
+    let said = lines(&output.stdout);
+    assert_eq!(said.len(), 2);
+    for (line, frames) in said.iter().zip([1, 3]) {
+        assert_eq!(line["frames"], frames);
+        assert_eq!((&line["repeat"], &line["warm_up"]), (&4.into(), &2.into()));
+        let seconds = |name: &str| line[name].as_f64().unwrap();
+        let totals = line["totals"].as_array().unwrap();
+        assert_eq!(totals.len(), 4);
+        assert!(seconds("total_min") <= seconds("total"));
+        assert!(seconds("total") <= seconds("total_max"));
+        assert!(
+            totals
+                .iter()
+                .any(|total| total.as_f64() == Some(seconds("total_max")))
+        );
+        assert!(seconds("first") > 0.0);
+        assert_eq!(line["device_asked"], "auto");
+        assert_eq!(line["device"], "cpu");
+    }
+
+    // A height that is not a multiple of the patch size.
+    let wrong = ["84", "--height", "85", "--frames", "1,2"];
+    let output = vggt(dir.path(), &[&args[..], &wrong].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let said = lines(&output.stdout);
+    assert_eq!(said.len(), 2);
+    for line in said {
+        assert!(
+            line["error"].as_str().unwrap().contains("multiples of 14"),
+            "{line}"
+        );
+    }
+    let output = vggt(dir.path(), &["bench", "--frames", "1,0"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use candle_core::DType;
+use candle_core::{DType, Device};
 use clap::Args;
 use vggt_model::{Config, Precision};
 
@@ -125,9 +125,17 @@ impl ModelArgs {
         Ok(NetworkSource::Random(config))
     }
 
-    /// Loads the network.
+    /// Loads the network onto the device that the arguments name.
     pub(super) fn load(&self, source: &NetworkSource) -> anyhow::Result<Network> {
-        let device = self.device.open()?;
+        self.load_on(source, self.device.open()?)
+    }
+
+    /// Loads the network onto `device`.
+    pub(super) fn load_on(
+        &self,
+        source: &NetworkSource,
+        device: Device,
+    ) -> anyhow::Result<Network> {
         Ok(Network::load(source, device, self.dtype, self.precision)?)
     }
 }

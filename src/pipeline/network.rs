@@ -1,6 +1,6 @@
 //! Weights and a device -> a network that is ready to run.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
@@ -60,6 +60,16 @@ impl FromStr for DeviceChoice {
                 .and_then(|n| n.parse().ok())
                 .map(Self::Cuda)
                 .ok_or_else(|| format!("{s:?} is no device; it takes auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
         }
     }
 }
@@ -308,6 +318,20 @@ impl Network {
         }
         let hash = self.weights.as_ref().map(Weights::sha256).transpose();
         hash.map_err(|e| vggt_model::Error::from(e).into())
+    }
+
+    /// The device that the network computes on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Waits until the device has done all that it was given. On the CPU that is always so.
+    ///
+    /// # Errors
+    /// When the device fails, also when it did so in a call before.
+    pub fn synchronize(&self) -> Result<(), PipelineError> {
+        let done = self.device.synchronize();
+        done.map_err(|e| vggt_model::Error::from(e).into())
     }
 
     /// The device's name, as `--device` takes it.
