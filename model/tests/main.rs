@@ -3,6 +3,7 @@
 
 mod convert;
 mod demo;
+mod heads64;
 mod kernels;
 mod parity;
 mod shapes;
