@@ -10,7 +10,7 @@ CUDA device where there is one and the CPU elsewhere.
     torch_side.py bench CONFIG H W S... [--weights f32|bf16] [--repeat N] [--warm_up N]
         Seconds and peak GB of the aggregator and the heads for S frames of H x W pixels, one JSON line for each S.
 
-VGGT_REF names the folder that holds upstream's package `vggt` (github.com/facebookresearch/vggt). Attention is PyTorch's
+VGGT_UPSTREAM names the folder that holds upstream's package `vggt` (github.com/facebookresearch/vggt). Attention is PyTorch's
 scaled_dot_product_attention with the backend that PyTorch chooses. Needs torch and safetensors; predict also needs numpy
 and pillow; a config with a track head also needs einops.
 """
@@ -47,7 +47,7 @@ def without_initialization():
 
 def build(config: dict) -> torch.nn.Module:
     """Upstream's network with the dimensions of `config`, which its own constructor does not take, without values."""
-    sys.path.insert(0, os.environ.get("VGGT_REF", "."))
+    sys.path.insert(0, os.environ.get("VGGT_UPSTREAM", "."))
     from vggt.heads.camera_head import CameraHead
     from vggt.heads.dpt_head import DPTHead
     from vggt.layers import MemEffAttention, NestedTensorBlock
