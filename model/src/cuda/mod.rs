@@ -14,6 +14,8 @@ mod lazy;
     any(feature = "cuda", test)
 ))]
 mod libraries;
+#[cfg(feature = "cuda")]
+pub(crate) mod pool;
 
 use candle_core::Device;
 
