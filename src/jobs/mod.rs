@@ -615,6 +615,11 @@ impl Shared {
         }
     }
 
+    /// Whether the queue is empty.
+    fn nothing_waits(&self) -> bool {
+        self.lock().queue.len() == 0
+    }
+
     /// Ends a job: its row, whoever waits for it, its folder, and its place, in this order: nobody waits for files to be
     /// removed, but the end of the server does. `Err` leaves a row for the next start.
     fn finish(&self, work: Work, ended: Result<JobState, Stop>) {

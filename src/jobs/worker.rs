@@ -154,6 +154,12 @@ impl Worker {
             }
             shared.finish(work, state);
             return_freed_memory();
+            // A waiting job takes the device's memory as it is; otherwise other processes may need it.
+            if let Some(network) = &self.network
+                && shared.nothing_waits()
+            {
+                network.return_device_memory();
+            }
         }
     }
 

@@ -155,11 +155,27 @@ pub fn transformer_dtype(asked: Option<DType>, device: &Device) -> Result<DType,
 impl Network {
     /// Loads a network. `dtype` is the type of the transformer; without it the one of
     /// [`transformer_dtype`]. `precision` says how its transformer multiplies; where the processor has no fast way it is
-    /// exact, and that is logged.
+    /// exact, and that is logged. All parameters are on the device when it returns.
     ///
     /// # Errors
     /// When the weights or the config cannot be used, or the type cannot be computed with on this device.
     pub fn load(
+        source: &NetworkSource,
+        device: Device,
+        dtype: Option<DType>,
+        precision: Precision,
+    ) -> Result<Self, PipelineError> {
+        let network = Self::queued(source, device, dtype, precision)?;
+        // On CUDA every thread has a default stream of its own, and candle works in these. Copies and conversions of
+        // parameters that this thread queued are not ordered before a pass in another thread; so they are done before
+        // another thread can have the network.
+        let synchronized = network.device.synchronize();
+        synchronized.map_err(vggt_model::Error::from)?;
+        Ok(network)
+    }
+
+    /// As [`Network::load`]; the device may still be at work on the parameters.
+    fn queued(
         source: &NetworkSource,
         device: Device,
         dtype: Option<DType>,
@@ -243,10 +259,11 @@ impl Network {
         })
     }
 
-    /// Gives what a failed pass held on a card back to it. CUDA keeps freed memory in a pool until the stream is waited for.
+    /// Gives the memory that the device keeps for the next pass back to it: after a pass that ran out of it, and when there is
+    /// no next pass for now. Waits for the device; does nothing on the CPU.
     pub fn return_device_memory(&self) {
-        if let Err(e) = self.device.synchronize() {
-            tracing::debug!("the device does not say when it is done: {e}");
+        if let Err(e) = cuda::return_freed_memory(&self.device) {
+            tracing::debug!("the device keeps its freed memory: {e}");
         }
     }
 
