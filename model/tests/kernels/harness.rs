@@ -22,13 +22,17 @@ fn broken() -> &'static Emulator {
 }
 
 /// What comes of a kernel of `broken.cu`: its output, or what is wrong.
-fn outcome(function: &str, order: Order, change: impl Fn(&mut Call)) -> Result<Vec<u8>, String> {
+fn outcome(
+    function: &'static str,
+    order: Order,
+    change: impl Fn(&mut Call),
+) -> Result<Vec<u8>, String> {
     let x = Memory::new(&Random(5).numbers(THREADS), DType::F32);
     let mut y = Memory::unwritten(THREADS, DType::F32, 0);
     let mut call = Call {
         // Not read: the emulator was chosen.
         module: Module::LayerNorm,
-        function: function.to_owned(),
+        function,
         grid: 1,
         block: THREADS as u32,
         shared_bytes: 4 * THREADS as u32,
@@ -74,7 +78,7 @@ fn wrong_launches_of_a_good_kernel_are_found() {
 
 #[test]
 fn a_missing_barrier_and_a_late_wait_show_in_some_order() {
-    let results = |function| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
+    let results = |function: &'static str| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
     let good = results("good");
     assert!(good.iter().all(|r| *r == good[0]));
     let racy = results("missing_barrier");
@@ -122,7 +126,11 @@ fn halves_round_as_everywhere_else() {
         let mut y = Memory::unwritten(numbers.len(), dtype, 0);
         let call = Call {
             module: Module::LayerNorm,
-            function: format!("convert_{}", dtype.as_str()),
+            function: if dtype == DType::F16 {
+                "convert_f16"
+            } else {
+                "convert_bf16"
+            },
             grid: 1,
             block: 32,
             shared_bytes: 0,
