@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
     cuda::{self, CudaError},
-    default_dtype, demo,
+    default_dtype, demo, limits,
     memory::{Engine, forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
@@ -267,20 +267,18 @@ impl Network {
         }
     }
 
-    /// How many frames of this size fit into the memory that is free now. `None` where that is not known.
+    /// How many frames of this size fit into the memory that is free now, and into what the device can count. `None` where the
+    /// memory is not known.
     pub fn frames_that_fit(&self, height: usize, width: usize) -> Option<usize> {
         // Mapped weights come into memory as they are used; the system counts their pages as free until then, and after.
         let available = self.free_memory()?.saturating_sub(self.mapped_bytes());
         // A fifth stays free for the system, the files and what the estimate does not see.
         let available = available / 5 * 4;
         let size = (height, width);
-        Some(frames_that_fit(
-            self.config(),
-            size,
-            self.dtype,
-            Engine::of(&self.device),
-            available,
-        ))
+        let engine = Engine::of(&self.device);
+        let fitting = frames_that_fit(self.config(), size, self.dtype, engine, available);
+        let most = limits::most_frames(&self.device, self.config(), size, false);
+        Some(fitting.min(most.unwrap_or(usize::MAX)).max(1))
     }
 
     /// Upper estimate of the bytes a pass over `s` frames takes beside the weights.
