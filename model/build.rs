@@ -1,4 +1,4 @@
-//! What only CUDA needs. Does nothing without the features `cuda` and `cuda-kernels`.
+//! What only CUDA needs. Does nothing without the feature `cuda-kernels`, which is a part of all of its features.
 //!
 //! - `kernels/*.cu` are compiled by nvcc, each into `$OUT_DIR/<name>.fatbin` with machine code for the cards of
 //!   `VGGT_CUDA_ARCHS` and PTX of the newest of them, which later cards compile for themselves.
@@ -27,13 +27,13 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let toolkit = Toolkit::find().unwrap_or_else(|| {
         fail(
-            "the feature `cuda` needs nvcc of CUDA 12 or newer, and there is none in $NVCC, $PATH or $CUDA_HOME/bin.\n\
+            "kernels for CUDA need nvcc of CUDA 12 or newer, and there is none in $NVCC, $PATH or $CUDA_HOME/bin.\n\
              Without an installed CUDA these commands fetch it from NVIDIA's Python wheels and build, no card needed:\n\
              \n    eval \"$(tools/cuda_env)\"\n    cargo build --release --features cuda",
         )
     });
     let done = compile_kernels(&toolkit, &out).and_then(|()| {
-        if feature("CUDA") && brings_functions() {
+        if feature("CUDA_KERNEL_TESTS") && brings_functions() {
             keep_libraries_out(&toolkit, &out.join("link"))?;
         }
         Ok(())

@@ -1,17 +1,17 @@
 //! CUDA devices: whether one can be used, and opening it. The one door to them; where it stays shut it says why.
 //!
-//! A program with the feature `cuda` links none of CUDA's libraries: see `lazy`.
+//! A program with the feature `cuda`, or `cuda-kernel-tests`, links none of CUDA's libraries: see `lazy`.
 
 #[cfg(all(
     target_arch = "x86_64",
     target_os = "linux",
-    any(feature = "cuda", test)
+    any(feature = "cuda-kernel-tests", test)
 ))]
 mod lazy;
 #[cfg(all(
     target_arch = "x86_64",
     target_os = "linux",
-    any(feature = "cuda", test)
+    any(feature = "cuda-kernel-tests", test)
 ))]
 mod libraries;
 #[cfg(feature = "cuda")]

@@ -4,10 +4,10 @@ use std::{path::Path, sync::OnceLock};
 
 use candle_core::DType;
 use half::{bf16, f16};
-use vggt_model::ops::cuda::{Arg, Call, Module};
+use vggt_model::ops::cuda::{Arg, Call, Epilogue, Module, epilogue};
 
 use super::{
-    Memory, Random,
+    Memory, Random, Runner,
     emulator::{Emulator, Order},
 };
 
@@ -78,7 +78,8 @@ fn wrong_launches_of_a_good_kernel_are_found() {
 
 #[test]
 fn a_missing_barrier_and_a_late_wait_show_in_some_order() {
-    let results = |function: &'static str| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
+    let results =
+        |function: &'static str| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
     let good = results("good");
     assert!(good.iter().all(|r| *r == good[0]));
     let racy = results("missing_barrier");
@@ -88,6 +89,44 @@ fn a_missing_barrier_and_a_late_wait_show_in_some_order() {
     assert!(waited.iter().all(|r| *r == waited[0]));
     let late = results("copy_waited_for_late");
     assert!(late.iter().any(|r| *r != waited[0]));
+}
+
+#[test]
+fn a_kernel_that_leaves_its_buffers_is_found_by_every_runner() {
+    let (rows, n) = (9, 40);
+    let numbers = Random(6).numbers(rows * n);
+    for &runner in Runner::all() {
+        let bias = Memory::new(&numbers[..n], DType::F32);
+        let attempt = |rows, inputs: &[&Memory], y: &mut Memory| {
+            let addresses = (y.address(), bias.address());
+            let call = epilogue(Epilogue::Bias, DType::F32, (rows, n), addresses).unwrap();
+            runner.attempt(0, &call, inputs, &mut [y])
+        };
+        let mut y = Memory::new(&numbers, DType::F32);
+        assert_eq!(attempt(rows, &[&bias], &mut y), Ok(()), "{runner}");
+        // A row more than there is, and bias that no buffer holds.
+        let mut y = Memory::new(&numbers, DType::F32);
+        let e = attempt(rows + 1, &[&bias], &mut y).unwrap_err();
+        assert!(e.contains("outside of"), "{runner}: {e}");
+        let e = attempt(rows, &[], &mut y).unwrap_err();
+        assert!(e.contains("outside of every buffer"), "{runner}: {e}");
+        // What the kernel writes, passed as something to read.
+        let (input, mut other) = (Memory::new(&numbers, DType::F32), y);
+        let addresses = (input.address(), bias.address());
+        let call = epilogue(Epilogue::Bias, DType::F32, (rows, n), addresses).unwrap();
+        let done = runner.attempt(0, &call, &[&bias, &input], &mut [&mut other]);
+        let e = done.unwrap_err();
+        assert!(e.contains("writes the input"), "{runner}: {e}");
+    }
+}
+
+#[test]
+fn every_kernel_of_the_list_is_in_its_file() {
+    for module in Module::ALL {
+        for kernel in module.kernels() {
+            assert!(Emulator::of(module).has(kernel), "{kernel}");
+        }
+    }
 }
 
 #[test]
