@@ -87,6 +87,20 @@ fn the_program_needs_no_library_of_cuda_to_start() {
 }
 
 #[test]
+fn the_program_has_no_kernels_for_quantized_weights() {
+    let program = fs::read(env!("CARGO_BIN_EXE_vggt")).unwrap();
+    let has = |text: &str| {
+        let text = text.as_bytes();
+        program.windows(text.len()).any(|bytes| bytes == text)
+    };
+    // What stands for them names itself, so that they would be found.
+    assert!(has("launch_mmq_gguf_q4_0"));
+    // The section that nvcc puts kernels of an object into, and the function with which they register themselves at the start.
+    assert!(!has(".nv_fatbin"));
+    assert!(!has("__cudaRegisterFatBinary"));
+}
+
+#[test]
 fn without_a_driver_the_cpu_does_the_work_and_one_line_says_so() {
     let dir = TempDir::new().unwrap();
     let output = on_a_machine_with(&Library::Broken, dir.path())

@@ -16,6 +16,9 @@ mod lazy;
 mod libraries;
 #[cfg(feature = "cuda")]
 pub(crate) mod pool;
+// Elsewhere candle's own are linked, and CUDA's runtime with them.
+#[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
+mod quantized;
 
 use candle_core::Device;
 
