@@ -175,7 +175,7 @@ pub(crate) fn source(module: Module) -> PathBuf {
 }
 
 fn kernels() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
+    crate::crate_dir().join("kernels")
 }
 
 /// Size of an argument, and where it is.

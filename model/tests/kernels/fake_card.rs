@@ -12,7 +12,7 @@ const THIS: &str = "kernels_run_on_a_card_as_in_the_emulator";
 #[test]
 fn kernels_run_on_a_card_as_in_the_emulator() {
     let folder = tempfile::tempdir().unwrap();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+    let here = crate::crate_dir().join("tests/kernels");
     let driver = folder.path().join("libcuda.so.1");
     Emulator::build(&here.join("fake_driver.cpp"), &driver);
     let libraries = Module::ALL.map(|module| {

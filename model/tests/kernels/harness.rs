@@ -1,6 +1,6 @@
 //! The stand-in for CUDA finds what it says it finds.
 
-use std::{path::Path, sync::OnceLock};
+use std::sync::OnceLock;
 
 use candle_core::DType;
 use half::{bf16, f16};
@@ -16,7 +16,7 @@ const THREADS: usize = 64;
 fn broken() -> &'static Emulator {
     static LOADED: OnceLock<Emulator> = OnceLock::new();
     LOADED.get_or_init(|| {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+        let here = crate::crate_dir().join("tests/kernels");
         Emulator::compile(&here.join("broken.cu"))
     })
 }
