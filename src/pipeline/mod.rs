@@ -17,7 +17,7 @@ mod write;
 pub use depth_images::save_depth;
 pub use error::PipelineError;
 pub use memory::{available_memory, return_freed_memory};
-pub use network::{DeviceChoice, Network, NetworkSource, transformer_dtype};
+pub use network::{DeviceChoice, Network, NetworkSource, OpenedDevice, transformer_dtype};
 pub use predictions_file::{SavedFrames, load_predictions, save_predictions};
 pub use progress::{Silent, Stage, Watcher};
 pub use retry::predict_what_fits;

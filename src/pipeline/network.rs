@@ -74,6 +74,15 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// A device that was opened.
+#[derive(Debug, Clone)]
+pub struct OpenedDevice {
+    /// The device.
+    pub device: Device,
+    /// Why it is the CPU, where `Auto` would have taken a CUDA device.
+    pub fallback: Option<CudaError>,
+}
+
 impl DeviceChoice {
     /// What `Auto` stands for on this machine.
     pub fn resolved(self) -> Self {
@@ -89,18 +98,38 @@ impl DeviceChoice {
     /// # Errors
     /// When a CUDA device was asked for and cannot be used, or this build has no CUDA.
     pub fn open(self) -> Result<Device, PipelineError> {
+        let opened = self.open_or_fall_back()?;
+        if let Some(why) = opened.fallback.filter(|why| *why != CudaError::NotBuilt) {
+            tracing::warn!("{why}: using the CPU");
+        }
+        Ok(opened.device)
+    }
+
+    /// Opens the device, and says why it is the CPU where it is that only because CUDA cannot be used. Logs nothing.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::open`].
+    pub fn open_or_fall_back(self) -> Result<OpenedDevice, PipelineError> {
+        let opened = |device| OpenedDevice {
+            device,
+            fallback: None,
+        };
         match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => cuda::open(0).or_else(|why| {
-                if why != CudaError::NotBuilt {
-                    tracing::warn!("{why}: using the CPU");
-                }
-                Ok(Device::Cpu)
-            }),
-            Self::Cuda(n) => cuda::open(n).map_err(|why| PipelineError::Device {
-                wanted: format!("cuda:{n}"),
-                why: format!("{why}; --device cpu works"),
-            }),
+            Self::Cpu => Ok(opened(Device::Cpu)),
+            Self::Auto => Ok(cuda::open(0).map_or_else(
+                |why| OpenedDevice {
+                    device: Device::Cpu,
+                    fallback: Some(why),
+                },
+                opened,
+            )),
+            Self::Cuda(n) => match cuda::open(n) {
+                Ok(device) => Ok(opened(device)),
+                Err(why) => Err(PipelineError::Device {
+                    wanted: self.to_string(),
+                    why: format!("{why}; --device cpu works"),
+                }),
+            },
         }
     }
 }
