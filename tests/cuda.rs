@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::command::{command, text};
@@ -147,4 +148,45 @@ fn a_missing_library_of_cuda_is_named() {
     let err = complaint(&Library::Driver(&new));
     assert!(err.contains("libcublas.so.1"), "{err}");
     assert!(err.contains("LD_LIBRARY_PATH"), "{err}");
+}
+
+/// The exit code of `vggt doctor` there, and what it says.
+fn doctor(driver: &Library) -> (Option<i32>, Value) {
+    let dir = TempDir::new().unwrap();
+    let output = on_a_machine_with(driver, dir.path())
+        .args(["doctor", "--json", "--only", "layer norm, "])
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), report)
+}
+
+#[test]
+fn doctor_without_a_driver_checks_the_cpu_and_says_why() {
+    let (code, report) = doctor(&Library::Broken);
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["device"], "cpu");
+    assert_eq!(report["device_asked"], "auto");
+    let why = report["fallback"].as_str().unwrap();
+    assert!(why.contains("no NVIDIA driver"), "{why}");
+    assert_eq!(report["passed"], true);
+}
+
+#[test]
+fn doctor_with_a_driver_that_cannot_be_used_does_not_pass() {
+    for macros in [
+        ["CARDS=0", "VERSION=13000", "CAPABILITY=90"],
+        ["CARDS=1", "VERSION=11070", "CAPABILITY=90"],
+    ] {
+        let (code, report) = doctor(&Library::Driver(&macros));
+        assert_eq!(code, Some(1), "{report}");
+        assert_eq!(report["device"], "cpu");
+        assert!(
+            report["fallback"]
+                .as_str()
+                .unwrap()
+                .contains("NVIDIA driver")
+        );
+        assert_eq!(report["passed"], false);
+    }
 }

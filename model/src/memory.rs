@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use crate::cuda::pool::Pool;
 use crate::{
     config::Config,
-    layers::MLP_CHUNK,
+    layers::Mlp,
     ops::{Isa, MAX_COLUMNS, MAX_SCORES},
 };
 
@@ -49,7 +49,7 @@ impl Engine {
     /// Bytes of a block's widest moment for `tokens` tokens with elements of `size` bytes.
     fn block_bytes(self, config: &Config, tokens: u64, size: u64) -> u64 {
         let c = config.embed_dim as u64;
-        let chunk = tokens.min(MLP_CHUNK as u64);
+        let chunk = tokens.min(Mlp::CHUNK as u64);
         let in_attention = tokens * c * self.attention_width();
         let elements = match self {
             // Tokens in and output of the frame block; norm, hidden layer and output of one chunk of the MLP; finished chunks,
