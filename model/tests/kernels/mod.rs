@@ -5,6 +5,7 @@
 mod attention;
 #[cfg(feature = "cuda-kernel-tests")]
 mod card;
+mod doctor;
 mod elementwise;
 mod emulator;
 #[cfg(all(
