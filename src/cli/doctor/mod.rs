@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// Only the checks whose name contains this, such as "attention" or "[bf16]"
+    /// Only the checks whose name contains this, such as "attention" or "bf16"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     #[command(flatten)]
