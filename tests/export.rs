@@ -340,7 +340,7 @@ fn the_demo_weights_say_what_they_are_not() {
     let output = vggt(dir.path(), &["export", "--demo", text(&photo)]);
     assert!(output.status.success());
     let err = String::from_utf8_lossy(&output.stderr);
-    assert!(err.contains("only know made scenes"), "{err}");
+    assert!(err.contains("only know synthetic scenes"), "{err}");
     assert_eq!(files(dir.path()), ["scene.glb"]);
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Instant, UNIX_EPOCH},
 };
 
-use vggt_model::{ForwardOptions, demo};
+use vggt_model::demo;
 
 use super::{
     JobId, JobState, JobsError, Shared, Work,
@@ -16,9 +16,8 @@ use super::{
 };
 use crate::{
     pipeline::{
-        FrameLimit, GlbError, Network, NetworkSource, PipelineError, PredictionMode, Provenance,
-        ReadOptions, SkyNetwork, Stage, Watcher, build_scene, predict_what_fits, read_frames,
-        return_freed_memory, sky_mask, write_glb,
+        GlbError, Network, NetworkSource, PipelineError, ReadOptions, ReconstructOptions,
+        Reconstruction, SkyNetwork, Stage, Watcher, reconstruct, return_freed_memory, write_glb,
     },
     store::{GlbOrigin, StoreError},
 };
@@ -222,41 +221,22 @@ impl Worker {
         let Some(source) = work.folder.source(work.kind) else {
             return Err(Ended::Failed("the input files are gone".to_owned()));
         };
-        let config = network.config();
-        let read = ReadOptions {
-            img_size: config.img_size,
-            patch_size: config.patch_size,
-            fps: options.fps,
-            video_limits: shared.settings.video_limits,
-            ..ReadOptions::default()
+        let reconstruct_options = ReconstructOptions {
+            read: ReadOptions {
+                fps: options.fps,
+                video_limits: shared.settings.video_limits,
+                ..ReadOptions::default()
+            },
+            max_frames: shared.settings.max_frames,
+            scene: options.scene(),
+            sky: self.sky.as_ref().filter(|_| options.mask_sky),
+            provenance: serde_json::to_value(options).unwrap_or_default(),
+            ..ReconstructOptions::default()
         };
-        let fitting = |h: usize, w: usize| {
-            let fit = network.frames_that_fit(h, w).unwrap_or(usize::MAX);
-            fit.min(shared.settings.max_frames.unwrap_or(usize::MAX))
-        };
-        let limit = FrameLimit::Fitting(&fitting);
-        let frames = read_frames(&source, &read, &limit, &mut progress)?;
-        let forward = ForwardOptions {
-            skip_points: options.prediction_mode == PredictionMode::DepthmapAndCamera,
-            query_points: None,
-        };
-        let (frames, predictions) = predict_what_fits(network, frames, &forward, &mut progress)?;
-        let keep = match &self.sky {
-            Some(sky) if options.mask_sky => {
-                Some(sky_mask(sky, &predictions.images, &mut progress)?)
-            }
-            _ => None,
-        };
-        let scene = build_scene(&predictions, keep.as_deref(), &options.scene())
-            .map_err(PipelineError::from)?;
-        drop(predictions);
-        let provenance = Provenance::new(
-            network.name(),
-            network.weights_sha256()?,
-            scene.frames,
-            serde_json::to_value(options).unwrap_or_default(),
-        )
-        .of(Some(frames.given));
+        // Only the scene is kept: the predictions take far more memory.
+        let Reconstruction {
+            scene, provenance, ..
+        } = reconstruct(network, &source, &reconstruct_options, &mut progress)?;
         if !progress.step(Stage::Write, 0, 1) {
             return Err(Ended::Stopped);
         }

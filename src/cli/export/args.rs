@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use candle_core::{Device, Tensor};
 
 use crate::{
     cli::{UsageError, fetch::DownloadBar, model_args::ModelArgs},
@@ -118,42 +117,38 @@ pub(super) struct OutputArgs {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Points(Vec<f32>);
+pub(super) struct Points(Vec<[f32; 2]>);
 
 fn parse_mode(s: &str) -> Result<PreprocessMode, String> {
     match s {
         "crop" => Ok(PreprocessMode::Crop),
         "pad" => Ok(PreprocessMode::Pad),
-        _ => Err(format!(
-            "{s:?} is no way to preprocess; it takes crop or pad"
-        )),
+        _ => Err(format!("invalid mode {s:?}: expected crop or pad")),
     }
 }
 
 fn parse_rate(s: &str) -> Result<f64, String> {
     match s.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
-        _ => Err(format!("{s:?} is no rate; it takes a number above 0")),
+        _ => Err(format!("invalid rate {s:?}: expected a number above 0")),
     }
 }
 
 fn parse_points(s: &str) -> Result<Points, String> {
-    let bad = || format!("{s:?} are no points; it takes \"x,y;x,y\"");
-    let mut values = Vec::new();
+    let bad = || format!("invalid points {s:?}: expected \"x,y;x,y\"");
+    let coordinate = |text: &str| match text.trim().parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err(bad()),
+    };
+    let mut points = Vec::new();
     for point in s.split(';').filter(|p| !p.trim().is_empty()) {
         let (x, y) = point.split_once(',').ok_or_else(bad)?;
-        for v in [x, y] {
-            let v: f32 = v.trim().parse().map_err(|_| bad())?;
-            if !v.is_finite() {
-                return Err(bad());
-            }
-            values.push(v);
-        }
+        points.push([coordinate(x)?, coordinate(y)?]);
     }
-    if values.is_empty() {
+    if points.is_empty() {
         return Err(bad());
     }
-    Ok(Points(values))
+    Ok(Points(points))
 }
 
 impl SceneArgs {
@@ -203,30 +198,10 @@ impl OutputArgs {
         }
     }
 
-    pub(super) fn query_points(
-        &self,
-        height: usize,
-        width: usize,
-    ) -> anyhow::Result<Option<Tensor>> {
-        let Some(Points(values)) = &self.query_points else {
-            return Ok(None);
-        };
-        let inside = |p: &[f32]| {
-            (0.0..=(width - 1) as f32).contains(&p[0])
-                && (0.0..=(height - 1) as f32).contains(&p[1])
-        };
-        if let Some(p) = values.chunks_exact(2).find(|p| !inside(p)) {
-            let why = format!(
-                "query point {},{} lies outside of the network's picture of {width} x {height} pixels",
-                p[0], p[1]
-            );
-            return Err(UsageError(why).into());
-        }
-        Ok(Some(Tensor::from_slice(
-            values,
-            (values.len() / 2, 2),
-            &Device::Cpu,
-        )?))
+    /// Returns the points to track.
+    pub(super) fn query_points(&self) -> Vec<[f32; 2]> {
+        let points = self.query_points.as_ref();
+        points.map_or_else(Vec::new, |Points(points)| points.clone())
     }
 
     /// Refuses files in folders that are not there before the work is done that would be lost then.
