@@ -193,7 +193,7 @@ impl Client {
         self.connection.ask(&Request::Cancel(job)).await
     }
 
-    /// Sets the options of the next reconstruction on this connection; gives all of them as they will be used.
+    /// Sets the options of the next reconstruction on this connection; returns all of them as the server will use them.
     ///
     /// # Errors
     /// As [`Client::list`].

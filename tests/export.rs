@@ -539,7 +539,7 @@ fn wrong_calls_exit_with_2_and_name_what_is_wrong() {
         ),
         (
             &["export", "--demo", "--frame_filter", "x.png"],
-            "frame filter",
+            "frame_filter",
         ),
         (
             &["export", "--demo", "--format", "obj"],

@@ -15,6 +15,7 @@ mod hub;
 mod jobs;
 mod monitor;
 mod names;
+mod options;
 mod page;
 mod ply;
 mod protocol;

@@ -9,14 +9,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::session::Session;
-use super::UsageError;
+use super::{
+    UsageError,
+    scene_flags::{SceneFlags, is_false},
+};
 use crate::{
     client::ClientSettings,
     frames::is_picture,
-    protocol::{
-        DEFAULT_PORT, FileEntry, GlbFormat, Hash, JobStateReply, JobStatusReply,
-        ReconstructionOptions,
-    },
+    glb::GlbEncoding,
+    protocol::{DEFAULT_PORT, FileEntry, Hash, JobStateReply, JobStatusReply},
 };
 
 /// Talks to a server (`vggt serve`): sends pictures or a video and fetches the GLB.
@@ -130,57 +131,24 @@ struct OutArgs {
     out: PathBuf,
 }
 
-/// How the scene is made; what is left out is the server's choice.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Scene")]
+/// Options of the reconstruction; what is left out takes the server's default. Serializes to the fields of command 11.
+#[derive(Debug, clap::Args, Serialize)]
 struct OptionArgs {
-    /// Percent of the points to drop, least confident first
-    #[arg(long, value_name = "PERCENT")]
-    conf_thres: Option<f32>,
-    /// "Pointmap Regression" or "Depthmap and Camera"
-    #[arg(long, value_name = "NAME")]
-    prediction_mode: Option<String>,
-    /// Frames to take from each second of a video
-    #[arg(long)]
-    fps: Option<f64>,
-    /// Drop points that are black
-    #[arg(long)]
-    mask_black_bg: bool,
-    /// Drop points that are white
-    #[arg(long)]
-    mask_white_bg: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    scene: SceneFlags,
     /// Drop points that are sky
-    #[arg(long)]
+    #[arg(long, help_heading = "Scene")]
+    #[serde(skip_serializing_if = "is_false")]
     mask_sky: bool,
-    /// Show the cameras
-    #[arg(long)]
-    show_cam: bool,
-    /// Keep at most this many points, evenly
-    #[arg(long, value_name = "N")]
-    max_points: Option<u32>,
+    /// Frames to take from each second of a video
+    #[arg(long, help_heading = "Scene")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fps: Option<f64>,
     /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
-    #[arg(long, value_name = "KIND", value_parser = ["plain", "quantized"])]
-    glb: Option<String>,
-}
-
-impl OptionArgs {
-    fn options(self) -> ReconstructionOptions {
-        ReconstructionOptions {
-            conf_thres: self.conf_thres,
-            prediction_mode: self.prediction_mode,
-            fps: self.fps,
-            // A flag that is not there leaves the server's default, which may be on.
-            mask_black_bg: self.mask_black_bg.then_some(true),
-            mask_white_bg: self.mask_white_bg.then_some(true),
-            mask_sky: self.mask_sky.then_some(true),
-            show_cam: self.show_cam.then_some(true),
-            max_points: self.max_points,
-            format: self.glb.map(|kind| match kind.as_str() {
-                "quantized" => GlbFormat::GlbQuantized,
-                _ => GlbFormat::Glb,
-            }),
-        }
-    }
+    #[arg(long, help_heading = "Scene", value_name = "KIND", value_enum)]
+    #[serde(rename = "format", skip_serializing_if = "Option::is_none")]
+    glb: Option<GlbEncoding>,
 }
 
 /// Connects, logs in and does the one thing that was asked.
@@ -202,7 +170,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             out,
             options,
         } => {
-            session.set_options(options.options())?;
+            session.set_options(&options)?;
             let paths = pictures(paths)?;
             session.write_glb(&out.out, json, |s, file| {
                 let glb = s.runtime.block_on(s.client.images(&paths, file))?;
@@ -210,7 +178,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             })
         }
         Action::Video { path, out, options } => {
-            session.set_options(options.options())?;
+            session.set_options(&options)?;
             session.write_glb(&out.out, json, |s, file| {
                 let glb = s.runtime.block_on(s.client.video(&path, file))?;
                 Ok((glb.hash, glb.bytes))
@@ -228,7 +196,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             video,
             options,
         } => {
-            session.set_options(options.options())?;
+            session.set_options(&options)?;
             let Session {
                 runtime, client, ..
             } = &mut session;

@@ -13,6 +13,7 @@ mod fetch;
 mod model_args;
 mod monitor;
 mod save_to_db;
+mod scene_flags;
 mod serve;
 mod terminal;
 mod user;

@@ -52,7 +52,7 @@ impl Layout {
             }
         };
         let color_stride = Encoder::stride(options.color_space);
-        let positions = next(points, if options.quantized { 8 } else { 12 });
+        let positions = next(points, if options.is_quantized() { 8 } else { 12 });
         let colors = next(points, color_stride);
         let cameras = scene.cameras.first().map(|first| {
             let vertices = scene.cameras.iter().map(|c| c.vertices.len()).sum();
@@ -102,7 +102,7 @@ impl Layout {
             positions, colors, ..
         } = &scene.points;
         let encoder = Encoder::new(self.options.color_space);
-        if self.options.quantized {
+        if self.options.is_quantized() {
             write_column(positions, out, |p, bytes| {
                 for q in self.quantize(*p) {
                     bytes.extend(q.to_le_bytes());

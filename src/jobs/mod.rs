@@ -4,6 +4,7 @@
 //! holds its [`JobTicket`], or has a row in the store and survives this process. Both are run by the same worker.
 
 mod input;
+mod options;
 mod progress;
 mod queue;
 mod settings;
@@ -27,7 +28,8 @@ use crate::{
 
 pub use self::{
     input::InputFolder,
-    settings::{BadOption, JobOptions, JobSettings},
+    options::{BadOption, JobOptions},
+    settings::JobSettings,
 };
 use self::{
     progress::{Handle, Stop},
@@ -468,7 +470,7 @@ impl Jobs {
                 .finish_job(row.id, &JobOutcome::Failed { reason })
         };
         let folder = InputFolder::of_row(&shared.store, &row.dir);
-        let Ok(options) = serde_json::from_str(&row.options_json) else {
+        let Ok(options) = JobOptions::from_row(&row.options_json) else {
             fail("its options cannot be read any more")?;
             folder.remove();
             return Ok(());

@@ -228,7 +228,7 @@ impl Worker {
                 ..ReadOptions::default()
             },
             max_frames: shared.settings.max_frames,
-            scene: options.scene(),
+            scene: options.scene.clone(),
             sky: self.sky.as_ref().filter(|_| options.mask_sky),
             provenance: serde_json::to_value(options).unwrap_or_default(),
             ..ReconstructOptions::default()

@@ -31,6 +31,6 @@ pub use write::{Format, WriteOptions, write_scene};
 // Types of the modules below that callers need for their options.
 pub use crate::{
     frames::{SkyNetwork, VideoLimits},
-    glb::{GlbError, GlbOptions, write as write_glb},
-    scene::{PredictionMode, SceneOptions},
+    glb::{GlbEncoding, GlbError, GlbOptions, write as write_glb},
+    scene::{PredictionMode, SceneOptions, with_fields},
 };

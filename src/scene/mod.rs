@@ -25,7 +25,7 @@ use vggt_model::Predictions;
 pub use align::Affine;
 pub use camera::{CameraMesh, View};
 pub use frames::{Field, FramesInMemory, PredictedFrames};
-pub use options::{FrameFilter, PredictionMode, SceneOptions};
+pub use options::{FrameFilter, PredictionMode, SceneOptions, with_fields};
 pub use point_cloud::PointCloud;
 pub use provenance::Provenance;
 
@@ -77,14 +77,22 @@ pub enum SceneError {
         frame: usize,
     },
     /// The value of an option cannot be parsed or is out of range.
-    #[error("cannot use {value:?} as {option}: {fix}")]
+    #[error("cannot use {value:?} as {option}: {expected}")]
     Option {
         /// Name of the option.
-        option: &'static str,
+        option: String,
         /// Rejected value.
         value: String,
         /// Accepted values.
-        fix: &'static str,
+        expected: String,
+    },
+    /// There is no option of this name.
+    #[error("cannot set {name:?}: the options are {known}")]
+    UnknownOption {
+        /// The name, shortened.
+        name: String,
+        /// Names of all options.
+        known: String,
     },
 }
 

@@ -11,9 +11,8 @@ use super::{
 use crate::{
     jobs::{JobOptions, JobState},
     protocol::{
-        ErrorCode, FileEntry, FileList, GlbFormat, Hash, JobStateReply, JobStatusReply,
-        LoginRequest, PROTOCOL_VERSION, ReconstructionOptions, Request, ServerInfo, ServerLimits,
-        encode,
+        ErrorCode, FileEntry, FileList, Hash, JobStateReply, JobStatusReply, LoginRequest,
+        PROTOCOL_VERSION, ReconstructionOptions, Request, ServerInfo, ServerLimits, encode,
     },
     store::{GlbRow, Store},
 };
@@ -160,41 +159,16 @@ impl Session {
         Ok(job_reply(id, state))
     }
 
-    async fn set_options(&mut self, given: &ReconstructionOptions) -> Result<Vec<u8>, Failure> {
+    async fn set_options(&mut self, asked: &ReconstructionOptions) -> Result<Vec<u8>, Failure> {
         self.logged_in().await?;
-        let mut options = JobOptions::default();
         let refused = |e| Refused::new(ErrorCode::BadRequest, e);
-        if let Some(mode) = &given.prediction_mode {
-            options.set_prediction_mode(mode).map_err(refused)?;
-        }
-        set(&mut options.conf_thres, given.conf_thres);
-        set(&mut options.fps, given.fps);
-        set(&mut options.mask_black_bg, given.mask_black_bg);
-        set(&mut options.mask_white_bg, given.mask_white_bg);
-        set(&mut options.mask_sky, given.mask_sky);
-        set(&mut options.show_cam, given.show_cam);
-        options.max_points = given.max_points;
-        options.quantized = given.format == Some(GlbFormat::GlbQuantized);
+        let options = JobOptions::from_request(&asked.fields).map_err(refused)?;
         options
             .check(self.shared.jobs.settings())
             .map_err(refused)?;
-        let mut reply = json!({
-            "conf_thres": options.conf_thres,
-            "prediction_mode": options.prediction_mode,
-            "fps": options.fps,
-            "mask_black_bg": options.mask_black_bg,
-            "mask_white_bg": options.mask_white_bg,
-            "mask_sky": options.mask_sky,
-            "show_cam": options.show_cam,
-            "max_points": options.max_points,
-        });
-        reply["format"] = json!(if options.quantized {
-            GlbFormat::GlbQuantized
-        } else {
-            GlbFormat::Glb
-        });
+        let reply = encode::json_reply(&options);
         self.options = Some(options);
-        Ok(encode::json_reply(&reply))
+        Ok(reply)
     }
 
     fn info(&self) -> ServerInfo {
@@ -215,12 +189,6 @@ impl Session {
                 queue_per_user: settings.queue_per_user as u32,
             },
         }
-    }
-}
-
-fn set<T>(value: &mut T, given: Option<T>) {
-    if let Some(given) = given {
-        *value = given;
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::runtime::{self, Runtime};
 
-use super::{super::names, ServerArgs, UsageError, print};
+use super::{super::names, OptionArgs, ServerArgs, UsageError, print};
 use crate::{
     atomic_file::AtomicFile,
     client::{Client, ClientSettings},
@@ -59,9 +59,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Sets what was asked for, if anything was.
-    pub(super) fn set_options(&mut self, options: ReconstructionOptions) -> anyhow::Result<()> {
-        // An older server knows no options: it is not asked when there are none.
+    /// Sets the options that were given, if any.
+    pub(super) fn set_options(&mut self, options: &OptionArgs) -> anyhow::Result<()> {
+        let options = ReconstructionOptions::new(options)?;
+        // An older server has no options: nothing is sent when there are none.
         if options != ReconstructionOptions::default() {
             self.runtime.block_on(self.client.options(&options))?;
         }

@@ -68,8 +68,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     args.model.set_threads()?;
     let input = args.input()?;
-    let options = args.scene.options(args.model.demo || input.is_of_demo());
-    options.check().map_err(|e| UsageError(e.to_string()))?;
+    let options = args.scene.options(args.model.demo || input.is_of_demo())?;
     let (out, format) = args.output.target(&options, args.scene.mask_sky)?;
     let destination = args.destination(&input, format)?;
     // Fails on missing folders and files before the long computation.
