@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::SystemTime};
 
 use super::UsageError;
 use crate::store::{
-    GlbRow, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
+    GlbFile, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
 };
 
 /// Where rows and files are.
@@ -116,7 +116,7 @@ impl Destination {
     pub(super) fn store(
         &self,
         mut write: impl FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> anyhow::Result<(GlbRow, PathBuf)> {
+    ) -> anyhow::Result<(GlbFile, PathBuf)> {
         let row = self
             .store
             .save_glb(self.user_id, &self.original_name, &mut write)?;

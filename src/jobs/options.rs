@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::JobSettings;
+use super::settings::JobSettings;
 use crate::pipeline::{GlbEncoding, GlbOptions, SceneOptions, with_fields};
 
 /// Why options cannot be used; the text names the option and the accepted values.

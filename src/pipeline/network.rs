@@ -1,6 +1,6 @@
 //! Weights and a device -> a network that is ready to run.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
@@ -12,28 +12,9 @@ use vggt_model::{
 };
 
 use super::{
-    PipelineError, Watcher, available_memory, memory::keep_freed_memory, progress::NetworkSteps,
+    NetworkSource, PipelineError, Watcher, available_memory, memory::keep_freed_memory,
+    progress::NetworkSteps,
 };
-
-/// Where the weights come from.
-#[derive(Debug, Clone)]
-pub enum NetworkSource {
-    /// The bundled weights.
-    Demo,
-    /// A weights file.
-    File {
-        /// `model.pt` or `.safetensors`.
-        weights: PathBuf,
-        /// Its dimensions; without it `config.json` beside the weights, else VGGT-1B.
-        config: Option<PathBuf>,
-        /// What to call the weights, for provenance; without it the file's name.
-        name: Option<String>,
-        /// SHA-256 of the file where it is known; without it the file is read for it when it is asked for.
-        sha256: Option<String>,
-    },
-    /// Random weights of the right shapes, for benchmarks.
-    Random(Config),
-}
 
 /// Which device, as a user writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,14 +149,14 @@ impl Network {
         let precision = supported(precision, &device)?;
         let dtype = transformer_dtype(dtype, &device)?;
         keep_freed_memory();
-        let (config, weights, name, sha256) = match source {
+        let (config, weights, sha256) = match source {
             NetworkSource::Random(config) => {
                 let vb = VarBuilder::random(0, dtype, &device).with_precision(precision);
                 return Ok(Self {
                     model: Vggt::new(config.clone(), &vb)?,
                     weights: None,
                     sha256: None,
-                    name: "random".to_owned(),
+                    name: source.name(),
                     device,
                     dtype,
                     precision,
@@ -183,28 +164,23 @@ impl Network {
             }
             NetworkSource::Demo => {
                 let weights = demo::weights().map_err(vggt_model::Error::from)?;
-                (demo::config()?, weights, None, None)
+                (demo::config()?, weights, None)
             }
             NetworkSource::File {
-                weights,
-                config,
-                name,
-                sha256,
+                weights, sha256, ..
             } => {
-                let beside = weights.with_file_name("config.json");
-                let config = match config {
-                    Some(path) => Config::open(path)?,
-                    None if beside.is_file() => Config::open(&beside)?,
+                let config = match source.config_file() {
+                    Some(path) => Config::open(&path)?,
                     None => Config::default(),
                 };
                 let weights = Weights::open(weights).map_err(vggt_model::Error::from)?;
-                (config, weights, name.clone(), sha256.clone())
+                (config, weights, sha256.clone())
             }
         };
         let config = without_missing_track_head(config, &weights);
         Ok(Self {
             model: Vggt::load(config, &weights, dtype, precision, &device)?,
-            name: name.unwrap_or_else(|| weights.name().to_owned()),
+            name: source.name(),
             weights: Some(weights),
             sha256,
             device,

@@ -14,7 +14,7 @@ use crate::{
         ErrorCode, FileEntry, FileList, Hash, JobStateReply, JobStatusReply, LoginRequest,
         PROTOCOL_VERSION, ReconstructionOptions, Request, ServerInfo, ServerLimits, encode,
     },
-    store::{GlbRow, Store},
+    store::{GlbFile, Store},
 };
 
 /// A stored file, open, and its length.
@@ -193,7 +193,7 @@ impl Session {
 }
 
 /// Opens a stored file. Blocks.
-pub(super) fn open(store: &Store, row: &GlbRow) -> Result<OpenGlb, Failure> {
+pub(super) fn open(store: &Store, row: &GlbFile) -> Result<OpenGlb, Failure> {
     let opened = || -> io::Result<(File, u64)> {
         let file = File::open(store.glb_path(row))?;
         let len = file.metadata()?.len();
@@ -212,7 +212,7 @@ pub(super) fn open(store: &Store, row: &GlbRow) -> Result<OpenGlb, Failure> {
     })
 }
 
-fn entry(row: GlbRow) -> Option<FileEntry> {
+fn entry(row: GlbFile) -> Option<FileEntry> {
     Some(FileEntry {
         hash: row.hashed_name.parse().ok()?,
         name: row.original_name,

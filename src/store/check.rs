@@ -10,7 +10,7 @@ use std::{
 use diesel::{prelude::*, sql_types::Text};
 
 use super::{
-    GlbRow, Store, StoreError,
+    GlbFile, Store, StoreError,
     files::{absolute, sync_folder},
     glb_files as glbs,
     schema::glb_files,
@@ -27,11 +27,11 @@ pub struct CheckReport {
     /// GLB files in all.
     pub files: usize,
     /// Rows without a file. A repair removes them.
-    pub missing: Vec<GlbRow>,
+    pub missing: Vec<GlbFile>,
     /// Rows whose file is not a whole GLB. A repair removes the row and moves the file away.
-    pub damaged: Vec<GlbRow>,
+    pub damaged: Vec<GlbFile>,
     /// Rows that tell a wrong size of a whole GLB. A repair writes the right one.
-    pub wrong_size: Vec<GlbRow>,
+    pub wrong_size: Vec<GlbFile>,
     /// GLB files without a row. A repair moves them to `<out_root>/.unclaimed`.
     pub unclaimed: Vec<PathBuf>,
     /// Half-written files of processes that are gone. A repair removes them.
@@ -148,7 +148,7 @@ impl Store {
     }
 }
 
-fn judge(row: &GlbRow, path: &Path) -> Result<Judgement, StoreError> {
+fn judge(row: &GlbFile, path: &Path) -> Result<Judgement, StoreError> {
     let failed = |source| StoreError::Files {
         what: "read",
         path: path.to_owned(),

@@ -14,7 +14,7 @@ const ORIGINAL_NAME_MAX: usize = 256;
 
 /// A stored GLB file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GlbRow {
+pub struct GlbFile {
     /// The primary key.
     pub id: i32,
     /// 64 hex digits: what the file is asked for by.
@@ -35,7 +35,7 @@ pub struct GlbRow {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = glb_files)]
-pub(super) struct Row {
+pub(super) struct GlbFileRow {
     pub(super) id: i32,
     hashed_name: String,
     original_name: Option<String>,
@@ -46,8 +46,8 @@ pub(super) struct Row {
     is_public: Option<bool>,
 }
 
-impl From<Row> for GlbRow {
-    fn from(row: Row) -> Self {
+impl From<GlbFileRow> for GlbFile {
+    fn from(row: GlbFileRow) -> Self {
         Self {
             id: row.id,
             hashed_name: row.hashed_name,
@@ -66,7 +66,7 @@ impl From<Row> for GlbRow {
 
 /// Fails where a column is missing.
 pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
-    let all = glb_files::table.select(Row::as_select());
+    let all = glb_files::table.select(GlbFileRow::as_select());
     all.limit(0).load(conn).map(|_| ())
 }
 
@@ -75,13 +75,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub fn find_glb(&self, hash: &str) -> Result<Option<GlbRow>, StoreError> {
+    pub fn find_glb(&self, hash: &str) -> Result<Option<GlbFile>, StoreError> {
         let row = find(&mut *self.connection()?, &hash.to_ascii_lowercase())?;
-        Ok(row.map(GlbRow::from))
+        Ok(row.map(GlbFile::from))
     }
 
     /// Where the bytes of a file are.
-    pub fn glb_path(&self, row: &GlbRow) -> PathBuf {
+    pub fn glb_path(&self, row: &GlbFile) -> PathBuf {
         absolute(&self.out_root, &row.file_path)
     }
 
@@ -89,13 +89,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub fn list_glbs(&self, user_id: i32) -> Result<Vec<GlbRow>, StoreError> {
-        let rows: Vec<Row> = glb_files::table
+    pub fn list_glbs(&self, user_id: i32) -> Result<Vec<GlbFile>, StoreError> {
+        let rows: Vec<GlbFileRow> = glb_files::table
             .filter(glb_files::user_id.eq(user_id))
             .order((glb_files::created_at.desc(), glb_files::id.desc()))
-            .select(Row::as_select())
+            .select(GlbFileRow::as_select())
             .load(&mut *self.connection()?)?;
-        Ok(rows.into_iter().map(GlbRow::from).collect())
+        Ok(rows.into_iter().map(GlbFile::from).collect())
     }
 
     /// Removes a file of the user's, and tells whether there was one.
@@ -133,18 +133,18 @@ fn owned<'a>(user_id: i32, hash: &'a str) -> _ {
         .filter(glb_files::hashed_name.eq(hash))
 }
 
-pub(super) fn all(conn: &mut SqliteConnection) -> QueryResult<Vec<GlbRow>> {
+pub(super) fn all(conn: &mut SqliteConnection) -> QueryResult<Vec<GlbFile>> {
     let all = glb_files::table
         .order(glb_files::id)
-        .select(Row::as_select());
-    let rows: Vec<Row> = all.load(conn)?;
-    Ok(rows.into_iter().map(GlbRow::from).collect())
+        .select(GlbFileRow::as_select());
+    let rows: Vec<GlbFileRow> = all.load(conn)?;
+    Ok(rows.into_iter().map(GlbFile::from).collect())
 }
 
-pub(super) fn find(conn: &mut SqliteConnection, hash: &str) -> QueryResult<Option<Row>> {
+pub(super) fn find(conn: &mut SqliteConnection, hash: &str) -> QueryResult<Option<GlbFileRow>> {
     glb_files::table
         .filter(glb_files::hashed_name.eq(hash))
-        .select(Row::as_select())
+        .select(GlbFileRow::as_select())
         .first(conn)
         .optional()
 }

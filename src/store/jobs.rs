@@ -64,7 +64,7 @@ pub struct NewJob {
 
 /// How far a remembered job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobRowState {
+pub enum StoredJobState {
     /// Not begun.
     Queued,
     /// Begun; after a crash, to be begun again.
@@ -102,7 +102,7 @@ pub enum JobOutcome {
 
 /// A remembered job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobRow {
+pub struct Job {
     /// The primary key, never given twice.
     pub id: i64,
     /// Whose job it is.
@@ -118,7 +118,7 @@ pub struct JobRow {
     /// Folder of the input files; [`Store::job_dir`] tells where that is.
     pub dir: String,
     /// How far it is.
-    pub state: JobRowState,
+    pub state: StoredJobState,
     /// When it was submitted.
     pub created_at: Option<Timestamp>,
     /// When it began last.
@@ -129,7 +129,7 @@ pub struct JobRow {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = jobs)]
-struct Row {
+struct JobRow {
     id: i64,
     user_id: i32,
     kind: String,
@@ -147,7 +147,7 @@ struct Row {
 
 #[derive(Insertable)]
 #[diesel(table_name = jobs)]
-struct NewRow<'a> {
+struct NewJobRow<'a> {
     user_id: i32,
     kind: &'a str,
     original_name: &'a str,
@@ -157,17 +157,17 @@ struct NewRow<'a> {
     created_at: String,
 }
 
-impl From<Row> for JobRow {
-    fn from(row: Row) -> Self {
+impl From<JobRow> for Job {
+    fn from(row: JobRow) -> Self {
         let state = match row.state.as_str() {
-            QUEUED => JobRowState::Queued,
-            RUNNING => JobRowState::Running,
-            "done" => JobRowState::Done {
+            QUEUED => StoredJobState::Queued,
+            RUNNING => StoredJobState::Running,
+            "done" => StoredJobState::Done {
                 hash: row.hashed_name.unwrap_or_default(),
             },
-            "cancelled" => JobRowState::Cancelled,
+            "cancelled" => StoredJobState::Cancelled,
             // The table's CHECK leaves "failed".
-            _ => JobRowState::Failed {
+            _ => StoredJobState::Failed {
                 reason: row.reason.unwrap_or_default(),
             },
         };
@@ -194,7 +194,7 @@ impl From<Row> for JobRow {
 
 /// Fails where a column is missing.
 pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
-    let all = jobs::table.select(Row::as_select());
+    let all = jobs::table.select(JobRow::as_select());
     all.limit(0).load(conn).map(|_| ())
 }
 
@@ -203,9 +203,9 @@ impl Store {
     ///
     /// # Errors
     /// When there is no such user, the name does not fit, or the row cannot be written.
-    pub fn add_job(&self, job: &NewJob) -> Result<JobRow, StoreError> {
+    pub fn add_job(&self, job: &NewJob) -> Result<Job, StoreError> {
         check_original_name(&job.original_name)?;
-        let new = NewRow {
+        let new = NewJobRow {
             user_id: job.user_id,
             kind: job.kind.column(),
             original_name: &job.original_name,
@@ -214,9 +214,9 @@ impl Store {
             dir: &job.dir,
             created_at: column(now()),
         };
-        let row: Row = diesel::insert_into(jobs::table)
+        let row: JobRow = diesel::insert_into(jobs::table)
             .values(&new)
-            .returning(Row::as_returning())
+            .returning(JobRow::as_returning())
             .get_result(&mut *self.connection()?)
             .map_err(|e| no_such_user(e, job.user_id))?;
         Ok(row.into())
@@ -226,37 +226,37 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub fn job(&self, id: i64) -> Result<Option<JobRow>, StoreError> {
-        let found = jobs::table.find(id).select(Row::as_select());
-        let row: Option<Row> = found.first(&mut *self.connection()?).optional()?;
-        Ok(row.map(JobRow::from))
+    pub fn job(&self, id: i64) -> Result<Option<Job>, StoreError> {
+        let found = jobs::table.find(id).select(JobRow::as_select());
+        let row: Option<JobRow> = found.first(&mut *self.connection()?).optional()?;
+        Ok(row.map(Job::from))
     }
 
     /// The user's jobs, newest first, at most 1000.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub fn jobs_of(&self, user_id: i32) -> Result<Vec<JobRow>, StoreError> {
-        let rows: Vec<Row> = jobs::table
+    pub fn jobs_of(&self, user_id: i32) -> Result<Vec<Job>, StoreError> {
+        let rows: Vec<JobRow> = jobs::table
             .filter(jobs::user_id.eq(user_id))
             .order(jobs::id.desc())
             .limit(SHOWN)
-            .select(Row::as_select())
+            .select(JobRow::as_select())
             .load(&mut *self.connection()?)?;
-        Ok(rows.into_iter().map(JobRow::from).collect())
+        Ok(rows.into_iter().map(Job::from).collect())
     }
 
     /// The jobs that are not over, oldest first. At a start: those to run, again where they were running.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub fn pending_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
-        let rows: Vec<Row> = jobs::table
+    pub fn pending_jobs(&self) -> Result<Vec<Job>, StoreError> {
+        let rows: Vec<JobRow> = jobs::table
             .filter(jobs::state.eq_any(PENDING))
             .order(jobs::id)
-            .select(Row::as_select())
+            .select(JobRow::as_select())
             .load(&mut *self.connection()?)?;
-        Ok(rows.into_iter().map(JobRow::from).collect())
+        Ok(rows.into_iter().map(Job::from).collect())
     }
 
     /// Notes that a job has begun, and tells whether it was still waiting for that.

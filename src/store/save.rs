@@ -12,9 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::{
-    GlbRow, Store, StoreError, WriteSeek,
+    GlbFile, Store, StoreError, WriteSeek,
     files::{absolute, relative, sync_file, sync_folder},
-    glb_files::{Row, check_original_name, find, no_such_user},
+    glb_files::{GlbFileRow, check_original_name, find, no_such_user},
     jobs, results,
     schema::glb_files,
     time::{column, iso, now},
@@ -39,7 +39,7 @@ pub struct GlbOrigin<'a> {
 
 #[derive(Insertable)]
 #[diesel(table_name = glb_files)]
-struct NewRow<'a> {
+struct NewGlbFileRow<'a> {
     hashed_name: &'a str,
     original_name: &'a str,
     file_path: &'a str,
@@ -59,7 +59,7 @@ impl Store {
         user_id: i32,
         original_name: &str,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<GlbRow, StoreError> {
+    ) -> Result<GlbFile, StoreError> {
         let origin = GlbOrigin {
             user_id,
             original_name,
@@ -79,7 +79,7 @@ impl Store {
         &self,
         origin: &GlbOrigin<'_>,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<GlbRow, StoreError> {
+    ) -> Result<GlbFile, StoreError> {
         self.save_at(origin, now(), write)
     }
 
@@ -88,7 +88,7 @@ impl Store {
         origin: &GlbOrigin<'_>,
         mut time: Timestamp,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<GlbRow, StoreError> {
+    ) -> Result<GlbFile, StoreError> {
         check_original_name(origin.original_name)?;
         if self.user_by_id(origin.user_id)?.is_none() {
             return Err(StoreError::UnknownUserId(origin.user_id));
@@ -108,7 +108,7 @@ impl Store {
         origin: &GlbOrigin<'_>,
         time: Timestamp,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<Option<GlbRow>, StoreError> {
+    ) -> Result<Option<GlbFile>, StoreError> {
         let hash = hashed_name(origin.user_id, time, origin.original_name);
         let Some(_reserved) = Reserved::new(&hash) else {
             return Ok(None);
@@ -136,7 +136,7 @@ impl Store {
             if find(conn, &hash)?.is_some() {
                 return Ok(None);
             }
-            let new = NewRow {
+            let new = NewGlbFileRow {
                 hashed_name: &hash,
                 original_name: origin.original_name,
                 file_path: &file_path,
@@ -145,9 +145,9 @@ impl Store {
                 created_at: column(time),
                 is_public: false,
             };
-            let row: Row = diesel::insert_into(glb_files::table)
+            let row: GlbFileRow = diesel::insert_into(glb_files::table)
                 .values(&new)
-                .returning(Row::as_returning())
+                .returning(GlbFileRow::as_returning())
                 .get_result(conn)
                 .map_err(|e| no_such_user(e, origin.user_id))?;
             if let Some(job) = origin.job {
@@ -224,7 +224,7 @@ mod tests {
         };
         let time = now();
         let barrier = Barrier::new(4);
-        let rows: Vec<GlbRow> = thread::scope(|scope| {
+        let rows: Vec<GlbFile> = thread::scope(|scope| {
             let all = [0u8, 1, 2, 3].map(|i| {
                 let (store, barrier) = (&store, &barrier);
                 scope.spawn(move || {

@@ -28,7 +28,7 @@ use crate::{
         save_depth, save_predictions, write_scene,
     },
     scene::{Provenance, Scene, SceneOptions},
-    store::{GlbRow, JobKind},
+    store::{GlbFile, JobKind},
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
 use summary::Summary;
@@ -168,7 +168,7 @@ fn store(
     scene: &Scene,
     provenance: &Provenance,
     options: GlbOptions,
-) -> anyhow::Result<(GlbRow, PathBuf)> {
+) -> anyhow::Result<(GlbFile, PathBuf)> {
     to.store(|mut out| {
         glb::write(scene, provenance, options, &mut out)?;
         Ok(())

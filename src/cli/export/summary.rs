@@ -11,13 +11,13 @@ use vggt_model::{Predictions, demo};
 use crate::{
     pipeline::{Format, Network, SavedFrames},
     scene::Scene,
-    store::GlbRow,
+    store::GlbFile,
 };
 
 /// Summary of an export.
 pub(super) struct Summary<'a> {
     pub(super) out: &'a Path,
-    pub(super) stored: Option<&'a (GlbRow, PathBuf)>,
+    pub(super) stored: Option<&'a (GlbFile, PathBuf)>,
     pub(super) format: Format,
     pub(super) bytes: u64,
     pub(super) scene: &'a Scene,
