@@ -3,7 +3,7 @@
 //! ```text
 //! cli          settings, one file per subcommand         may name every room
 //! server       sockets, sessions, limits; async          protocol jobs store
-//! client       the other end of the wire; async          protocol names
+//! client       the other end of the wire; async          protocol resolver
 //! jobs         queue and worker: input files -> GLB      pipeline store
 //! pipeline     the one recipe: frames -> network ->      frames scene glb html ply colmap atomic_file
 //!              scene -> file                             + vggt-model
@@ -15,9 +15,9 @@
 //! colmap       scene -> COLMAP text and binary           scene
 //! protocol     the bytes of the wire, no sockets         (none)
 //! store        users, GLB files and jobs: rows + files   atomic_file
-//! hub          find, download and verify weights         names
+//! hub          find, download and verify weights         resolver
 //! monitor      CPU, GPU and memory over time, plotted    (none)
-//! names        which addresses a machine has             (none)
+//! resolver     which addresses a machine has             (none)
 //! atomic_file  a file that appears whole or not at all   (none)
 //! ```
 //!
@@ -36,10 +36,10 @@ pub mod html;
 pub mod hub;
 pub mod jobs;
 pub mod monitor;
-pub mod names;
 pub mod pipeline;
 pub mod ply;
 pub mod protocol;
+pub mod resolver;
 pub mod scene;
 pub mod server;
 pub mod store;

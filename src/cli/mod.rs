@@ -22,7 +22,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{hub::HubSettings, names::Names};
+use crate::{hub::HubSettings, resolver::Resolver};
 
 /// Photos or a video in, a 3D point cloud out: VGGT, natively.
 #[derive(Debug, Parser)]
@@ -100,20 +100,20 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Who finds the addresses of other machines: the name server of `VGGT_NAME_SERVER`, else what the system is set to.
-fn names() -> anyhow::Result<Names> {
+/// Returns the resolver of host names: the name server of `VGGT_NAME_SERVER`, else the system's.
+fn resolver() -> anyhow::Result<Resolver> {
     match std::env::var("VGGT_NAME_SERVER") {
         Ok(server) if !server.is_empty() => server
             .parse()
             .map_err(|e| UsageError(format!("VGGT_NAME_SERVER: {e}")).into()),
-        _ => Ok(Names::default()),
+        _ => Ok(Resolver::default()),
     }
 }
 
 /// The hub, as the environment says.
 fn hub_settings() -> anyhow::Result<HubSettings> {
     Ok(HubSettings {
-        names: names()?,
+        resolver: resolver()?,
         ..HubSettings::from_env()
     })
 }

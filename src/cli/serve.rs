@@ -145,7 +145,7 @@ impl LimitArgs {
 /// Serves until SIGTERM or Ctrl-C.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
-    let names = super::names()?;
+    let resolver = super::resolver()?;
     let source = args.model.source()?;
     let store = args.store.open_or_create()?;
     let _lock = lock(store.out_root())?;
@@ -183,7 +183,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         // Asked for first: a signal from now on ends in good order.
         let stop = stop_signal()?;
         let listener = async {
-            let addresses = names.addresses(&args.host, args.port).await?;
+            let addresses = resolver.addresses(&args.host, args.port).await?;
             TcpListener::bind(&addresses[..]).await
         };
         let listener = listener.await.with_context(|| {

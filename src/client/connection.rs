@@ -42,7 +42,7 @@ impl Connection {
         settings: ClientSettings,
     ) -> Result<Self, ClientError> {
         let connecting = async {
-            let addresses = settings.names.addresses(host, port).await?;
+            let addresses = settings.resolver.addresses(host, port).await?;
             TcpStream::connect(&addresses[..]).await
         };
         let stream = match timeout(settings.connect, connecting).await {

@@ -76,7 +76,7 @@ impl Client {
         })
     }
 
-    /// Names of the files of a repo.
+    /// Resolver of the files of a repo.
     pub(super) fn list(&self, repo: &str, revision: &str) -> Result<Vec<String>, Failed> {
         #[derive(serde::Deserialize)]
         struct Info {

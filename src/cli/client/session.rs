@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::runtime::{self, Runtime};
 
-use super::{super::names, OptionArgs, ServerArgs, UsageError, print};
+use super::{super::resolver, OptionArgs, ServerArgs, UsageError, print};
 use crate::{
     atomic_file::AtomicFile,
     client::{Client, ClientSettings},
@@ -43,7 +43,7 @@ impl Session {
             .context("cannot start the client")?;
         let settings = ClientSettings {
             reconstruction: Duration::from_secs(args.timeout),
-            names: names()?,
+            resolver: resolver()?,
             ..ClientSettings::default()
         };
         let client = runtime.block_on(Client::connect(&args.host, args.port, settings))?;

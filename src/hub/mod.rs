@@ -1,5 +1,5 @@
 //! Weights from the hub: find them, download them, verify them. One door in: [`find_weights`], or [`Hub::file`] for
-//! any other file. Names no other room but [`crate::names`].
+//! any other file. Uses only [`crate::resolver`] of the other modules.
 //!
 //! The cache has the layout that every client of the hub shares:
 //!
@@ -27,13 +27,13 @@ use std::{
 
 pub use error::HubError;
 
-use crate::names::Names;
+use crate::resolver::Resolver;
 use transfer::Client;
 
 /// Whose weights these are by default.
 pub const DEFAULT_REPO: &str = "facebook/VGGT-1B";
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-/// Names under which a repo keeps its weights, best first: safetensors needs no pickle.
+/// Resolver under which a repo keeps its weights, best first: safetensors needs no pickle.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "model.pt"];
 
 /// Told of every piece of a download: file, bytes that are there, bytes in all. Answering `false` stops it.
@@ -55,7 +55,7 @@ pub struct HubSettings {
     /// Never ask the network.
     pub offline: bool,
     /// Who finds the addresses of the hub.
-    pub names: Names,
+    pub resolver: Resolver,
     /// PEM file of the certificates to trust, instead of Mozilla's, which are built in.
     pub roots: Option<PathBuf>,
     /// Wait before the first repetition; it doubles with each.
@@ -71,7 +71,7 @@ impl Default for HubSettings {
             repo: DEFAULT_REPO.to_owned(),
             revision: "main".to_owned(),
             offline: false,
-            names: Names::default(),
+            resolver: Resolver::default(),
             roots: None,
             backoff: Duration::from_secs(1),
         }
@@ -126,7 +126,7 @@ impl fmt::Debug for HubSettings {
             .field("repo", &self.repo)
             .field("revision", &self.revision)
             .field("offline", &self.offline)
-            .field("names", &self.names)
+            .field("resolver", &self.resolver)
             .field("roots", &self.roots)
             .finish_non_exhaustive()
     }

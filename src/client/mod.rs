@@ -12,11 +12,11 @@ use std::{io::Write, path::Path, time::Duration};
 pub use self::error::ClientError;
 use self::{connection::Connection, upload::Upload};
 use crate::{
-    names::Names,
     protocol::{
         FileEntry, FileList, Hash, JobStatusReply, LoginRequest, ReconstructionOptions, Request,
         ServerInfo,
     },
+    resolver::Resolver,
 };
 
 /// How long a client waits, and who finds the server.
@@ -29,7 +29,7 @@ pub struct ClientSettings {
     /// For the first byte of a reconstruction's reply: the queue and the network take their time.
     pub reconstruction: Duration,
     /// Who finds the server's addresses.
-    pub names: Names,
+    pub resolver: Resolver,
 }
 
 impl Default for ClientSettings {
@@ -39,7 +39,7 @@ impl Default for ClientSettings {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             reconstruction: Duration::from_secs(600),
-            names: Names::default(),
+            resolver: Resolver::default(),
         }
     }
 }
