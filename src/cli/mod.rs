@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod client;
 mod convert;
+mod cure;
 mod doctor;
 mod export;
 mod fetch;

@@ -1,19 +1,19 @@
-//! What can go wrong between a client and its server.
+//! Errors between a client and its server.
 
 use std::{io, path::PathBuf, time::Duration};
 
 use crate::protocol::{ProtocolError, Refusal};
 
-/// Why a request has no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// No server there.
-    #[error("cannot connect to {address}: {source}; is `vggt serve` running there?")]
+    /// There is no server at the address.
+    #[error("cannot connect to {address}: {source}")]
     Connect {
         /// Host and port.
         address: String,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -42,7 +42,7 @@ pub enum ClientError {
     Lost {
         /// What was going on.
         what: &'static str,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -54,7 +54,7 @@ pub enum ClientError {
     Input {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },

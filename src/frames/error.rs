@@ -171,11 +171,8 @@ pub enum FramesError {
     /// The caller asked to stop.
     #[error("cannot go on reading: cancelled")]
     Cancelled,
-    /// The file is no sky network.
-    #[error(
-        "cannot read \"{}\" as the sky network; --mask_sky needs skyseg.onnx of JianyuanWang/skyseg",
-        path.display()
-    )]
+    /// The file is not the sky network.
+    #[error("cannot read \"{}\" as the sky network", path.display())]
     SkyNetwork {
         /// The file.
         path: PathBuf,

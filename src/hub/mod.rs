@@ -259,17 +259,12 @@ impl Hub {
         cache::link(&settings.cache, repo, revision, &remote.commit, name, &blob)
     }
 
-    /// What is missing from the cache: one file, or the weights.
+    /// Returns the error for a file that is missing from the cache, or for the weights.
     fn offline(&self, repo: &str, file: Option<&str>) -> HubError {
-        let mut command = format!("vggt fetch --repo {repo}");
-        if let Some(file) = file {
-            command += &format!(" --file {file}");
-        }
         HubError::Offline {
             repo: repo.to_owned(),
-            what: file.unwrap_or("a weights file").to_owned(),
+            file: file.map(str::to_owned),
             cache: self.settings.cache.clone(),
-            command,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use crate::{pipeline::PipelineError, store::StoreError};
+use crate::{
+    pipeline::{GlbError, PipelineError, SceneError},
+    store::StoreError,
+};
 
 /// Why the queue cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,10 @@ impl From<PipelineError> for JobError {
     fn from(e: PipelineError) -> Self {
         match e {
             PipelineError::Cancelled => Self::Stopped,
-            e => Self::Failed(with_causes(&e)),
+            e => {
+                let advice = advice(&e).map(|advice| format!("; {advice}"));
+                Self::Failed(with_causes(&e) + &advice.unwrap_or_default())
+            }
         }
     }
 }
@@ -83,6 +89,20 @@ impl From<StoreError> for JobError {
     }
 }
 
+/// Returns what a client of the service can do about an error, in terms of its requests and the options of command 11.
+fn advice(e: &PipelineError) -> Option<&'static str> {
+    match e {
+        PipelineError::OutOfMemory { .. }
+        | PipelineError::Scene(SceneError::TooManyPixels { .. }) => {
+            Some("send fewer images, or set a lower fps for a video")
+        }
+        PipelineError::Glb(GlbError::TooLarge { .. }) => {
+            Some("set max_points, or a higher conf_thres")
+        }
+        _ => None,
+    }
+}
+
 /// Returns an error with its causes, in one line.
 fn with_causes(e: &dyn std::error::Error) -> String {
     let mut line = e.to_string();
@@ -97,4 +117,33 @@ fn with_causes(e: &dyn std::error::Error) -> String {
         cause = e.source();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_the_service_is_advised_in_terms_of_its_requests() {
+        let errors = [
+            PipelineError::OutOfMemory {
+                frames: 300,
+                width: 518,
+                height: 392,
+            },
+            PipelineError::Scene(SceneError::TooManyPixels { pixels: 1 << 33 }),
+            PipelineError::Glb(GlbError::TooLarge { bytes: 1 << 33 }),
+        ];
+        for e in errors {
+            let values = e.to_string();
+            let JobError::Failed(reason) = JobError::from(e) else {
+                panic!("{values}")
+            };
+            assert!(reason.starts_with(&values), "{reason}");
+            assert!(
+                reason.len() > values.len() && !reason.contains("--"),
+                "{reason}"
+            );
+        }
+    }
 }

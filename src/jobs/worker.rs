@@ -178,15 +178,15 @@ impl Worker {
             write_glb(&scene, &provenance, options.glb(), &mut out)
                 .map(|_| ())
                 .map_err(|e| {
-                    if let GlbError::TooLarge { .. } = e {
-                        too_large = Some(e.to_string());
+                    if let GlbError::TooLarge { bytes } = e {
+                        too_large = Some(bytes);
                     }
                     e.into()
                 })
         });
         match (saved, too_large) {
             (Ok(row), _) => Ok(row.hashed_name),
-            (Err(_), Some(reason)) => Err(JobError::Failed(reason)),
+            (Err(_), Some(bytes)) => Err(PipelineError::from(GlbError::TooLarge { bytes }).into()),
             (Err(e), None) => Err(e.into()),
         }
     }

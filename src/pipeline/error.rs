@@ -36,14 +36,25 @@ pub enum PipelineError {
         /// Height of the frames in pixels.
         height: usize,
     },
-    /// The requested device or number type cannot be used.
+    /// The requested device cannot be used.
     #[error("cannot use {wanted}: {why}")]
     Device {
-        /// The requested device or type.
+        /// The requested device.
         wanted: String,
         /// Reason.
         why: String,
     },
+    /// The device does not compute in the requested type.
+    #[error("cannot use {dtype} on the CPU: it computes in f32, whatever type the weights have")]
+    Dtype {
+        /// The requested type.
+        dtype: &'static str,
+    },
+    /// The device does not have the requested arithmetic.
+    #[error(
+        "cannot use fast precision on CUDA: its integer arithmetic is for the CPU; CUDA computes in bf16 by default"
+    )]
+    Precision,
     /// A scene cannot be built with these options and predictions.
     #[error(transparent)]
     Scene(#[from] SceneError),

@@ -34,5 +34,5 @@ pub use write::{Format, WriteOptions, write_scene};
 pub use crate::{
     frames::{SkyNetwork, VideoLimits},
     glb::{GlbEncoding, GlbError, GlbOptions, write as write_glb},
-    scene::{PredictionMode, SceneOptions, with_fields},
+    scene::{PredictionMode, SceneError, SceneOptions, with_fields},
 };

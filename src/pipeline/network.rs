@@ -80,7 +80,7 @@ impl DeviceChoice {
             }),
             Self::Cuda(n) => cuda::open(n).map_err(|why| PipelineError::Device {
                 wanted: format!("cuda:{n}"),
-                why: format!("{why}; --device cpu works"),
+                why: why.to_string(),
             }),
         }
     }
@@ -104,10 +104,7 @@ fn supported(precision: Precision, device: &Device) -> Result<Precision, Pipelin
         return Ok(precision);
     }
     if !device.is_cpu() {
-        return Err(PipelineError::Device {
-            wanted: "--precision fast on CUDA".to_owned(),
-            why: "its whole numbers are for the CPU; CUDA computes in bf16 by default".to_owned(),
-        });
+        return Err(PipelineError::Precision);
     }
     if Isa::best().is_none() {
         tracing::warn!("this processor has no fast precision (AVX2 or AVX-512): computing exactly");
@@ -124,10 +121,8 @@ fn supported(precision: Precision, device: &Device) -> Result<Precision, Pipelin
 pub fn transformer_dtype(asked: Option<DType>, device: &Device) -> Result<DType, PipelineError> {
     match asked {
         None => Ok(default_dtype(device).map_err(vggt_model::Error::from)?),
-        Some(dtype) if device.is_cpu() && dtype != DType::F32 => Err(PipelineError::Device {
-            wanted: format!("--dtype {} on the CPU", dtype.as_str()),
-            why: "the CPU computes in f32, whatever type the weights have; leave --dtype out"
-                .to_owned(),
+        Some(dtype) if device.is_cpu() && dtype != DType::F32 => Err(PipelineError::Dtype {
+            dtype: dtype.as_str(),
         }),
         Some(dtype) => Ok(dtype),
     }
