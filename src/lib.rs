@@ -28,6 +28,13 @@
 //! [`glb`] (alone or in [`html`]), [`ply`] or [`colmap`] -> [`atomic_file`]. A request: bytes -> [`protocol`] -> the
 //! session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the reply. Progress flows back on one typed stream.
 
+// Only for this crate: the network's has vector loops whose unsafe blocks share one comment per file.
+#![warn(
+    clippy::allow_attributes_without_reason,
+    clippy::return_self_not_must_use,
+    clippy::undocumented_unsafe_blocks
+)]
+
 pub mod atomic_file;
 pub mod cli;
 pub mod client;

@@ -27,6 +27,7 @@ pub use original::{OriginalImage, check_names};
 
 /// What can go wrong while a model is made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ColmapError {
     /// There must be one original picture for each frame of the predictions.
     #[error("cannot name {frames} frames with {images} pictures: each frame needs one")]
@@ -97,7 +98,6 @@ impl ModelFile {
     ];
 
     /// The name that COLMAP looks for.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::CamerasBinary => "cameras.bin",

@@ -75,13 +75,11 @@ impl<'a> Model<'a> {
     }
 
     /// How many points the model has: those of the scene that lie in an original picture.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.points.len()
     }
 
     /// Whether the model has no point.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()
     }

@@ -6,6 +6,7 @@ use super::image::READABLE_FORMATS;
 
 /// Why a picture, a folder or a video could not become frames.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FramesError {
     /// The file system refused.
     #[error("cannot read \"{}\"", path.display())]

@@ -27,6 +27,7 @@ pub use self::{
 
 /// Why something could not be measured or drawn.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MonitorError {
     /// A file of the kernel's cannot be read: the monitor runs on Linux only.
     #[error("cannot read \"{}\", which Linux has wherever /proc is mounted", path.display())]

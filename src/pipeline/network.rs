@@ -57,6 +57,7 @@ impl fmt::Display for DeviceChoice {
 
 impl DeviceChoice {
     /// What `Auto` stands for on this machine.
+    #[must_use]
     pub fn resolved(self) -> Self {
         match self {
             Self::Auto if cuda::usable(0).is_ok() => Self::Cuda(0),

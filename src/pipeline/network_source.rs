@@ -29,7 +29,6 @@ pub enum NetworkSource {
 
 impl NetworkSource {
     /// Returns the name of the weights: of the repository or the file, never a full path.
-    #[must_use]
     pub fn name(&self) -> String {
         match self {
             Self::Demo => demo::WEIGHTS_NAME.to_owned(),
@@ -47,7 +46,6 @@ impl NetworkSource {
 
     /// Returns the file with the network's dimensions: the one that was named, else `config.json` next to the weights.
     /// `None` stands for VGGT-1B.
-    #[must_use]
     pub fn config_file(&self) -> Option<PathBuf> {
         match self {
             Self::File {
@@ -64,7 +62,6 @@ impl NetworkSource {
     ///
     /// Made of the length and the modification time of the files: hashing the weights would take seconds of every start. A
     /// key that changes without need only means that a stored result is computed again.
-    #[must_use]
     pub fn key(&self) -> String {
         let stamp = |path: &Path| {
             let meta = std::fs::metadata(path).ok()?;

@@ -30,7 +30,6 @@ pub enum Field {
 
 impl Field {
     /// Returns the name of the tensor in [`Predictions`].
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Image => "images",
@@ -45,7 +44,6 @@ impl Field {
     }
 
     /// Returns the shape of the tensor for frames of `height` x `width` pixels.
-    #[must_use]
     pub fn shape(self, height: usize, width: usize) -> Vec<usize> {
         match self {
             Self::Image => vec![3, height, width],

@@ -49,19 +49,16 @@ impl PointCloud {
     }
 
     /// Returns the number of points.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.positions.len()
     }
 
     /// Returns true when there are no points.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 
     /// Returns the width and height of the network's input images in pixels.
-    #[must_use]
     pub fn image_size(&self) -> [u32; 2] {
         [self.width, self.height]
     }
@@ -70,7 +67,6 @@ impl PointCloud {
     ///
     /// # Panics
     /// When `point` is out of bounds.
-    #[must_use]
     pub fn frame(&self, point: usize) -> u32 {
         self.source[point] / (self.width * self.height)
     }
@@ -79,7 +75,6 @@ impl PointCloud {
     ///
     /// # Panics
     /// When `point` is out of bounds.
-    #[must_use]
     pub fn pixel(&self, point: usize) -> [u32; 2] {
         let in_frame = self.source[point] % (self.width * self.height);
         [in_frame % self.width, in_frame / self.width]

@@ -26,7 +26,6 @@ pub struct Provenance {
 
 impl Provenance {
     /// Returns the provenance of this version of the program, in the network's arbitrary unit.
-    #[must_use]
     pub fn new(
         weights: impl Into<String>,
         weights_sha256: Option<String>,
@@ -54,7 +53,6 @@ impl Provenance {
     }
 
     /// Returns one line of JSON, for formats that only have comments.
-    #[must_use]
     pub fn to_line(&self) -> String {
         // Strings, numbers and a `Value` always serialize; JSON escapes line breaks.
         serde_json::to_string(self).unwrap_or_default()
