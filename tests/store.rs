@@ -242,7 +242,7 @@ fn names_and_passwords_are_held_to_their_limits() {
         ("  ", "p", "it is empty"),
         (&"x".repeat(65), "p", "longer than 64 characters"),
         ("a\nb", "p", "control characters"),
-        (" a", "p", "begins or ends with a blank"),
+        (" a", "p", "begins or ends with white space"),
         ("new", "", "the password is empty"),
     ] {
         let e = said(name, password);

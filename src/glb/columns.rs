@@ -1,4 +1,4 @@
-//! The binary chunk: which column lies where, and its bytes.
+//! The binary chunk: the layout of the columns, and their bytes.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::scene::{CameraMesh, PointCloud, Scene};
 /// Points encoded between two writes.
 const CHUNK: usize = 8192;
 
-/// A stretch of the binary chunk. All start and end at multiples of 4.
+/// A range of the binary chunk. All start and end at multiples of 4.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stretch {
     pub(crate) offset: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Stretch {
     pub(crate) stride: usize,
 }
 
-/// Where everything lies, known before anything is encoded.
+/// Layout of the binary chunk, computed before anything is encoded.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) options: GlbOptions,

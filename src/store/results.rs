@@ -1,4 +1,4 @@
-//! The table `results`: answers that need no work, since the same user asked the same before.
+//! The table `results`: stored results of inputs that a user sent before.
 
 use diesel::prelude::*;
 
@@ -9,10 +9,10 @@ use super::{
 };
 
 impl Store {
-    /// The stored result of the same input of the same user, if its file is still there.
+    /// Returns the stored result of the same input of the same user, if its file still exists.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// When the database cannot be read.
     pub fn cached_result(
         &self,
         user_id: i32,
@@ -35,7 +35,7 @@ impl Store {
     /// Remembers which file is the result of an input, in place of an older one.
     ///
     /// # Errors
-    /// When the row cannot be written. A hash that is not one of the user's files is nothing to remember, and no error.
+    /// When the row cannot be written. A hash that is not one of the user's files is ignored.
     pub fn remember_result(
         &self,
         user_id: i32,

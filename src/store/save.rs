@@ -21,19 +21,19 @@ use super::{
 };
 use crate::atomic_file::AtomicFile;
 
-/// Hashes that this process is writing a file for: two writers must not share one temporary file.
+/// Hashes for which this process is writing a file: two writers must not share one temporary file.
 static IN_FLIGHT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Whose GLB is to be stored, and what else is true once it is.
+/// Owner and name of a GLB to be stored, and what else is recorded with it.
 #[derive(Debug, Clone, Copy)]
 pub struct GlbOrigin<'a> {
-    /// Whose file it is.
+    /// User who owns the file.
     pub user_id: i32,
-    /// What it is called, at most 256 characters.
+    /// Original name, at most 256 characters.
     pub original_name: &'a str,
-    /// The row of the job that this finishes.
+    /// Row of the job that this ends.
     pub job: Option<i64>,
-    /// The input that this is the result of, for [`Store::cached_result`].
+    /// Key of the input, for [`Store::cached_result`].
     pub input_key: Option<&'a str>,
 }
 
@@ -70,10 +70,10 @@ impl Store {
     }
 
     /// Stores what `write` writes: a temporary file, fsync, rename and the row, and in the same transaction the end of the
-    /// job and the memory of the input. `write` is called again in the rare case that another process takes the name.
+    /// job and the key of the input. `write` is called again in the rare case that another process takes the name.
     ///
     /// # Errors
-    /// When there is no such user, the name does not fit, the job is over, or something cannot be written
+    /// When there is no such user, the name does not fit, the job has ended, or something cannot be written
     /// ([`StoreError::is_disk_full`]). Neither file nor row is left then.
     pub fn save_result(
         &self,
@@ -156,7 +156,7 @@ impl Store {
             if let Some(key) = origin.input_key {
                 results::remember(conn, origin.user_id, key, row.id)?;
             }
-            // Last, while the database is locked: whoever looks sees both or neither.
+            // Last, while the database is locked: readers see both or neither.
             file.commit().map_err(failed)?;
             named = true;
             sync_folder(folder)
@@ -183,7 +183,7 @@ struct Reserved<'a>(&'a str);
 
 impl<'a> Reserved<'a> {
     fn new(hash: &'a str) -> Option<Self> {
-        // Made only when it is free: dropping one gives the name back.
+        // Created only when it is free: dropping one releases the name.
         let free = in_flight().insert(hash.to_owned());
         free.then(|| Self(hash))
     }

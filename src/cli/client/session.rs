@@ -1,4 +1,4 @@
-//! A connection for one command: the password, the login, the file that is written.
+//! The connection of one command: password, login, and the output file.
 
 use std::{
     io::{self, IsTerminal},
@@ -17,11 +17,11 @@ use crate::{
     protocol::{Hash, ReconstructionOptions},
 };
 
-/// A connection that is logged in, if there is a user.
+/// A connection, logged in if there is a user.
 pub(super) struct Session {
     pub(super) runtime: Runtime,
     pub(super) client: Client,
-    /// `None` when nobody logged in.
+    /// `None` without a login.
     pub(super) is_vip: Option<bool>,
 }
 
@@ -31,7 +31,7 @@ impl Session {
         if must_log_in && args.user.is_none() {
             return Err(UsageError("a login needs --user NAME".to_owned()).into());
         }
-        // Asked for before the connection: a server drops those that stand idle.
+        // Prompts before it connects: a server drops idle connections.
         let password = args
             .user
             .as_ref()
@@ -69,7 +69,7 @@ impl Session {
         Ok(())
     }
 
-    /// Has `receive` write a GLB to `out`, whole or not at all, and tells what came.
+    /// Lets `receive` write a GLB to `out`, atomically, and prints its hash and size.
     pub(super) fn write_glb(
         &mut self,
         out: &Path,
@@ -99,7 +99,7 @@ fn password(user: &str, args: &ServerArgs) -> anyhow::Result<String> {
         return Ok(password);
     }
     if !io::stdin().is_terminal() {
-        let fix = "no terminal to ask for the password: set VGGT_PASSWORD or use --password-stdin";
+        let fix = "cannot prompt for the password without a terminal: set VGGT_PASSWORD or use --password-stdin";
         return Err(UsageError(fix.to_owned()).into());
     }
     rpassword::prompt_password(format!("password of {user}: ")).context("cannot read the password")
