@@ -159,7 +159,7 @@ impl Server {
         stream
     }
 
-    /// MiB, as Linux tells them.
+    /// Returns a memory figure of the process in MiB, as Linux reports it.
     fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.unwrap_or_default();

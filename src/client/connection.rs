@@ -30,7 +30,7 @@ pub(super) struct Connection {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Set while a request is under way, and for good when one breaks off (its future dropped included).
+    /// True while a request is in progress, and permanently when one breaks off (including when its future is dropped).
     mid_request: bool,
 }
 

@@ -46,7 +46,7 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
-    /// An earlier request on this connection failed halfway, so the next reply could not be told from its rest.
+    /// An earlier request on this connection failed halfway, so the next reply could not be distinguished from the rest of its own.
     #[error("cannot go on after a request that broke off: connect again")]
     Broken,
     /// A file to send cannot be read.
@@ -88,7 +88,7 @@ impl ClientError {
         }
     }
 
-    /// Tells whether the connection broke.
+    /// Returns true when the connection broke.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
     }

@@ -176,7 +176,7 @@ fn write_column<T>(
     Ok(())
 }
 
-/// The component type of a colour.
+/// The component type of a color.
 pub(crate) fn color_component(space: ColorSpace) -> gltf_json::accessor::ComponentType {
     match space {
         ColorSpace::Linear => gltf_json::accessor::ComponentType::U16,

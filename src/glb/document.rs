@@ -194,7 +194,7 @@ impl Document {
         })
     }
 
-    /// A material that shows the vertex colours as they are, and dull where a viewer does not know "unlit".
+    /// A material that shows the vertex colors as they are, and dull where a viewer does not know "unlit".
     fn unlit(&mut self, name: &str) -> Index<Material> {
         self.root.push(Material {
             name: Some(name.to_owned()),

@@ -40,7 +40,7 @@ impl FromStr for DeviceChoice {
                 .strip_prefix("cuda:")
                 .and_then(|n| n.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("{s:?} is no device; it takes auto, cpu, cuda or cuda:N")),
+                .ok_or_else(|| format!("invalid device {s:?}: expected auto, cpu, cuda or cuda:N")),
         }
     }
 }
@@ -185,7 +185,7 @@ impl Network {
         })
     }
 
-    /// Runs the network on pictures [S, 3, H, W] in [0, 1].
+    /// Runs the network on images [S, 3, H, W] in [0, 1].
     ///
     /// # Errors
     /// When the input does not fit, the device fails or the watcher stopped it.

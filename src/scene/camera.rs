@@ -132,7 +132,7 @@ fn faces() -> Vec<[u32; 3]> {
     /// The tip, and the tip of the inner outline.
     const TIP: u32 = 1;
     const INNER_TIP: u32 = 6;
-    // Two neighbouring corners of the base, for each side.
+    // Two neighboring corners of the base, for each side.
     let sides = [[0, 2], [2, 3], [3, 4], [4, 0]];
     let inner = |corner: u32| corner + 5;
     let turned = |corner: u32| if corner == 0 { 10 } else { corner + 9 };

@@ -37,7 +37,7 @@ use summary::Summary;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Flags may be spelled with underscores too: --conf_thres, --show_cam, ...")]
 pub(super) struct Args {
-    /// Picture files, or one folder or video
+    /// Image files, or one folder or video
     #[arg(value_name = "FILE", conflicts_with_all = ["images_dir", "video_path", "from_predictions"])]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
