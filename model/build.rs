@@ -1,4 +1,4 @@
-//! What only CUDA needs. Does nothing without the features `cuda` and `cuda-kernels`.
+//! What only CUDA needs. Does nothing without the feature `cuda-kernels`, which is a part of all of its features.
 //!
 //! - `kernels/*.cu` are compiled by nvcc, each into `$OUT_DIR/<name>.fatbin` with machine code for the cards of
 //!   `VGGT_CUDA_ARCHS` and PTX of the newest of them, which later cards compile for themselves.
@@ -27,14 +27,14 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let toolkit = Toolkit::find().unwrap_or_else(|| {
         fail(
-            "the feature `cuda` needs nvcc of CUDA 12 or newer, and there is none in $NVCC, $PATH or $CUDA_HOME/bin.\n\
+            "kernels for CUDA need nvcc of CUDA 12 or newer, and there is none in $NVCC, $PATH or $CUDA_HOME/bin.\n\
              Without an installed CUDA these commands fetch it from NVIDIA's Python wheels and build, no card needed:\n\
              \n    eval \"$(tools/cuda_env)\"\n    cargo build --release --features cuda",
         )
     });
     let done = compile_kernels(&toolkit, &out).and_then(|()| {
-        if feature("CUDA") && brings_functions() {
-            keep_libraries_out(&toolkit, &out.join("link"))?;
+        if feature("CUDA_KERNEL_TESTS") && brings_functions() {
+            keep_libraries_out(&out.join("link"))?;
         }
         Ok(())
     });
@@ -93,23 +93,6 @@ impl Toolkit {
         let (major, minor) = release.split_once(',')?.0.split_once('.')?;
         let version = 1000 * major.parse::<u32>().ok()? + 10 * minor.parse::<u32>().ok()?;
         (version >= 12_000).then_some(Self { nvcc, version })
-    }
-
-    /// A file among the libraries, wherever an installer puts them.
-    fn library(&self, name: &str) -> Option<PathBuf> {
-        let nvcc = self.nvcc.canonicalize().ok()?;
-        let homes = [&self.nvcc, &nvcc].map(|nvcc| nvcc.ancestors().nth(2).map(Path::to_owned));
-        let folders = [
-            "lib64",
-            "lib",
-            "targets/x86_64-linux/lib",
-            "lib/x86_64-linux-gnu",
-        ];
-        homes
-            .into_iter()
-            .flatten()
-            .flat_map(|home| folders.map(|folder| home.join(folder).join(name)))
-            .find(|library| library.is_file())
     }
 }
 
@@ -209,19 +192,12 @@ fn brings_functions() -> bool {
 /// The linker takes a name from the first folder that has it, as a shared library or an archive. Cargo passes folders
 /// inside a build script's own output before all others, so that this one comes before the toolkit's (since 1.88).
 /// A function that `src/cuda/libraries.rs` does not have is undefined then, and no library is needed without being named.
-fn keep_libraries_out(toolkit: &Toolkit, folder: &Path) -> io::Result<()> {
+fn keep_libraries_out(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    for name in ["cuda", "cublas", "cublasLt", "curand", "nvrtc"] {
+    // cudart is needed by candle's kernels for quantized weights alone, which are not linked: see `src/cuda/quantized.rs`.
+    for name in ["cuda", "cudart", "cublas", "cublasLt", "curand", "nvrtc"] {
         // An archive of nothing.
         fs::write(folder.join(format!("lib{name}.a")), "!<arch>\n")?;
-    }
-    // candle's kernels for quantized weights, which this program never calls, register themselves with CUDA's runtime at
-    // the start. Its static version is a megabyte and loads the driver itself, later.
-    match toolkit.library("libcudart_static.a") {
-        Some(library) => drop(fs::copy(library, folder.join("libcudart.a"))?),
-        None => println!(
-            "cargo::warning=no libcudart_static.a beside nvcc: the program will need libcudart.so"
-        ),
     }
     println!("cargo::rustc-link-search=native={}", folder.display());
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::command::{command, text};
@@ -87,6 +88,20 @@ fn the_program_needs_no_library_of_cuda_to_start() {
 }
 
 #[test]
+fn the_program_has_no_kernels_for_quantized_weights() {
+    let program = fs::read(env!("CARGO_BIN_EXE_vggt")).unwrap();
+    let has = |text: &str| {
+        let text = text.as_bytes();
+        program.windows(text.len()).any(|bytes| bytes == text)
+    };
+    // What stands for them names itself, so that they would be found.
+    assert!(has("launch_mmq_gguf_q4_0"));
+    // The section that nvcc puts kernels of an object into, and the function with which they register themselves at the start.
+    assert!(!has(".nv_fatbin"));
+    assert!(!has("__cudaRegisterFatBinary"));
+}
+
+#[test]
 fn without_a_driver_the_cpu_does_the_work_and_one_line_says_so() {
     let dir = TempDir::new().unwrap();
     let output = on_a_machine_with(&Library::Broken, dir.path())
@@ -133,4 +148,45 @@ fn a_missing_library_of_cuda_is_named() {
     let err = complaint(&Library::Driver(&new));
     assert!(err.contains("libcublas.so.1"), "{err}");
     assert!(err.contains("LD_LIBRARY_PATH"), "{err}");
+}
+
+/// The exit code of `vggt doctor` there, and what it says.
+fn doctor(driver: &Library) -> (Option<i32>, Value) {
+    let dir = TempDir::new().unwrap();
+    let output = on_a_machine_with(driver, dir.path())
+        .args(["doctor", "--json", "--only", "layer norm, "])
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), report)
+}
+
+#[test]
+fn doctor_without_a_driver_checks_the_cpu_and_says_why() {
+    let (code, report) = doctor(&Library::Broken);
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["device"], "cpu");
+    assert_eq!(report["device_asked"], "auto");
+    let why = report["fallback"].as_str().unwrap();
+    assert!(why.contains("no NVIDIA driver"), "{why}");
+    assert_eq!(report["passed"], true);
+}
+
+#[test]
+fn doctor_with_a_driver_that_cannot_be_used_does_not_pass() {
+    for macros in [
+        ["CARDS=0", "VERSION=13000", "CAPABILITY=90"],
+        ["CARDS=1", "VERSION=11070", "CAPABILITY=90"],
+    ] {
+        let (code, report) = doctor(&Library::Driver(&macros));
+        assert_eq!(code, Some(1), "{report}");
+        assert_eq!(report["device"], "cpu");
+        assert!(
+            report["fallback"]
+                .as_str()
+                .unwrap()
+                .contains("NVIDIA driver")
+        );
+        assert_eq!(report["passed"], false);
+    }
 }

@@ -48,6 +48,7 @@ struct Launch {
     uint32_t order;
     const Buffer* buffers;
     size_t buffer_count;
+    // Null where only the kernel knows them, as in a launch by CUDA's driver.
     const uint32_t* argument_sizes;
     size_t argument_count;
 };
@@ -279,7 +280,8 @@ template <class... A, size_t... I>
 int call(void (*kernel)(A...), const Launch& launch, void** arguments, char* message, size_t bytes,
          std::index_sequence<I...>) {
     const uint32_t sizes[] = {uint32_t(sizeof(A))...};
-    if (launch.argument_count != sizeof...(A) || memcmp(sizes, launch.argument_sizes, sizeof sizes) != 0) {
+    if (launch.argument_sizes &&
+        (launch.argument_count != sizeof...(A) || memcmp(sizes, launch.argument_sizes, sizeof sizes) != 0)) {
         snprintf(message, bytes, "%zu arguments that are not the %zu parameters of the kernel", launch.argument_count,
                  sizeof...(A));
         return 1;

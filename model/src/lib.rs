@@ -11,6 +11,7 @@
 //! ops          the operations all of them are made of, each with its definition
 //! cuda         whether a CUDA device can be used, and opening it
 //! memory       how much of it a pass takes
+//! limits       how many frames CUDA's kernels can count
 //! work         how much there is to compute
 //! precision    exact or fast, for the linear layers and scores of the aggregator
 //! demo         the bundled checkpoint and its scene
@@ -33,6 +34,7 @@ pub mod error;
 pub mod geometry;
 pub mod heads;
 pub mod layers;
+pub mod limits;
 pub mod memory;
 pub mod ops;
 mod precision;

@@ -2,9 +2,11 @@
 
 use candle_core::{DType, Device};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::pool::Pool;
 use crate::{
     config::Config,
-    layers::MLP_CHUNK,
+    layers::Mlp,
     ops::{Isa, MAX_COLUMNS, MAX_SCORES},
 };
 
@@ -47,7 +49,7 @@ impl Engine {
     /// Bytes of a block's widest moment for `tokens` tokens with elements of `size` bytes.
     fn block_bytes(self, config: &Config, tokens: u64, size: u64) -> u64 {
         let c = config.embed_dim as u64;
-        let chunk = tokens.min(MLP_CHUNK as u64);
+        let chunk = tokens.min(Mlp::CHUNK as u64);
         let in_attention = tokens * c * self.attention_width();
         let elements = match self {
             // Tokens in and output of the frame block; norm, hidden layer and output of one chunk of the MLP; finished chunks,
@@ -161,38 +163,68 @@ pub fn frames_that_fit(
     low
 }
 
-/// Bytes that are free on a CUDA device; `None` on the CPU and where the driver does not say.
+/// Bytes that a CUDA device has for this program: those that are free, and those that the driver's memory pool has reserved
+/// and does not use. Waits for the device. `None` on the CPU and where the driver does not say.
 pub fn free_device_bytes(device: &Device) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => {
-            let (free, _total) =
-                candle_core::cuda_backend::cudarc::driver::result::mem_get_info().ok()?;
-            Some(free as u64)
+        Device::Cuda(cuda) => {
+            // Memory that was freed counts as used until the device has executed the free.
+            device.synchronize().ok()?;
+            let (free, _total) = cuda.cuda_stream().context().mem_get_info().ok()?;
+            let pool = Pool::of(cuda).ok()?.map(|pool| pool.current()).transpose();
+            let unused = pool.ok()?.map_or(0, DeviceMemory::unused_bytes);
+            Some(free as u64 + unused)
         }
         _ => None,
     }
 }
 
-/// Memory of a CUDA device that this process holds.
+/// Beyond this many frames the quadratic time of global attention ends the wish before the memory does.
+const MOST_FRAMES: usize = 1 << 16;
+
+/// What tensors take of a device's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// Bytes in use.
+    /// Bytes of tensors.
     pub used_bytes: u64,
-    /// Bytes that the driver's pool holds, those in use included.
+    /// Bytes that the driver took from the device for them. It keeps some more than it uses.
     pub reserved_bytes: u64,
 }
 
-/// The most memory of a CUDA device that was in use since [`reset_device_peak`].
-pub fn device_peak(_device: &Device) -> Option<DeviceMemory> {
-    None
+impl DeviceMemory {
+    /// Bytes that the next tensors can have without more of the device's memory.
+    #[cfg(any(feature = "cuda", test))]
+    fn unused_bytes(self) -> u64 {
+        self.reserved_bytes.saturating_sub(self.used_bytes)
+    }
 }
 
-/// Starts the count of [`device_peak`] anew.
-pub fn reset_device_peak(_device: &Device) {}
+/// The most memory that tensors took of a CUDA device since [`reset_device_peak`], or since the start of the program. `None` on
+/// the CPU and where the driver does not count.
+///
+/// The driver's own memory, which holds kernels and cuBLAS' workspace, is not in it.
+pub fn device_peak(device: &Device) -> Option<DeviceMemory> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => Pool::of(cuda).ok()??.peak().ok(),
+        _ => None,
+    }
+}
 
-/// Beyond this many frames the quadratic time of global attention ends the wish before the memory does.
-const MOST_FRAMES: usize = 1 << 16;
+/// Starts the measurement of [`device_peak`] again, from what is in use now. Does nothing on the CPU.
+pub fn reset_device_peak(device: &Device) {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => {
+            // Where it fails, `device_peak` has the peak of a longer time, or says that there is none.
+            if let Ok(Some(pool)) = Pool::of(cuda) {
+                let _unchanged = pool.reset_peak();
+            }
+        }
+        _ => {}
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -259,5 +291,26 @@ mod tests {
         let weights = 2 * 1_256_537_516;
         let bytes = weights + forward_bytes(&config, 100, (518, 392), DType::BF16, Engine::Cuda);
         assert!(bytes < 21_150_000_000, "{bytes}");
+    }
+
+    #[test]
+    fn the_cpu_has_no_device_memory() {
+        reset_device_peak(&Device::Cpu);
+        assert_eq!(device_peak(&Device::Cpu), None);
+        assert_eq!(free_device_bytes(&Device::Cpu), None);
+    }
+
+    #[test]
+    fn what_a_pool_keeps_beyond_its_use_is_free_for_the_next_tensors() {
+        let unused = |used_bytes, reserved_bytes| {
+            let memory = DeviceMemory {
+                used_bytes,
+                reserved_bytes,
+            };
+            memory.unused_bytes()
+        };
+        assert_eq!(unused(3, 10), 7);
+        // The two are read one after the other, and another thread may allocate between them.
+        assert_eq!(unused(11, 10), 0);
     }
 }

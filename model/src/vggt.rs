@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     geometry::{pose_encoding_to_extri_intri, unproject_depth_map_to_point_map},
     heads::{Activation, CameraHead, DptHead, TrackHead},
+    limits,
     precision::Precision,
     predictions::{Predictions, Tracks},
     progress::{Observer, Stage},
@@ -81,7 +82,8 @@ impl Vggt {
     /// Runs the network on `images` [S, 3, H, W], RGB in [0, 1], F32, with H and W multiples of the patch size.
     ///
     /// # Errors
-    /// [`Error::Input`] when the shape does not fit or points are to be tracked by a checkpoint without a track head,
+    /// [`Error::Input`] when the shape does not fit, the device cannot count so many frames or points are to be tracked by a
+    /// checkpoint without a track head,
     /// [`Error::Cancelled`] when the observer says so, [`Error::Candle`] when the device fails.
     // Differs from upstream: one scene a pass, so no tensor has a batch dimension.
     pub fn forward(
@@ -90,7 +92,7 @@ impl Vggt {
         options: &ForwardOptions,
         observer: &mut dyn Observer,
     ) -> Result<Predictions> {
-        let size = self.check_input(images)?;
+        let size = self.check_input(images, options)?;
         let (_, h, w) = size;
         if options.query_points.is_some() && self.track_head.is_none() {
             return Err(Error::Input(
@@ -156,7 +158,11 @@ impl Vggt {
     }
 
     /// S, H and W of a shape the network takes.
-    fn check_input(&self, images: &Tensor) -> Result<(usize, usize, usize)> {
+    fn check_input(
+        &self,
+        images: &Tensor,
+        options: &ForwardOptions,
+    ) -> Result<(usize, usize, usize)> {
         let p = self.config.patch_size;
         match images.dims() {
             &[s, 3, h, w]
@@ -167,6 +173,8 @@ impl Vggt {
                     && w % p == 0
                     && images.dtype() == DType::F32 =>
             {
+                let tracks = options.query_points.is_some();
+                limits::check(&self.device, &self.config, (s, h, w), tracks)?;
                 Ok((s, h, w))
             }
             dims => Err(Error::Input(format!(

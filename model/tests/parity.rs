@@ -163,9 +163,7 @@ impl Case {
 }
 
 pub(crate) fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
+    crate::crate_dir().join("tests/data").join(name)
 }
 
 /// ‖a - b‖ / ‖b‖ in F64.

@@ -203,6 +203,11 @@ impl Shared {
         }
     }
 
+    /// Returns true when no job waits.
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.lock().queue.len() == 0
+    }
+
     /// Ends a job: its row, its state, its folder, and its place in the queue, in this order: clients do not wait for the
     /// removal of files, but the shutdown does. `Err` leaves the row for the next start.
     pub(super) fn finish(&self, work: Work, ended: Result<JobState, StopReason>) {

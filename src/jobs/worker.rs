@@ -82,6 +82,12 @@ impl Worker {
             }
             shared.finish(work, state);
             return_freed_memory();
+            // A waiting job takes the device's memory as it is; otherwise other processes may need it.
+            if let Some(network) = &self.network
+                && shared.is_queue_empty()
+            {
+                network.return_device_memory();
+            }
         }
     }
 

@@ -20,7 +20,7 @@ mod write;
 pub use depth_images::save_depth;
 pub use error::PipelineError;
 pub use memory::{available_memory, return_freed_memory};
-pub use network::{DeviceChoice, Network, transformer_dtype};
+pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, load_predictions, save_predictions};
 pub use progress::{Silent, Stage, Warning, Watcher};

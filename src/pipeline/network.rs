@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
     cuda::{self, CudaError},
-    default_dtype, demo,
+    default_dtype, demo, limits,
     memory::{Engine, forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
@@ -55,6 +55,15 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// A device that was opened.
+#[derive(Debug, Clone)]
+pub struct OpenedDevice {
+    /// The device.
+    pub device: Device,
+    /// Why it is the CPU, where `Auto` would have taken a CUDA device.
+    pub fallback: Option<CudaError>,
+}
+
 impl DeviceChoice {
     /// What `Auto` stands for on this machine.
     #[must_use]
@@ -71,18 +80,38 @@ impl DeviceChoice {
     /// # Errors
     /// When a CUDA device was asked for and cannot be used, or this build has no CUDA.
     pub fn open(self) -> Result<Device, PipelineError> {
+        let opened = self.open_or_fall_back()?;
+        if let Some(why) = opened.fallback.filter(|why| *why != CudaError::NotBuilt) {
+            tracing::warn!("{why}: using the CPU");
+        }
+        Ok(opened.device)
+    }
+
+    /// Opens the device, and says why it is the CPU where it is that only because CUDA cannot be used. Logs nothing.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::open`].
+    pub fn open_or_fall_back(self) -> Result<OpenedDevice, PipelineError> {
+        let opened = |device| OpenedDevice {
+            device,
+            fallback: None,
+        };
         match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => cuda::open(0).or_else(|why| {
-                if why != CudaError::NotBuilt {
-                    tracing::warn!("{why}: using the CPU");
-                }
-                Ok(Device::Cpu)
-            }),
-            Self::Cuda(n) => cuda::open(n).map_err(|why| PipelineError::Device {
-                wanted: format!("cuda:{n}"),
-                why: why.to_string(),
-            }),
+            Self::Cpu => Ok(opened(Device::Cpu)),
+            Self::Auto => Ok(cuda::open(0).map_or_else(
+                |why| OpenedDevice {
+                    device: Device::Cpu,
+                    fallback: Some(why),
+                },
+                opened,
+            )),
+            Self::Cuda(n) => match cuda::open(n) {
+                Ok(device) => Ok(opened(device)),
+                Err(why) => Err(PipelineError::Device {
+                    wanted: self.to_string(),
+                    why: why.to_string(),
+                }),
+            },
         }
     }
 }
@@ -132,11 +161,27 @@ pub fn transformer_dtype(asked: Option<DType>, device: &Device) -> Result<DType,
 impl Network {
     /// Loads a network. `dtype` is the type of the transformer; without it the one of
     /// [`transformer_dtype`]. `precision` says how its transformer multiplies; where the processor has no fast way it is
-    /// exact, and that is logged.
+    /// exact, and that is logged. All parameters are on the device when it returns.
     ///
     /// # Errors
     /// When the weights or the config cannot be used, or the type cannot be computed with on this device.
     pub fn load(
+        source: &NetworkSource,
+        device: Device,
+        dtype: Option<DType>,
+        precision: Precision,
+    ) -> Result<Self, PipelineError> {
+        let network = Self::queued(source, device, dtype, precision)?;
+        // On CUDA every thread has a default stream of its own, and candle works in these. Copies and conversions of
+        // parameters that this thread queued are not ordered before a pass in another thread; so they are done before
+        // another thread can have the network.
+        let synchronized = network.device.synchronize();
+        synchronized.map_err(vggt_model::Error::from)?;
+        Ok(network)
+    }
+
+    /// As [`Network::load`]; the device may still be at work on the parameters.
+    fn queued(
         source: &NetworkSource,
         device: Device,
         dtype: Option<DType>,
@@ -215,27 +260,26 @@ impl Network {
         })
     }
 
-    /// Gives what a failed pass held on a card back to it. CUDA keeps freed memory in a pool until the stream is waited for.
+    /// Gives the memory that the device keeps for the next pass back to it: after a pass that ran out of it, and when there is
+    /// no next pass for now. Waits for the device; does nothing on the CPU.
     pub fn return_device_memory(&self) {
-        if let Err(e) = self.device.synchronize() {
-            tracing::debug!("the device does not say when it is done: {e}");
+        if let Err(e) = cuda::return_freed_memory(&self.device) {
+            tracing::debug!("the device keeps its freed memory: {e}");
         }
     }
 
-    /// How many frames of this size fit into the memory that is free now. `None` where that is not known.
+    /// How many frames of this size fit into the memory that is free now, and into what the device can count. `None` where the
+    /// memory is not known.
     pub fn frames_that_fit(&self, height: usize, width: usize) -> Option<usize> {
         // Mapped weights come into memory as they are used; the system counts their pages as free until then, and after.
         let available = self.free_memory()?.saturating_sub(self.mapped_bytes());
         // A fifth stays free for the system, the files and what the estimate does not see.
         let available = available / 5 * 4;
         let size = (height, width);
-        Some(frames_that_fit(
-            self.config(),
-            size,
-            self.dtype,
-            Engine::of(&self.device),
-            available,
-        ))
+        let engine = Engine::of(&self.device);
+        let fitting = frames_that_fit(self.config(), size, self.dtype, engine, available);
+        let most = limits::most_frames(&self.device, self.config(), size, false);
+        Some(fitting.min(most.unwrap_or(usize::MAX)).max(1))
     }
 
     /// Upper estimate of the bytes a pass over `s` frames takes beside the weights.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Says what is inside the programs of a release: one CycloneDX file each, and LICENCES.txt for all of them.
 
-    inventory.py --out dist --ffmpeg PREFIX [--cuda CUDA_HOME] PROGRAM=FEATURES...
+    inventory.py --out dist --ffmpeg PREFIX PROGRAM=FEATURES...
 
 The crates come from cargo-cyclonedx, less those that cargo does not build. What cargo does not know is listed in
 parts.py: FFmpeg and dav1d (PREFIX is what tools/ffmpeg_static prints), the C library, SQLite, the font, the demo's
@@ -153,7 +153,6 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--ffmpeg", type=Path, required=True)
-    arguments.add_argument("--cuda")
     arguments.add_argument("programs", nargs="+", metavar="PROGRAM=FEATURES")
     arguments = arguments.parse_args()
 
@@ -176,7 +175,7 @@ def main():
             )
         )
         folders = {(p["name"], p["version"]): Path(p["manifest_path"]).parent for p in metadata["packages"]}
-        parts = other_parts(not on_card, arguments.ffmpeg, arguments.cuda if on_card else None, folders)
+        parts = other_parts(not on_card, arguments.ffmpeg, folders)
         sbom = describe(sbom, arguments.out / program, parts, built_crates(features), commit)
         (arguments.out / f"{program}.cdx.json").write_text(json.dumps(sbom, indent=1, ensure_ascii=False) + "\n")
         by_ref = {part.purl: part for part in parts}

@@ -1,7 +1,6 @@
 """What is inside the programs of a release and no crate: cargo does not know of it."""
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -111,27 +110,7 @@ def archive_of_gcc(name):
     return path
 
 
-def cuda_runtime(home):
-    """NVIDIA's static runtime, from the Python wheel that tools/cuda_env installs, or from a toolkit of their own."""
-    home = Path(home).resolve()
-    wheels = sorted(home.parents[1].glob("nvidia_cuda_runtime*.dist-info"))
-    if wheels:
-        version = re.search(r"^Version: (.*)$", (wheels[0] / "METADATA").read_text(), re.MULTILINE)[1]
-        texts = sorted(wheels[0].rglob("License.txt"))
-    else:
-        version = json.loads((home / "version.json").read_text())["cuda_cudart"]["version"]
-        texts = [home / "EULA.txt"]
-    return Part(
-        "cudart",
-        version,
-        "LicenseRef-NVIDIA-CUDA-EULA",
-        "NVIDIA's CUDA runtime, its static library, which attachment A of the terms lets programs contain",
-        f"pkg:generic/nvidia/cudart@{version}",
-        texts,
-    )
-
-
-def other_parts(static, ffmpeg, cuda, folders):
+def other_parts(static, ffmpeg, folders):
     """What cargo does not know. `static`: with the C library; `folders`: of the crates, by name and version."""
     sqlite_head = (folder_of("libsqlite3-sys", folders) / "sqlite3/sqlite3.h").read_text()
     sqlite = re.search(r'^#define SQLITE_VERSION +"(.*)"', sqlite_head, re.MULTILINE)[1]
@@ -200,14 +179,4 @@ def other_parts(static, ffmpeg, cuda, folders):
         # Debian's notice names the LGPL without its text.
         glibc.texts.append(ffmpeg / "FFmpeg-COPYING.LGPLv2.1")
         parts.append(glibc)
-    if cuda:
-        parts += [
-            cuda_runtime(cuda),
-            debian_package(
-                archive_of_gcc("libstdc++.a"),
-                "libstdc++",
-                "GPL-3.0-or-later WITH GCC-exception-3.1",
-                "C++'s run-time library, linked statically for the CUDA kernels; with the same exception",
-            ),
-        ]
     return parts

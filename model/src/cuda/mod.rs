@@ -1,19 +1,24 @@
 //! CUDA devices: whether one can be used, and opening it. The one door to them; where it stays shut it says why.
 //!
-//! A program with the feature `cuda` links none of CUDA's libraries: see `lazy`.
+//! A program with the feature `cuda`, or `cuda-kernel-tests`, links none of CUDA's libraries: see `lazy`.
 
 #[cfg(all(
     target_arch = "x86_64",
     target_os = "linux",
-    any(feature = "cuda", test)
+    any(feature = "cuda-kernel-tests", test)
 ))]
 mod lazy;
 #[cfg(all(
     target_arch = "x86_64",
     target_os = "linux",
-    any(feature = "cuda", test)
+    any(feature = "cuda-kernel-tests", test)
 ))]
 mod libraries;
+#[cfg(feature = "cuda")]
+pub(crate) mod pool;
+// Elsewhere candle's own are linked, and CUDA's runtime with them.
+#[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
+mod quantized;
 
 use candle_core::Device;
 
@@ -97,10 +102,19 @@ pub fn open(ordinal: usize) -> Result<Device, CudaError> {
     // candle reports failures, but cudarc below it has a panic here and there.
     let opened = std::panic::catch_unwind(|| Device::new_cuda(ordinal));
     match opened {
-        Ok(Ok(device)) => Ok(device),
+        Ok(Ok(device)) => built::prepare(&device).map(|()| device),
         Ok(Err(e)) => Err(CudaError::Failed(e.to_string())),
         Err(_) => Err(CudaError::Failed("opening the device panicked".to_owned())),
     }
+}
+
+/// Gives what `device` keeps of its memory without using it back to it. CUDA keeps freed memory for the next tensors; other
+/// processes can have it after this. Waits for the device; does nothing on the CPU.
+///
+/// # Errors
+/// When the driver fails.
+pub fn return_freed_memory(device: &Device) -> Result<(), CudaError> {
+    built::return_freed_memory(device)
 }
 
 /// A card, as its driver describes it.
@@ -130,6 +144,14 @@ mod built {
         Err(CudaError::NotBuilt)
     }
 
+    pub(super) fn prepare(_device: &Device) -> Result<(), CudaError> {
+        Ok(())
+    }
+
+    pub(super) fn return_freed_memory(_device: &Device) -> Result<(), CudaError> {
+        Ok(())
+    }
+
     pub(super) fn describe(_device: &Device) -> Result<Option<Description>, CudaError> {
         Ok(None)
     }
@@ -143,7 +165,7 @@ mod built {
         sys::{self, CUdevice_attribute},
     };
 
-    use super::{CudaError, Description, Device};
+    use super::{CudaError, Description, Device, pool::Pool};
     use crate::ops;
 
     /// CUDA's version of the compiler that candle's kernels were compiled with, as the driver numbers its own.
@@ -189,6 +211,38 @@ mod built {
             });
         }
         libraries_are_there(Part::Toolkit)
+    }
+
+    /// Sets what candle leaves at its default.
+    #[allow(unsafe_code)]
+    pub(super) fn prepare(device: &Device) -> Result<(), CudaError> {
+        let Device::Cuda(device) = device else {
+            return Ok(());
+        };
+        // By default cudarc creates two events with every allocation and destroys them with it, four calls of the driver, so
+        // that uses of the memory in several streams can be ordered by them.
+        // SAFETY: cudarc records these events and waits for them only while a context has streams of its own
+        // (`CudaContext::is_managing_stream_synchronization`), that is after `CudaContext::new_stream` or `CudaStream::fork`.
+        // candle calls these only in `Device::new_cuda_with_stream`, which this program does not call: all of its work is in
+        // per-thread default streams. So the events are never used, and nothing is ordered differently without them.
+        unsafe { device.disable_event_tracking() };
+        if let Some(pool) = Pool::of(device)? {
+            pool.keep_freed()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn return_freed_memory(device: &Device) -> Result<(), CudaError> {
+        let Device::Cuda(cuda) = device else {
+            return Ok(());
+        };
+        device
+            .synchronize()
+            .map_err(|e| CudaError::Failed(e.to_string()))?;
+        if let Some(pool) = Pool::of(cuda)? {
+            pool.trim()?;
+        }
+        Ok(())
     }
 
     pub(super) fn describe(device: &Device) -> Result<Option<Description>, CudaError> {

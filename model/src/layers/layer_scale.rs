@@ -21,6 +21,11 @@ impl LayerScale {
         })
     }
 
+    /// A scale of given factors, `[C]`.
+    pub fn from_tensor(gamma: Tensor) -> Self {
+        Self { gamma }
+    }
+
     /// How the last layer of a branch ends: residual + gamma y, with residual [..., C].
     pub fn residual<'a>(&'a self, residual: &'a Tensor) -> Then<'a> {
         Then::Residual {

@@ -15,11 +15,11 @@ pub struct Mlp {
     fc2: Linear,
 }
 
-/// Number of tokens processed at once, which bounds the memory of the hidden layer for long sequences: it is four times as wide
-/// as a token. The cost model counts with it too.
-pub(crate) const CHUNK: usize = 8192;
-
 impl Mlp {
+    /// Number of tokens processed at once, which bounds the memory of the hidden layer for long sequences: it is four times as
+    /// wide as a token. The cost model counts with it too.
+    pub const CHUNK: usize = 8192;
+
     /// Reads `fc1` and `fc2`.
     ///
     /// # Errors
@@ -29,6 +29,11 @@ impl Mlp {
             fc1: Linear::new(c_in, hidden, &vb.pp("fc1"))?,
             fc2: Linear::new(hidden, c_out, &vb.pp("fc2"))?,
         })
+    }
+
+    /// An MLP of given layers.
+    pub fn from_layers(fc1: Linear, fc2: Linear) -> Self {
+        Self { fc1, fc2 }
     }
 
     /// [..., C] -> [..., C'].
@@ -49,7 +54,7 @@ impl Mlp {
         x: &Tensor,
         ls: &LayerScale,
     ) -> Result<Tensor> {
-        self.in_chunks(norm, x, ls, CHUNK)
+        self.in_chunks(norm, x, ls, Self::CHUNK)
     }
 
     fn in_chunks(

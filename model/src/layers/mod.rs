@@ -13,7 +13,6 @@ pub use attention::Attention;
 pub use block::{Block, BlockConfig};
 pub use interpolate::bicubic_antialias;
 pub use layer_scale::LayerScale;
-pub(crate) use mlp::CHUNK as MLP_CHUNK;
 pub use mlp::Mlp;
 pub use patch_embed::PatchEmbed;
 pub use rope::RotaryPositionEmbedding2D;

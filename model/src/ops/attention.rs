@@ -34,10 +34,6 @@ pub(crate) const MAX_SCORES: usize = 1 << 24;
 /// When the shapes do not fit or the device fails.
 // PyTorch: F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    #[cfg(feature = "flash-attn")]
-    if candles::takes(q) {
-        return candles::attention(q, k, v);
-    }
     match Version::of(q) {
         Some(version) if k.dim(2)? > 0 && takes(version, q.dim(3)?) => q
             .contiguous()?
@@ -75,10 +71,6 @@ impl SelfAttention<'_> {
     /// # Errors
     /// When the shapes do not fit or the device fails.
     pub fn forward(&self, qkv: &Tensor) -> Result<Tensor> {
-        #[cfg(feature = "flash-attn")]
-        if candles::takes(qkv) {
-            return self.split(qkv, candles::attention);
-        }
         let (_, n, c3) = qkv.dims3()?;
         let depth = c3 / 3 / self.num_heads.max(1);
         match Version::of(qkv) {
@@ -91,14 +83,6 @@ impl SelfAttention<'_> {
 
     /// The definition: split, normalise, rotate, attend.
     fn plain(&self, qkv: &Tensor) -> Result<Tensor> {
-        self.split(qkv, |q, k, v| plain(q, k, v, MAX_SCORES))
-    }
-
-    fn split(
-        &self,
-        qkv: &Tensor,
-        attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
         let (b, n, c3) = qkv.dims3()?;
         let qkv = qkv
             .reshape((b, n, 3, self.num_heads, c3 / 3 / self.num_heads))?
@@ -116,26 +100,7 @@ impl SelfAttention<'_> {
         };
         let q = prepare(qkv.get(0)?, self.q_norm)?;
         let k = prepare(qkv.get(1)?, self.k_norm)?;
-        attend(&q, &k, &qkv.get(2)?)
-    }
-}
-
-/// candle's port of FlashAttention-2 instead of the kernel of our own, for whoever can build it.
-#[cfg(feature = "flash-attn")]
-mod candles {
-    use candle_core::{DType, Result, Tensor};
-
-    /// Whether it computes with such tensors.
-    pub(super) fn takes(x: &Tensor) -> bool {
-        x.device().is_cuda() && matches!(x.dtype(), DType::F16 | DType::BF16)
-    }
-
-    /// As [`super::attention`].
-    pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let scale = 1.0 / (q.dim(3)? as f32).sqrt();
-        // [B, rows, heads, D], which it reads by strides.
-        let [q, k, v] = [q, k, v].map(|t| t.transpose(1, 2));
-        candle_flash_attn::flash_attn(&q?, &k?, &v?, scale, false)?.flatten_from(2)
+        plain(&q, &k, &qkv.get(2)?, MAX_SCORES)
     }
 }
 

@@ -9,7 +9,7 @@ use vggt_model::{
     },
 };
 
-use super::{DTYPES, Memory, Random, relative_error, rounding, run};
+use super::{DTYPES, Memory, Random, Runner, relative_error, rounding};
 
 /// A card with tensor cores, and one without.
 const AMPERE: (usize, usize) = (8, 0);
@@ -113,48 +113,50 @@ fn queries_and_keys_are_normalised_and_rotated_as_in_the_plain_version() {
             for (normed, rotated) in [(false, false), (true, false), (false, true), (true, true)] {
                 let prepare =
                     Preparation::random(&mut random, dtype, (places, d), (normed, rotated));
-                // Queries and keys side by side, so that one buffer shows what was written.
-                let len = b * h * n * d;
-                let mut out = Memory::unwritten(2 * len, dtype, 0);
-                let half = (len * dtype.size_in_bytes()) as u64;
-                let mut keys = out.address();
-                keys.0 += half;
-                let call = heads(HeadsCall {
-                    dtype,
-                    tokens: (b, n),
-                    heads: (h, d),
-                    norms: prepare.norms(),
-                    rotation: prepare.rotation(),
-                    qkv: qkv.address(),
-                    q: out.address(),
-                    k: keys,
-                })
-                .unwrap();
-                let inputs = [&[&qkv][..], &prepare.memory()[..]].concat();
-                run(&call, &inputs, &mut out);
-
-                let ours = out.tensor((2, b, h, n, d));
-                let parts = qkv
-                    .tensor((b, n, 3, h, d))
-                    .permute((2, 0, 3, 1, 4))
+                for &runner in Runner::all() {
+                    // Queries and keys side by side, so that one buffer shows what was written.
+                    let len = b * h * n * d;
+                    let mut out = Memory::unwritten(2 * len, dtype, 0);
+                    let half = (len * dtype.size_in_bytes()) as u64;
+                    let mut keys = out.address();
+                    keys.0 += half;
+                    let call = heads(HeadsCall {
+                        dtype,
+                        tokens: (b, n),
+                        heads: (h, d),
+                        norms: prepare.norms(),
+                        rotation: prepare.rotation(),
+                        qkv: qkv.address(),
+                        q: out.address(),
+                        k: keys,
+                    })
                     .unwrap();
-                for i in 0..2 {
-                    let x = parts.get(i).unwrap().contiguous().unwrap();
-                    let x = match normed {
-                        true => prepare.plain_norms()[i].forward(&x).unwrap(),
-                        false => x,
-                    };
-                    let exact = match rotated {
-                        true => prepare.plain_rope().apply(&x).unwrap(),
-                        false => x,
-                    };
-                    let error = relative_error(&ours.get(i).unwrap(), &exact);
-                    // One rounding; norm and rotation are a few in F32.
-                    let tolerance = rounding(dtype) + 16.0 * rounding(DType::F32);
-                    assert!(
-                        error < tolerance,
-                        "{dtype:?} {b} {h} {n} {d} {normed} {rotated} {i}: {error:e}"
-                    );
+                    let inputs = [&[&qkv][..], &prepare.memory()[..]].concat();
+                    runner.run(&call, &inputs, &mut out);
+
+                    let ours = out.tensor((2, b, h, n, d));
+                    let parts = qkv
+                        .tensor((b, n, 3, h, d))
+                        .permute((2, 0, 3, 1, 4))
+                        .unwrap();
+                    for i in 0..2 {
+                        let x = parts.get(i).unwrap().contiguous().unwrap();
+                        let x = match normed {
+                            true => prepare.plain_norms()[i].forward(&x).unwrap(),
+                            false => x,
+                        };
+                        let exact = match rotated {
+                            true => prepare.plain_rope().apply(&x).unwrap(),
+                            false => x,
+                        };
+                        let error = relative_error(&ours.get(i).unwrap(), &exact);
+                        // One rounding; norm and rotation are a few in F32.
+                        let tolerance = rounding(dtype) + 16.0 * rounding(DType::F32);
+                        assert!(
+                            error < tolerance,
+                            "{runner} {dtype:?} {b} {h} {n} {d} {normed} {rotated} {i}: {error:e}"
+                        );
+                    }
                 }
             }
         }
@@ -180,32 +182,34 @@ fn compare(
         Memory::new(&numbers, dtype)
     };
     let (q, k, v) = (tensor(m, scale), tensor(n, 1.0), tensor(n, 1.0));
-    let mut out = Memory::unwritten(b * m * h * d, dtype, 0);
-    let rows = |memory: &Memory, rows| HeadRows::contiguous(memory.address(), h, rows, d);
-    let call = attention(
-        AttentionCall {
-            dtype,
-            batch: b,
-            heads: (h, d),
-            queries: m,
-            keys: n,
-            q: rows(&q, m),
-            k: rows(&k, n),
-            v: rows(&v, n),
-            out: out.address(),
-        },
-        card,
-    )
-    .unwrap();
-    run(&call, &[&q, &k, &v], &mut out);
-    let wide = |memory: &Memory, rows: usize| memory.tensor((b, h, rows, d));
-    let exact = plain(&wide(&q, m), &wide(&k, n), &wide(&v, n));
-    let error = relative_error(&out.tensor((b, m, h * d)), &exact);
-    assert!(
-        error < tolerance(dtype),
-        "{} {b} {h} {m} {n} {d} {scale}: {error:e}",
-        call.function
-    );
+    for &runner in Runner::all() {
+        let mut out = Memory::unwritten(b * m * h * d, dtype, 0);
+        let rows = |memory: &Memory, rows| HeadRows::contiguous(memory.address(), h, rows, d);
+        let call = attention(
+            AttentionCall {
+                dtype,
+                batch: b,
+                heads: (h, d),
+                queries: m,
+                keys: n,
+                q: rows(&q, m),
+                k: rows(&k, n),
+                v: rows(&v, n),
+                out: out.address(),
+            },
+            card,
+        )
+        .unwrap();
+        runner.run(&call, &[&q, &k, &v], &mut out);
+        let wide = |memory: &Memory, rows: usize| memory.tensor((b, h, rows, d));
+        let exact = plain(&wide(&q, m), &wide(&k, n), &wide(&v, n));
+        let error = relative_error(&out.tensor((b, m, h * d)), &exact);
+        assert!(
+            error < tolerance(dtype),
+            "{runner} {} {b} {h} {m} {n} {d} {scale}: {error:e}",
+            call.function
+        );
+    }
 }
 
 #[test]
@@ -273,62 +277,64 @@ fn self_attention_reads_queries_keys_and_values_where_they_lie() {
     ] {
         let qkv = Memory::new(&random.numbers(b * n * 3 * h * d), dtype);
         let prepare = Preparation::random(&mut random, dtype, (places, d), (normed, rotated));
-        let [mut q, mut k] = [0, 1].map(|_| Memory::unwritten(b * h * n * d, dtype, 0));
-        let in_place = |which| HeadRows::in_qkv(qkv.address(), which, dtype, (h, n, d));
-        let mut rows = [in_place(0), in_place(1)];
-        if normed || rotated {
-            let call = heads(HeadsCall {
-                dtype,
-                tokens: (b, n),
-                heads: (h, d),
-                norms: prepare.norms(),
-                rotation: prepare.rotation(),
-                qkv: qkv.address(),
-                q: q.address(),
-                k: k.address(),
-            })
+        for &runner in Runner::all() {
+            let [mut q, mut k] = [0, 1].map(|_| Memory::unwritten(b * h * n * d, dtype, 0));
+            let in_place = |which| HeadRows::in_qkv(qkv.address(), which, dtype, (h, n, d));
+            let mut rows = [in_place(0), in_place(1)];
+            if normed || rotated {
+                let call = heads(HeadsCall {
+                    dtype,
+                    tokens: (b, n),
+                    heads: (h, d),
+                    norms: prepare.norms(),
+                    rotation: prepare.rotation(),
+                    qkv: qkv.address(),
+                    q: q.address(),
+                    k: k.address(),
+                })
+                .unwrap();
+                let inputs = [&[&qkv][..], &prepare.memory()[..]].concat();
+                runner.run_all(&call, &inputs, &mut [&mut q, &mut k]);
+                rows = [&q, &k].map(|x| HeadRows::contiguous(x.address(), h, n, d));
+            }
+            let mut out = Memory::unwritten(b * n * h * d, dtype, 0);
+            let call = attention(
+                AttentionCall {
+                    dtype,
+                    batch: b,
+                    heads: (h, d),
+                    queries: n,
+                    keys: n,
+                    q: rows[0],
+                    k: rows[1],
+                    v: in_place(2),
+                    out: out.address(),
+                },
+                AMPERE,
+            )
             .unwrap();
-            let inputs = [&[&qkv][..], &prepare.memory()[..]].concat();
-            super::run_all(&call, &inputs, &mut [&mut q, &mut k]);
-            rows = [&q, &k].map(|x| HeadRows::contiguous(x.address(), h, n, d));
-        }
-        let mut out = Memory::unwritten(b * n * h * d, dtype, 0);
-        let call = attention(
-            AttentionCall {
-                dtype,
-                batch: b,
-                heads: (h, d),
-                queries: n,
-                keys: n,
-                q: rows[0],
-                k: rows[1],
-                v: in_place(2),
-                out: out.address(),
-            },
-            AMPERE,
-        )
-        .unwrap();
-        run(&call, &[&qkv, &q, &k], &mut out);
+            runner.run(&call, &[&qkv, &q, &k], &mut out);
 
-        let norms = prepare.plain_norms();
-        let rope = prepare.plain_rope();
-        let op = SelfAttention {
-            num_heads: h,
-            q_norm: normed.then_some(&norms[0]),
-            k_norm: normed.then_some(&norms[1]),
-            rope: rotated.then_some(&rope),
-            precision: Precision::Exact,
-        };
-        let exact = op.forward(&qkv.tensor((b, n, 3 * h * d))).unwrap();
-        let error = relative_error(&out.tensor((b, n, h * d)), &exact);
-        // Rounded queries and keys move the scores, here up to 30 or so, by some roundings of that size.
-        let of_scores = match normed || rotated {
-            true => 64.0 * rounding(dtype),
-            false => 0.0,
-        };
-        assert!(
-            error < tolerance(dtype) + of_scores,
-            "{dtype:?} {normed} {rotated}: {error:e}"
-        );
+            let norms = prepare.plain_norms();
+            let rope = prepare.plain_rope();
+            let op = SelfAttention {
+                num_heads: h,
+                q_norm: normed.then_some(&norms[0]),
+                k_norm: normed.then_some(&norms[1]),
+                rope: rotated.then_some(&rope),
+                precision: Precision::Exact,
+            };
+            let exact = op.forward(&qkv.tensor((b, n, 3 * h * d))).unwrap();
+            let error = relative_error(&out.tensor((b, n, h * d)), &exact);
+            // Rounded queries and keys move the scores, here up to 30 or so, by some roundings of that size.
+            let of_scores = match normed || rotated {
+                true => 64.0 * rounding(dtype),
+                false => 0.0,
+            };
+            assert!(
+                error < tolerance(dtype) + of_scores,
+                "{runner} {dtype:?} {normed} {rotated}: {error:e}"
+            );
+        }
     }
 }

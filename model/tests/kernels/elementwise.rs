@@ -6,7 +6,7 @@ use vggt_model::ops::{
     cuda::{Address, Epilogue, LayerNormCall, epilogue, layer_norm},
 };
 
-use super::{DTYPES, Memory, Random, relative_error, rounding, run};
+use super::{DTYPES, Memory, Random, Runner, relative_error, rounding};
 
 /// One rounding of the result, and sums over a row in F32: near 10 roundings of it for 2000 channels in a tree of lanes.
 fn tolerance(dtype: DType) -> f64 {
@@ -39,24 +39,29 @@ fn layer_norm_is_the_plain_one() {
             let x = Memory::at_offset(&x, dtype, offset);
             let weight = Memory::new(&random.numbers(c), dtype);
             let bias = Memory::new(&random.numbers(c), dtype);
-            let mut out = Memory::unwritten(rows * c, dtype, 0);
-            let eps = 1e-5;
-            let call = layer_norm(LayerNormCall {
-                dtype,
-                size: (rows, c),
-                eps,
-                x: x.address(),
-                weight: weight.address(),
-                bias: bias.address(),
-                out: out.address(),
-            })
-            .unwrap();
-            run(&call, &[&x, &weight, &bias], &mut out);
+            for &runner in Runner::all() {
+                let mut out = Memory::unwritten(rows * c, dtype, 0);
+                let eps = 1e-5;
+                let call = layer_norm(LayerNormCall {
+                    dtype,
+                    size: (rows, c),
+                    eps,
+                    x: x.address(),
+                    weight: weight.address(),
+                    bias: bias.address(),
+                    out: out.address(),
+                })
+                .unwrap();
+                runner.run(&call, &[&x, &weight, &bias], &mut out);
 
-            let norm = LayerNorm::from_tensors(weight.tensor(c), bias.tensor(c), eps);
-            let exact = norm.forward(&x.tensor((rows, c))).unwrap();
-            let error = relative_error(&out.tensor((rows, c)), &exact);
-            assert!(error < tolerance(dtype), "{dtype:?} {rows} {c}: {error:e}");
+                let norm = LayerNorm::from_tensors(weight.tensor(c), bias.tensor(c), eps);
+                let exact = norm.forward(&x.tensor((rows, c))).unwrap();
+                let error = relative_error(&out.tensor((rows, c)), &exact);
+                assert!(
+                    error < tolerance(dtype),
+                    "{runner} {dtype:?} {rows} {c}: {error:e}"
+                );
+            }
         }
     }
 }
@@ -102,19 +107,21 @@ fn what_follows_a_linear_layer_is_the_plain_one() {
                 ),
             ];
             for (kind, then) in kinds {
-                let mut y = Memory::at_offset(&product, dtype, offset);
-                let x = y.tensor((rows, n));
-                let addresses = (y.address(), bias.address());
-                let call = epilogue(kind, dtype, (rows, n), addresses).unwrap();
-                run(&call, &[&bias, &gamma, &residual], &mut y);
+                for &runner in Runner::all() {
+                    let mut y = Memory::at_offset(&product, dtype, offset);
+                    let x = y.tensor((rows, n));
+                    let addresses = (y.address(), bias.address());
+                    let call = epilogue(kind, dtype, (rows, n), addresses).unwrap();
+                    runner.run(&call, &[&bias, &gamma, &residual], &mut y);
 
-                let fusion = Fusion { norm: None, then };
-                let exact = identity(n, &bias).forward_fused(&x, fusion).unwrap();
-                let error = relative_error(&y.tensor((rows, n)), &exact);
-                assert!(
-                    error < tolerance(dtype),
-                    "{dtype:?} {rows} {n} {kind:?}: {error:e}"
-                );
+                    let fusion = Fusion { norm: None, then };
+                    let exact = identity(n, &bias).forward_fused(&x, fusion).unwrap();
+                    let error = relative_error(&y.tensor((rows, n)), &exact);
+                    assert!(
+                        error < tolerance(dtype),
+                        "{runner} {dtype:?} {rows} {n} {kind:?}: {error:e}"
+                    );
+                }
             }
         }
     }
@@ -141,23 +148,28 @@ fn what_follows_a_convolution_is_the_plain_one() {
                 skip: address(second, &skips[1]),
                 relu,
             };
-            let mut y = Memory::at_offset(&product, dtype, offset);
-            let x = y.tensor(&map[..]);
-            let call = epilogue(kind, dtype, (rows, n), (y.address(), bias.address())).unwrap();
-            run(&call, &[&bias, &skips[0], &skips[1]], &mut y);
+            for &runner in Runner::all() {
+                let mut y = Memory::at_offset(&product, dtype, offset);
+                let x = y.tensor(&map[..]);
+                let call = epilogue(kind, dtype, (rows, n), (y.address(), bias.address())).unwrap();
+                runner.run(&call, &[&bias, &skips[0], &skips[1]], &mut y);
 
-            let weight = Tensor::eye(n, DType::F64, &Device::Cpu).unwrap();
-            let weight = weight.reshape((n, n, 1, 1)).unwrap();
-            let conv = Conv2d::from_tensors(weight, bias.tensor(n), (1, 0)).unwrap();
-            let fusion = ConvFusion {
-                relu_before: false,
-                relu_after: relu,
-                skip_relu: first.then_some(&wide[0]),
-                skip: second.then_some(&wide[1]),
-            };
-            let exact = conv.forward_fused(&x, fusion).unwrap();
-            let error = relative_error(&y.tensor(&map[..]), &exact);
-            assert!(error < tolerance(dtype), "{rows} {n} {kind:?}: {error:e}");
+                let weight = Tensor::eye(n, DType::F64, &Device::Cpu).unwrap();
+                let weight = weight.reshape((n, n, 1, 1)).unwrap();
+                let conv = Conv2d::from_tensors(weight, bias.tensor(n), (1, 0)).unwrap();
+                let fusion = ConvFusion {
+                    relu_before: false,
+                    relu_after: relu,
+                    skip_relu: first.then_some(&wide[0]),
+                    skip: second.then_some(&wide[1]),
+                };
+                let exact = conv.forward_fused(&x, fusion).unwrap();
+                let error = relative_error(&y.tensor(&map[..]), &exact);
+                assert!(
+                    error < tolerance(dtype),
+                    "{runner} {rows} {n} {kind:?}: {error:e}"
+                );
+            }
         }
     }
 }

@@ -69,16 +69,22 @@ impl Emulator {
         static LOADED: [OnceLock<Emulator>; Module::ALL.len()] =
             [const { OnceLock::new() }; Module::ALL.len()];
         let index = Module::ALL.iter().position(|m| *m == module).unwrap();
-        LOADED[index].get_or_init(|| {
-            let path = kernels().join(module.name()).with_extension("cu");
-            Self::compile(&path)
-        })
+        LOADED[index].get_or_init(|| Self::compile(&source(module)))
     }
 
-    /// Compiles `source` with the system's C++ compiler, or the one that `CXX` names.
+    /// Compiles `source` and loads it.
     pub(crate) fn compile(source: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let library = dir.path().join("kernels.so");
+        Self::build(source, &library);
+        // SAFETY: a library of ours, which does nothing when it is loaded. Its file may go once it is.
+        #[allow(unsafe_code)]
+        let library = unsafe { Library::new(library) }.unwrap();
+        Self { library }
+    }
+
+    /// Makes the shared library `library` of `source`, with the system's C++ compiler or the one that `CXX` names.
+    pub(crate) fn build(source: &Path, library: &Path) {
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
         let done = Command::new(&compiler)
             .args(["-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra"])
@@ -88,7 +94,7 @@ impl Emulator {
             .args(["-x", "c++"])
             .arg(source)
             .arg("-o")
-            .arg(&library)
+            .arg(library)
             .output()
             .unwrap_or_else(|e| panic!("cannot run {compiler} (tools/setup --tests): {e}"));
         let errors = String::from_utf8_lossy(&done.stderr);
@@ -97,10 +103,14 @@ impl Emulator {
             "{} does not compile:\n{errors}",
             source.display()
         );
-        // SAFETY: a library of ours, which does nothing when it is loaded. Its file may go once it is.
+    }
+
+    /// Whether it has a kernel of this name.
+    pub(crate) fn has(&self, function: &str) -> bool {
+        let name = format!("{function}_on_cpu");
+        // SAFETY: as in `run`; it is not called.
         #[allow(unsafe_code)]
-        let library = unsafe { Library::new(library) }.unwrap();
-        Self { library }
+        unsafe { self.library.get::<Door>(name.as_bytes()) }.is_ok()
     }
 
     /// Runs a call over the memory that it may touch. Gives what the kernel did wrong.
@@ -159,8 +169,13 @@ impl Emulator {
     }
 }
 
+/// The file of a module.
+pub(crate) fn source(module: Module) -> PathBuf {
+    kernels().join(module.name()).with_extension("cu")
+}
+
 fn kernels() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
+    crate::crate_dir().join("kernels")
 }
 
 /// Size of an argument, and where it is.

@@ -1,13 +1,13 @@
 //! The stand-in for CUDA finds what it says it finds.
 
-use std::{path::Path, sync::OnceLock};
+use std::sync::OnceLock;
 
 use candle_core::DType;
 use half::{bf16, f16};
-use vggt_model::ops::cuda::{Arg, Call, Module};
+use vggt_model::ops::cuda::{Arg, Call, Epilogue, Module, epilogue};
 
 use super::{
-    Memory, Random,
+    Memory, Random, Runner,
     emulator::{Emulator, Order},
 };
 
@@ -16,19 +16,23 @@ const THREADS: usize = 64;
 fn broken() -> &'static Emulator {
     static LOADED: OnceLock<Emulator> = OnceLock::new();
     LOADED.get_or_init(|| {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+        let here = crate::crate_dir().join("tests/kernels");
         Emulator::compile(&here.join("broken.cu"))
     })
 }
 
 /// What comes of a kernel of `broken.cu`: its output, or what is wrong.
-fn outcome(function: &str, order: Order, change: impl Fn(&mut Call)) -> Result<Vec<u8>, String> {
+fn outcome(
+    function: &'static str,
+    order: Order,
+    change: impl Fn(&mut Call),
+) -> Result<Vec<u8>, String> {
     let x = Memory::new(&Random(5).numbers(THREADS), DType::F32);
     let mut y = Memory::unwritten(THREADS, DType::F32, 0);
     let mut call = Call {
         // Not read: the emulator was chosen.
         module: Module::LayerNorm,
-        function: function.to_owned(),
+        function,
         grid: 1,
         block: THREADS as u32,
         shared_bytes: 4 * THREADS as u32,
@@ -74,7 +78,8 @@ fn wrong_launches_of_a_good_kernel_are_found() {
 
 #[test]
 fn a_missing_barrier_and_a_late_wait_show_in_some_order() {
-    let results = |function| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
+    let results =
+        |function: &'static str| Order::ALL.map(|order| outcome(function, order, |_| ()).unwrap());
     let good = results("good");
     assert!(good.iter().all(|r| *r == good[0]));
     let racy = results("missing_barrier");
@@ -84,6 +89,44 @@ fn a_missing_barrier_and_a_late_wait_show_in_some_order() {
     assert!(waited.iter().all(|r| *r == waited[0]));
     let late = results("copy_waited_for_late");
     assert!(late.iter().any(|r| *r != waited[0]));
+}
+
+#[test]
+fn a_kernel_that_leaves_its_buffers_is_found_by_every_runner() {
+    let (rows, n) = (9, 40);
+    let numbers = Random(6).numbers(rows * n);
+    for &runner in Runner::all() {
+        let bias = Memory::new(&numbers[..n], DType::F32);
+        let attempt = |rows, inputs: &[&Memory], y: &mut Memory| {
+            let addresses = (y.address(), bias.address());
+            let call = epilogue(Epilogue::Bias, DType::F32, (rows, n), addresses).unwrap();
+            runner.attempt(0, &call, inputs, &mut [y])
+        };
+        let mut y = Memory::new(&numbers, DType::F32);
+        assert_eq!(attempt(rows, &[&bias], &mut y), Ok(()), "{runner}");
+        // A row more than there is, and bias that no buffer holds.
+        let mut y = Memory::new(&numbers, DType::F32);
+        let e = attempt(rows + 1, &[&bias], &mut y).unwrap_err();
+        assert!(e.contains("outside of"), "{runner}: {e}");
+        let e = attempt(rows, &[], &mut y).unwrap_err();
+        assert!(e.contains("outside of every buffer"), "{runner}: {e}");
+        // What the kernel writes, passed as something to read.
+        let (input, mut other) = (Memory::new(&numbers, DType::F32), y);
+        let addresses = (input.address(), bias.address());
+        let call = epilogue(Epilogue::Bias, DType::F32, (rows, n), addresses).unwrap();
+        let done = runner.attempt(0, &call, &[&bias, &input], &mut [&mut other]);
+        let e = done.unwrap_err();
+        assert!(e.contains("writes the input"), "{runner}: {e}");
+    }
+}
+
+#[test]
+fn every_kernel_of_the_list_is_in_its_file() {
+    for module in Module::ALL {
+        for kernel in module.kernels() {
+            assert!(Emulator::of(module).has(kernel), "{kernel}");
+        }
+    }
 }
 
 #[test]
@@ -122,7 +165,11 @@ fn halves_round_as_everywhere_else() {
         let mut y = Memory::unwritten(numbers.len(), dtype, 0);
         let call = Call {
             module: Module::LayerNorm,
-            function: format!("convert_{}", dtype.as_str()),
+            function: if dtype == DType::F16 {
+                "convert_f16"
+            } else {
+                "convert_bf16"
+            },
             grid: 1,
             block: 32,
             shared_bytes: 0,

@@ -1,17 +1,28 @@
-//! The CUDA kernels against the plain versions of their operations, without a GPU: compiled as C++ and run with the very
-//! calls that the device would get. Exact is the plain version in F64 on what the kernel read.
+//! The CUDA kernels against the plain versions of their operations, run with the very calls that the device would get: in an
+//! emulator, compiled as C++, and with the feature `cuda-kernel-tests` on a card as well. Exact is the plain version in F64 on
+//! what the kernel read.
 
 mod attention;
+#[cfg(feature = "cuda-kernel-tests")]
+mod card;
+mod doctor;
 mod elementwise;
 mod emulator;
+#[cfg(all(
+    feature = "cuda-kernel-tests",
+    target_arch = "x86_64",
+    target_os = "linux"
+))]
+mod fake_card;
 mod harness;
 mod paper;
 mod resampling;
+mod runner;
 
 use candle_core::{DType, Tensor};
 
-use emulator::{Emulator, Memory, Order};
-use vggt_model::ops::cuda::Call;
+use emulator::Memory;
+use runner::Runner;
 
 /// The types that kernels compute in.
 const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
@@ -64,28 +75,4 @@ fn relative_error(ours: &Tensor, exact: &Tensor) -> f64 {
     let differences = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs());
     // Not by max, which passes over NaN.
     differences.fold(0.0, |m: f64, d| if d <= m { m } else { d }) / largest
-}
-
-/// Runs a call in every order. The result has to be the same bytes each time.
-fn run(call: &Call, inputs: &[&Memory], output: &mut Memory) {
-    run_all(call, inputs, &mut [output]);
-}
-
-/// As [`run`] for a call with several outputs.
-fn run_all(call: &Call, inputs: &[&Memory], outputs: &mut [&mut Memory]) {
-    let before: Vec<Vec<u8>> = outputs.iter().map(|m| m.contents().to_vec()).collect();
-    let results = Order::ALL.map(|order| {
-        for (output, before) in outputs.iter_mut().zip(&before) {
-            output.contents_mut().copy_from_slice(before);
-        }
-        Emulator::of(call.module)
-            .run(call, order, inputs, outputs)
-            .unwrap_or_else(|e| panic!("{call:?} {order:?}: {e}"));
-        outputs
-            .iter()
-            .map(|m| m.contents().to_vec())
-            .collect::<Vec<_>>()
-    });
-    let same = results.iter().all(|r| *r == results[0]);
-    assert!(same, "{call:?} depends on the order of its threads");
 }

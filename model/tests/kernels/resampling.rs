@@ -6,7 +6,7 @@ use vggt_model::ops::{
     cuda::{Address, BilinearCall, bilinear},
 };
 
-use super::{Memory, Random, relative_error, run};
+use super::{Memory, Random, Runner, relative_error};
 
 /// Weights of F32 on both sides, three sums: a few roundings.
 const TOLERANCE: f64 = 1e-6;
@@ -33,36 +33,38 @@ fn resampling_is_the_plain_one() {
             if with_positions && c % 2 != 0 {
                 continue;
             }
-            let mut out = Memory::unwritten(batch * height * width * c, DType::F32, 0);
-            let call = bilinear(BilinearCall {
-                batch,
-                from: (h, w),
-                to: (height, width),
-                channels: c,
-                x: x.address(),
-                out: out.address(),
-                positions: match with_positions {
-                    true => [columns.address(), rows.address()],
-                    false => [Address::NULL; 2],
-                },
-            })
-            .unwrap();
-            run(&call, &[&x, &columns, &rows], &mut out);
+            for &runner in Runner::all() {
+                let mut out = Memory::unwritten(batch * height * width * c, DType::F32, 0);
+                let call = bilinear(BilinearCall {
+                    batch,
+                    from: (h, w),
+                    to: (height, width),
+                    channels: c,
+                    x: x.address(),
+                    out: out.address(),
+                    positions: match with_positions {
+                        true => [columns.address(), rows.address()],
+                        false => [Address::NULL; 2],
+                    },
+                })
+                .unwrap();
+                runner.run(&call, &[&x, &columns, &rows], &mut out);
 
-            let half = |m: &Memory, n: usize| m.tensor((n, c / 2));
-            let positions =
-                with_positions.then(|| Positions::new(half(&columns, width), half(&rows, height)));
-            let exact: Tensor = bilinear_align_corners(
-                &x.tensor((batch, h, w, c)),
-                (height, width),
-                positions.as_ref(),
-            )
-            .unwrap();
-            let error = relative_error(&out.tensor((batch, height, width, c)), &exact);
-            assert!(
-                error < TOLERANCE,
-                "{h}x{w} {height}x{width} {c} {with_positions}: {error:e}"
-            );
+                let half = |m: &Memory, n: usize| m.tensor((n, c / 2));
+                let positions = with_positions
+                    .then(|| Positions::new(half(&columns, width), half(&rows, height)));
+                let exact: Tensor = bilinear_align_corners(
+                    &x.tensor((batch, h, w, c)),
+                    (height, width),
+                    positions.as_ref(),
+                )
+                .unwrap();
+                let error = relative_error(&out.tensor((batch, height, width, c)), &exact);
+                assert!(
+                    error < TOLERANCE,
+                    "{runner} {h}x{w} {height}x{width} {c} {with_positions}: {error:e}"
+                );
+            }
         }
     }
 }

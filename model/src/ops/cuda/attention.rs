@@ -107,8 +107,8 @@ fn on_tensor_cores(problem: AttentionCall) -> Result<Call> {
     let row_bytes = FLASH_DEPTH * problem.dtype.size_in_bytes();
     // The queries, and two tiles of keys and of values.
     let shared = (FLASH_QUERIES + 2 * 2 * FLASH_KEYS) * row_bytes;
-    let name = format!("flash_{}", call::type_name(problem.dtype)?);
     let module = Module::FlashAttention;
+    let name = module.kernel("flash", problem.dtype)?;
     called(
         problem,
         (module, name),
@@ -124,7 +124,7 @@ fn on_others(problem: AttentionCall) -> Result<Call> {
     if depth > MOST_DEPTH || shared > SHARED_BYTES {
         bail!("heads of {depth} channels are wider than the kernel's")
     }
-    let name = format!("attention_{}", call::type_name(problem.dtype)?);
+    let name = Module::Attention.kernel("attention", problem.dtype)?;
     let last = [call::int(depth, "channels of a head")?];
     called(
         problem,
@@ -142,7 +142,7 @@ fn rows_of_tiles(n: usize, what: &str) -> Result<Arg> {
 
 fn called(
     problem: AttentionCall,
-    (module, function): (Module, String),
+    (module, function): (Module, &'static str),
     (queries_of_block, block, shared_bytes): (usize, u32, usize),
     last: &[Arg],
 ) -> Result<Call> {

@@ -60,7 +60,7 @@ pub fn bilinear(problem: BilinearCall) -> Result<Call> {
     ]);
     Ok(Call {
         module: Module::Bilinear,
-        function: "bilinear_f32".to_owned(),
+        function: Module::Bilinear.kernel("bilinear", DType::F32)?,
         grid: call::grid((batch * height * width).div_ceil(PIXELS))?,
         block: THREADS as u32,
         shared_bytes: 0,

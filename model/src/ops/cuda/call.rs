@@ -68,6 +68,46 @@ impl Module {
             Self::Bilinear => "bilinear",
         }
     }
+
+    /// The names of its kernels.
+    pub fn kernels(self) -> &'static [&'static str] {
+        match self {
+            Self::LayerNorm => &["layer_norm_f32", "layer_norm_f16", "layer_norm_bf16"],
+            Self::Epilogue => &[
+                "bias_f32",
+                "bias_f16",
+                "bias_bf16",
+                "bias_gelu_f32",
+                "bias_gelu_f16",
+                "bias_gelu_bf16",
+                "bias_residual_f32",
+                "bias_residual_f16",
+                "bias_residual_bf16",
+                "bias_skip_f32",
+                "bias_skip_f16",
+                "bias_skip_bf16",
+            ],
+            Self::Heads => &["heads_f32", "heads_f16", "heads_bf16"],
+            Self::FlashAttention => &["flash_f16", "flash_bf16"],
+            Self::Attention => &["attention_f32", "attention_f16", "attention_bf16"],
+            Self::Bilinear => &["bilinear_f32"],
+        }
+    }
+
+    /// The kernel called `name` for `dtype`. Its whole name ends with the type.
+    pub(super) fn kernel(self, name: &str, dtype: DType) -> Result<&'static str> {
+        let type_name = type_name(dtype)?;
+        let is_it = |whole: &&str| {
+            let rest = whole
+                .strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix('_'));
+            rest == Some(type_name)
+        };
+        match self.kernels().iter().find(|whole| is_it(whole)) {
+            Some(whole) => Ok(whole),
+            None => bail!("{}.cu has no {name} in {type_name}", self.name()),
+        }
+    }
 }
 
 /// A kernel, how many threads run it, and its arguments.
@@ -75,8 +115,8 @@ impl Module {
 pub struct Call {
     /// The file it is in.
     pub module: Module,
-    /// Its name there.
-    pub function: String,
+    /// Its name there, one of [`Module::kernels`].
+    pub function: &'static str,
     /// Blocks, in one dimension. With 0 of them there is nothing to do, and CUDA would refuse.
     pub grid: u32,
     /// Threads of a block.
@@ -97,7 +137,7 @@ pub(super) const SHARED_BYTES: usize = 48 << 10;
 pub(super) const WIDE_BYTES: usize = 16;
 
 /// How kernels spell a type.
-pub(super) fn type_name(dtype: DType) -> Result<&'static str> {
+fn type_name(dtype: DType) -> Result<&'static str> {
     match dtype {
         DType::F32 => Ok("f32"),
         DType::F16 => Ok("f16"),
@@ -140,6 +180,23 @@ mod tests {
         let e = int(1 << 31, "rows").unwrap_err().to_string();
         assert!(e.contains("2147483648 rows"), "{e}");
         assert!(type_name(DType::F64).is_err());
+    }
+
+    #[test]
+    fn kernels_are_found_by_name_and_type() {
+        let named = |name, dtype| Module::Epilogue.kernel(name, dtype);
+        assert_eq!(named("bias", DType::F16).unwrap(), "bias_f16");
+        assert_eq!(named("bias", DType::BF16).unwrap(), "bias_bf16");
+        assert_eq!(named("bias_gelu", DType::F32).unwrap(), "bias_gelu_f32");
+        assert!(named("bia", DType::F32).is_err());
+        assert!(named("bias", DType::F64).is_err());
+        let e = Module::FlashAttention.kernel("flash", DType::F32);
+        let e = e.unwrap_err().to_string();
+        assert!(e.contains("flash_attention.cu has no flash in f32"), "{e}");
+        // The table of loaded modules has them in this order.
+        for (i, module) in Module::ALL.into_iter().enumerate() {
+            assert_eq!(module as usize, i);
+        }
     }
 
     #[test]

@@ -2,10 +2,7 @@
 // Raw addresses are read and kernels launched here and nowhere else; the operations call this from marked blocks.
 #![allow(unsafe_code)]
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{
     CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, StorageRef, Tensor,
@@ -15,8 +12,8 @@ use candle_core::{
         DeviceId, WrapErr,
         cudarc::{
             driver::{
-                CudaModule, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
-                SyncOnDrop,
+                CudaFunction, CudaModule, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig,
+                PushKernelArg, SyncOnDrop,
             },
             nvrtc::Ptx,
         },
@@ -26,41 +23,76 @@ use half::{bf16, f16};
 
 use super::{
     call::{Address, Arg, Call, Module},
+    code::code,
     target::BUILT,
 };
 
-/// What `build.rs` compiled: code for some cards, and PTX from which the driver makes code for later ones.
-fn binary(module: Module) -> &'static [u8] {
-    macro_rules! binary {
-        ($name:literal) => {
-            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".fatbin"))
-        };
-    }
-    match module {
-        Module::LayerNorm => binary!("layer_norm"),
-        Module::Epilogue => binary!("epilogue"),
-        Module::Heads => binary!("heads"),
-        Module::FlashAttention => binary!("flash_attention"),
-        Module::Attention => binary!("attention"),
-        Module::Bilinear => binary!("bilinear"),
-    }
+/// The modules of one device.
+///
+/// A launch of a kernel that was launched before takes no lock and asks the driver for nothing: it walks the devices, nearly
+/// always one, and takes the function by its place in [`Module::kernels`].
+struct Loaded {
+    device: DeviceId,
+    modules: [LoadedModule; Module::ALL.len()],
+    /// The device that launched its first kernel after this one.
+    next: Next,
 }
 
-/// The module on this device, loaded when it is first asked for.
-fn loaded(device: &CudaDevice, module: Module) -> Result<Arc<CudaModule>> {
-    type Loaded = HashMap<(DeviceId, Module), Arc<CudaModule>>;
-    static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
-    // A map that a panic left behind is still whole: entries are added in one step.
-    let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    let all = all.get_or_insert_default();
-    let key = (device.id(), module);
-    if let Some(module) = all.get(&key) {
-        return Ok(module.clone());
+type Next = OnceLock<Box<Loaded>>;
+
+/// A module, loaded when the first of its kernels is launched.
+struct LoadedModule {
+    module: OnceLock<Arc<CudaModule>>,
+    /// In the order of [`Module::kernels`].
+    functions: Box<[OnceLock<CudaFunction>]>,
+}
+
+impl Loaded {
+    /// The modules of `device`. They stay until the program ends, as a program opens few devices.
+    fn on(device: DeviceId) -> &'static Self {
+        static FIRST: Next = OnceLock::new();
+        let mut place = &FIRST;
+        loop {
+            let loaded = place.get_or_init(|| {
+                Box::new(Self {
+                    device,
+                    modules: Module::ALL.map(|module| LoadedModule {
+                        module: OnceLock::new(),
+                        functions: module.kernels().iter().map(|_| OnceLock::new()).collect(),
+                    }),
+                    next: OnceLock::new(),
+                })
+            });
+            if loaded.device == device {
+                return loaded;
+            }
+            place = &loaded.next;
+        }
     }
-    let code = Ptx::from_binary(binary(module).to_vec());
-    let loaded = device.cuda_stream().context().load_module(code).w()?;
-    all.insert(key, loaded.clone());
-    Ok(loaded)
+
+    /// The function that `call` calls.
+    fn function(&self, device: &CudaDevice, call: &Call) -> Result<&CudaFunction> {
+        let module = &self.modules[call.module as usize];
+        let kernels = call.module.kernels();
+        let Some(number) = kernels.iter().position(|name| *name == call.function) else {
+            bail!("{}.cu has no kernel {}", call.module.name(), call.function)
+        };
+        let place = &module.functions[number];
+        if let Some(function) = place.get() {
+            return Ok(function);
+        }
+        // When several threads come here at once, each loads what it needs and the first one's stays.
+        if module.module.get().is_none() {
+            let code = Ptx::from_binary(code(call.module).to_vec());
+            let loaded = device.cuda_stream().context().load_module(code).w()?;
+            drop(module.module.set(loaded));
+        }
+        let Some(loaded) = module.module.get() else {
+            bail!("{}.cu was not loaded", call.module.name())
+        };
+        let function = loaded.load_function(call.function).w()?;
+        Ok(place.get_or_init(|| function))
+    }
 }
 
 /// A device and the stream of this thread on it.
@@ -204,9 +236,8 @@ impl Queue {
         if call.grid == 0 {
             return Ok(());
         }
-        let module = loaded(&self.device, call.module)?;
-        let function = module.load_function(&call.function).w()?;
-        let mut builder = self.stream.launch_builder(&function);
+        let function = Loaded::on(self.device.id()).function(&self.device, call)?;
+        let mut builder = self.stream.launch_builder(function);
         for arg in &call.args {
             match arg {
                 Arg::Address(Address(x)) => builder.arg(x),

@@ -63,7 +63,7 @@ pub fn epilogue(
     args.push(Arg::I32(wide.into()));
     Ok(Call {
         module: Module::Epilogue,
-        function: format!("{name}_{}", call::type_name(dtype)?),
+        function: Module::Epilogue.kernel(name, dtype)?,
         grid: call::grid(rows.div_ceil(ROWS))?,
         block: THREADS,
         shared_bytes: 0,

@@ -115,7 +115,7 @@ pub fn heads(problem: HeadsCall) -> Result<Call> {
     ]);
     Ok(Call {
         module: Module::Heads,
-        function: format!("heads_{}", call::type_name(dtype)?),
+        function: Module::Heads.kernel("heads", dtype)?,
         grid: call::grid((batch * n * 2 * heads).div_ceil(VECTORS))?,
         block: THREADS as u32,
         shared_bytes: 0,

@@ -47,7 +47,7 @@ pub fn layer_norm(problem: LayerNormCall) -> Result<Call> {
     let held = c <= HELD_CHANNELS && call::is_wide(dtype, c, &[x, weight, bias, out]);
     Ok(Call {
         module: Module::LayerNorm,
-        function: format!("layer_norm_{}", call::type_name(dtype)?),
+        function: Module::LayerNorm.kernel("layer_norm", dtype)?,
         grid: call::grid(rows.div_ceil(ROWS))?,
         block: THREADS as u32,
         shared_bytes: 0,

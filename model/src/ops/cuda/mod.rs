@@ -7,6 +7,8 @@
 mod attention;
 mod bilinear;
 mod call;
+#[cfg(feature = "cuda-kernels")]
+mod code;
 #[cfg(feature = "cuda")]
 pub(super) mod device;
 mod dtype;
@@ -19,6 +21,10 @@ pub mod work;
 pub use attention::{AttentionCall, HeadRows, MOST_DEPTH, attention};
 pub use bilinear::{BilinearCall, bilinear};
 pub use call::{Address, Arg, Call, Module};
+// For the tests, which run the kernels on a card without candle.
+#[cfg(feature = "cuda-kernels")]
+#[doc(hidden)]
+pub use code::code;
 #[cfg(feature = "cuda")]
 pub(crate) use device::capability;
 pub use dtype::{default_dtype, of_capability};

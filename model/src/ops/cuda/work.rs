@@ -3,7 +3,7 @@
 
 use candle_core::DType;
 
-use crate::{config::Config, layers::MLP_CHUNK};
+use crate::{config::Config, layers::Mlp};
 
 /// One kind of call during a pass of the aggregator, all of its calls together.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +86,17 @@ impl Card {
         let issue = work.instructions as f64 / self.instructions;
         memory.max(arithmetic).max(issue) + work.calls as f64 * self.of_call
     }
+
+    /// Seconds below which no program comes: all bytes at the whole bandwidth, or all operations at the whole peak.
+    pub fn least_seconds(&self, work: &OpWork) -> f64 {
+        let memory = work.bytes as f64 / self.bandwidth;
+        let arithmetic = match work.unit {
+            Unit::Memory => 0.0,
+            Unit::Product | Unit::Attention => work.flops as f64 / self.peak,
+            Unit::ProductF32 => work.flops as f64 / self.peak_f32,
+        };
+        memory.max(arithmetic)
+    }
 }
 
 /// The calls of a pass of the aggregator over `s` frames of `h` x `w` pixels in `dtype`, in the order in which a block makes
@@ -107,7 +118,7 @@ pub fn aggregator(config: &Config, s: usize, (h, w): (usize, usize), dtype: DTyp
     let rows = trunk_rows + pair_rows;
     let blocks = trunk_blocks + 2 * pairs;
     let hidden = (c as f64 * config.aggregator.mlp_ratio) as u64;
-    let chunk = MLP_CHUNK as u64;
+    let chunk = Mlp::CHUNK as u64;
     let chunks =
         trunk_blocks * (s * of_trunk).div_ceil(chunk) + 2 * pairs * (s * of_frame).div_ceil(chunk);
 
