@@ -14,12 +14,12 @@ use std::{
 
 use vggt::{
     pipeline::{
-        DeviceChoice, FrameLimit, Network, NetworkSource, Provenance, ReadOptions, SceneOptions,
-        Silent, Source, build_scene, read_frames, write_glb,
+        DeviceChoice, Network, NetworkSource, ReconstructOptions, Silent, Source, reconstruct,
+        write_glb,
     },
     store::{Store, StoreSettings},
 };
-use vggt_model::{ForwardOptions, Precision, demo};
+use vggt_model::{Precision, demo};
 
 const MIB: usize = 1 << 20;
 const ROUNDS: usize = 25;
@@ -159,7 +159,7 @@ impl Server {
         stream
     }
 
-    /// MiB, as Linux tells them.
+    /// Returns a memory figure of the process in MiB, as Linux reports it.
     fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.unwrap_or_default();
@@ -234,22 +234,14 @@ fn in_process(dir: &Path) -> impl Fn() {
         .collect();
     let out = dir.join("direct.glb");
     move || {
-        let options = ReadOptions {
-            img_size: network.config().img_size,
-            patch_size: network.config().patch_size,
-            fps: 1.0,
-            ..ReadOptions::default()
+        let options = ReconstructOptions {
+            fit_memory: false,
+            ..ReconstructOptions::default()
         };
-        let limit = FrameLimit::Given(demo::FRAMES.len());
         let source = Source::Pictures(paths.clone());
-        let frames = read_frames(&source, &options, &limit, &mut Silent).unwrap();
-        let predictions = network
-            .predict(&frames.images, &ForwardOptions::default(), &mut Silent)
-            .unwrap();
-        let scene = build_scene(&predictions, None, &SceneOptions::default()).unwrap();
-        let provenance = Provenance::new("demo", None, scene.frames, serde_json::Value::Null);
+        let made = reconstruct(&network, &source, &options, &mut Silent).unwrap();
         let mut file = vggt::atomic_file::AtomicFile::create(&out).unwrap();
-        write_glb(&scene, &provenance, Default::default(), &mut file).unwrap();
+        write_glb(&made.scene, &made.provenance, Default::default(), &mut file).unwrap();
         file.commit().unwrap();
     }
 }

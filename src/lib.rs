@@ -1,30 +1,39 @@
-//! The map of the house: the rooms of the `vggt` crate and who may name whom.
+//! The modules of the `vggt` crate and what each may use.
 //!
 //! ```text
-//! cli          settings, one file per subcommand         may name every room
-//! server       sockets, sessions, limits; async          protocol jobs store
-//! client       the other end of the wire; async          protocol names
-//! jobs         queue and worker: input files -> GLB      pipeline store
-//! pipeline     the one recipe: frames -> network ->      frames scene glb html ply colmap atomic_file
-//!              scene -> file                             + vggt-model
-//! frames       pictures and videos -> [S, 3, H, W]       vggt-model
-//! scene        predictions -> points and cameras, pure   vggt-model
+//! module       contents                                  may use
+//! cli          command line: one file per subcommand     all, vggt-model
+//! server       sockets, sessions and limits; async       protocol, jobs, store
+//! client       the client's side of the protocol; async  protocol, resolver
+//! jobs         queue and worker: input files -> GLB      pipeline, store, vggt-model
+//! pipeline     the recipe: frames -> network -> scene    frames, scene, glb, html, ply, colmap, atomic_file,
+//!              -> file                                   vggt-model
+//! frames       images and videos -> [S, 3, H, W]         -
 //! glb          scene -> binary glTF                      scene
-//! html         a GLB in a page that draws it             (none)
+//! html         a web page that draws a GLB               -
 //! ply          scene -> binary PLY                       scene
 //! colmap       scene -> COLMAP text and binary           scene
-//! protocol     the bytes of the wire, no sockets         (none)
+//! scene        predictions -> points and cameras, pure   vggt-model
+//! protocol     the bytes of the wire, no sockets         -
 //! store        users, GLB files and jobs: rows + files   atomic_file
-//! hub          find, download and verify weights         names
-//! monitor      CPU, GPU and memory over time, plotted    (none)
-//! names        which addresses a machine has             (none)
-//! atomic_file  a file that appears whole or not at all   (none)
+//! hub          find, download and verify weights         resolver
+//! monitor      CPU, GPU and memory over time, plotted    -
+//! resolver     host names -> addresses                   -
+//! atomic_file  a file that appears whole or not at all   -
 //! ```
 //!
-//! Data walks one way. A file: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
+//! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
+//!
+//! Data flows one way. A file: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
 //! [`glb`] (alone or in [`html`]), [`ply`] or [`colmap`] -> [`atomic_file`]. A request: bytes -> [`protocol`] -> the
-//! session in [`server`] -> [`jobs`] -> the same walk -> [`store`] -> the reply. Progress flows back on one typed stream.
-//! `tests/rooms.rs` holds the arrows to this page.
+//! session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the reply. Progress flows back on one typed stream.
+
+// Only for this crate: the network's has vector loops whose unsafe blocks share one comment per file.
+#![warn(
+    clippy::allow_attributes_without_reason,
+    clippy::return_self_not_must_use,
+    clippy::undocumented_unsafe_blocks
+)]
 
 pub mod atomic_file;
 pub mod cli;
@@ -36,10 +45,10 @@ pub mod html;
 pub mod hub;
 pub mod jobs;
 pub mod monitor;
-pub mod names;
 pub mod pipeline;
 pub mod ply;
 pub mod protocol;
+pub mod resolver;
 pub mod scene;
 pub mod server;
 pub mod store;

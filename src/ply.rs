@@ -1,7 +1,7 @@
 //! Binary PLY: a scene's points with their confidence, for tools that read no glTF.
 //!
 //! Little-endian, 19 bytes a point: `float x y z`, `uchar red green blue`, `float confidence`. Positions are in
-//! view space, where a viewer shows the GLB's points too (`view = node_transform * world`); colours are sRGB, as
+//! view space, where a viewer shows the GLB's points too (`view = node_transform * world`); colors are sRGB, as
 //! PLY readers expect. Cameras are not written. Comments tell where the points come from.
 
 use std::io::{self, Write};

@@ -232,11 +232,8 @@ async fn every_command_of_version_2_is_understood_a_byte_at_a_time() {
         client.cancel(9).await.unwrap().state,
         JobStateReply::Cancelled
     );
-    let options = ReconstructionOptions {
-        show_cam: Some(true),
-        ..ReconstructionOptions::default()
-    };
-    assert_eq!(client.options(&options).await.unwrap().fps, Some(0.4));
+    let options = ReconstructionOptions::new(&json!({"show_cam": true})).unwrap();
+    assert_eq!(client.options(&options).await.unwrap().fields["fps"], 0.4);
     assert_eq!(client.info().await.unwrap(), info);
     let mut out = Vec::new();
     client.video(&clip, &mut out).await.unwrap();

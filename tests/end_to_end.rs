@@ -53,12 +53,9 @@ fn the_client_library_does_all_there_is() {
         let mut again = Vec::new();
         client.get(&made.hash, &mut again).await.unwrap();
         assert_eq!(again, glb);
-        let options = ReconstructionOptions {
-            fps: Some(2.0),
-            show_cam: Some(true),
-            ..Default::default()
-        };
-        assert_eq!(client.options(&options).await.unwrap().fps, Some(2.0));
+        let options = serde_json::json!({"fps": 2.0, "show_cam": true});
+        let options = ReconstructionOptions::new(&options).unwrap();
+        assert_eq!(client.options(&options).await.unwrap().fields["fps"], 2.0);
         let mut film = Vec::new();
         client.video(&demo("clip.mp4"), &mut film).await.unwrap();
         assert_glb(&film);

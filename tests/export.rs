@@ -340,7 +340,7 @@ fn the_demo_weights_say_what_they_are_not() {
     let output = vggt(dir.path(), &["export", "--demo", text(&photo)]);
     assert!(output.status.success());
     let err = String::from_utf8_lossy(&output.stderr);
-    assert!(err.contains("only know made scenes"), "{err}");
+    assert!(err.contains("only know synthetic scenes"), "{err}");
     assert_eq!(files(dir.path()), ["scene.glb"]);
 }
 
@@ -539,7 +539,7 @@ fn wrong_calls_exit_with_2_and_name_what_is_wrong() {
         ),
         (
             &["export", "--demo", "--frame_filter", "x.png"],
-            "frame filter",
+            "frame_filter",
         ),
         (
             &["export", "--demo", "--format", "obj"],

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
 use vggt::{
-    glb::{self, ColorSpace, GlbOptions},
+    glb::{self, ColorSpace, GlbEncoding, GlbOptions},
     scene::{self, Provenance, Scene, SceneOptions},
 };
 
@@ -25,7 +25,7 @@ pub(crate) fn provenance() -> Provenance {
 
 const PLAIN: GlbOptions = GlbOptions {
     color_space: ColorSpace::Linear,
-    quantized: false,
+    encoding: GlbEncoding::Plain,
 };
 
 fn write(name: &str, scene: &Scene, options: GlbOptions) -> Glb {
@@ -166,7 +166,7 @@ fn srgb_colors_and_the_transform_are_what_the_python_service_writes() {
     let scene = fixture::build("cameras");
     let options = GlbOptions {
         color_space: ColorSpace::Srgb,
-        quantized: false,
+        encoding: GlbEncoding::Plain,
     };
     let ours = write("cameras_srgb", &scene, options);
     let theirs = Glb::parse(&fs::read(fixture::data("cameras.glb")).unwrap());
@@ -210,7 +210,7 @@ fn quantized_positions_are_within_half_a_step() {
             &scene,
             GlbOptions {
                 color_space,
-                quantized: true,
+                encoding: GlbEncoding::Quantized,
             },
         );
         let node = glb.node("points");
@@ -234,9 +234,10 @@ fn quantized_positions_are_within_half_a_step() {
 
 #[test]
 fn bounds_are_those_of_the_stored_numbers() {
-    for quantized in [false, true] {
+    for encoding in [GlbEncoding::Plain, GlbEncoding::Quantized] {
+        let quantized = encoding == GlbEncoding::Quantized;
         let scene = fixture::build("default");
-        let options = GlbOptions { quantized, ..PLAIN };
+        let options = GlbOptions { encoding, ..PLAIN };
         let glb = write(&format!("default_{quantized}"), &scene, options);
         let accessor = &glb.primitive("points")["attributes"]["POSITION"];
         let numbers = glb.accessor(accessor);
@@ -260,9 +261,10 @@ fn a_single_point_is_a_valid_file_in_every_form() {
         ..SceneOptions::default()
     };
     let scene = scene::build(&fixture::predictions(), Some(&sky), &options).unwrap();
-    for quantized in [false, true] {
+    for encoding in [GlbEncoding::Plain, GlbEncoding::Quantized] {
+        let quantized = encoding == GlbEncoding::Quantized;
         let name = format!("single_{quantized}");
-        let glb = write(&name, &scene, GlbOptions { quantized, ..PLAIN });
+        let glb = write(&name, &scene, GlbOptions { encoding, ..PLAIN });
         assert_eq!(glb.attribute("points", "COLOR_0"), [[1.0; 4]]);
     }
 }

@@ -427,7 +427,7 @@ fn offline_asks_nobody_and_says_what_to_do() {
         .weights(&mut quiet)
         .unwrap_err();
     assert!(
-        error.to_string().contains("vggt fetch --repo org/net"),
+        matches!(&error, HubError::Offline { repo, file: None, .. } if repo == "org/net"),
         "{error}"
     );
     assert_eq!(server.requests(), 0);

@@ -1,4 +1,4 @@
-//! The doors a user has: files, formats, the command line.
+//! Tests of what users see: files, formats, the protocol, the command line; and of the layers of the crates.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod client;
@@ -13,12 +13,13 @@ mod frames;
 mod glb;
 mod hub;
 mod jobs;
+mod layering;
 mod monitor;
-mod names;
+mod options;
 mod page;
 mod ply;
 mod protocol;
-mod rooms;
+mod resolver;
 mod scene;
 mod service;
 mod session;

@@ -1,10 +1,17 @@
 //! Scenes against the point clouds and cameras of the Python implementation, for seven sets of options.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use serde_json::Value;
-use vggt::scene::{self, FrameFilter, PredictionMode, Scene, SceneError, SceneOptions};
+use vggt::scene::{
+    self, Field, FrameFilter, FramesInMemory, PredictedFrames, PredictionMode, Scene, SceneError,
+    SceneOptions,
+};
 use vggt_model::Predictions;
 
 /// In parts of the scene's scale. Positions and camera corners are f32 and go through one f64 transform, so they
@@ -205,6 +212,62 @@ fn thinning_leaves_scale_cameras_and_order_alone() {
         (first / 1000.0 - share).abs() <= 1e-3,
         "{first} of 1000, {share}"
     );
+}
+
+/// Frames that remember what was read of them.
+struct Logged<'a> {
+    frames: FramesInMemory<'a>,
+    reads: RefCell<Vec<(usize, Field)>>,
+}
+
+impl PredictedFrames for Logged<'_> {
+    fn count(&self) -> usize {
+        self.frames.count()
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.frames.size()
+    }
+
+    fn has(&self, field: Field) -> bool {
+        self.frames.has(field)
+    }
+
+    fn read(&self, index: usize, field: Field) -> Result<Tensor, SceneError> {
+        self.reads.borrow_mut().push((index, field));
+        self.frames.read(index, field)
+    }
+
+    fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>> {
+        self.frames.keep(index)
+    }
+}
+
+#[test]
+fn a_scene_reads_one_frame_after_the_other_in_two_passes() {
+    let predictions = predictions();
+    let keep: Vec<bool> = (0..3 * 28 * 42).map(|i| i % 5 != 0).collect();
+    let frames = Logged {
+        frames: FramesInMemory::new(&predictions, Some(&keep)).unwrap(),
+        reads: RefCell::default(),
+    };
+    let options = options("cameras");
+    let streamed = scene::build_from(&frames, &options).unwrap();
+    let whole = scene::build(&predictions, Some(&keep), &options).unwrap();
+    assert_eq!(streamed.points, whole.points);
+    assert_eq!(streamed.cameras, whole.cameras);
+    let reads = frames.reads.borrow();
+    let of = |field: Field| -> Vec<usize> {
+        let reads = reads.iter().filter(|(_, read)| *read == field);
+        reads.map(|(index, _)| *index).collect()
+    };
+    assert_eq!(of(Field::WorldPoints), [0, 1, 2, 0, 1, 2]);
+    assert_eq!(of(Field::WorldPointsConf), [0, 1, 2, 0, 1, 2]);
+    assert_eq!(of(Field::Image), [0, 1, 2]);
+    assert_eq!(of(Field::Extrinsic), [0, 1, 2]);
+    // The scene does not show these.
+    assert!(of(Field::Depth).is_empty());
+    assert!(of(Field::WorldPointsFromDepth).is_empty());
 }
 
 #[test]

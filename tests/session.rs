@@ -344,7 +344,7 @@ fn options_hold_for_one_reconstruction_and_bad_ones_are_named() {
     for (bad, word) in [
         (r#"{"conf_tres": 3}"#, "conf_tres"),
         (r#"{"conf_thres": 300}"#, "conf_thres"),
-        (r#"{"prediction_mode": "x"}"#, "prediction mode"),
+        (r#"{"prediction_mode": "x"}"#, "prediction_mode"),
         (r#"{"mask_sky": true}"#, "mask_sky"),
         (r#"{"fps": -1}"#, "fps"),
         ("[", "JSON"),

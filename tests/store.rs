@@ -17,8 +17,8 @@ use diesel::{
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use vggt::store::{
-    GlbOrigin, GlbRow, JobKind, JobOutcome, JobRowState, NewJob, Store, StoreError, StoreSettings,
-    WriteSeek,
+    GlbFile, GlbOrigin, JobKind, JobOutcome, NewJob, Store, StoreError, StoreSettings,
+    StoredJobState, WriteSeek,
 };
 
 use crate::{
@@ -102,7 +102,7 @@ fn write_glb(out: &mut dyn WriteSeek) -> io::Result<()> {
     out.write_all(GLB)
 }
 
-pub(crate) fn save(store: &Store, user: i32) -> GlbRow {
+pub(crate) fn save(store: &Store, user: i32) -> GlbFile {
     store
         .save_glb(user, "images_1.glb", &mut write_glb)
         .unwrap()
@@ -242,7 +242,7 @@ fn names_and_passwords_are_held_to_their_limits() {
         ("  ", "p", "it is empty"),
         (&"x".repeat(65), "p", "longer than 64 characters"),
         ("a\nb", "p", "control characters"),
-        (" a", "p", "begins or ends with a blank"),
+        (" a", "p", "begins or ends with white space"),
         ("new", "", "the password is empty"),
     ] {
         let e = said(name, password);
@@ -568,7 +568,7 @@ fn a_database_of_a_newer_version_is_left_alone() {
 #[test]
 fn check_finds_and_repairs_both_ways_and_leaves_strangers_alone() {
     let House { dir, store } = python_house();
-    let rows: Vec<GlbRow> = (0..4).map(|_| save(&store, 1)).collect();
+    let rows: Vec<GlbFile> = (0..4).map(|_| save(&store, 1)).collect();
     let path = |i: usize| store.glb_path(&rows[i]);
     fs::remove_file(path(0)).unwrap();
     fs::write(path(1), &GLB[..11]).unwrap();
@@ -630,7 +630,7 @@ fn jobs_survive_the_process_and_end_once() {
     let House { dir, store } = house();
     let first = store.add_job(&a_job(1)).unwrap();
     let second = store.add_job(&a_job(1)).unwrap();
-    assert_eq!(first.state, JobRowState::Queued);
+    assert_eq!(first.state, StoredJobState::Queued);
     assert!(store.mark_running(first.id).unwrap());
     drop(store);
 
@@ -638,7 +638,7 @@ fn jobs_survive_the_process_and_end_once() {
     let pending = store.pending_jobs().unwrap();
     let ids: Vec<_> = pending.iter().map(|job| job.id).collect();
     assert_eq!(ids, [first.id, second.id]);
-    assert_eq!(pending[0].state, JobRowState::Running);
+    assert_eq!(pending[0].state, StoredJobState::Running);
     assert_eq!(pending[0].kind, JobKind::Video);
     assert_eq!(pending[0].options_json, r#"{"fps":0.4}"#);
     assert!(pending[0].started_at >= pending[0].created_at);
@@ -652,7 +652,7 @@ fn jobs_survive_the_process_and_end_once() {
     assert!(!store.finish_job(first.id, &JobOutcome::Cancelled).unwrap());
     assert!(!store.mark_running(first.id).unwrap());
     let row = store.job(first.id).unwrap().unwrap();
-    assert_eq!(row.state, JobRowState::Failed { reason });
+    assert_eq!(row.state, StoredJobState::Failed { reason });
     assert!(row.finished_at.is_some());
     assert!(store.finish_job(second.id, &JobOutcome::Cancelled).unwrap());
     assert!(store.pending_jobs().unwrap().is_empty());
@@ -676,7 +676,7 @@ fn a_result_its_job_and_its_memory_appear_together() {
     let row = store.save_result(&origin, &mut write_glb).unwrap();
     let hash = row.hashed_name.clone();
     let state = store.job(job.id).unwrap().unwrap().state;
-    assert_eq!(state, JobRowState::Done { hash });
+    assert_eq!(state, StoredJobState::Done { hash });
     let cached = |user| store.cached_result(user, &job.input_key).unwrap();
     assert_eq!(cached(1), Some(row.clone()));
     assert_eq!(cached(2), None);

@@ -9,6 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why the network could not be built or run.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The config is no JSON of the right shape, or its numbers contradict each other.
     #[error("bad config: {0}")]

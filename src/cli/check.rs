@@ -1,9 +1,9 @@
-//! `vggt check`: rows and files of the service held against each other.
+//! `vggt check`: compares rows and files of the service.
 
 use super::save_to_db::StoreArgs;
 use crate::store::CheckReport;
 
-/// Compares the rows of the database with the GLB files, both ways. Exit code 1 when something is wrong and stays so.
+/// Compares the rows of the database with the GLB files, both ways. Exit code 1 when there are problems that were not repaired.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Remove rows without a file and half-written files, and move files without a row to OUT_ROOT/.unclaimed
@@ -13,10 +13,10 @@ pub(super) struct Args {
     store: StoreArgs,
 }
 
-/// Prints one line for each thing that is wrong, and a sum.
+/// Prints one line for each problem, and a summary.
 ///
 /// # Errors
-/// When something is wrong and was not repaired, or cannot be looked at.
+/// When there are problems that were not repaired, or something cannot be read.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let store = args.store.open()?;
     let report = store.check(args.repair)?;
@@ -44,7 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
     println!("{}", sum(&report));
     if report.problems() > 0 && !report.repaired {
-        anyhow::bail!("rows and files differ; --repair mends it");
+        anyhow::bail!("rows and files differ; use --repair to fix them");
     }
     Ok(())
 }

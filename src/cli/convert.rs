@@ -21,10 +21,10 @@ pub(super) struct Args {
     dtype: Option<DType>,
 }
 
-/// Converts, reads back, and only then gives the file its name.
+/// Converts, reads the result back, and only then renames the file to its target.
 ///
 /// # Errors
-/// When the input is no checkpoint, a value does not fit the type, the disk is full, or the file read back differs.
+/// When the input is not a checkpoint, a value does not fit the type, the disk is full, or the file read back differs.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let dtype = args.dtype;
     let weights = Weights::open(&args.input)?;
@@ -46,7 +46,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let beside = args.input.with_file_name("config.json");
     if beside.is_file() && beside.parent() != args.output.parent() {
         tracing::info!(
-            "the network's dimensions are in \"{}\": keep a copy beside the new file",
+            "the network's dimensions are in \"{}\": keep a copy next to the new file",
             beside.display()
         );
     }

@@ -1,4 +1,4 @@
-//! `vggt fetch`: the weights ahead of time.
+//! `vggt fetch`: downloads weights ahead of time.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::hub::Hub;
 
 /// Downloads the weights into the Hugging Face cache, or finds them there, and prints the path.
 ///
-/// HF_HOME, HF_ENDPOINT and HF_TOKEN are honoured; so are SSL_CERT_FILE (certificates to trust instead of the built-in
+/// HF_HOME, HF_ENDPOINT and HF_TOKEN are respected; so are SSL_CERT_FILE (certificates to trust instead of the built-in
 /// ones) and VGGT_NAME_SERVER (the address of the name server to ask instead of the system's).
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -22,7 +22,7 @@ pub(super) struct Args {
     /// One file of the repository instead of its weights
     #[arg(long)]
     file: Option<String>,
-    /// Never ask the network: only say whether the file is there
+    /// Do not download: only check whether the file is in the cache
     #[arg(long)]
     offline: bool,
     /// The cache's folder instead of $HF_HOME/hub
@@ -33,7 +33,7 @@ pub(super) struct Args {
 /// Prints the path of the weights on stdout.
 ///
 /// # Errors
-/// When they cannot be had; what has arrived is kept.
+/// When they cannot be downloaded; a part that was downloaded is kept.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let mut settings = super::hub_settings()?;
     settings.offline |= args.offline;
@@ -55,14 +55,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bar that appears with the first piece of a download.
+/// A progress bar that appears when a download starts.
 #[derive(Default)]
 pub(super) struct DownloadBar {
     bar: Option<ProgressBar>,
 }
 
 impl DownloadBar {
-    /// What the hub tells of every piece.
+    /// Returns the callback for the hub.
     pub(super) fn progress(&mut self) -> impl FnMut(&str, u64, u64) -> bool {
         |_, at, total| {
             let bar = self.bar.get_or_insert_with(|| byte_bar("download"));
@@ -72,7 +72,7 @@ impl DownloadBar {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();

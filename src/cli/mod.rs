@@ -1,5 +1,5 @@
-//! The `vggt` command: settings, one file per subcommand, the terminal. The only room that reads the environment and
-//! that may name every other.
+//! The `vggt` command: one file per subcommand, settings, and the terminal. Environment variables are read here, except the
+//! conventions of the hub, which [`HubSettings::from_env`] reads for it.
 //!
 //! Exit codes: 0 done, 1 failed, 2 not called correctly, 130 interrupted.
 
@@ -7,12 +7,14 @@ mod bench;
 mod check;
 mod client;
 mod convert;
+mod cure;
 mod doctor;
 mod export;
 mod fetch;
 mod model_args;
 mod monitor;
 mod save_to_db;
+mod scene_flags;
 mod serve;
 mod terminal;
 mod user;
@@ -21,9 +23,9 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{hub::HubSettings, names::Names};
+use crate::{hub::HubSettings, resolver::Resolver};
 
-/// Photos or a video in, a 3D point cloud out: VGGT, natively.
+/// Images or a video in, a 3D point cloud out: VGGT, natively.
 #[derive(Debug, Parser)]
 #[command(
     name = "vggt",
@@ -38,7 +40,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Reconstruct a scene from pictures or a video and write it as GLB, web page, PLY or COLMAP model
+    /// Reconstruct a scene from images or a video and write it as GLB, web page, PLY or COLMAP model
     Export(Box<export::Args>),
     /// Convert a PyTorch model.pt to safetensors, or change its number type
     Convert(convert::Args),
@@ -46,17 +48,17 @@ enum Command {
     Fetch(fetch::Args),
     /// Measure the network's speed and memory
     Bench(bench::Args),
-    /// Check that this machine computes what it should, and that the weights are what they should be
+    /// Check that this machine computes correctly, and that the weights are intact
     Doctor(doctor::Args),
     /// Record CPU, GPU and memory of this machine or of one process
     Monitor(monitor::Args),
-    /// Talk to a server: send pictures or a video, fetch the GLB
+    /// Talk to a server: send images or a video, fetch the GLB
     Client(Box<client::Args>),
     /// Add, list and change the users of the service
     User(user::Args),
     /// Compare the service's rows and files, and repair them
     Check(check::Args),
-    /// Serve phones and scripts: log in, send pictures or a video, get a GLB
+    /// Serve phones and scripts: log in, send images or a video, get a GLB
     Serve(Box<serve::Args>),
 }
 
@@ -65,13 +67,13 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(with_dashes(std::env::args_os())) {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version are answers, not failures; everything else is a call to mend.
+            // Help and version succeed; anything else is a usage error.
             let code = if e.use_stderr() { 2 } else { 0 };
             let _ = e.print();
             return ExitCode::from(code);
         }
     };
-    // The service ends in good order, and has its own way to be told.
+    // The service handles Ctrl-C itself, to shut down cleanly.
     terminal::set_up(!matches!(cli.command, Command::Serve(_)));
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
@@ -99,40 +101,40 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Who finds the addresses of other machines: the name server of `VGGT_NAME_SERVER`, else what the system is set to.
-fn names() -> anyhow::Result<Names> {
+/// Returns the resolver of host names: the name server of `VGGT_NAME_SERVER`, else the system's.
+fn resolver() -> anyhow::Result<Resolver> {
     match std::env::var("VGGT_NAME_SERVER") {
         Ok(server) if !server.is_empty() => server
             .parse()
             .map_err(|e| UsageError(format!("VGGT_NAME_SERVER: {e}")).into()),
-        _ => Ok(Names::default()),
+        _ => Ok(Resolver::default()),
     }
 }
 
-/// The hub, as the environment says.
+/// Returns the settings of the hub from the environment.
 fn hub_settings() -> anyhow::Result<HubSettings> {
     Ok(HubSettings {
-        names: names()?,
+        resolver: resolver()?,
         ..HubSettings::from_env()
     })
 }
 
-/// A mistake in how the command was called that only shows when arguments are held against each other.
+/// A usage error that only shows when arguments are compared with each other.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
 
-/// Ctrl-C came while a command could still hand over what it had so far, which it has done.
+/// Ctrl-C stopped a command that has written the results that it had.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 struct Interrupted;
 
 impl Interrupted {
-    /// As shells count it: 128 + SIGINT.
+    /// Exit code by the convention of shells: 128 + SIGINT.
     const CODE: u8 = 130;
 }
 
-/// Flags of the older script are spelled with underscores: both spellings are one. What follows a lone `--` is no flag.
+/// Replaces underscores in flags, as the older script spelled them, by dashes. Arguments after a lone `--` are not flags.
 fn with_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut flags = true;
     let spell = |arg: OsString| {

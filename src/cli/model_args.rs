@@ -1,4 +1,4 @@
-//! Which weights, which device: shared by the subcommands that run the network.
+//! Weights and device, shared by the subcommands that run the network.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
     pipeline::{DeviceChoice, Network, NetworkSource},
 };
 
-/// Where a repository's files are by default.
+/// Default revision of a repository.
 const DEFAULT_REVISION: &str = "main";
 
 /// Weights and device.
@@ -24,10 +24,10 @@ pub(super) struct ModelArgs {
     /// then a download]
     #[arg(long, value_name = "FILE")]
     pub(super) checkpoint: Option<PathBuf>,
-    /// The network's dimensions [default: config.json beside the weights, else VGGT-1B]
+    /// The network's dimensions [default: config.json next to the weights, else VGGT-1B]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Use the small bundled weights; they only know made scenes
+    /// Use the small bundled weights; they only know synthetic scenes
     #[arg(long, conflicts_with_all = ["checkpoint", "config", "repo"])]
     pub(super) demo: bool,
     /// Hugging Face repository to take weights from
@@ -36,7 +36,7 @@ pub(super) struct ModelArgs {
     /// Branch, tag or commit of the repository
     #[arg(long, default_value = DEFAULT_REVISION)]
     pub(super) revision: String,
-    /// Never ask the network
+    /// Do not download anything
     #[arg(long)]
     pub(super) offline: bool,
     /// Where to compute: auto, cpu, cuda or cuda:N
@@ -46,7 +46,7 @@ pub(super) struct ModelArgs {
     /// compute capability 8.0]
     #[arg(long, value_parser = parse_dtype)]
     pub(super) dtype: Option<DType>,
-    /// exact, or fast: the transformer's layers and scores in 16-bit whole numbers, on the CPU
+    /// exact, or fast: the transformer's layers and scores in 16-bit integers, on the CPU
     #[arg(long, default_value_t)]
     pub(super) precision: Precision,
     /// Threads to compute with [default: one for each core]
@@ -59,7 +59,7 @@ pub(super) fn parse_dtype(s: &str) -> Result<DType, String> {
         "f32" | "float32" => Ok(DType::F32),
         "f16" | "float16" => Ok(DType::F16),
         "bf16" | "bfloat16" => Ok(DType::BF16),
-        _ => Err(format!("{s:?} is no type; it takes f32, f16 or bf16")),
+        _ => Err(format!("invalid type {s:?}: expected f32, f16 or bf16")),
     }
 }
 
@@ -75,7 +75,7 @@ impl ModelArgs {
         Ok(())
     }
 
-    /// The hub, as the environment and the arguments say.
+    /// Returns the settings of the hub, from the environment and the arguments.
     pub(super) fn hub(&self) -> anyhow::Result<HubSettings> {
         Ok(HubSettings {
             repo: self.repo.clone(),
@@ -85,7 +85,7 @@ impl ModelArgs {
         })
     }
 
-    /// Finds the weights, downloading them if need be.
+    /// Finds the weights, downloading them if needed.
     pub(super) fn source(&self) -> anyhow::Result<NetworkSource> {
         if self.demo {
             return Ok(NetworkSource::Demo);
@@ -101,7 +101,7 @@ impl ModelArgs {
         .context("no weights (--checkpoint FILE names some, --demo uses the bundled ones)")?;
         bar.finish();
         Ok(NetworkSource::File {
-            // A file of the cache is known by its repository, not by the name it has there.
+            // A file of the cache is named after its repository, not after its file name there.
             name: weights
                 .starts_with(&settings.cache)
                 .then(|| self.repo.clone()),
@@ -111,7 +111,7 @@ impl ModelArgs {
         })
     }
 
-    /// Random weights of the dimensions that the arguments name.
+    /// Returns random weights of the dimensions that the arguments name.
     pub(super) fn random_source(&self) -> anyhow::Result<NetworkSource> {
         if self.checkpoint.is_some() {
             let why = "--random and --checkpoint exclude each other".to_owned();

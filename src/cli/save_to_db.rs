@@ -1,13 +1,13 @@
-//! Where the service keeps its rows and files, for every subcommand that uses them, and `vggt export --save_to_db`.
+//! The store of the service, for the subcommands that use it, and `vggt export --save_to_db`.
 
 use std::{io, path::PathBuf, time::SystemTime};
 
 use super::UsageError;
 use crate::store::{
-    GlbRow, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
+    GlbFile, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
 };
 
-/// Where rows and files are.
+/// Paths of the database and the files.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StoreArgs {
     /// The service's database
@@ -24,7 +24,7 @@ pub(super) struct StoreArgs {
 }
 
 impl StoreArgs {
-    /// As the store takes it.
+    /// Returns the settings of the store.
     pub(super) fn settings(&self) -> StoreSettings {
         StoreSettings {
             db: self.db.clone(),
@@ -32,21 +32,21 @@ impl StoreArgs {
         }
     }
 
-    /// Opens a database that must be there: a misspelt path shall not become an empty service.
+    /// Opens a database that must exist, so that a typo does not create an empty database.
     ///
     /// # Errors
-    /// When it is not, or cannot be opened.
+    /// When it does not exist or cannot be opened.
     pub(super) fn open(&self) -> anyhow::Result<Store> {
         if !self.db.exists() {
             anyhow::bail!(
-                "there is no database \"{}\"; name it with --db, or make it with `vggt user add`",
+                "there is no database \"{}\"; name it with --db, or create it with `vggt user add`",
                 self.db.display()
             );
         }
         self.open_or_create()
     }
 
-    /// Opens the database, or makes it.
+    /// Opens or creates the database.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -62,17 +62,17 @@ pub(super) struct SaveArgs {
     /// Store the GLB as the service does, for --user_id, and print its hash and path; --out is only written when given
     #[arg(long, requires = "user_id")]
     save_to_db: bool,
-    /// Whose file it is
+    /// User id of the owner
     #[arg(long, value_name = "N", requires = "save_to_db")]
     user_id: Option<i32>,
-    /// What it is called [default: images_TIME.glb or video_TIME.glb, in Unix seconds]
+    /// Original name of the file [default: images_TIME.glb or video_TIME.glb, in Unix seconds]
     #[arg(long, value_name = "NAME", requires = "save_to_db")]
     original_name: Option<String>,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// An open store and a user who exists: made before the work that takes time.
+/// An open store and a user who exists, checked before the long computation.
 pub(super) struct Destination {
     store: Store,
     user_id: i32,
@@ -80,7 +80,7 @@ pub(super) struct Destination {
 }
 
 impl SaveArgs {
-    /// Where to store, if at all; `kind` chooses the default name.
+    /// Returns the destination, if the GLB is to be stored; `kind` selects the default name.
     ///
     /// # Errors
     /// When there is no such database or user.
@@ -109,14 +109,14 @@ impl SaveArgs {
 }
 
 impl Destination {
-    /// Stores what `write` writes and gives its row and path.
+    /// Stores what `write` writes and returns its row and path.
     ///
     /// # Errors
     /// When it cannot be stored; neither file nor row is left then.
     pub(super) fn store(
         &self,
         mut write: impl FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> anyhow::Result<(GlbRow, PathBuf)> {
+    ) -> anyhow::Result<(GlbFile, PathBuf)> {
         let row = self
             .store
             .save_glb(self.user_id, &self.original_name, &mut write)?;

@@ -19,10 +19,10 @@ use crate::{
     server::{self, Limits, LoginSettings, ServerSettings},
 };
 
-/// Exit code of a service that was asked to end a second time, as shells count an interrupt: 128 + SIGINT.
+/// Exit code after a second request to stop, by the convention of shells: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Users are added with `vggt user add`. Commands, replies and error codes stand in src/protocol/README.md.
+/// Users are added with `vggt user add`. Commands, replies and error codes are documented in src/protocol/README.md.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Address to listen on
@@ -33,15 +33,15 @@ pub(super) struct Args {
     port: u16,
     #[command(flatten)]
     store: StoreArgs,
-    /// Whoever knows a hash gets the file, as with the older service
+    /// Serve a file to everyone who knows its hash, as the older service did
     #[arg(long)]
     open_get: bool,
-    /// A new connection continues the last login from its address for so long [default: off]
+    /// How long a new connection inherits the last login from its address [default: off]
     ///
     /// For a phone client that opens a connection for every request. Everybody behind the same address is trusted.
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
     session_by_address: Option<u32>,
-    /// Seconds a running job may go on after SIGTERM or Ctrl-C; jobs of command 8 run again after the next start
+    /// How long a running job may continue after SIGTERM or Ctrl-C; jobs of command 8 run again after the next start
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
     #[command(flatten)]
@@ -52,20 +52,20 @@ pub(super) struct Args {
     model: ModelArgs,
 }
 
-/// What is queued and run.
+/// The queue and its jobs.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Jobs")]
 struct JobArgs {
-    /// Load the network before the first job comes
+    /// Load the network before the first job arrives
     #[arg(long)]
     preload: bool,
-    /// Reconstruct again what the same user sent before
+    /// Reconstruct again even if the same user sent the same before
     #[arg(long)]
     no_cache: bool,
-    /// Jobs that may wait in all
+    /// Maximum number of waiting jobs
     #[arg(long, value_name = "N", default_value_t = 16)]
     queue: u16,
-    /// Jobs of one user that may wait
+    /// Maximum number of waiting jobs of one user
     #[arg(long, value_name = "N", default_value_t = 4)]
     queue_per_user: u16,
     /// Take at most this many frames of a job, evenly [default: as many as fit into memory]
@@ -79,41 +79,41 @@ struct JobArgs {
     sky_network: Option<PathBuf>,
 }
 
-/// What a peer may take.
+/// Limits per peer.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// MiB of one upload
+    /// Maximum size of an upload in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=4095))]
     max_upload: u64,
-    /// Images of one request
+    /// Maximum number of images in a request
     #[arg(long, value_name = "N", default_value_t = 300)]
     max_images: u32,
-    /// Connections in all
+    /// Maximum number of connections
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_connections: u16,
-    /// Connections of one address
+    /// Maximum number of connections from one address
     #[arg(long, value_name = "N", default_value_t = 32)]
     max_connections_per_address: u16,
-    /// Close a connection without a request for so long
+    /// How long to keep a connection without a request
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     idle_timeout: u64,
-    /// Close a connection that stalls for so long in the midst of a request
+    /// How long to keep a connection that stalls during a request
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     stall_timeout: u64,
-    /// KiB per second that an upload must bring on average
+    /// Minimum average rate of an upload in KiB per second
     #[arg(long, value_name = "KIB", default_value_t = 8)]
     min_upload_rate: u64,
-    /// MiB of a refused upload that are skipped to keep the connection
+    /// Maximum size in MiB of a rejected upload that is skipped to keep the connection
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     max_skip: u64,
-    /// Wrong passwords of an account until nobody can log in to it for a while; an address has four times as many
+    /// Failed logins of an account that start a pause; an address has four times as many
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     login_attempts: u32,
-    /// How long that while is
+    /// Length of the pause, in which the account cannot log in
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     login_pause: u64,
-    /// Milliseconds that the third wrong password in a row costs; each further one costs twice as much, up to 8 s
+    /// Delay in milliseconds after the third failed login in a row; it doubles with each further one, up to 8 s
     #[arg(long, value_name = "MS", default_value_t = 250)]
     login_delay: u64,
 }
@@ -145,7 +145,7 @@ impl LimitArgs {
 /// Serves until SIGTERM or Ctrl-C.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
-    let names = super::names()?;
+    let resolver = super::resolver()?;
     let source = args.model.source()?;
     let store = args.store.open_or_create()?;
     let _lock = lock(store.out_root())?;
@@ -180,10 +180,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         .build()
         .context("cannot start the threads of the server")?;
     let done = runtime.block_on(async {
-        // Asked for first: a signal from now on ends in good order.
+        // Installed first: a signal from now on shuts down cleanly.
         let stop = stop_signal()?;
         let listener = async {
-            let addresses = names.addresses(&args.host, args.port).await?;
+            let addresses = resolver.addresses(&args.host, args.port).await?;
             TcpListener::bind(&addresses[..]).await
         };
         let listener = listener.await.with_context(|| {
@@ -198,18 +198,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         let jobs =
             tokio::task::spawn_blocking(move || Jobs::start(job_settings, started, source, device))
                 .await??;
+        // Scripts of the older service wait for this line and read the port from it.
         println!("Manager TCP Server running on port {port}");
         std::io::stdout().flush()?;
         server::serve(listener, settings, store, jobs, stop).await;
         anyhow::Ok(())
     });
-    // A job that did not stop in time must not keep the process.
+    // A job that did not stop in time must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     atomic_file::remove_unfinished();
     done
 }
 
-/// Holds the folder for this process: two servers would sweep away each other's uploads.
+/// Locks the folder for this process: two servers would remove each other's uploads.
 fn lock(out_root: &Path) -> anyhow::Result<File> {
     let path = out_root.join(".lock");
     let failed = || format!("cannot use the folder \"{}\"", out_root.display());
@@ -225,7 +226,7 @@ fn lock(out_root: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Done when the process is asked to end.
+/// Completes when the process is asked to stop.
 #[cfg(unix)]
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -236,7 +237,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // Asked twice: whoever asks does not want to wait for the grace. Jobs with a row run again all the same.
+        // A second signal does not wait for the grace period. Jobs with a row run again in any case.
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -252,7 +253,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     Ok(async {
         if let Err(e) = tokio::signal::ctrl_c().await {
-            tracing::warn!("Ctrl-C cannot be heard: {e}");
+            tracing::warn!("cannot install the Ctrl-C handler: {e}");
             std::future::pending::<()>().await;
         }
     })

@@ -1,4 +1,4 @@
-//! What a person at a terminal sees: bars, warnings, errors, and what Ctrl-C does.
+//! The terminal: progress bars, warnings, errors, and Ctrl-C.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -9,10 +9,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use vggt_model::progress::Stage as NetworkStage;
 
-use super::Interrupted;
+use super::{Interrupted, cure};
 use crate::{
     atomic_file,
-    pipeline::{Stage, Watcher},
+    pipeline::{Stage, Warning, Watcher},
 };
 
 /// All bars of this process, so that a log line does not tear one.
@@ -21,7 +21,7 @@ pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::n
 /// What the next Ctrl-C does instead of ending the process.
 static ON_INTERRUPT: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 
-/// Sets up the log and, unless the command has its own way to end, what Ctrl-C does.
+/// Sets up the log and, unless the command handles it itself, Ctrl-C.
 pub(super) fn set_up(ctrl_c: bool) {
     let filter =
         EnvFilter::try_from_env("VGGT_LOG").unwrap_or_else(|_| EnvFilter::new("vggt=info"));
@@ -39,7 +39,7 @@ pub(super) fn set_up(ctrl_c: bool) {
         if let Some(instead) = take_on_interrupt() {
             return instead();
         }
-        // A signal runs no `Drop`: half-written files go here, and nothing else is left to tidy.
+        // A signal runs no `Drop`, so half-written files are removed here. Nothing else needs a cleanup.
         atomic_file::remove_unfinished();
         let _ = BARS.clear();
         eprintln!("{Interrupted}");
@@ -50,7 +50,7 @@ pub(super) fn set_up(ctrl_c: bool) {
     }
 }
 
-/// Has the next Ctrl-C call this instead of ending the process; the one after it ends it all the same.
+/// Makes the next Ctrl-C call this instead of ending the process; the one after it ends the process.
 pub(super) fn on_interrupt(instead: impl FnOnce() + Send + 'static) {
     *ON_INTERRUPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(instead));
 }
@@ -62,13 +62,14 @@ fn take_on_interrupt() -> Option<Box<dyn FnOnce() + Send>> {
         .take()
 }
 
-/// Prints an error with its causes, one line.
+/// Prints an error with its causes and what to do about it, in one line.
 pub(super) fn print_error(e: &anyhow::Error) {
     let _ = BARS.clear();
-    // Some causes have nothing to say.
+    // Some causes have an empty message.
     let chain = e.chain().map(ToString::to_string);
-    let told: Vec<String> = chain.filter(|cause| !cause.trim().is_empty()).collect();
-    eprintln!("error: {}", told.join(": "));
+    let causes: Vec<String> = chain.filter(|cause| !cause.trim().is_empty()).collect();
+    let cure = cure::cure(e).map(|cure| format!("; {cure}"));
+    eprintln!("error: {}{}", causes.join(": "), cure.unwrap_or_default());
 }
 
 /// Log lines to stderr, above the bars.
@@ -116,10 +117,15 @@ impl Watcher for StageBars {
         }
         true
     }
+
+    fn warn(&mut self, warning: &Warning) {
+        let cure = cure::of_warning(warning).map(|cure| format!(" ({cure})"));
+        tracing::warn!("{warning}{}", cure.unwrap_or_default());
+    }
 }
 
 impl StageBars {
-    /// Leaves the last bar as it stands, with the time it took.
+    /// Leaves the last bar on the screen, with the time it took.
     pub(super) fn finish(&mut self) {
         if let Some((_, bar)) = self.current.take() {
             set_style(&bar, "took {elapsed}");
@@ -142,7 +148,7 @@ fn bar(name: &'static str) -> ProgressBar {
 
 fn set_style(bar: &ProgressBar, time: &str) {
     let template = format!("{{prefix:>11}} {{bar:32.cyan/dim}} {{pos:>4}}/{{len:<4}} {time}");
-    // A template that cannot be read would leave indicatif's own style, which does as well.
+    // With an invalid template indicatif's own style stays, which is good enough.
     if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style.progress_chars("━━─"));
     }
@@ -159,7 +165,7 @@ pub(super) fn byte_bar(name: &'static str) -> ProgressBar {
     bar
 }
 
-/// Name, place and length of the bar a step belongs to: frame and global blocks take turns on one.
+/// Returns name, position and length of a step's bar: frame and global blocks alternate on one.
 fn on_bar(stage: Stage, done: usize, total: usize) -> (&'static str, usize, usize) {
     match stage {
         Stage::Decode => ("decode", done, total),

@@ -1,4 +1,4 @@
-//! `vggt user`: who may log in.
+//! `vggt user`: the users of the service.
 
 use std::{
     fmt::Write as _,
@@ -27,7 +27,7 @@ enum Action {
     Add {
         /// The name to log in with, at most 64 characters
         name: String,
-        /// The password. Other users of this machine may see it here: better leave it out
+        /// The password. Other users of this machine can see it on the command line: better leave it out
         #[arg(conflicts_with = "password_stdin")]
         password: Option<String>,
         /// true, 1 or yes: the user's jobs go first
@@ -44,39 +44,39 @@ enum Action {
     List,
     /// Change a password; without PASSWORD it is asked for
     Passwd {
-        /// Whose
+        /// User name
         name: String,
-        /// The password. Other users of this machine may see it here: better leave it out
+        /// The password. Other users of this machine can see it on the command line: better leave it out
         #[arg(conflicts_with = "password_stdin")]
         password: Option<String>,
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Let a user's jobs go first, or no longer
+    /// Make a user a VIP, whose jobs go first, or end that
     Vip {
-        /// Whose
+        /// User name
         name: String,
         /// on or off
         #[arg(default_value = "on", value_parser = parse_vip, action = clap::ArgAction::Set)]
         state: bool,
-        /// Until then, as in 2027-01-31 or "2027-01-31 12:00:00", UTC [default: for good]
+        /// Until then, as in 2027-01-31 or "2027-01-31 12:00:00", UTC [default: permanently]
         #[arg(long, value_name = "DATE", value_parser = parse_date)]
         until: Option<Timestamp>,
     },
     /// Keep a user from logging in; files stay
     Disable {
-        /// Whom
+        /// User name
         name: String,
     },
     /// Let a disabled user log in again
     Enable {
-        /// Whom
+        /// User name
         name: String,
     },
     /// Remove a user with all files and jobs
     Remove {
-        /// Whom
+        /// User name
         name: String,
         /// Also when the user has files
         #[arg(long)]
@@ -90,16 +90,16 @@ fn parse_vip(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("it takes true, 1, yes or on, and false, 0, no or off".to_owned()),
+        _ => Err("expected true, 1, yes or on, or false, 0, no or off".to_owned()),
     }
 }
 
 fn parse_date(text: &str) -> Result<Timestamp, String> {
     parse_time(text)
-        .ok_or_else(|| "no date; it takes YYYY-MM-DD or \"YYYY-MM-DD HH:MM:SS\"".to_owned())
+        .ok_or_else(|| "expected a date as YYYY-MM-DD or \"YYYY-MM-DD HH:MM:SS\"".to_owned())
 }
 
-/// Does what was asked and says so in a line.
+/// Runs the command and prints one line.
 ///
 /// # Errors
 /// When a name is taken or unknown, or the database cannot be used.
@@ -112,10 +112,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             password_stdin,
             vip_flag,
         } => {
-            // Only this may make a database: everywhere else a missing one is a misspelt path.
+            // Only this creates a database: for other commands a missing one is a typo in the path.
             let store = args.store.open_or_create()?;
             if store.users()?.iter().any(|user| user.username == name) {
-                // Before a password is asked for in vain.
+                // Checked before the password prompt.
                 bail!("the user name {name:?} is taken; choose another");
             }
             let password = get_password(password, password_stdin)?;
@@ -143,12 +143,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             match (state, until) {
                 (true, Some(time)) => println!("{name} is VIP until {}", shown(Some(time))),
                 (true, None) => println!("{name} is VIP"),
-                (false, _) => println!("{name} is no VIP"),
+                (false, _) => println!("{name} is not a VIP"),
             }
         }
         Action::Disable { name } => {
             args.store.open()?.set_active(&name, false)?;
-            println!("{name} cannot log in any more");
+            println!("{name} can no longer log in");
         }
         Action::Enable { name } => {
             args.store.open()?.set_active(&name, true)?;
@@ -174,7 +174,7 @@ fn remove(store: &Store, name: &str, yes: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From the command line, from standard input, or from the person at the terminal, who does not see it.
+/// Returns the password from the command line, standard input or a prompt.
 fn get_password(given: Option<String>, from_stdin: bool) -> anyhow::Result<String> {
     if let Some(password) = given {
         return Ok(password);

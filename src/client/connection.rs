@@ -30,7 +30,7 @@ pub(super) struct Connection {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Set while a request is under way, and for good when one breaks off (its future dropped included).
+    /// True while a request is in progress, and permanently when one breaks off (including when its future is dropped).
     mid_request: bool,
 }
 
@@ -42,7 +42,7 @@ impl Connection {
         settings: ClientSettings,
     ) -> Result<Self, ClientError> {
         let connecting = async {
-            let addresses = settings.names.addresses(host, port).await?;
+            let addresses = settings.resolver.addresses(host, port).await?;
             TcpStream::connect(&addresses[..]).await
         };
         let stream = match timeout(settings.connect, connecting).await {

@@ -1,19 +1,19 @@
-//! What can go wrong between a client and its server.
+//! Errors between a client and its server.
 
 use std::{io, path::PathBuf, time::Duration};
 
 use crate::protocol::{ProtocolError, Refusal};
 
-/// Why a request has no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// No server there.
-    #[error("cannot connect to {address}: {source}; is `vggt serve` running there?")]
+    /// There is no server at the address.
+    #[error("cannot connect to {address}: {source}")]
     Connect {
         /// Host and port.
         address: String,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -42,11 +42,11 @@ pub enum ClientError {
     Lost {
         /// What was going on.
         what: &'static str,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// An earlier request on this connection failed halfway, so the next reply could not be told from its rest.
+    /// An earlier request on this connection failed halfway, so the next reply could not be distinguished from the rest of its own.
     #[error("cannot go on after a request that broke off: connect again")]
     Broken,
     /// A file to send cannot be read.
@@ -54,7 +54,7 @@ pub enum ClientError {
     Input {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -88,7 +88,7 @@ impl ClientError {
         }
     }
 
-    /// Tells whether the connection broke.
+    /// Returns true when the connection broke.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
     }

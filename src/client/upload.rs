@@ -26,7 +26,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Opens pictures for command 2, or for command 8 when `submit`.
+    /// Opens images for command 2, or for command 8 when `submit`.
     pub(super) async fn images<P: AsRef<Path>>(
         paths: &[P],
         submit: bool,
@@ -135,7 +135,7 @@ impl Pieces {
                 if self.lengths {
                     self.buffer.extend_from_slice(&len.to_be_bytes());
                 }
-                // A file that grows meanwhile is sent as long as it was announced.
+                // A file that grows in the meantime is sent as long as it was announced.
                 self.current = Some((path, file.take(len.into())));
                 continue;
             };
@@ -159,7 +159,10 @@ async fn open_file(path: &Path) -> io::Result<(File, u64)> {
     let file = File::open(path).await?;
     let metadata = file.metadata().await?;
     if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
     }
     if metadata.len() == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));

@@ -1,4 +1,4 @@
-//! COLMAP: cameras, images and 3D points in its text and binary forms, in the pixels of the original pictures.
+//! COLMAP: cameras, images and 3D points in its text and binary forms, in the pixels of the original images.
 //!
 //! What lives here: the model ([`Model`]) and its two forms. What does not: folders and files. The caller opens
 //! one file for each of [`ModelFile::ALL`], all in one folder, conventionally `sparse/0`; COLMAP and pycolmap read
@@ -7,10 +7,10 @@
 //! Conventions:
 //! - World is the network's world, as in the predictions; poses are camera_from_world, as COLMAP has them.
 //! - One PINHOLE camera for each shown frame; camera and image number is the frame's number + 1.
-//! - The network unprojects whole pixel numbers, COLMAP's pixel centres lie at half numbers. A pixel's centre
-//!   (x, y) of the network's picture is therefore (x + 0.5, y + 0.5) here, and the principal point moves along, so
-//!   that every point projects to the centre of the pixel that it was made from, in the original picture.
-//! - Every point has a track of one element, and points outside the original picture (in its padding) are left
+//! - The network unprojects whole pixel numbers, COLMAP's pixel centers lie at half numbers. A pixel's center
+//!   (x, y) of the network's image is therefore (x + 0.5, y + 0.5) here, and the principal point moves along, so
+//!   that every point projects to the center of the pixel that it was made from, in the original image.
+//! - Every point has a track of one element, and points outside the original image (in its padding) are left
 //!   out. The error is the distance between a point's projection and its pixel: zero but for rounding with "Depthmap
 //!   and Camera", and what the point head and the cameras disagree by with "Pointmap Regression".
 //! - Images are named as given. The text form ends a name at the first blank, so there, and only there, blanks
@@ -27,16 +27,17 @@ pub use original::{OriginalImage, check_names};
 
 /// What can go wrong while a model is made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ColmapError {
-    /// There must be one original picture for each frame of the predictions.
+    /// There must be one original image for each frame of the predictions.
     #[error("cannot name {frames} frames with {images} pictures: each frame needs one")]
     Count {
         /// Frames of the predictions.
         frames: usize,
-        /// Pictures given.
+        /// Images given.
         images: usize,
     },
-    /// Two pictures have the same name, which COLMAP takes for the same picture.
+    /// Two images have the same name, which COLMAP takes for the same image.
     #[error(
         "cannot tell pictures apart by the name {name:?}: two have it; rename one, or keep their folders in the names"
     )]
@@ -63,7 +64,7 @@ pub enum ColmapError {
         "cannot map pixels back into {name:?}: its size and scale must be positive and its offset finite"
     )]
     Placement {
-        /// The picture's name.
+        /// The image's name.
         name: String,
     },
 }
@@ -97,7 +98,6 @@ impl ModelFile {
     ];
 
     /// The name that COLMAP looks for.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::CamerasBinary => "cameras.bin",

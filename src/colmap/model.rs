@@ -1,4 +1,4 @@
-//! A scene mapped into the original pictures.
+//! A scene mapped into the original images.
 
 use std::{
     io::{self, Write},
@@ -34,10 +34,10 @@ pub(super) struct Image<'a> {
 }
 
 impl<'a> Model<'a> {
-    /// Maps `scene` into the original pictures; `originals` has one for each frame of the predictions, shown or not.
+    /// Maps `scene` into the original images; `originals` has one for each frame of the predictions, shown or not.
     ///
     /// # Errors
-    /// When there is not one picture for each frame, or names or placements cannot be used.
+    /// When there is not one image for each frame, or names or placements cannot be used.
     pub fn new(scene: &'a Scene, originals: &'a [OriginalImage]) -> Result<Self, ColmapError> {
         if originals.len() != scene.frames {
             return Err(ColmapError::Count {
@@ -74,14 +74,12 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// How many points the model has: those of the scene that lie in an original picture.
-    #[must_use]
+    /// How many points the model has: those of the scene that lie in an original image.
     pub fn len(&self) -> usize {
         self.points.len()
     }
 
     /// Whether the model has no point.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()
     }
@@ -108,7 +106,7 @@ impl<'a> Model<'a> {
         out.flush()
     }
 
-    /// The points of one image, in order: number from 1, and centre of the pixel in the original picture.
+    /// The points of one image, in order: number from 1, and center of the pixel in the original image.
     pub(super) fn observations(&self, image: &Image<'_>) -> impl Iterator<Item = (u64, [f64; 2])> {
         let original = image.original;
         image.points.clone().map(move |place| {
@@ -195,7 +193,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The centre of the pixel that made a point, in the original picture.
+/// The center of the pixel that made a point, in the original image.
 fn pixel_center(scene: &Scene, original: &OriginalImage, point: usize) -> [f64; 2] {
     original.source_of(scene.points.pixel(point).map(|x| f64::from(x) + 0.5))
 }

@@ -1,15 +1,15 @@
-//! The original pictures: their names, and where they lie in what the network saw.
+//! The original images: their names, and where they lie in what the network saw.
 
 use std::collections::HashSet;
 
 use super::ColmapError;
 
-/// An original picture, and where it lies in the picture that the network saw.
+/// An original image, and where it lies in the image that the network saw.
 ///
-/// `network_x = source_x * scale_x + offset_x`, both with pixel centres at half numbers; the same for y.
+/// `network_x = source_x * scale_x + offset_x`, both with pixel centers at half numbers; the same for y.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OriginalImage {
-    /// The name of the picture, as COLMAP is to find it: relative, with forward slashes.
+    /// The name of the image, as COLMAP is to find it: relative, with forward slashes.
     pub name: String,
     /// Width of the original, pixels.
     pub width: u32,
@@ -26,7 +26,7 @@ pub struct OriginalImage {
 }
 
 impl OriginalImage {
-    /// A point of the network's picture in this one. Both with pixel centres at half numbers.
+    /// A point of the network's image in this one. Both with pixel centers at half numbers.
     pub(super) fn source_of(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         [
             (x - self.offset_x) / self.scale_x,
@@ -55,10 +55,10 @@ impl OriginalImage {
     }
 }
 
-/// Whether COLMAP can tell these pictures apart: to be asked before the network runs.
+/// Whether COLMAP can tell these images apart: to be asked before the network runs.
 ///
 /// # Errors
-/// Names the first picture whose name is empty, holds a NUL, or was there before.
+/// Names the first image whose name is empty, holds a NUL, or was there before.
 pub fn check_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), ColmapError> {
     let mut seen = HashSet::new();
     for name in names {

@@ -1,81 +1,82 @@
-//! Everything that can go wrong between a file and the network's input.
+//! Errors between a file and the network's input.
 
 use std::{io, path::PathBuf};
 
 use super::image::READABLE_FORMATS;
 
-/// Why a picture, a folder or a video could not become frames.
+/// Why frames cannot be read from an image, a folder or a video.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FramesError {
-    /// The file system refused.
+    /// The file or folder cannot be read.
     #[error("cannot read \"{}\"", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The bytes are of no picture format that is read here.
+    /// Not an image of a known format.
     #[error(
         "cannot decode \"{name}\": not a picture of a known format (known: {READABLE_FORMATS})"
     )]
     NotAPicture {
-        /// The picture's name.
+        /// Name of the image.
         name: String,
     },
-    /// The picture is larger than the limits allow; it was not decoded.
+    /// The image is larger than the limits allow; it was not decoded.
     #[error(
         "cannot decode \"{name}\": {width}x{height} pixels are more than the limit of {max_side} pixels \
          a side and {max_pixels} in all; scale the picture down first"
     )]
     PictureTooLarge {
-        /// The picture's name.
+        /// Name of the image.
         name: String,
         /// Width that its header declares, in pixels.
         width: u32,
         /// Height that its header declares, in pixels.
         height: u32,
-        /// The limit that was in force, in pixels.
+        /// The limit in pixels.
         max_side: u32,
-        /// The limit that was in force, in pixels.
+        /// The limit in pixels.
         max_pixels: u64,
     },
-    /// The file is longer than any picture of the permitted size; it was not read.
+    /// The file is longer than any image of the permitted size; it was not read.
     #[error("cannot decode \"{name}\": the file has {bytes} bytes, the limit is {max_bytes}")]
     FileTooLarge {
-        /// The picture's name.
+        /// Name of the image.
         name: String,
         /// Length of the file.
         bytes: u64,
-        /// The limit that was in force.
+        /// The limit.
         max_bytes: u64,
     },
-    /// The picture's data ends before the picture does.
+    /// The file ends before the image does.
     #[error("cannot decode \"{name}\": the file is cut off; copy or download it again")]
     Truncated {
-        /// The picture's name.
+        /// Name of the image.
         name: String,
     },
-    /// The picture is damaged, or of a flavour the decoder does not know.
+    /// The image is damaged, or of a variant the decoder does not know.
     #[error("cannot decode \"{name}\"")]
     DecodePicture {
-        /// The picture's name.
+        /// Name of the image.
         name: String,
-        /// What the decoder said.
+        /// Error of the decoder.
         #[source]
         source: ::image::ImageError,
     },
-    /// The folder holds no picture.
+    /// The folder contains no images.
     #[error("cannot find a picture in \"{}\" (sub-folders are not searched; known: {READABLE_FORMATS})", path.display())]
     NoPictures {
         /// The folder.
         path: PathBuf,
     },
-    /// There is nothing to stack.
+    /// There are no images to stack.
     #[error("cannot build the network's input from 0 pictures; give at least one")]
     Empty,
-    /// The network's sizes do not fit each other.
+    /// The image size is not a multiple of the patch size.
     #[error(
         "cannot preprocess for img_size {img_size} and patch_size {patch_size}: the first must be a \
          multiple of the second and neither may be zero or above 16384"
@@ -86,28 +87,28 @@ pub enum FramesError {
         /// Side of one patch, in pixels.
         patch_size: usize,
     },
-    /// The picture has no rows or no columns.
+    /// The image has no rows or no columns.
     #[error("cannot preprocess \"{name}\": it has no pixels")]
     NoPixels {
-        /// The picture's name.
+        /// Name of the image.
         name: String,
     },
-    /// The wanted rate is no rate.
+    /// The frame rate is not a positive number.
     #[error("cannot choose frames at {fps} a second: the rate must be above zero")]
     BadRate {
         /// Frames per second.
         fps: f64,
     },
-    /// The file is of no video container that is read here, or its index is missing.
+    /// Not a video of a known container format, or its index is missing.
     #[error("cannot read \"{}\" as a video: it is damaged, cut off or no video", path.display())]
     NotAVideo {
         /// The file.
         path: PathBuf,
-        /// What FFmpeg said.
+        /// Error of FFmpeg.
         #[source]
         source: ffmpeg_next::Error,
     },
-    /// The file holds sound or data, but no moving pictures.
+    /// The file holds sound or data, but no video.
     #[error("cannot read \"{}\" as a video: it has no video stream", path.display())]
     NoVideoStream {
         /// The file.
@@ -118,7 +119,7 @@ pub enum FramesError {
     VideoCodec {
         /// The file.
         path: PathBuf,
-        /// What FFmpeg said.
+        /// Error of FFmpeg.
         #[source]
         source: ffmpeg_next::Error,
     },
@@ -130,9 +131,9 @@ pub enum FramesError {
     VideoTooLong {
         /// The file.
         path: PathBuf,
-        /// Its length as far as it is known.
+        /// Length as far as it is known, in seconds.
         seconds: f64,
-        /// The limit that was in force.
+        /// The limit.
         max_seconds: f64,
     },
     /// The clip's frames are larger than the limit.
@@ -148,7 +149,7 @@ pub enum FramesError {
         width: u32,
         /// Height of a frame, in pixels.
         height: u32,
-        /// The limit that was in force, in pixels.
+        /// The limit in pixels.
         max_pixels: u64,
     },
     /// Reading took longer than the limit.
@@ -159,10 +160,10 @@ pub enum FramesError {
     VideoTooSlow {
         /// The file.
         path: PathBuf,
-        /// The limit that was in force.
+        /// The limit.
         max_seconds: f64,
     },
-    /// Not a single frame came out.
+    /// No frame could be decoded.
     #[error("cannot decode a frame of \"{}\": it is damaged or empty", path.display())]
     NoFrames {
         /// The file.
@@ -171,22 +172,19 @@ pub enum FramesError {
     /// The caller asked to stop.
     #[error("cannot go on reading: cancelled")]
     Cancelled,
-    /// The file is no sky network.
-    #[error(
-        "cannot read \"{}\" as the sky network; --mask_sky needs skyseg.onnx of JianyuanWang/skyseg",
-        path.display()
-    )]
+    /// The file is not the sky network.
+    #[error("cannot read \"{}\" as the sky network", path.display())]
     SkyNetwork {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The sky network did not give a map.
+    /// The sky network did not return a map.
     #[error("cannot look for the sky in a picture: {reason}")]
     SkyRun {
-        /// What went wrong.
+        /// Reason.
         reason: String,
     },
     /// The tensor could not be built.

@@ -1,4 +1,4 @@
-//! Which files of a folder are pictures.
+//! Which files of a folder are images.
 
 use std::{
     fs::{self, File},
@@ -11,13 +11,13 @@ use super::{
     image::{SNIFF_BYTES, sniff},
 };
 
-/// The picture files of a folder, sorted by name (by the bytes of the name, as Python sorts).
+/// The image files of a folder, sorted by name (by the bytes of the name, as Python sorts).
 ///
 /// Sub-folders and names that start with a dot are passed over in silence. Other files that are no
-/// picture, by their first bytes and not by their ending, are skipped with a warning in the log.
+/// image, by their first bytes and not by their ending, are skipped with a warning in the log.
 ///
 /// # Errors
-/// When the folder cannot be read, or holds no picture.
+/// When the folder cannot be read, or holds no image.
 pub fn list_folder(dir: &Path) -> Result<Vec<PathBuf>, FramesError> {
     let fail = |source| FramesError::Read {
         path: dir.to_path_buf(),
@@ -49,7 +49,7 @@ pub fn list_folder(dir: &Path) -> Result<Vec<PathBuf>, FramesError> {
     Ok(pictures)
 }
 
-/// Whether a file is a picture of a known format, by its first bytes.
+/// Whether a file is an image of a known format, by its first bytes.
 pub fn is_picture(path: &Path) -> bool {
     let mut head = Vec::with_capacity(SNIFF_BYTES);
     File::open(path)

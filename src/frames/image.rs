@@ -1,4 +1,4 @@
-//! One picture file -> 8-bit RGB, upright, without alpha.
+//! One image file -> 8-bit RGB, upright, without alpha.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ pub(super) const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF";
 /// How many bytes of a file [`sniff`] looks at: the longest signature (WebP) has 12.
 pub(super) const SNIFF_BYTES: usize = 16;
 
-/// One decoded picture: 8-bit RGB, orientation applied, alpha over white.
+/// One decoded image: 8-bit RGB, orientation applied, alpha over white.
 #[derive(Debug, Clone)]
 pub struct Picture {
     /// The file's name without its folder, or the name of a video's frame.
@@ -28,7 +28,7 @@ pub struct Picture {
     pub rgb: RgbImage,
 }
 
-/// What a picture may measure at most; checked against the file's header, before any pixel is decoded.
+/// What an image may measure at most; checked against the file's header, before any pixel is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageLimits {
     /// Width times height, in pixels.
@@ -50,11 +50,11 @@ impl Default for ImageLimits {
     }
 }
 
-/// Reads one picture file and gives it upright, as 8-bit RGB.
+/// Reads one image file and returns it upright, as 8-bit RGB.
 ///
-/// The format is told by the content, not by the name. Of an animated file the first frame is taken.
+/// The format is detected by the content, not by the name. Of an animated file the first frame is taken.
 /// EXIF (or TIFF) orientation is applied; transparent pixels are laid over white as
-/// Pillow's `Image.alpha_composite` does; of 16-bit values the high byte is kept; grey becomes RGB.
+/// Pillow's `Image.alpha_composite` does; of 16-bit values the high byte is kept; gray becomes RGB.
 ///
 /// # Errors
 /// When the file cannot be read, is of no known format, exceeds `limits`, is cut off or damaged.
@@ -82,7 +82,7 @@ pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<Picture, FramesEr
     decode(&name, BufReader::new(file), limits)
 }
 
-/// Decodes a picture that is already in memory, such as an upload; see [`read_image`].
+/// Decodes an image that is already in memory, such as an upload; see [`read_image`].
 ///
 /// # Errors
 /// When the bytes are of no known format, exceed `limits`, are cut off or damaged.
@@ -137,7 +137,7 @@ fn decode<R: BufRead + Seek>(
     })?;
 
     if format == ImageFormat::Jpeg {
-        // The JPEG decoder fills what is missing with grey instead of complaining.
+        // The JPEG decoder fills what is missing with gray instead of complaining.
         let whole = jpeg_reaches_its_end(&mut reader)
             .and_then(|whole| reader.rewind().map(|()| whole))
             .map_err(|e| damaged(e.into()))?;
@@ -150,7 +150,7 @@ fn decode<R: BufRead + Seek>(
 
     let mut reader = ImageReader::with_format(reader, format);
     let mut allocation = Limits::default();
-    // Decoded 16-bit RGBA (8 bytes a pixel), and the same again for what the decoder needs meanwhile.
+    // Decoded 16-bit RGBA (8 bytes a pixel), and the same again for what the decoder needs in the meantime.
     allocation.max_alloc = Some(limits.max_pixels.saturating_mul(16).max(64 << 20));
     reader.limits(allocation);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
@@ -165,7 +165,7 @@ fn decode<R: BufRead + Seek>(
             max_pixels: limits.max_pixels,
         });
     }
-    // A picture with a spoilt EXIF block is still a picture.
+    // An image with a corrupt EXIF block is still an image.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     decoded.apply_orientation(orientation);
@@ -196,9 +196,9 @@ fn to_rgb8(decoded: DynamicImage) -> RgbImage {
     }
 }
 
-/// The high byte of every 16-bit value, as Pillow reads 16-bit colour.
+/// The high byte of every 16-bit value, as Pillow reads 16-bit color.
 ///
-/// Differs from upstream: Pillow clips 16-bit grey at 255, which turns nearly all of it white.
+/// Differs from upstream: Pillow clips 16-bit gray at 255, which turns nearly all of it white.
 fn high_bytes<P16, P8>(wide: &ImageBuffer<P16, Vec<u16>>) -> ImageBuffer<P8, Vec<u8>>
 where
     P16: ::image::Pixel<Subpixel = u16>,

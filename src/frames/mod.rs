@@ -1,12 +1,12 @@
-//! Pictures and videos in, one tensor `[S, 3, H, W]` in `[0, 1]` out.
+//! Images and videos -> one tensor `[S, 3, H, W]` in `[0, 1]`.
 //!
-//! Here lives everything between a user's files and the network's input: decoding ([`read_image`],
-//! [`read_video`]), choosing ([`list_folder`], the frames of a clip), resizing and cropping
-//! ([`preprocess()`]) and stacking ([`stack()`]). The sky network of `--mask_sky` ([`SkyNetwork`]) looks at
-//! the same pictures and lives here too. What the network makes of the tensor does not.
+//! What lives here: everything between the user's files and the network's input: decoding ([`read_image`],
+//! [`read_video`]), selecting ([`list_folder`], the frames of a clip), resizing and cropping ([`preprocess()`]) and stacking
+//! ([`stack()`]), and the sky network of `--mask_sky` ([`SkyNetwork`]), which reads the same images. What does not: anything
+//! that the network makes of the tensor.
 //!
-//! The door in: [`read_image`] or [`read_video`] give a [`Picture`], [`preprocess()`] makes it
-//! [`Prepared`], [`stack()`] gathers the [`Frames`].
+//! The entry points: [`read_image`] or [`read_video`] return a [`Picture`], [`preprocess()`] makes it [`Prepared`],
+//! [`stack()`] collects the [`Frames`].
 
 mod error;
 mod folder;

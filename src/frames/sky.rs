@@ -1,8 +1,8 @@
-//! The sky network of `--mask_sky`: which pixels of a picture are not sky.
+//! The sky network of `--mask_sky`: which pixels of an image are not sky.
 //!
 //! Port of visual_util.py, `run_skyseg` and `segment_sky`, with the ONNX file run by `rten`.
-//! Differs from upstream: there the mask of the whole original picture is squeezed to the network's size,
-//! cropped pictures included; here the mask is asked for the very pixels that the network sees.
+//! Differs from upstream: there the mask of the whole original image is squeezed to the network's size,
+//! cropped images included; here the mask is asked for the very pixels that the network sees.
 
 use std::{
     error::Error,
@@ -40,7 +40,7 @@ impl SkyNetwork {
     ///
     /// # Errors
     /// When the file cannot be read, is not ONNX, uses an operator that is not supported, or does not take
-    /// one picture of [1, 3, 320, 320].
+    /// one image of [1, 3, 320, 320].
     pub fn open(path: &Path) -> Result<Self, FramesError> {
         let unreadable = |source| FramesError::Read {
             path: path.to_path_buf(),
@@ -72,7 +72,7 @@ impl SkyNetwork {
         Ok(Self { model })
     }
 
-    /// Which pixels to keep: row by row, `true` where there is no sky. H · W values.
+    /// Returns one flag per pixel in raster order, `true` where there is no sky. H · W values.
     ///
     /// # Errors
     /// As [`SkyNetwork::sky_map`].
@@ -81,13 +81,13 @@ impl SkyNetwork {
         Ok(map.as_raw().iter().map(|value| *value < SKY_FROM).collect())
     }
 
-    /// How much each pixel looks like sky, at the picture's size.
+    /// Returns how much each pixel looks like sky, at the size of the image.
     ///
     /// The network's output is stretched so that its smallest value is 0 and its largest 255; an output
     /// that is the same everywhere counts as no sky anywhere.
     ///
     /// # Errors
-    /// When the picture is empty, the network fails, or what it gives is no map of finite numbers.
+    /// When the image is empty, the network fails, or its output is not a map of finite numbers.
     pub fn sky_map(&self, picture: &RgbImage) -> Result<GrayImage, FramesError> {
         let failed = |reason: String| FramesError::SkyRun { reason };
         let (width, height) = picture.dimensions();

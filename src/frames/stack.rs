@@ -1,45 +1,45 @@
-//! Prepared pictures -> one tensor.
+//! Prepared images -> one tensor.
 
 use candle_core::{Device, Tensor};
 
 use super::{FramesError, Placement, Prepared, preprocess::pad};
 
-/// The network's input and where each frame came from.
+/// The network's input, and where each frame comes from.
 #[derive(Debug, Clone)]
 pub struct Frames {
     /// sRGB values. [S, 3, H, W], in [0, 1], F32, on the CPU.
     pub images: Tensor,
     /// One name per frame, in the order of `images`.
     pub names: Vec<String>,
-    /// The way back to the original pictures, in the order of `images`.
+    /// Where each frame lies in its original image, in the order of `images`.
     pub placements: Vec<Placement>,
-    /// How many there were to take from: more than these when some were left out.
-    pub given: usize,
+    /// Number of frames of the source: more than these when some were left out.
+    pub available: usize,
 }
 
 impl Frames {
-    /// The frames of these numbers, in this order.
+    /// Returns the frames of these indices, in this order.
     ///
     /// # Errors
-    /// When a number is none of a frame.
-    pub fn chosen(&self, numbers: &[usize]) -> candle_core::Result<Self> {
-        let frames = (numbers.iter())
+    /// When an index is out of bounds.
+    pub fn select(&self, indices: &[usize]) -> candle_core::Result<Self> {
+        let frames = (indices.iter())
             .map(|i| self.images.narrow(0, *i, 1))
             .collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Self {
             images: Tensor::cat(&frames, 0)?,
-            names: numbers.iter().map(|i| self.names[*i].clone()).collect(),
-            placements: numbers.iter().map(|i| self.placements[*i]).collect(),
-            given: self.given,
+            names: indices.iter().map(|i| self.names[*i].clone()).collect(),
+            placements: indices.iter().map(|i| self.placements[*i]).collect(),
+            available: self.available,
         })
     }
 }
 
-/// Gathers prepared pictures into one tensor; where shapes differ, each is centred on white of the
-/// largest height and the largest width, and its placement moves along.
+/// Stacks prepared images into one tensor; where shapes differ, each is centered on white of the
+/// largest height and the largest width, and its placement is adjusted.
 ///
 /// # Errors
-/// When there is no picture at all.
+/// When there are no images.
 pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, FramesError> {
     let s = prepared.len();
     let width = prepared.iter().map(|p| p.rgb.width()).max();
@@ -71,6 +71,6 @@ pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, FramesError> {
         images: Tensor::from_vec(values, (s, 3, h, w), &Device::Cpu)?,
         names,
         placements,
-        given: s,
+        available: s,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::ColorSpace;
 
-/// Encodes sRGB colours as normalised integers with an opaque alpha.
+/// Encodes sRGB colors as normalised integers with an opaque alpha.
 pub(crate) struct Encoder {
     space: ColorSpace,
     /// Linear light of each sRGB code, 16-bit.
@@ -19,7 +19,7 @@ impl Encoder {
         }
     }
 
-    /// Bytes that one colour takes: four components of one or two bytes.
+    /// Bytes that one color takes: four components of one or two bytes.
     pub(crate) fn stride(space: ColorSpace) -> usize {
         match space {
             ColorSpace::Linear => 8,
@@ -27,7 +27,7 @@ impl Encoder {
         }
     }
 
-    /// Appends the bytes of one colour.
+    /// Appends the bytes of one color.
     pub(crate) fn push(&self, color: [u8; 3], bytes: &mut Vec<u8>) {
         match self.space {
             ColorSpace::Linear => {

@@ -1,4 +1,4 @@
-//! The binary chunk: which column lies where, and its bytes.
+//! The binary chunk: the layout of the columns, and their bytes.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::scene::{CameraMesh, PointCloud, Scene};
 /// Points encoded between two writes.
 const CHUNK: usize = 8192;
 
-/// A stretch of the binary chunk. All start and end at multiples of 4.
+/// A range of the binary chunk. All start and end at multiples of 4.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stretch {
     pub(crate) offset: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Stretch {
     pub(crate) stride: usize,
 }
 
-/// Where everything lies, known before anything is encoded.
+/// Layout of the binary chunk, computed before anything is encoded.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) options: GlbOptions,
@@ -52,7 +52,7 @@ impl Layout {
             }
         };
         let color_stride = Encoder::stride(options.color_space);
-        let positions = next(points, if options.quantized { 8 } else { 12 });
+        let positions = next(points, if options.is_quantized() { 8 } else { 12 });
         let colors = next(points, color_stride);
         let cameras = scene.cameras.first().map(|first| {
             let vertices = scene.cameras.iter().map(|c| c.vertices.len()).sum();
@@ -102,7 +102,7 @@ impl Layout {
             positions, colors, ..
         } = &scene.points;
         let encoder = Encoder::new(self.options.color_space);
-        if self.options.quantized {
+        if self.options.is_quantized() {
             write_column(positions, out, |p, bytes| {
                 for q in self.quantize(*p) {
                     bytes.extend(q.to_le_bytes());
@@ -176,7 +176,7 @@ fn write_column<T>(
     Ok(())
 }
 
-/// The component type of a colour.
+/// The component type of a color.
 pub(crate) fn color_component(space: ColorSpace) -> gltf_json::accessor::ComponentType {
     match space {
         ColorSpace::Linear => gltf_json::accessor::ComponentType::U16,

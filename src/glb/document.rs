@@ -31,7 +31,7 @@ pub(crate) fn json(
     let extras = serde_json::to_string(provenance).and_then(RawValue::from_string);
     root.asset.extras = Some(extras.map_err(GlbError::Document)?);
     root.extensions_used.push("KHR_materials_unlit".to_owned());
-    if layout.options.quantized {
+    if layout.options.is_quantized() {
         let name = "KHR_mesh_quantization".to_owned();
         root.extensions_used.push(name.clone());
         root.extensions_required.push(name);
@@ -80,7 +80,7 @@ impl Document {
         let colors = self.view(&layout.colors, Target::ArrayBuffer);
         let [low, high] = layout.bounds;
         // The bounds of an accessor are those of the numbers as stored.
-        let mut position = if layout.options.quantized {
+        let mut position = if layout.options.is_quantized() {
             let bounds = [json!(layout.quantize(low)), json!(layout.quantize(high))];
             Accessor {
                 normalized: true,
@@ -99,7 +99,7 @@ impl Document {
             mesh: Some(mesh),
             ..Node::default()
         };
-        if layout.options.quantized {
+        if layout.options.is_quantized() {
             node.translation = Some(low);
             node.scale = Some(layout.extent().map(|x| x as f32));
         }
@@ -194,7 +194,7 @@ impl Document {
         })
     }
 
-    /// A material that shows the vertex colours as they are, and dull where a viewer does not know "unlit".
+    /// A material that shows the vertex colors as they are, and dull where a viewer does not know "unlit".
     fn unlit(&mut self, name: &str) -> Index<Material> {
         self.root.push(Material {
             name: Some(name.to_owned()),

@@ -1,18 +1,18 @@
 //! Binary glTF 2.0: a scene becomes one GLB, streamed.
 //!
 //! What lives here: the document ([`gltf_json`]), the container around it and the bytes of the columns. What does
-//! not: which points there are. The one door in is [`write()`].
+//! not: which points there are. The entry point is [`write()`].
 //!
 //! One root node carries `view_from_world`; below it lie the points (mode POINTS) and one mesh for each camera,
-//! all unlit (`KHR_materials_unlit`). Bytes a point:
+//! all unlit (`KHR_materials_unlit`). Bytes per point:
 //!
-//! | | linear colours (default) | `srgb` |
+//! | | linear colors (default) | `srgb` |
 //! |---|---|---|
 //! | positions F32 | 20 | 16 |
 //! | `quantized` | 16 | 12 |
 //!
 //! glTF's COLOR_0 is linear light. Eight bits of it keep only 183 of the 256 sRGB codes and turn shadows into
-//! bands, so linear colours are 16-bit; a three-component attribute would be padded to the same 8 bytes.
+//! bands, so linear colors are 16-bit; a three-component attribute would be padded to the same 8 bytes.
 
 mod color;
 mod columns;
@@ -21,35 +21,36 @@ mod document;
 
 use std::{fmt, io::Write, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::scene::{Provenance, Scene};
 
-/// What can go wrong while a GLB is written.
+/// Why a GLB cannot be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GlbError {
     /// The container counts bytes in 32 bits.
-    #[error(
-        "cannot write a GLB of {bytes} bytes: the format ends at 4294967295; use --max_points, or a higher --conf_thres"
-    )]
+    #[error("cannot write a GLB of {bytes} bytes: the limit of the format is 4294967295")]
     TooLarge {
-        /// The size it would have.
+        /// Size that the GLB would have.
         bytes: u64,
     },
-    /// The document cannot be written as JSON.
+    /// The document cannot be serialized as JSON.
     #[error("cannot write the GLB's document")]
     Document(#[source] serde_json::Error),
     /// The writer failed.
     #[error("cannot write the GLB")]
     Io(#[from] std::io::Error),
-    /// An option's value cannot be read.
-    #[error("cannot use {value:?} as color space: it takes \"linear\" or \"srgb\"")]
+    /// A color space of another name.
+    #[error("invalid color space {value:?}: expected linear or srgb")]
     ColorSpace {
-        /// The value given.
+        /// Rejected value.
         value: String,
     },
 }
 
 impl From<GlbError> for std::io::Error {
-    /// For writers that know no other error: the writer's own comes back as it was.
+    /// For writers that only return I/O errors: an error of the writer itself stays as it was.
     fn from(e: GlbError) -> Self {
         match e {
             GlbError::Io(e) => e,
@@ -58,13 +59,13 @@ impl From<GlbError> for std::io::Error {
     }
 }
 
-/// What the colours in a GLB mean.
+/// Meaning of the colors in a GLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ColorSpace {
-    /// Linear light, as glTF demands: viewers show the photo's colours.
+    /// Linear light, as glTF requires: viewers show the colors of the image.
     #[default]
     Linear,
-    /// The photo's sRGB bytes as they are, as the Python service writes them: viewers show them too pale.
+    /// The sRGB bytes of the image unchanged, as the Python service writes them: viewers show them too pale.
     Srgb,
 }
 
@@ -91,19 +92,38 @@ impl fmt::Display for ColorSpace {
     }
 }
 
-/// How a scene is put into a GLB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct GlbOptions {
-    /// What the colours mean.
-    pub color_space: ColorSpace,
-    /// Stores the points' positions in 16 bits an axis (`KHR_mesh_quantization`, which a viewer must know): each
-    /// is off by at most 1/131070 of the cloud's extent along that axis.
-    pub quantized: bool,
+/// How the positions of the points are stored: `plain` or `quantized` on the command line, `glb` or `glb_quantized` in
+/// JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+pub enum GlbEncoding {
+    /// As F32, which every viewer reads.
+    #[default]
+    #[serde(rename = "glb")]
+    Plain,
+    /// In 16 bits per axis (`KHR_mesh_quantization`, which the viewer must support): off by at most 1/131070 of the
+    /// extent of the cloud along that axis.
+    #[serde(rename = "glb_quantized")]
+    Quantized,
 }
 
-/// Writes `scene` to `out` and gives the number of bytes written.
+/// How a scene is encoded as a GLB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GlbOptions {
+    /// Meaning of the colors.
+    pub color_space: ColorSpace,
+    /// Storage of the positions.
+    pub encoding: GlbEncoding,
+}
+
+impl GlbOptions {
+    pub(crate) fn is_quantized(self) -> bool {
+        self.encoding == GlbEncoding::Quantized
+    }
+}
+
+/// Writes `scene` to `out` and returns the number of bytes written.
 ///
-/// Columns are encoded piece by piece: beside the scene itself this needs some hundred KiB.
+/// Columns are encoded in chunks: in addition to the scene this needs some hundred KiB.
 ///
 /// # Errors
 /// When the GLB would be 4 GiB or more (before anything is written), or when `out` fails.

@@ -1,7 +1,7 @@
 //! A GLB in a page that draws it: one HTML file for any browser, also from a disk and without a network.
 //!
-//! What lives here: the page and the text that carries the GLB inside it. What does not: what is in the GLB. The one
-//! door in is [`write()`].
+//! What lives here: the page and the text that carries the GLB inside it. What does not: the contents of the GLB. The
+//! entry point is [`write()`].
 //!
 //! | file | what it is |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `view.js` | where the eye stands: arithmetic only |
 //! | `page.js` | WebGL, the panel, the hand on the mouse or the glass |
 //!
-//! The page asks nobody for anything: its Content-Security-Policy forbids every request, and every script and style but
+//! The page loads nothing from anywhere: its Content-Security-Policy forbids every request, and every script and style but
 //! its own, which it names by their hashes. The GLB comes last, in pieces, so that no string is longer than a browser
 //! allows.
 

@@ -1,4 +1,4 @@
-//! The HTTP client underneath: its waits, whom it asks for addresses, and whom it trusts.
+//! The HTTP client: timeouts, name resolution and trusted certificates.
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -8,31 +8,31 @@ use ureq::{
     http::Uri,
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
     unversioned::{
-        resolver::{ResolvedSocketAddrs, Resolver},
+        resolver::{ResolvedSocketAddrs, Resolver as UriResolver},
         transport::{DefaultConnector, NextTimeout},
     },
 };
 
 use super::{HubError, HubSettings};
-use crate::names::Names;
+use crate::resolver::Resolver;
 
-/// A connection that is not made by then is not coming.
+/// Timeout of a connection attempt.
 const CONNECT: Duration = Duration::from_secs(20);
 /// Silence of this length counts as a dropped connection. The whole transfer has no limit: 5 GB may take a day.
 const SILENCE: Duration = Duration::from_secs(60);
-/// As many addresses as the client has room for.
+/// Maximum number of addresses that the client holds.
 const MAX_ADDRESSES: usize = 16;
 
 /// A client for a hub with `settings`.
 pub(super) fn agent(settings: &HubSettings) -> Result<Agent, HubError> {
     let roots = match &settings.roots {
         Some(file) => roots(file)?,
-        // Mozilla's, built in: nothing of the machine is needed.
+        // Mozilla's, built in: independent of the machine.
         None => RootCerts::WebPki,
     };
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        // Followed by the hub room, so that the token stays with the hub and the hub's own headers are seen.
+        // Redirects are followed in this module, so that the token stays with the hub and the hub's own headers are seen.
         .max_redirects(0)
         .max_redirects_will_error(false)
         // A compressed transfer could be neither resumed nor measured.
@@ -43,7 +43,7 @@ pub(super) fn agent(settings: &HubSettings) -> Result<Agent, HubError> {
         .timeout_per_read(Some(SILENCE))
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build();
-    let resolver = NamesOfUrls(settings.names);
+    let resolver = UrlResolver(settings.resolver);
     Ok(Agent::with_parts(
         config,
         DefaultConnector::default(),
@@ -64,16 +64,18 @@ fn roots(file: &Path) -> Result<RootCerts, HubError> {
         }
     }
     if roots.is_empty() {
-        return Err(failed(io::Error::other("it holds no certificate in PEM")));
+        return Err(failed(io::Error::other(
+            "there is no PEM certificate in it",
+        )));
     }
     Ok(RootCerts::new_with_certs(&roots))
 }
 
-/// [`Names`] as the HTTP client asks for them.
+/// Adapts [`Resolver`] to the HTTP client.
 #[derive(Debug)]
-struct NamesOfUrls(Names);
+struct UrlResolver(Resolver);
 
-impl Resolver for NamesOfUrls {
+impl UriResolver for UrlResolver {
     fn resolve(
         &self,
         uri: &Uri,

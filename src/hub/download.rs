@@ -15,7 +15,7 @@ use super::{
 
 /// Failures in a row before a download is given up: half a minute in which a line may come back.
 const ATTEMPTS: u32 = 6;
-/// Failures in a row before a question is given up: whoever has no network should not wait to hear it.
+/// Number of consecutive failures after which a small request fails: without a network the user should not have to wait.
 const QUESTION_ATTEMPTS: u32 = 3;
 /// Bytes read at once.
 const CHUNK: usize = 1 << 18;

@@ -1,48 +1,47 @@
-//! What can go wrong between here and the hub.
+//! Errors of downloads from the hub.
 
 use std::{io, path::PathBuf};
 
-/// Why a file could not be had.
+/// Why a file cannot be found or downloaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// A repo, revision, file name or endpoint that cannot be one.
+    /// An invalid repo, revision, file name or endpoint.
     #[error("cannot use {value:?} as {what}: {expected}")]
     Setting {
-        /// Which setting.
+        /// Name of the setting.
         what: &'static str,
-        /// Its value.
+        /// Rejected value.
         value: String,
-        /// What it should look like.
+        /// Expected form.
         expected: &'static str,
     },
     /// `SSL_CERT_FILE` names a file without certificates.
-    #[error("cannot take the trusted certificates from \"{}\" (SSL_CERT_FILE)", path.display())]
+    #[error("cannot read trusted certificates from \"{}\" (SSL_CERT_FILE)", path.display())]
     Roots {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason.
         #[source]
         source: io::Error,
     },
-    /// Not in the cache, and the network is not to be asked.
+    /// The file is not in the cache, and downloads are disabled.
     #[error(
-        "{what} of {repo} is not in the cache \"{}\" and --offline forbids a download; fetch it once with `{command}`",
+        "{} of {repo} is not in the cache \"{}\", and downloads are disabled",
+        file.as_deref().unwrap_or("a weights file"),
         cache.display()
     )]
     Offline {
         /// The repo.
         repo: String,
-        /// What was looked for.
-        what: String,
-        /// Where it was looked for.
+        /// Name of the file; `None` for the weights.
+        file: Option<String>,
+        /// Folder of the cache.
         cache: PathBuf,
-        /// What fetches it.
-        command: String,
     },
     /// Status 401 or 403 without a token.
     #[error(
-        "the hub wants to know who asks for {repo}: it is gated, private or misspelt. Accept the terms at {endpoint}/{repo}, create a token at {endpoint}/settings/tokens, and set HF_TOKEN to it"
+        "the hub requires a login for {repo}: it is gated, private or misspelled. Accept the terms at {endpoint}/{repo}, create a token at {endpoint}/settings/tokens, and set HF_TOKEN to it"
     )]
     NoAccess {
         /// The repo.
@@ -52,7 +51,7 @@ pub enum HubError {
     },
     /// Status 401 or 403 although a token was sent.
     #[error(
-        "the hub refuses {repo} to the owner of this token: accept the terms at {endpoint}/{repo} with the same account, and check that HF_TOKEN may read gated repos"
+        "the hub denies the owner of this token access to {repo}: accept the terms at {endpoint}/{repo} with the same account, and check that HF_TOKEN may read gated repos"
     )]
     Refused {
         /// The repo.
@@ -74,46 +73,44 @@ pub enum HubError {
         /// The file, or what was looked for.
         what: String,
     },
-    /// The repo has no file that can be told to be the weights.
-    #[error(
-        "cannot tell which file of {repo} holds the weights among [{files}]; download it and name it with --checkpoint"
-    )]
+    /// The repo has no file that is known to be the weights.
+    #[error("cannot tell which file of {repo} holds the weights among [{files}]")]
     NoWeights {
         /// The repo.
         repo: String,
-        /// Its candidates.
+        /// Candidates.
         files: String,
     },
-    /// An answer that no hub gives.
-    #[error("cannot use the answer of {url}: {what}; does HF_ENDPOINT name a hub?")]
+    /// A response that is not that of a hub.
+    #[error("cannot use the response of {url}: {what}; does HF_ENDPOINT name a hub?")]
     Answer {
         /// The address, without its query.
         url: String,
-        /// What is wrong with it.
+        /// Reason.
         what: String,
     },
     /// Too many failures in a row.
     #[error(
-        "cannot reach {url}: {what}, {attempts} times in a row; what has arrived is kept, so the same command goes on from there"
+        "cannot reach {url}: {what}, {attempts} times in a row; the part that was downloaded is kept, so the same command resumes from there"
     )]
     Network {
         /// The address, without its query.
         url: String,
-        /// What happened last.
+        /// Last error.
         what: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
-    /// The bytes are not those that the hub promised.
-    #[error("the download of {file} is damaged: {what}; it was removed, try again")]
+    /// The bytes do not have the hash or length that the hub announced.
+    #[error("the download of {file} is corrupt: {what}; it was removed, try again")]
     Damaged {
         /// The file.
         file: String,
-        /// Promised and found.
+        /// Expected and found.
         what: String,
     },
-    /// No room left.
-    #[error("the disk of \"{}\" is full: {needed} more bytes are needed; make room, or set HF_HOME to another disk", path.display())]
+    /// The disk is full.
+    #[error("the disk of \"{}\" is full: {needed} more bytes are needed; free some, or set HF_HOME to another disk", path.display())]
     DiskFull {
         /// The file being written.
         path: PathBuf,
@@ -125,11 +122,11 @@ pub enum HubError {
     Cache {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The caller's observer answered `false`.
-    #[error("the download was stopped; what has arrived is kept")]
+    /// The progress callback returned `false`.
+    #[error("the download was stopped; the part that was downloaded is kept")]
     Cancelled,
 }

@@ -76,7 +76,7 @@ impl Client {
         })
     }
 
-    /// Names of the files of a repo.
+    /// Resolver of the files of a repo.
     pub(super) fn list(&self, repo: &str, revision: &str) -> Result<Vec<String>, Failed> {
         #[derive(serde::Deserialize)]
         struct Info {
@@ -248,7 +248,7 @@ impl Client {
         } else {
             self.agent.get(url)
         };
-        // Same scheme, host and port: the token is for the hub and nobody else.
+        // Same scheme, host and port: the token is only for the hub.
         let home = url
             .strip_prefix(&self.endpoint)
             .is_some_and(|rest| rest.starts_with('/'));

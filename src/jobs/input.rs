@@ -1,4 +1,4 @@
-//! The folder with a job's input files, gone when nobody needs it any more.
+//! The folder of a job's input files, removed when the job ends.
 
 use std::{
     fs::{self, File},
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::JobsError;
+use super::error::JobsError;
 use crate::{
     pipeline::Source,
     store::{JobKind, Store},
@@ -15,7 +15,7 @@ use crate::{
 /// Folder of uploads, below the folder of the files so that a rename keeps them.
 const TEMPORARY: &str = ".tmp";
 
-/// A folder of input files. Removed when dropped, unless the job has a row: then it stays until the row says it is over.
+/// A folder of input files. Removed when dropped, unless the job has a row: then it stays until the job has ended.
 #[derive(Debug)]
 pub struct InputFolder {
     path: PathBuf,
@@ -23,10 +23,10 @@ pub struct InputFolder {
 }
 
 impl InputFolder {
-    /// Makes an empty one.
+    /// Creates an empty folder.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn create(store: &Store) -> io::Result<Self> {
         let parent = store.out_root().join(TEMPORARY);
         fs::create_dir_all(&parent)?;
@@ -39,23 +39,23 @@ impl InputFolder {
         })
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where image `index` belongs.
+    /// Returns the path of image `index`.
     pub fn image(&self, index: u32) -> PathBuf {
         self.path.join(format!("image_{index:05}"))
     }
 
-    /// Where a video belongs.
+    /// Returns the path of the video.
     pub fn video(&self) -> PathBuf {
         self.path.join("video")
     }
 
-    /// Moves the folder to where the jobs that have rows keep theirs, and gives its name there. Once this returns it is
-    /// on the disk. Its files must have been flushed.
+    /// Moves the folder to those of the jobs that have rows, and returns its name there. Once this returns it is on the
+    /// disk. Its files must have been flushed.
     pub(super) fn keep(&mut self, store: &Store) -> io::Result<String> {
         let parent = store.jobs_dir();
         fs::create_dir_all(&parent)?;
@@ -74,12 +74,12 @@ impl InputFolder {
         Ok(name)
     }
 
-    /// From now on the job's row decides when the folder goes.
+    /// Leaves the removal of the folder to the job's row.
     pub(super) fn has_row(&mut self) {
         self.durable = true;
     }
 
-    /// The folder of a job's row.
+    /// Returns the folder of a job's row.
     pub(super) fn of_row(store: &Store, dir: &str) -> Self {
         Self {
             path: store.job_dir(dir),
@@ -87,12 +87,12 @@ impl InputFolder {
         }
     }
 
-    /// Removes the folder of a job that is over.
+    /// Removes the folder of a job that has ended.
     pub(super) fn remove(mut self) {
         self.durable = false;
     }
 
-    /// What the pipeline reads. `None` when the files are not there.
+    /// Returns the source for the pipeline; `None` when the files are missing.
     pub(super) fn source(&self, kind: JobKind) -> Option<Source> {
         match kind {
             JobKind::Video => {
@@ -119,7 +119,8 @@ impl Drop for InputFolder {
     }
 }
 
-/// Removes what uploads and finished jobs of dead processes left. `wanted` are the folders of jobs that are not over.
+/// Removes leftovers of uploads and finished jobs of earlier processes. `wanted` are the folders of jobs that have not
+/// ended.
 pub(super) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsError> {
     let mut removed = 0;
     for parent in [store.out_root().join(TEMPORARY), store.jobs_dir()] {

@@ -1,40 +1,35 @@
-//! A job's steps as one fraction, with an estimate of what is left.
+//! The progress of a job: its stages as one fraction, with an estimate of the remaining time.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
 use tokio::sync::watch;
 use vggt_model::progress::Stage as NetworkStage;
 
-use super::{JobId, JobState};
+use super::job::{JobId, JobState};
 use crate::pipeline::{Stage, Watcher};
 
-/// Below this share of the work an estimate is a guess.
+/// Fraction of the work below which there is no estimate yet.
 const ESTIMATE_FROM: f32 = 0.05;
 
 /// Why a job is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Stop {
-    No = 0,
-    /// Nobody wants it any more.
-    Cancelled = 1,
+pub(super) enum StopReason {
+    /// The user cancelled it, or the holder of its ticket is gone.
+    Cancelled,
     /// The server stops; a job that has a row runs again after the restart.
-    Shutdown = 2,
+    Shutdown,
 }
 
-/// What the worker and whoever waits share of one job.
+/// State of one job, shared by the worker and those who wait for it.
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) key: u64,
     pub(super) id: JobId,
     pub(super) user_id: i32,
-    stop: AtomicU8,
+    stop: OnceLock<StopReason>,
     state: watch::Sender<JobState>,
 }
 
@@ -44,27 +39,19 @@ impl Handle {
             key,
             id,
             user_id,
-            stop: AtomicU8::new(Stop::No as u8),
+            stop: OnceLock::new(),
             state: watch::Sender::new(state),
         })
     }
 
-    /// The first reason stays.
-    pub(super) fn stop(&self, why: Stop) {
-        let _ = self.stop.compare_exchange(
-            Stop::No as u8,
-            why as u8,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
+    /// Asks the job to stop. Keeps the first reason.
+    pub(super) fn stop(&self, reason: StopReason) {
+        let _ = self.stop.set(reason);
     }
 
-    pub(super) fn stopped(&self) -> Stop {
-        match self.stop.load(Ordering::SeqCst) {
-            1 => Stop::Cancelled,
-            2 => Stop::Shutdown,
-            _ => Stop::No,
-        }
+    /// Returns the reason to stop, if there is one.
+    pub(super) fn stopped(&self) -> Option<StopReason> {
+        self.stop.get().copied()
     }
 
     pub(super) fn set(&self, state: JobState) {
@@ -84,7 +71,7 @@ impl Handle {
     }
 }
 
-/// Tells a job's steps to whoever watches, and ends it when it is to stop.
+/// Publishes the progress of a job, and stops it on request.
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     handle: &'a Handle,
@@ -101,12 +88,12 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Before the first step: the network is being loaded.
+    /// Reports that the network is being loaded, before the first step.
     pub(super) fn loading(&self) {
-        self.tell("load");
+        self.report("load");
     }
 
-    fn tell(&self, stage: &'static str) {
+    fn report(&self, stage: &'static str) {
         let elapsed = self.start.elapsed().as_secs_f32();
         let seconds_left = (self.fraction > ESTIMATE_FROM)
             .then(|| elapsed * (1.0 - self.fraction) / self.fraction);
@@ -126,15 +113,15 @@ impl Watcher for Progress<'_> {
         } else {
             (done as f32 / total as f32).min(1.0)
         };
-        // Frame and global blocks take turns and some steps are told twice: the whole never goes back.
+        // Frame and global blocks alternate and some steps are reported twice: the fraction never decreases.
         self.fraction = self.fraction.max(from + (to - from) * part);
-        self.tell(name);
-        self.handle.stopped() == Stop::No
+        self.report(name);
+        self.handle.stopped().is_none()
     }
 }
 
-/// A stage's name, and from where to where it takes the whole: measured once with the demo and VGGT-1B's proportions
-/// between, on a CPU.
+/// Returns the name of a stage and the fractions at its beginning and end, measured on a CPU: between those of the demo
+/// and of VGGT-1B.
 fn share(stage: Stage) -> (&'static str, f32, f32) {
     match stage {
         Stage::Decode => ("decode", 0.0, 0.05),
@@ -174,9 +161,9 @@ mod tests {
             assert!(seconds_left.is_some_and(|s| s >= 0.0));
             last = fraction;
         }
-        handle.stop(Stop::Cancelled);
-        handle.stop(Stop::Shutdown);
-        assert_eq!(handle.stopped(), Stop::Cancelled);
+        handle.stop(StopReason::Cancelled);
+        handle.stop(StopReason::Shutdown);
+        assert_eq!(handle.stopped(), Some(StopReason::Cancelled));
         assert!(!progress.step(Stage::Write, 0, 1));
     }
 }

@@ -1,16 +1,16 @@
-//! Who is next: a bounded queue with two lanes. Pure: no threads, no clock.
+//! The order of the jobs: a bounded queue with two lanes. Pure: no threads, no clock.
 
 use std::collections::{HashMap, VecDeque};
 
-/// So many VIP jobs run in a row while others wait; then one of the others does.
+/// Number of VIP jobs that run in a row while others wait; then one of the others runs.
 const VIP_IN_A_ROW: u32 = 3;
 
-/// No place is free.
+/// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full {
-    /// Jobs that wait, all or the user's own, whichever was the limit.
+    /// Waiting jobs, all or the user's own, depending on the limit that was reached.
     pub(super) waiting: usize,
-    /// Whether the user's own jobs are the limit.
+    /// True when the limit per user was reached.
     pub(super) own: bool,
 }
 
@@ -23,16 +23,16 @@ pub(super) struct Entry<T> {
     pub(super) item: T,
 }
 
-/// Jobs that wait, bounded in all and for each user.
+/// Waiting jobs, with limits for all and for each user.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     max: usize,
     max_per_user: usize,
     vip: VecDeque<Entry<T>>,
     plain: VecDeque<Entry<T>>,
-    /// Places that are taken for jobs on their way in, by user.
+    /// Places reserved for jobs that are being stored, by user.
     reserved: HashMap<i32, usize>,
-    /// VIP jobs taken in a row while others waited.
+    /// VIP jobs run in a row while others waited.
     vip_row: u32,
 }
 
@@ -52,7 +52,7 @@ impl<T> Queue<T> {
         self.vip.len() + self.plain.len()
     }
 
-    /// Takes a place for a job that is still being written down. [`Queue::push`] uses it, [`Queue::release`] gives it back.
+    /// Reserves a place for a job that is being stored. [`Queue::release`] frees it.
     pub(super) fn reserve(&mut self, user: i32) -> Result<(), Full> {
         let all = self.len() + self.reserved.values().sum::<usize>();
         if all >= self.max {
@@ -82,7 +82,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Appends a job, whatever the limits say: its place was reserved, or it was accepted before a restart.
+    /// Appends a job regardless of the limits: its place was reserved, or it was accepted before a restart.
     pub(super) fn push(&mut self, entry: Entry<T>) {
         if entry.vip {
             self.vip.push_back(entry);
@@ -91,7 +91,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The next job.
+    /// Removes and returns the next job.
     pub(super) fn pop(&mut self) -> Option<Entry<T>> {
         let vip = next_is_vip(self.vip.len(), self.plain.len(), &mut self.vip_row)?;
         if vip {
@@ -101,7 +101,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes a job out of the row.
+    /// Removes a job.
     pub(super) fn remove(&mut self, key: u64) -> Option<Entry<T>> {
         for lane in [&mut self.vip, &mut self.plain] {
             if let Some(at) = lane.iter().position(|e| e.key == key) {
@@ -111,7 +111,7 @@ impl<T> Queue<T> {
         None
     }
 
-    /// The waiting jobs in the order in which they will run if no other comes.
+    /// Returns the waiting jobs in the order in which they run if no others arrive.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Entry<T>> {
         let (mut vip, mut plain) = (self.vip.iter(), self.plain.iter());
         let mut row = self.vip_row;
@@ -129,7 +129,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// Which lane is next; `None` when both are empty.
+/// Returns true when the VIP lane is next; `None` when both are empty.
 fn next_is_vip(vip: usize, plain: usize, row: &mut u32) -> Option<bool> {
     let is_vip = match (vip, plain) {
         (0, 0) => return None,
@@ -137,7 +137,7 @@ fn next_is_vip(vip: usize, plain: usize, row: &mut u32) -> Option<bool> {
         (_, 0) => true,
         _ => *row < VIP_IN_A_ROW,
     };
-    // A VIP job that nobody else waits behind takes nothing from anyone.
+    // A VIP job counts only while other jobs wait.
     *row = if is_vip && plain > 0 { *row + 1 } else { 0 };
     Some(is_vip)
 }
@@ -168,9 +168,9 @@ mod tests {
         for key in 10..18 {
             queue.push(entry(key, 2, true));
         }
-        let told: Vec<u64> = queue.in_order().map(|e| e.key).collect();
+        let order: Vec<u64> = queue.in_order().map(|e| e.key).collect();
         let expected = [10, 11, 12, 0, 13, 14, 15, 1, 16, 17, 2];
-        assert_eq!(told, expected);
+        assert_eq!(order, expected);
         assert_eq!(drained(queue), expected);
     }
 

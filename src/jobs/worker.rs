@@ -1,62 +1,27 @@
-//! The device's own thread: jobs in, GLB files out.
+//! The thread of the device: jobs in, GLB files out.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     sync::{Arc, mpsc},
     thread,
-    time::{Instant, UNIX_EPOCH},
+    time::Instant,
 };
 
-use vggt_model::{ForwardOptions, demo};
-
 use super::{
-    JobId, JobState, JobsError, Shared, Work,
-    progress::{Progress, Stop},
+    error::{JobError, JobsError},
+    job::{JobId, JobState},
+    progress::{Progress, StopReason},
+    shared::{Shared, Work},
 };
 use crate::{
     pipeline::{
-        FrameLimit, GlbError, Network, NetworkSource, PipelineError, PredictionMode, Provenance,
-        ReadOptions, SkyNetwork, Stage, Watcher, build_scene, predict_what_fits, read_frames,
-        return_freed_memory, sky_mask, write_glb,
+        GlbError, Network, NetworkSource, PipelineError, ReadOptions, ReconstructOptions,
+        Reconstruction, SkyNetwork, Stage, Watcher, reconstruct, return_freed_memory, write_glb,
     },
-    store::{GlbOrigin, StoreError},
+    store::GlbOrigin,
 };
 
-/// What ended a job without a GLB.
-enum Ended {
-    /// [`PipelineError::Cancelled`], or the row was over.
-    Stopped,
-    /// Told the user as it is.
-    Failed(String),
-}
-
-impl From<PipelineError> for Ended {
-    fn from(e: PipelineError) -> Self {
-        match e {
-            PipelineError::Cancelled => Self::Stopped,
-            e => Self::Failed(with_causes(&e)),
-        }
-    }
-}
-
-impl From<StoreError> for Ended {
-    fn from(e: StoreError) -> Self {
-        match e {
-            StoreError::JobOver(_) => Self::Stopped,
-            e => {
-                tracing::error!("cannot store a result: {e}");
-                Self::Failed(if e.is_disk_full() {
-                    "the server's disk is full".to_owned()
-                } else {
-                    "the server could not store the result".to_owned()
-                })
-            }
-        }
-    }
-}
-
-/// Starts the thread; returns once the network is loaded when it is to be preloaded, else at once.
+/// Starts the thread; with [`super::JobSettings::preload`] returns once the network is loaded, else at once.
 pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), JobsError> {
     let (ready, loaded) = mpsc::sync_channel(1);
     let preload = shared.settings.preload;
@@ -72,7 +37,7 @@ pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), Jo
             if preload {
                 let failed = worker.network().err();
                 let stop = failed.is_some();
-                // Whoever asked is gone: then nobody needs the worker either.
+                // The caller is gone, so the worker is not needed.
                 if ready.send(failed).is_err() || stop {
                     return;
                 }
@@ -84,43 +49,6 @@ pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), Jo
         return Err(e.into());
     }
     Ok(())
-}
-
-/// What the weights are called before they are loaded.
-pub(super) fn model_name(source: &NetworkSource) -> String {
-    match source {
-        NetworkSource::Demo => demo::WEIGHTS_NAME.to_owned(),
-        NetworkSource::Random(_) => "random".to_owned(),
-        NetworkSource::File {
-            name: Some(name), ..
-        } => name.clone(),
-        NetworkSource::File { weights, .. } => weights
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-    }
-}
-
-/// Stands for the weights: other weights have another one. Length and time instead of a hash, which would take seconds
-/// of every start; at worst a result is computed again.
-pub(super) fn weights_key(source: &NetworkSource) -> String {
-    let stamp = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
-        let time = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-        Some(format!("{} {} {time:?}", path.display(), meta.len()))
-    };
-    match source {
-        NetworkSource::Demo => "demo".to_owned(),
-        NetworkSource::Random(config) => format!("random {config:?}"),
-        NetworkSource::File {
-            weights, config, ..
-        } => format!(
-            "{:?} {:?}",
-            stamp(weights),
-            config.as_deref().and_then(stamp)
-        ),
-    }
 }
 
 struct Worker {
@@ -156,31 +84,31 @@ impl Worker {
             return_freed_memory();
             // A waiting job takes the device's memory as it is; otherwise other processes may need it.
             if let Some(network) = &self.network
-                && shared.nothing_waits()
+                && shared.is_queue_empty()
             {
                 network.return_device_memory();
             }
         }
     }
 
-    fn run_one(&mut self, work: &Work) -> Result<JobState, Stop> {
+    fn run_one(&mut self, work: &Work) -> Result<JobState, StopReason> {
         let done = catch_unwind(AssertUnwindSafe(|| self.reconstruct(work)));
         let reason = match done {
             Ok(Ok(hash)) => return Ok(JobState::Done { hash }),
-            Ok(Err(Ended::Stopped)) => {
+            Ok(Err(JobError::Stopped)) => {
                 return match work.handle.stopped() {
-                    Stop::Shutdown => Err(Stop::Shutdown),
+                    Some(StopReason::Shutdown) => Err(StopReason::Shutdown),
                     _ => Ok(JobState::Cancelled),
                 };
             }
-            Ok(Err(Ended::Failed(reason))) => reason,
+            Ok(Err(JobError::Failed(reason))) => reason,
             Err(_) => {
-                // What it was doing may have left the network half-way: the next job loads it again.
+                // The network may be in an inconsistent state: the next job loads it again.
                 self.network = None;
-                "the server failed; this is a fault of the program".to_owned()
+                "the server failed; this is a bug".to_owned()
             }
         };
-        // Where the server keeps its files is nobody's business.
+        // Clients should not see the paths of the server.
         let folder = format!("{}/", work.folder.path().display());
         Ok(JobState::Failed {
             reason: reason.replace(&folder, ""),
@@ -192,16 +120,14 @@ impl Worker {
             Some(network) => network,
             None => {
                 let device = self.shared.device.open()?;
-                {
-                    let settings = &self.shared.settings;
-                    Network::load(&self.source, device, settings.dtype, settings.precision)?
-                }
+                let settings = &self.shared.settings;
+                Network::load(&self.source, device, settings.dtype, settings.precision)?
             }
         };
         Ok(self.network.insert(network))
     }
 
-    fn reconstruct(&mut self, work: &Work) -> Result<String, Ended> {
+    fn reconstruct(&mut self, work: &Work) -> Result<String, JobError> {
         let shared = self.shared.clone();
         let row = match work.handle.id {
             JobId::Row(id) => Some(id),
@@ -210,7 +136,7 @@ impl Worker {
         if let Some(id) = row
             && !shared.store.mark_running(id)?
         {
-            return Err(Ended::Stopped);
+            return Err(JobError::Stopped);
         }
         let options = &work.options;
         let mut progress = Progress::new(&work.handle);
@@ -223,48 +149,29 @@ impl Worker {
         }
         self.network()?;
         let Some(network) = &self.network else {
-            return Err(Ended::Failed("the network is not loaded".to_owned()));
+            return Err(JobError::Failed("the network is not loaded".to_owned()));
         };
         let Some(source) = work.folder.source(work.kind) else {
-            return Err(Ended::Failed("the input files are gone".to_owned()));
+            return Err(JobError::Failed("the input files are gone".to_owned()));
         };
-        let config = network.config();
-        let read = ReadOptions {
-            img_size: config.img_size,
-            patch_size: config.patch_size,
-            fps: options.fps,
-            video_limits: shared.settings.video_limits,
-            ..ReadOptions::default()
+        let reconstruct_options = ReconstructOptions {
+            read: ReadOptions {
+                fps: options.fps,
+                video_limits: shared.settings.video_limits,
+                ..ReadOptions::default()
+            },
+            max_frames: shared.settings.max_frames,
+            scene: options.scene.clone(),
+            sky: self.sky.as_ref().filter(|_| options.mask_sky),
+            provenance: serde_json::to_value(options).unwrap_or_default(),
+            ..ReconstructOptions::default()
         };
-        let fitting = |h: usize, w: usize| {
-            let fit = network.frames_that_fit(h, w).unwrap_or(usize::MAX);
-            fit.min(shared.settings.max_frames.unwrap_or(usize::MAX))
-        };
-        let limit = FrameLimit::Fitting(&fitting);
-        let frames = read_frames(&source, &read, &limit, &mut progress)?;
-        let forward = ForwardOptions {
-            skip_points: options.prediction_mode == PredictionMode::DepthmapAndCamera,
-            query_points: None,
-        };
-        let (frames, predictions) = predict_what_fits(network, frames, &forward, &mut progress)?;
-        let keep = match &self.sky {
-            Some(sky) if options.mask_sky => {
-                Some(sky_mask(sky, &predictions.images, &mut progress)?)
-            }
-            _ => None,
-        };
-        let scene = build_scene(&predictions, keep.as_deref(), &options.scene())
-            .map_err(PipelineError::from)?;
-        drop(predictions);
-        let provenance = Provenance::new(
-            network.name(),
-            network.weights_sha256()?,
-            scene.frames,
-            serde_json::to_value(options).unwrap_or_default(),
-        )
-        .of(Some(frames.given));
+        // Only the scene is kept: the predictions take far more memory.
+        let Reconstruction {
+            scene, provenance, ..
+        } = reconstruct(network, &source, &reconstruct_options, &mut progress)?;
         if !progress.step(Stage::Write, 0, 1) {
-            return Err(Ended::Stopped);
+            return Err(JobError::Stopped);
         }
         let origin = GlbOrigin {
             user_id: work.handle.user_id,
@@ -277,31 +184,16 @@ impl Worker {
             write_glb(&scene, &provenance, options.glb(), &mut out)
                 .map(|_| ())
                 .map_err(|e| {
-                    if let GlbError::TooLarge { .. } = e {
-                        too_large = Some(e.to_string());
+                    if let GlbError::TooLarge { bytes } = e {
+                        too_large = Some(bytes);
                     }
                     e.into()
                 })
         });
         match (saved, too_large) {
             (Ok(row), _) => Ok(row.hashed_name),
-            (Err(_), Some(told)) => Err(Ended::Failed(told)),
+            (Err(_), Some(bytes)) => Err(PipelineError::from(GlbError::TooLarge { bytes }).into()),
             (Err(e), None) => Err(e.into()),
         }
     }
-}
-
-fn with_causes(e: &dyn std::error::Error) -> String {
-    let mut told = e.to_string();
-    let mut cause = e.source();
-    while let Some(e) = cause {
-        let text = e.to_string();
-        // Some messages hold their cause already.
-        if !told.contains(&text) {
-            told.push_str(": ");
-            told.push_str(&text);
-        }
-        cause = e.source();
-    }
-    told
 }

@@ -30,7 +30,7 @@ pub(super) struct GpuReading {
 }
 
 impl Gpu {
-    /// Loads the library; without a driver or a GPU that is no error.
+    /// Loads the library; a missing driver or GPU is not an error.
     pub(super) fn open() -> Self {
         if cfg!(target_feature = "crt-static") {
             // A static program cannot load a library that was linked against another C library than its own.
@@ -40,7 +40,7 @@ impl Gpu {
             Ok((Ok(0), _)) => Self::Absent("the driver knows no GPU".to_owned()),
             Ok((Ok(_), nvml)) => Self::Nvml(Box::new(nvml)),
             Ok((Err(e), _)) => Self::Absent(e.to_string()),
-            // What the loader says is about search paths and helps nobody.
+            // The loader's message is about search paths and does not help.
             Err(nvml_wrapper::error::NvmlError::LibloadingError(_)) => {
                 Self::Absent("there is no NVIDIA driver".to_owned())
             }

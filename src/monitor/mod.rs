@@ -2,7 +2,7 @@
 //! and plots.
 //!
 //! Here live the readings ([`Sampler`]), the schedule ([`record`]), the figures ([`Stats`], [`Curve`]) and the drawings
-//! ([`plot`]). Questions, files and the terminal are the caller's: this room reads no input and writes no file.
+//! ([`plot`]). Questions, files and the terminal are the caller's: this module reads no input and writes no file.
 //!
 //! # Memory
 //! A [`Session`] stays under half a MiB however long it runs: the figures are kept as running sums, and the curve halves its own
@@ -25,15 +25,16 @@ pub use self::{
     stats::{Curve, Stats},
 };
 
-/// Why something could not be measured or drawn.
+/// Errors of measuring and drawing.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MonitorError {
     /// A file of the kernel's cannot be read: the monitor runs on Linux only.
     #[error("cannot read \"{}\", which Linux has wherever /proc is mounted", path.display())]
     Read {
         /// The file under `/proc`.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -45,10 +46,10 @@ pub enum MonitorError {
         /// The file under `/proc`.
         path: PathBuf,
     },
-    /// There is no process of that number.
+    /// There is no process with this id.
     #[error("cannot watch process {0}: there is none of that number; see `ps -e`")]
     NoProcess(u32),
-    /// The picture could not be drawn.
+    /// The image could not be drawn.
     #[error("cannot draw the plot: {0}")]
     Plot(String),
 }

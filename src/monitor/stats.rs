@@ -67,7 +67,7 @@ impl Stats {
 
 /// The course of a session in at most [`Curve::LIMIT`] points.
 ///
-/// Points are samples as taken until the limit is reached, after ten minutes. Then neighbours are averaged in pairs, and
+/// Points are samples as taken until the limit is reached, after ten minutes. Then neighbors are averaged in pairs, and
 /// from there on each point is the mean of twice as many samples, and so on: a day takes no more memory than ten minutes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
@@ -91,7 +91,7 @@ impl Default for Curve {
 }
 
 impl Curve {
-    /// Ten minutes at ten samples a second: more points than a plot has columns. Even, so that all points have a neighbour.
+    /// Ten minutes at ten samples a second: more points than a plot has columns. Even, so that all points have a neighbor.
     pub const LIMIT: usize = 6000;
 
     /// Takes one more sample in, which is later than those before.

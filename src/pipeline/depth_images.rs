@@ -1,34 +1,39 @@
-//! Depth maps as pictures: a 16-bit one to measure in, a coloured one to look at.
+//! Depth maps as images: 16-bit gray values to measure with, and colors to look at.
 
 use std::path::Path;
 
+use candle_core::Device;
 use image::{
     ExtendedColorType, ImageBuffer, ImageEncoder, Luma, Rgb, RgbImage, codecs::png::PngEncoder,
 };
-use vggt_model::Predictions;
 
 use super::PipelineError;
-use crate::atomic_file::AtomicFile;
+use crate::{
+    atomic_file::AtomicFile,
+    scene::{Field, PredictedFrames},
+};
 
-/// Writes `<name>_depth.png` (16-bit grey) and `<name>_depth_color.png` for each frame into `dir`, and `depth.json`, which
-/// says what a grey value stands for: `depth = value * units_per_value`, the same for all frames, 0 being no depth.
-/// Gives the number of files.
+/// Writes `<name>_depth.png` (16-bit gray) and `<name>_depth_color.png` for each frame into `dir`, and `depth.json`, which
+/// holds the scale of the gray values: `depth = value * units_per_value`, the same for all frames; 0 means no depth.
+/// Returns the number of files.
 ///
-/// The coloured picture runs through Google's Turbo palette from near (red) to far (blue), by inverse depth between the
-/// scene's 2nd and 98th percentile.
+/// Colors run through Google's Turbo palette from near (red) to far (blue), by inverse depth between the scene's 2nd and
+/// 98th percentile.
 ///
 /// # Errors
-/// When the folder or a file cannot be written.
+/// When a depth map cannot be read, or the folder or a file cannot be written.
 pub fn save_depth(
     dir: &Path,
-    predictions: &Predictions,
+    frames: &dyn PredictedFrames,
     names: &[String],
 ) -> Result<usize, PipelineError> {
     std::fs::create_dir_all(dir)?;
-    let (s, h, w, _) = predictions.depth.dims4()?;
-    let depth: Vec<f32> = predictions.depth.flatten_all()?.to_vec1()?;
+    let (h, w) = frames.size();
     let usable = |d: &f32| d.is_finite() && *d > 0.0;
-    let mut sorted: Vec<f32> = depth.iter().copied().filter(usable).collect();
+    let mut sorted: Vec<f32> = Vec::with_capacity(frames.count() * h * w);
+    for i in 0..frames.count() {
+        sorted.extend(depth(frames, i)?.into_iter().filter(usable));
+    }
     sorted.sort_unstable_by(f32::total_cmp);
     let at = |share: f64| match sorted.len() {
         0 => 1.0,
@@ -38,9 +43,10 @@ pub fn save_depth(
     let (near, far) = (1.0 / at(0.02), 1.0 / at(0.98));
     let range = (near - far).max(f32::MIN_POSITIVE);
 
-    let mut files = Vec::with_capacity(s);
-    for (i, depth) in depth.chunks_exact((h * w).max(1)).enumerate() {
-        let grey = |d: f32| {
+    let mut files = Vec::with_capacity(frames.count());
+    for i in 0..frames.count() {
+        let depth = depth(frames, i)?;
+        let gray = |d: f32| {
             if usable(&d) {
                 (d / units_per_value).round() as u16
             } else {
@@ -56,14 +62,14 @@ pub fn save_depth(
                 .eval_continuous(f64::from(share))
                 .into_array())
         };
-        let place = |x: u32, y: u32| depth[y as usize * w + x as usize];
+        let at = |x: u32, y: u32| depth[y as usize * w + x as usize];
         let gray: ImageBuffer<Luma<u16>, _> =
-            ImageBuffer::from_fn(w as u32, h as u32, |x, y| Luma([grey(place(x, y))]));
-        let color = RgbImage::from_fn(w as u32, h as u32, |x, y| color(place(x, y)));
+            ImageBuffer::from_fn(w as u32, h as u32, |x, y| Luma([gray(at(x, y))]));
+        let color = RgbImage::from_fn(w as u32, h as u32, |x, y| color(at(x, y)));
 
         let stem = stem(names, i);
         let gray_name = format!("{stem}_depth.png");
-        // The encoder takes 16-bit values in the machine's order of bytes.
+        // The encoder takes 16-bit values in native byte order.
         let values: Vec<u8> = gray.iter().flat_map(|v| v.to_ne_bytes()).collect();
         write_png(
             &dir.join(&gray_name),
@@ -81,10 +87,19 @@ pub fn save_depth(
         "files": files,
     });
     AtomicFile::write(dir.join("depth.json"), format!("{about:#}\n").as_bytes())?;
-    Ok(2 * s + 1)
+    Ok(2 * frames.count() + 1)
 }
 
-/// The frame's name without its ending, with its number in front where two frames share it.
+/// Returns the depth of frame `index` in raster order.
+fn depth(frames: &dyn PredictedFrames, index: usize) -> Result<Vec<f32>, PipelineError> {
+    let depth = frames.read(index, Field::Depth)?;
+    Ok(depth
+        .to_device(&Device::Cpu)?
+        .flatten_all()?
+        .to_vec1::<f32>()?)
+}
+
+/// Returns the name of a frame without its extension, prefixed with its index where two frames share it.
 fn stem(names: &[String], i: usize) -> String {
     let stem_of = |name: &String| -> String {
         let stem = Path::new(name).file_stem();

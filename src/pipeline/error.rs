@@ -1,39 +1,61 @@
-//! What can go wrong between files and files.
+//! Errors of a reconstruction.
 
 use std::{io, path::PathBuf};
 
 use crate::{colmap::ColmapError, frames::FramesError, glb::GlbError, scene::SceneError};
 
-/// Why a reconstruction ended early.
+/// Why a reconstruction failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PipelineError {
-    /// The pictures or the video.
+    /// The images or the video cannot be read.
     #[error(transparent)]
     Frames(FramesError),
-    /// The weights or the network.
+    /// The weights cannot be used, or the network failed.
     #[error(transparent)]
     Network(vggt_model::Error),
     /// The network ran out of memory.
-    #[error(
-        "out of memory with {frames} frames of {width} x {height} pixels; try fewer with --max_frames"
-    )]
+    #[error("out of memory with {frames} frames of {width} x {height} pixels")]
     OutOfMemory {
         /// Number of frames.
         frames: usize,
-        /// Their width in pixels.
+        /// Width of the frames in pixels.
         width: usize,
-        /// Their height in pixels.
+        /// Height of the frames in pixels.
         height: usize,
     },
-    /// The device or number type that was asked for cannot be had.
+    /// A point to track lies outside of the frames.
+    #[error("query point {x},{y} lies outside of the network's image of {width} x {height} pixels")]
+    QueryPoint {
+        /// Column in pixels.
+        x: f32,
+        /// Row in pixels.
+        y: f32,
+        /// Width of the frames in pixels.
+        width: usize,
+        /// Height of the frames in pixels.
+        height: usize,
+    },
+    /// The requested device cannot be used.
     #[error("cannot use {wanted}: {why}")]
     Device {
-        /// What was asked for.
+        /// The requested device.
         wanted: String,
-        /// What is in the way, and what to do.
+        /// Reason.
         why: String,
     },
-    /// The options or the predictions do not make a scene.
+    /// The device does not compute in the requested type.
+    #[error("cannot use {dtype} on the CPU: it computes in f32, whatever type the weights have")]
+    Dtype {
+        /// The requested type.
+        dtype: &'static str,
+    },
+    /// The device does not have the requested arithmetic.
+    #[error(
+        "cannot use fast precision on CUDA: its integer arithmetic is for the CPU; CUDA computes in bf16 by default"
+    )]
+    Precision,
+    /// A scene cannot be built with these options and predictions.
     #[error(transparent)]
     Scene(#[from] SceneError),
     /// The GLB could not be written.
@@ -45,12 +67,12 @@ pub enum PipelineError {
     /// A file could not be written; the message names it.
     #[error(transparent)]
     Write(#[from] io::Error),
-    /// A picture of depth could not be written.
+    /// A depth image could not be written.
     #[error("cannot write \"{}\"", path.display())]
     DepthImage {
-        /// The picture.
+        /// The image file.
         path: PathBuf,
-        /// What the encoder said.
+        /// Error of the encoder.
         #[source]
         source: ::image::ImageError,
     },
@@ -59,7 +81,7 @@ pub enum PipelineError {
     Predictions {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason.
         why: String,
     },
     /// The watcher asked to stop.

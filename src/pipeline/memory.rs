@@ -1,9 +1,9 @@
-//! How much memory there is to use.
+//! Available memory, and the settings of the allocator.
 
 use std::{fs, path::Path};
 
-/// Bytes this process may still take without being killed: what the kernel calls available, or what its control group
-/// leaves, whichever is less. `None` where the system does not say.
+/// Returns the bytes that this process can still allocate without being killed: what the kernel reports as available, or
+/// what its control group leaves, whichever is less. `None` where the system does not report it.
 pub fn available_memory() -> Option<u64> {
     let of_machine = meminfo(&fs::read_to_string("/proc/meminfo").ok()?);
     match (of_machine, of_group()) {
@@ -18,46 +18,46 @@ fn meminfo(text: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// What the control groups leave, version 2: the process's own, and those it lies in.
+/// Returns what the control groups (version 2) leave: the process's own and those above it.
 fn of_group() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     least_left(&groups, |file| fs::read_to_string(file).ok())
 }
 
-/// The least that any group on the way from the process's own up to the root leaves. `groups` is what
-/// `/proc/self/cgroup` says; inside a container that names the root, and so does no text at all.
+/// Returns the least that any group from the process's own up to the root leaves. `groups` is the text of
+/// `/proc/self/cgroup`; inside a container it names the root, and so does an empty text.
 fn least_left(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
     let own = Path::new(own.unwrap_or_default().trim_start_matches('/'));
     let left = own.ancestors().filter_map(|group| {
         let folder = Path::new("/sys/fs/cgroup").join(group);
         let number = |name| read(&folder.join(name))?.trim().parse::<u64>().ok();
-        // "max" is no number: then this group has no limit, but one above it may.
+        // "max" is not a number: this group has no limit, but one above it may.
         Some(number("memory.max")?.saturating_sub(number("memory.current")?))
     });
     left.min()
 }
 
-/// Tells the allocator to keep what is freed. A pass frees and asks for buffers of the same sizes hundreds of times; by
-/// default each of them comes from the system anew, and its pages cost as much as what is computed on them: with
-/// VGGT-1B on four frames a sixth of the time.
+/// Makes the allocator keep freed memory. A pass frees and allocates buffers of the same sizes hundreds of times; by default
+/// each of them is mapped anew, and its page faults cost as much as the computation on it: with VGGT-1B on four frames a
+/// sixth of the time.
 pub(super) fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     allocator::keep_freed_memory();
 }
 
-/// Gives what was freed back to the system, once it is not needed for a while.
+/// Returns freed memory to the system, for times without work.
 pub fn return_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     allocator::return_freed_memory();
 }
 
-/// glibc's.
+/// Settings of glibc's allocator.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "calls two functions of the C library")]
 mod allocator {
     pub(super) fn keep_freed_memory() {
-        // SAFETY: mallopt takes numbers and may be called at any time. One arena for all threads, since only the first
+        // SAFETY: mallopt takes integers and may be called at any time. One arena for all threads, since only the first
         // one grows without mapping; no mapping; no trimming.
         unsafe {
             libc::mallopt(libc::M_ARENA_MAX, 1);
@@ -67,7 +67,7 @@ mod allocator {
     }
 
     pub(super) fn return_freed_memory() {
-        // SAFETY: it touches only memory that nobody holds.
+        // SAFETY: malloc_trim only touches free memory.
         unsafe {
             libc::malloc_trim(0);
         }

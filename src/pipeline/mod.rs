@@ -1,14 +1,17 @@
-//! The one recipe: frames -> network -> scene -> file. The command line, the worker and the benchmark all use it.
+//! The recipe: frames -> network -> scene -> file.
 //!
-//! [`read_frames`] -> [`predict_what_fits`] -> [`sky_mask`] -> [`crate::scene::build`] -> [`write_scene`]. Everything
-//! here is synchronous; whoever calls is told of every step through a [`Watcher`] and can stop at each of them.
+//! [`reconstruct()`] makes a scene of a [`Source`], [`rebuild`] makes one of saved predictions, [`write_scene`] writes it. The
+//! command line, the worker and the benchmark call these. Everything here is synchronous; callers receive every step and
+//! every warning through a [`Watcher`] and can stop the work at each step.
 
 mod depth_images;
 mod error;
 mod memory;
 mod network;
+mod network_source;
 mod predictions_file;
 mod progress;
+mod reconstruct;
 mod retry;
 mod sky;
 mod source;
@@ -17,17 +20,19 @@ mod write;
 pub use depth_images::save_depth;
 pub use error::PipelineError;
 pub use memory::{available_memory, return_freed_memory};
-pub use network::{DeviceChoice, Network, NetworkSource, OpenedDevice, transformer_dtype};
+pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
+pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, load_predictions, save_predictions};
-pub use progress::{Silent, Stage, Watcher};
+pub use progress::{Silent, Stage, Warning, Watcher};
+pub use reconstruct::{ReconstructOptions, Reconstruction, rebuild, reconstruct};
 pub use retry::predict_what_fits;
 pub use sky::sky_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use write::{Format, WriteOptions, write_scene};
 
-// What a caller needs of the rooms below to say what it wants.
+// Types of the modules below that callers need for their options.
 pub use crate::{
     frames::{SkyNetwork, VideoLimits},
-    glb::{GlbError, GlbOptions, write as write_glb},
-    scene::{PredictionMode, Provenance, SceneOptions, build as build_scene},
+    glb::{GlbEncoding, GlbError, GlbOptions, write as write_glb},
+    scene::{PredictionMode, SceneError, SceneOptions, with_fields},
 };

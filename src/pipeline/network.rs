@@ -1,6 +1,6 @@
 //! Weights and a device -> a network that is ready to run.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
@@ -12,28 +12,9 @@ use vggt_model::{
 };
 
 use super::{
-    PipelineError, Watcher, available_memory, memory::keep_freed_memory, progress::NetworkSteps,
+    NetworkSource, PipelineError, Watcher, available_memory, memory::keep_freed_memory,
+    progress::NetworkSteps,
 };
-
-/// Where the weights come from.
-#[derive(Debug, Clone)]
-pub enum NetworkSource {
-    /// The bundled weights.
-    Demo,
-    /// A weights file.
-    File {
-        /// `model.pt` or `.safetensors`.
-        weights: PathBuf,
-        /// Its dimensions; without it `config.json` beside the weights, else VGGT-1B.
-        config: Option<PathBuf>,
-        /// What to call the weights, for provenance; without it the file's name.
-        name: Option<String>,
-        /// SHA-256 of the file where it is known; without it the file is read for it when it is asked for.
-        sha256: Option<String>,
-    },
-    /// Random weights of the right shapes, for benchmarks.
-    Random(Config),
-}
 
 /// Which device, as a user writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +40,7 @@ impl FromStr for DeviceChoice {
                 .strip_prefix("cuda:")
                 .and_then(|n| n.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("{s:?} is no device; it takes auto, cpu, cuda or cuda:N")),
+                .ok_or_else(|| format!("invalid device {s:?}: expected auto, cpu, cuda or cuda:N")),
         }
     }
 }
@@ -85,6 +66,7 @@ pub struct OpenedDevice {
 
 impl DeviceChoice {
     /// What `Auto` stands for on this machine.
+    #[must_use]
     pub fn resolved(self) -> Self {
         match self {
             Self::Auto if cuda::usable(0).is_ok() => Self::Cuda(0),
@@ -127,7 +109,7 @@ impl DeviceChoice {
                 Ok(device) => Ok(opened(device)),
                 Err(why) => Err(PipelineError::Device {
                     wanted: self.to_string(),
-                    why: format!("{why}; --device cpu works"),
+                    why: why.to_string(),
                 }),
             },
         }
@@ -152,10 +134,7 @@ fn supported(precision: Precision, device: &Device) -> Result<Precision, Pipelin
         return Ok(precision);
     }
     if !device.is_cpu() {
-        return Err(PipelineError::Device {
-            wanted: "--precision fast on CUDA".to_owned(),
-            why: "its whole numbers are for the CPU; CUDA computes in bf16 by default".to_owned(),
-        });
+        return Err(PipelineError::Precision);
     }
     if Isa::best().is_none() {
         tracing::warn!("this processor has no fast precision (AVX2 or AVX-512): computing exactly");
@@ -172,10 +151,8 @@ fn supported(precision: Precision, device: &Device) -> Result<Precision, Pipelin
 pub fn transformer_dtype(asked: Option<DType>, device: &Device) -> Result<DType, PipelineError> {
     match asked {
         None => Ok(default_dtype(device).map_err(vggt_model::Error::from)?),
-        Some(dtype) if device.is_cpu() && dtype != DType::F32 => Err(PipelineError::Device {
-            wanted: format!("--dtype {} on the CPU", dtype.as_str()),
-            why: "the CPU computes in f32, whatever type the weights have; leave --dtype out"
-                .to_owned(),
+        Some(dtype) if device.is_cpu() && dtype != DType::F32 => Err(PipelineError::Dtype {
+            dtype: dtype.as_str(),
         }),
         Some(dtype) => Ok(dtype),
     }
@@ -213,14 +190,14 @@ impl Network {
         let precision = supported(precision, &device)?;
         let dtype = transformer_dtype(dtype, &device)?;
         keep_freed_memory();
-        let (config, weights, name, sha256) = match source {
+        let (config, weights, sha256) = match source {
             NetworkSource::Random(config) => {
                 let vb = VarBuilder::random(0, dtype, &device).with_precision(precision);
                 return Ok(Self {
                     model: Vggt::new(config.clone(), &vb)?,
                     weights: None,
                     sha256: None,
-                    name: "random".to_owned(),
+                    name: source.name(),
                     device,
                     dtype,
                     precision,
@@ -228,28 +205,23 @@ impl Network {
             }
             NetworkSource::Demo => {
                 let weights = demo::weights().map_err(vggt_model::Error::from)?;
-                (demo::config()?, weights, None, None)
+                (demo::config()?, weights, None)
             }
             NetworkSource::File {
-                weights,
-                config,
-                name,
-                sha256,
+                weights, sha256, ..
             } => {
-                let beside = weights.with_file_name("config.json");
-                let config = match config {
-                    Some(path) => Config::open(path)?,
-                    None if beside.is_file() => Config::open(&beside)?,
+                let config = match source.config_file() {
+                    Some(path) => Config::open(&path)?,
                     None => Config::default(),
                 };
                 let weights = Weights::open(weights).map_err(vggt_model::Error::from)?;
-                (config, weights, name.clone(), sha256.clone())
+                (config, weights, sha256.clone())
             }
         };
         let config = without_missing_track_head(config, &weights);
         Ok(Self {
             model: Vggt::load(config, &weights, dtype, precision, &device)?,
-            name: name.unwrap_or_else(|| weights.name().to_owned()),
+            name: source.name(),
             weights: Some(weights),
             sha256,
             device,
@@ -258,7 +230,7 @@ impl Network {
         })
     }
 
-    /// Runs the network on pictures [S, 3, H, W] in [0, 1].
+    /// Runs the network on images [S, 3, H, W] in [0, 1].
     ///
     /// # Errors
     /// When the input does not fit, the device fails or the watcher stopped it.

@@ -1,7 +1,7 @@
 //! Predictions kept in a safetensors file, so that a scene can be exported again without running the network.
 //!
 //! The tensors' names and shapes are those of [`Predictions`]; `track`, `vis`, `conf` and `query_points` when points were
-//! followed. The metadata holds the frames' names and places (`vggt.frames`) and the weights (`vggt.weights`), as JSON.
+//! tracked. The metadata holds the names and placements of the frames (`vggt.frames`) and the weights (`vggt.weights`), as JSON.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -12,31 +12,32 @@ use vggt_model::{Predictions, Tracks};
 use super::PipelineError;
 use crate::{atomic_file::AtomicFile, frames::Placement};
 
-/// What belongs to predictions beside the tensors.
+/// Names, placements and weights that belong to predictions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SavedFrames {
     /// Name of each frame.
     pub names: Vec<String>,
-    /// Where each frame lies in its original picture; empty when the file does not say.
+    /// Where each frame lies in its original image; empty when it is not known.
     #[serde(default)]
     pub placements: Vec<Placement>,
-    /// How many frames there were to take from, where the file says so.
-    #[serde(default)]
-    pub given: Option<usize>,
-    /// What the weights were called.
+    /// Number of frames of the source, where it is known.
+    // The name in files predates the name here.
+    #[serde(default, rename = "given")]
+    pub available: Option<usize>,
+    /// Name of the weights.
     pub weights: String,
     /// SHA-256 of the weights file.
     #[serde(default)]
     pub weights_sha256: Option<String>,
 }
 
-/// Key of [`SavedFrames`] in the file's metadata.
+/// Key of [`SavedFrames`] in the metadata of the file.
 const FRAMES_KEY: &str = "vggt.frames";
 
-/// Longest metadata that is read back: ten thousand frames' worth.
+/// Longest metadata that is read back, enough for ten thousand frames.
 const MAX_METADATA: usize = 16 << 20;
 
-/// Writes predictions and what belongs to them; the file appears whole or not at all.
+/// Writes predictions and their metadata; the file appears whole or not at all.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -76,10 +77,10 @@ pub fn save_predictions(
     Ok(AtomicFile::write(path, &bytes)?)
 }
 
-/// Reads predictions back, of this program or with the same names and shapes.
+/// Reads predictions of this program, or of another with the same names and shapes.
 ///
 /// # Errors
-/// When the file is no safetensors file or a tensor is missing; the message says which.
+/// When the file is not a safetensors file or a tensor is missing; the message names it.
 pub fn load_predictions(path: &Path) -> Result<(Predictions, SavedFrames), PipelineError> {
     let failed = |why: String| PipelineError::Predictions {
         path: path.to_owned(),
@@ -87,7 +88,7 @@ pub fn load_predictions(path: &Path) -> Result<(Predictions, SavedFrames), Pipel
     };
     let bytes = fs::read(path).map_err(|e| failed(e.to_string()))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
-        .map_err(|e| failed(format!("no safetensors file: {e}")))?;
+        .map_err(|e| failed(format!("not a safetensors file: {e}")))?;
     let saved = header
         .metadata()
         .as_ref()
@@ -112,7 +113,7 @@ pub fn load_predictions(path: &Path) -> Result<(Predictions, SavedFrames), Pipel
         world_points_from_depth: need("world_points_from_depth")?,
         pose_enc: match take("pose_enc") {
             Some(pose_enc) => pose_enc,
-            // Nothing that is exported needs it; fixtures of the Python service lack it.
+            // No export needs it, and predictions of the Python service do not have it.
             None => Tensor::zeros((images.dim(0)?, 9), images.dtype(), images.device())?,
         },
         world_points: take("world_points"),
@@ -145,7 +146,7 @@ pub fn load_predictions(path: &Path) -> Result<(Predictions, SavedFrames), Pipel
         None => SavedFrames {
             names: (0..frames).map(|i| format!("frame_{i:06}.png")).collect(),
             placements: Vec::new(),
-            given: None,
+            available: None,
             weights: "unknown".to_owned(),
             weights_sha256: None,
         },

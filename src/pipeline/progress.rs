@@ -1,11 +1,13 @@
-//! What is being done, on one typed stream: a bar on a terminal, messages in the service.
+//! Progress and warnings on one typed stream: a bar on a terminal, messages in the service.
+
+use std::fmt;
 
 use vggt_model::progress as model;
 
 /// A part of a reconstruction that takes noticeable time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Reading pictures or decoding a video, and bringing them to the network's size; counted in frames.
+    /// Reading images or decoding a video, and resizing for the network; counted in frames.
     Decode,
     /// A part of the network.
     Network(model::Stage),
@@ -15,14 +17,59 @@ pub enum Stage {
     Write,
 }
 
-/// Told of every step; the one way to stop a reconstruction.
-pub trait Watcher {
-    /// `done` of `total` steps of `stage` are finished; a total of 0 is not known yet. Answering `false` ends the work
-    /// with [`super::PipelineError::Cancelled`].
-    fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool;
+/// Something that a user should know of a reconstruction that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// Frames were left out because all of them are estimated not to fit into memory.
+    FramesThinned {
+        /// Frames that are used.
+        used: usize,
+        /// Frames of the source.
+        available: usize,
+    },
+    /// The network ran out of memory and runs again on fewer frames.
+    RetriedWithFewer {
+        /// The error of the first pass.
+        error: String,
+        /// Frames that are used now.
+        used: usize,
+        /// Frames of the first pass.
+        of: usize,
+    },
+    /// The video was decoded only in part, or with errors.
+    Video(String),
 }
 
-/// Watches nothing and never stops the work.
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FramesThinned { used, available } => write!(
+                f,
+                "taking {used} of {available} frames, evenly: more do not fit into memory"
+            ),
+            Self::RetriedWithFewer { error, used, of } => write!(
+                f,
+                "{error}: running again with {used} of the {of} frames, evenly"
+            ),
+            Self::Video(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Receives every step of a reconstruction, and can stop it.
+pub trait Watcher {
+    /// Reports that `done` of `total` steps of `stage` are finished; a total of 0 is not known yet. Returning `false` ends
+    /// the work with [`super::PipelineError::Cancelled`].
+    fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool;
+
+    /// Reports a warning; by default it goes to the log.
+    fn warn(&mut self, warning: &Warning) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Ignores progress and never stops the work.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -32,7 +79,7 @@ impl Watcher for Silent {
     }
 }
 
-/// A watcher as the network wants it.
+/// Adapts a [`Watcher`] to the network's observer.
 pub(super) struct NetworkSteps<'a>(pub(super) &'a mut dyn Watcher);
 
 impl model::Observer for NetworkSteps<'_> {

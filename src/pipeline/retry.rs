@@ -1,14 +1,15 @@
-//! A pass that does not fit after all: once more, with fewer frames.
+//! A pass that runs out of memory is repeated once with fewer frames.
 
 use vggt_model::{ForwardOptions, Predictions};
 
-use super::{Network, PipelineError, Watcher, source::evenly};
+use super::{Network, PipelineError, Warning, Watcher, source::evenly};
 use crate::frames::{Frames, FramesError};
 
-/// Runs the network on all frames, and when the device runs out of memory once more on half of them, evenly chosen, the first
-/// among them; a warning says so. Gives the frames that were used along, with [`Frames::given`] as it was.
+/// Runs the network on all frames, and when the device runs out of memory once more on half of them, chosen evenly, the first
+/// among them; the watcher is warned. Returns the frames that were used along with the predictions; [`Frames::available`]
+/// stays as it was.
 ///
-/// The limit on frames is an estimate of what fits, and others may take a card's memory meanwhile.
+/// The limit on frames is an estimate of what fits, and other processes may take memory of a GPU in the meantime.
 ///
 /// # Errors
 /// When half of the frames do not fit either, and as [`Network::predict`].
@@ -20,27 +21,33 @@ pub fn predict_what_fits(
 ) -> Result<(Frames, Predictions), PipelineError> {
     with_fewer_frames(
         frames,
-        |frames| network.predict(&frames.images, options, watcher),
+        watcher,
+        |frames, watcher| network.predict(&frames.images, options, watcher),
         || network.return_device_memory(),
     )
 }
 
-/// The rule of [`predict_what_fits`] for any `pass`; `give_back` comes between two of them.
+/// The rule of [`predict_what_fits`] for any `pass`; `between` is called between two passes.
 fn with_fewer_frames<T>(
     frames: Frames,
-    mut pass: impl FnMut(&Frames) -> Result<T, PipelineError>,
-    give_back: impl FnOnce(),
+    watcher: &mut dyn Watcher,
+    mut pass: impl FnMut(&Frames, &mut dyn Watcher) -> Result<T, PipelineError>,
+    between: impl FnOnce(),
 ) -> Result<(Frames, T), PipelineError> {
-    match pass(&frames) {
+    match pass(&frames, watcher) {
         Err(e @ PipelineError::OutOfMemory { .. }) if frames.names.len() > 1 => {
-            let (all, most) = (frames.names.len(), frames.names.len() / 2);
-            tracing::warn!("{e}: once more with {most} of the {all} frames, evenly");
-            give_back();
-            let chosen: Vec<usize> = evenly(all, most).collect();
-            let fewer = frames.chosen(&chosen).map_err(FramesError::from)?;
+            let (of, used) = (frames.names.len(), frames.names.len() / 2);
+            watcher.warn(&Warning::RetriedWithFewer {
+                error: e.to_string(),
+                used,
+                of,
+            });
+            between();
+            let selected: Vec<usize> = evenly(of, used).collect();
+            let fewer = frames.select(&selected).map_err(FramesError::from)?;
             drop(frames);
-            let made = pass(&fewer)?;
-            Ok((fewer, made))
+            let done = pass(&fewer, watcher)?;
+            Ok((fewer, done))
         }
         done => Ok((frames, done?)),
     }
@@ -51,22 +58,36 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
-    use crate::frames::Placement;
+    use crate::{frames::Placement, pipeline::Stage};
 
-    /// Every pixel of a frame is its number.
-    fn frames(s: usize) -> Frames {
-        let numbers: Vec<f32> = (0..s).flat_map(|i| [i as f32; 12]).collect();
-        Frames {
-            images: Tensor::from_vec(numbers, (s, 3, 2, 2), &Device::Cpu).unwrap(),
-            names: (0..s).map(|i| i.to_string()).collect(),
-            placements: (0..s as u32).map(placement).collect(),
-            given: s,
+    /// Collects warnings.
+    #[derive(Default)]
+    struct Warnings(Vec<Warning>);
+
+    impl Watcher for Warnings {
+        fn step(&mut self, _: Stage, _: usize, _: usize) -> bool {
+            true
+        }
+
+        fn warn(&mut self, warning: &Warning) {
+            self.0.push(warning.clone());
         }
     }
 
-    fn placement(number: u32) -> Placement {
+    /// Every pixel of a frame is the frame's index.
+    fn frames(s: usize) -> Frames {
+        let values: Vec<f32> = (0..s).flat_map(|i| [i as f32; 12]).collect();
+        Frames {
+            images: Tensor::from_vec(values, (s, 3, 2, 2), &Device::Cpu).unwrap(),
+            names: (0..s).map(|i| i.to_string()).collect(),
+            placements: (0..s as u32).map(placement).collect(),
+            available: s,
+        }
+    }
+
+    fn placement(index: u32) -> Placement {
         Placement {
-            source_width: number,
+            source_width: index,
             source_height: 2,
             scale_x: 1.0,
             scale_y: 1.0,
@@ -75,12 +96,14 @@ mod tests {
         }
     }
 
-    /// A pass over frames that fits when there are at most `most`: which frames it saw.
-    fn pass(most: usize) -> impl FnMut(&Frames) -> Result<Vec<f32>, PipelineError> {
-        move |frames| {
+    /// A pass that fails above `max` frames, and returns the indices of the frames that it saw.
+    fn pass(
+        max: usize,
+    ) -> impl FnMut(&Frames, &mut dyn Watcher) -> Result<Vec<f32>, PipelineError> {
+        move |frames, _| {
             let s = frames.images.dims()[0];
             assert_eq!((frames.names.len(), frames.placements.len()), (s, s));
-            if s > most {
+            if s > max {
                 return Err(PipelineError::OutOfMemory {
                     frames: s,
                     width: 2,
@@ -95,29 +118,41 @@ mod tests {
 
     #[test]
     fn what_fits_is_computed_once() {
-        let all = frames(5);
-        let (used, seen) = with_fewer_frames(all, pass(5), || panic!("nothing failed")).unwrap();
+        let mut warnings = Warnings::default();
+        let between = || panic!("nothing failed");
+        let (used, seen) = with_fewer_frames(frames(5), &mut warnings, pass(5), between).unwrap();
         assert_eq!(seen, [0., 1., 2., 3., 4.]);
         assert_eq!(used.names.len(), 5);
+        assert!(warnings.0.is_empty());
     }
 
     #[test]
     fn what_does_not_fit_is_tried_once_more_with_half_the_frames() {
-        let mut given_back = 0;
-        let (used, seen) = with_fewer_frames(frames(7), pass(4), || given_back += 1).unwrap();
+        let (mut warnings, mut returned) = (Warnings::default(), 0);
+        let between = || returned += 1;
+        let (used, seen) = with_fewer_frames(frames(7), &mut warnings, pass(4), between).unwrap();
         assert_eq!(seen, [0., 3., 6.]);
         assert_eq!(used.names, ["0", "3", "6"]);
         assert_eq!(used.placements, [0, 3, 6].map(placement));
-        assert_eq!(used.given, 7);
-        assert_eq!(given_back, 1);
+        assert_eq!(used.available, 7);
+        assert_eq!(returned, 1);
+        assert!(
+            matches!(
+                warnings.0[..],
+                [Warning::RetriedWithFewer { used: 3, of: 7, .. }]
+            ),
+            "{:?}",
+            warnings.0
+        );
     }
 
     #[test]
     fn there_is_no_third_try_and_none_with_a_single_frame() {
-        for (s, told) in [(8, 4), (1, 1)] {
-            let e = with_fewer_frames(frames(s), pass(0), || ()).unwrap_err();
+        for (s, last) in [(8, 4), (1, 1)] {
+            let mut warnings = Warnings::default();
+            let e = with_fewer_frames(frames(s), &mut warnings, pass(0), || ()).unwrap_err();
             assert!(
-                matches!(e, PipelineError::OutOfMemory { frames, .. } if frames == told),
+                matches!(e, PipelineError::OutOfMemory { frames, .. } if frames == last),
                 "{e}"
             );
         }

@@ -1,4 +1,4 @@
-//! Which pixels are not sky.
+//! The mask that removes the sky.
 
 use candle_core::Tensor;
 use image::RgbImage;
@@ -6,7 +6,7 @@ use image::RgbImage;
 use super::{PipelineError, Stage, Watcher};
 use crate::frames::SkyNetwork;
 
-/// One flag for each pixel of `images` [S, 3, H, W], frame by frame and row by row: `true` where it is kept.
+/// Returns one flag for each pixel of `images` [S, 3, H, W] in raster order: `false` where it is sky.
 ///
 /// # Errors
 /// When the sky network fails or the watcher stopped it.

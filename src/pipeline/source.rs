@@ -1,201 +1,224 @@
-//! Pictures, a folder or a video -> the network's input, one frame at a time.
+//! Images, a folder or a video -> the network's input, read one frame at a time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use vggt_model::demo;
+use vggt_model::{Config, demo};
 
-use super::{PipelineError, Stage, Watcher};
+use super::{PipelineError, Stage, Warning, Watcher};
 use crate::frames::{
-    Frames, ImageLimits, Picture, Prepared, PreprocessMode, VideoLimits, decode_image, list_folder,
-    preprocess, read_image, read_video, stack, video_size,
+    Frames, FramesError, ImageLimits, Picture, Prepared, PreprocessMode, VideoLimits,
+    VideoProgress, decode_image, list_folder, preprocess, read_image, read_video, stack,
+    video_size,
 };
 
 /// Where the frames come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The bundled pictures.
+    /// The bundled images.
     Demo,
-    /// Picture files, in this order.
+    /// Image files, in this order.
     Pictures(Vec<PathBuf>),
-    /// All pictures of a folder, by name.
+    /// All images of a folder, sorted by name.
     Folder(PathBuf),
     /// A video file.
     Video(PathBuf),
 }
 
-/// How many frames are taken at most.
-pub enum FrameLimit<'a> {
-    /// A given number.
-    Given(usize),
-    /// As many as fit: asked with the height and width of the frames in pixels.
-    Fitting(&'a dyn Fn(usize, usize) -> usize),
+/// Maximum number of frames to take.
+#[derive(Clone, Copy, Default)]
+pub struct FrameLimit<'a> {
+    /// Maximum that the user asked for.
+    pub max: Option<usize>,
+    /// Returns the number of frames of a height and width in pixels that fit into memory; `None` does not check.
+    pub fitting: Option<&'a dyn Fn(usize, usize) -> usize>,
 }
 
 /// How frames are read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// How pictures are brought to the network's size.
+    /// How images are resized for the network.
     pub mode: PreprocessMode,
-    /// The network's input width in pixels.
-    pub img_size: usize,
-    /// Side of a patch in pixels.
-    pub patch_size: usize,
     /// Frames to take from each second of a video.
     pub fps: f64,
-    /// Limits of a single picture.
+    /// Limits of a single image.
     pub image_limits: ImageLimits,
     /// Limits of a video.
     pub video_limits: VideoLimits,
 }
 
-/// Reads at most as many frames as `limit` says, evenly chosen when there are more; [`Frames::given`] tells how many there
-/// were.
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            mode: PreprocessMode::default(),
+            fps: 1.0,
+            image_limits: ImageLimits::default(),
+            video_limits: VideoLimits::default(),
+        }
+    }
+}
+
+/// Reads frames for a network of these dimensions, at most as many as `limit` allows, chosen evenly when there are more;
+/// [`Frames::available`] is the number of frames of the source.
 ///
 /// # Errors
 /// When something cannot be read or decoded, or the watcher stopped it.
 pub fn read_frames(
     source: &Source,
     options: &ReadOptions,
+    config: &Config,
     limit: &FrameLimit<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Frames, PipelineError> {
-    let (prepared, given) = match source {
-        Source::Demo => read_pictures(&demo::FRAMES, options, limit, watcher, |(name, bytes)| {
-            decode_image(name, bytes, &options.image_limits)
+    let mut reader = Reader {
+        options,
+        config,
+        limit,
+        watcher,
+    };
+    let image_limits = &options.image_limits;
+    let (prepared, available) = match source {
+        Source::Demo => reader.images(&demo::FRAMES, |(name, bytes)| {
+            decode_image(name, bytes, image_limits)
         })?,
-        Source::Pictures(paths) => read_pictures(paths, options, limit, watcher, |path| {
-            read_image(path, &options.image_limits)
-        })?,
+        Source::Pictures(paths) => reader.images(paths, |path| read_image(path, image_limits))?,
         Source::Folder(dir) => {
-            read_pictures(&list_folder(dir)?, options, limit, watcher, |path| {
-                read_image(path, &options.image_limits)
-            })?
+            reader.images(&list_folder(dir)?, |path| read_image(path, image_limits))?
         }
-        Source::Video(path) => read_clip(path, options, limit, watcher)?,
+        Source::Video(path) => reader.video(path)?,
     };
     Ok(Frames {
-        given,
+        available,
         ..stack(prepared)?
     })
 }
 
-/// What was taken, and of how many.
+/// The frames that were taken, and the number of frames of the source.
 type Taken = (Vec<Prepared>, usize);
 
-fn read_pictures<T>(
-    items: &[T],
-    options: &ReadOptions,
-    limit: &FrameLimit<'_>,
-    watcher: &mut dyn Watcher,
-    read: impl Fn(&T) -> Result<Picture, crate::frames::FramesError>,
-) -> Result<Taken, PipelineError> {
-    let (mut height, mut width) = (0, 0);
-    let mut prepared: Vec<Prepared> = Vec::new();
-    let mut chosen: Vec<usize> = (0..items.len()).collect();
-    let mut next = 0;
-    while next < chosen.len() {
-        let one = prepare(read(&items[chosen[next]])?, options)?;
-        let (h, w) = (one.rgb.height() as usize, one.rgb.width() as usize);
-        prepared.push(one);
-        next += 1;
-        if h > height || w > width {
-            // The set is padded to its largest member, so each larger one may leave room for fewer.
-            (height, width) = (height.max(h), width.max(w));
-            let most = limit.frames(height, width).max(1);
-            if chosen.len() > most {
-                tell_thinned(items.len(), most, limit);
-                chosen = evenly(items.len(), most).collect();
-                // What was read so far belongs to the wider choice: start again with the narrower one.
-                prepared.clear();
-                next = 0;
+struct Reader<'a> {
+    options: &'a ReadOptions,
+    config: &'a Config,
+    limit: &'a FrameLimit<'a>,
+    watcher: &'a mut dyn Watcher,
+}
+
+impl Reader<'_> {
+    fn images<T>(
+        &mut self,
+        items: &[T],
+        read: impl Fn(&T) -> Result<Picture, FramesError>,
+    ) -> Result<Taken, PipelineError> {
+        let (mut height, mut width) = (0, 0);
+        let mut prepared: Vec<Prepared> = Vec::new();
+        let mut selected: Vec<usize> = (0..items.len()).collect();
+        let mut next = 0;
+        while next < selected.len() {
+            let one = self.prepare(read(&items[selected[next]])?)?;
+            let (h, w) = (one.rgb.height() as usize, one.rgb.width() as usize);
+            prepared.push(one);
+            next += 1;
+            if h > height || w > width {
+                // All images are padded to the largest, so a larger one may leave memory for fewer.
+                (height, width) = (height.max(h), width.max(w));
+                let max = self.limit.frames(height, width);
+                if selected.len() > max {
+                    self.report_thinned(items.len(), max);
+                    selected = evenly(items.len(), max).collect();
+                    // The images so far belong to the larger selection: start again with the smaller one.
+                    prepared.clear();
+                    next = 0;
+                }
+            }
+            if !self.watcher.step(Stage::Decode, next, selected.len()) {
+                return Err(PipelineError::Cancelled);
             }
         }
-        if !watcher.step(Stage::Decode, next, chosen.len()) {
-            return Err(PipelineError::Cancelled);
+        Ok((prepared, items.len()))
+    }
+
+    fn video(&mut self, path: &Path) -> Result<Taken, PipelineError> {
+        let (options, config) = (self.options, self.config);
+        let max = match self.limit.fitting {
+            None => self.limit.max.unwrap_or(usize::MAX).max(1),
+            Some(_) => {
+                let (width, height) = video_size(path, &options.video_limits)?;
+                // A blank image is resized to the same size as any other of the same dimensions.
+                let blank = Picture {
+                    name: String::new(),
+                    rgb: image::RgbImage::new(width, height),
+                };
+                let rgb = self.prepare(blank)?.rgb;
+                self.limit
+                    .frames(rgb.height() as usize, rgb.width() as usize)
+            }
+        };
+        let mut prepared = Vec::new();
+        let watcher = &mut *self.watcher;
+        let mut on_progress = |p: VideoProgress| {
+            let total = p.frames_total.unwrap_or(0) as usize;
+            watcher.step(Stage::Decode, p.frames_read as usize, total)
+        };
+        let summary = read_video(
+            path,
+            options.fps,
+            &options.video_limits,
+            Some(max),
+            &mut on_progress,
+            &mut |picture| {
+                let one = preprocess(picture, options.mode, config.img_size, config.patch_size)?;
+                prepared.push(one);
+                Ok(())
+            },
+        )?;
+        for warning in &summary.warnings {
+            self.watcher.warn(&Warning::Video(warning.to_string()));
         }
-    }
-    Ok((prepared, items.len()))
-}
-
-fn read_clip(
-    path: &std::path::Path,
-    options: &ReadOptions,
-    limit: &FrameLimit<'_>,
-    watcher: &mut dyn Watcher,
-) -> Result<Taken, PipelineError> {
-    let most = match limit {
-        FrameLimit::Given(most) => *most,
-        FrameLimit::Fitting(_) => {
-            let (width, height) = video_size(path, &options.video_limits)?;
-            // A picture of one colour has the same way to the network's size as any other.
-            let blank = Picture {
-                name: String::new(),
-                rgb: image::RgbImage::new(width, height),
-            };
-            let rgb = prepare(blank, options)?.rgb;
-            limit.frames(rgb.height() as usize, rgb.width() as usize)
+        let mut available = prepared.len();
+        if let Some(from) = summary.thinned_from {
+            available = from as usize;
+            self.report_thinned(available, prepared.len());
         }
-    };
-    let mut prepared = Vec::new();
-    let mut on = |p: crate::frames::VideoProgress| {
-        let total = p.frames_total.unwrap_or(0) as usize;
-        watcher.step(Stage::Decode, p.frames_read as usize, total)
-    };
-    let summary = read_video(
-        path,
-        options.fps,
-        &options.video_limits,
-        Some(most.max(1)),
-        &mut on,
-        &mut |picture| {
-            let one = preprocess(picture, options.mode, options.img_size, options.patch_size)?;
-            prepared.push(one);
-            Ok(())
-        },
-    )?;
-    for warning in &summary.warnings {
-        tracing::warn!("{warning}");
+        Ok((prepared, available))
     }
-    let mut given = prepared.len();
-    if let Some(from) = summary.thinned_from {
-        given = from as usize;
-        tell_thinned(given, prepared.len(), limit);
+
+    fn prepare(&self, picture: Picture) -> Result<Prepared, PipelineError> {
+        let Config {
+            img_size,
+            patch_size,
+            ..
+        } = *self.config;
+        Ok(preprocess(
+            picture,
+            self.options.mode,
+            img_size,
+            patch_size,
+        )?)
     }
-    Ok((prepared, given))
-}
 
-fn prepare(picture: Picture, options: &ReadOptions) -> Result<Prepared, PipelineError> {
-    Ok(preprocess(
-        picture,
-        options.mode,
-        options.img_size,
-        options.patch_size,
-    )?)
-}
-
-fn tell_thinned(from: usize, to: usize, limit: &FrameLimit<'_>) {
-    match limit {
-        FrameLimit::Given(_) => tracing::info!("taking {to} of {from} frames, evenly"),
-        FrameLimit::Fitting(_) => tracing::warn!(
-            "taking {to} of {from} frames, evenly: more do not fit into memory (--max_frames {from} tries all the same)"
-        ),
+    fn report_thinned(&mut self, available: usize, used: usize) {
+        let asked_for = self.limit.max.is_some_and(|max| used >= max.min(available));
+        if asked_for {
+            tracing::info!("taking {used} of {available} frames, evenly");
+        } else {
+            let warning = Warning::FramesThinned { used, available };
+            self.watcher.warn(&warning);
+        }
     }
 }
 
 impl FrameLimit<'_> {
+    /// Returns the maximum for frames of this size, at least 1.
     fn frames(&self, height: usize, width: usize) -> usize {
-        match self {
-            Self::Given(most) => *most,
-            Self::Fitting(ask) => ask(height, width),
-        }
+        let fitting = self.fitting.map_or(usize::MAX, |f| f(height, width));
+        fitting.min(self.max.unwrap_or(usize::MAX)).max(1)
     }
 }
 
-/// `most` of the numbers below `n`, evenly, the first and the last among them.
-pub(super) fn evenly(n: usize, most: usize) -> impl Iterator<Item = usize> {
+/// Returns `count` of the integers below `n`, spaced evenly, the first and the last among them.
+pub(super) fn evenly(n: usize, count: usize) -> impl Iterator<Item = usize> {
     let last = (n - 1) as f64;
-    let steps = most.saturating_sub(1).max(1) as f64;
-    (0..most).map(move |i| (i as f64 * last / steps).round() as usize)
+    let steps = count.saturating_sub(1).max(1) as f64;
+    (0..count).map(move |i| (i as f64 * last / steps).round() as usize)
 }
 
 #[cfg(test)]
@@ -203,13 +226,18 @@ mod tests {
     use super::*;
     use crate::pipeline::Silent;
 
-    fn demo_options() -> ReadOptions {
-        ReadOptions {
-            img_size: 112,
-            patch_size: 14,
-            fps: 1.0,
-            ..ReadOptions::default()
-        }
+    fn read_demo(
+        limit: &FrameLimit<'_>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Frames, PipelineError> {
+        let config = demo::config()?;
+        read_frames(
+            &Source::Demo,
+            &ReadOptions::default(),
+            &config,
+            limit,
+            watcher,
+        )
     }
 
     #[test]
@@ -222,16 +250,28 @@ mod tests {
     #[test]
     fn a_fitting_limit_sees_the_size_of_the_frames() {
         let ask = |h: usize, w: usize| if (h, w) == (84, 112) { 3 } else { 1 };
-        let frames = read_frames(
-            &Source::Demo,
-            &demo_options(),
-            &FrameLimit::Fitting(&ask),
-            &mut Silent,
-        )
-        .unwrap();
+        let limit = FrameLimit {
+            fitting: Some(&ask),
+            ..FrameLimit::default()
+        };
+        let frames = read_demo(&limit, &mut Silent).unwrap();
         assert_eq!(frames.images.dims(), [3, 3, 84, 112]);
         let expected = ["frame_00.png", "frame_04.png", "frame_07.png"];
         assert_eq!(frames.names, expected);
+        assert_eq!(frames.available, 8);
+    }
+
+    #[test]
+    fn the_smaller_of_both_limits_counts() {
+        let ask = |_: usize, _: usize| 3;
+        for (max, expected) in [(Some(2), 2), (Some(5), 3), (None, 3)] {
+            let limit = FrameLimit {
+                max,
+                fitting: Some(&ask),
+            };
+            let frames = read_demo(&limit, &mut Silent).unwrap();
+            assert_eq!(frames.names.len(), expected, "{max:?}");
+        }
     }
 
     #[test]
@@ -242,8 +282,7 @@ mod tests {
                 done < 2
             }
         }
-        let limit = FrameLimit::Given(8);
-        let e = read_frames(&Source::Demo, &demo_options(), &limit, &mut Stop).unwrap_err();
+        let e = read_demo(&FrameLimit::default(), &mut Stop).unwrap_err();
         assert!(matches!(e, PipelineError::Cancelled));
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     scene::{Provenance, Scene},
 };
 
-/// What a scene is written as.
+/// File format of a scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// Binary glTF.
@@ -36,14 +36,14 @@ impl FromStr for Format {
             "ply" => Ok(Self::Ply),
             "colmap" => Ok(Self::Colmap),
             _ => Err(format!(
-                "{s:?} is no format; it takes glb, html, ply or colmap"
+                "invalid format {s:?}: expected glb, html, ply or colmap"
             )),
         }
     }
 }
 
 impl Format {
-    /// The ending of its files; COLMAP's folder has none.
+    /// Returns the extension of its files; COLMAP's folder has none.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Glb => "glb",
@@ -53,7 +53,7 @@ impl Format {
         }
     }
 
-    /// The name `--format` takes.
+    /// Returns the name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Glb => "glb",
@@ -63,7 +63,7 @@ impl Format {
         }
     }
 
-    /// Whether what is written holds a GLB: its options count then.
+    /// Returns true when the written file contains a GLB, so that its options apply.
     pub fn holds_glb(self) -> bool {
         matches!(self, Self::Glb | Self::Html)
     }
@@ -72,17 +72,17 @@ impl Format {
 /// How a scene is written.
 #[derive(Debug, Clone)]
 pub struct WriteOptions<'a> {
-    /// As what.
+    /// File format.
     pub format: Format,
-    /// Options of the GLB.
+    /// How the GLB is encoded.
     pub glb: GlbOptions,
-    /// The frames' names.
+    /// Names of the frames.
     pub names: &'a [String],
-    /// Where each frame lies in its original picture; empty when that is not known.
+    /// Where each frame lies in its original image; empty when it is not known.
     pub placements: &'a [Placement],
 }
 
-/// Writes `scene` to `out` and gives the number of bytes. Each file appears whole or not at all; COLMAP's go into the
+/// Writes `scene` to `out` and returns the number of bytes. Each file appears whole or not at all; COLMAP's go into the
 /// folder `out`/sparse/0, where its programs look for them.
 ///
 /// # Errors
@@ -136,10 +136,10 @@ pub fn write_scene(
 }
 
 fn original_images(scene: &Scene, options: &WriteOptions<'_>) -> Vec<OriginalImage> {
-    let [width, height] = scene.points.picture_size();
+    let [width, height] = scene.points.image_size();
     (0..scene.frames)
         .map(|i| {
-            // Without a way back the network's own pixels are all there is.
+            // Without a placement the image has the size of the network's input.
             let placement = options.placements.get(i).copied().unwrap_or(Placement {
                 source_width: width,
                 source_height: height,

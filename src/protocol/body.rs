@@ -69,7 +69,7 @@ pub enum JobStateReply {
 }
 
 impl JobStateReply {
-    /// Tells whether the job will not change any more.
+    /// Returns true once the state is final.
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Queued { .. } | Self::Running { .. })
     }

@@ -40,7 +40,7 @@ pub enum UploadEvent<'a> {
 /// Reads the payload of command 2: `u32 count`, then count × (`u32 len`, file bytes).
 ///
 /// Feed it until it gives `None`, then give it the bytes that have arrived since. It takes no byte beyond the payload. After
-/// an error it gives the same error again; [`ImagesDecoder::remaining`] tells what must be skipped to reach the next request.
+/// an error it returns the same error again; [`ImagesDecoder::remaining`] is what must be skipped to reach the next request.
 #[derive(Debug)]
 pub struct ImagesDecoder {
     limits: ImageLimits,
@@ -81,12 +81,12 @@ impl ImagesDecoder {
         self.remaining
     }
 
-    /// Tells whether [`UploadEvent::End`] was given.
+    /// Returns true after [`UploadEvent::End`].
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Takes bytes off the front of `input` and tells what they mean; `None` asks for more bytes, or says that all is told.
+    /// Consumes bytes from the front of `input` and returns the next event; `None` when it needs more bytes, or at the end.
     ///
     /// # Errors
     /// When the payload is not as in the table or holds too many images, as soon as that shows.

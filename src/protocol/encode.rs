@@ -51,7 +51,7 @@ pub fn error_reply(command: Command, code: ErrorCode, reason: &str) -> Vec<u8> {
 pub fn json_reply(value: &impl Serialize) -> Vec<u8> {
     match serde_json::to_vec(value) {
         Ok(body) => with_len(&body),
-        // No type of this room fails to serialise; a caller's own might, and its peer still waits for an answer.
+        // No type of this module fails to serialize; a caller's own might, and its peer still waits for a reply.
         Err(_) => with_len(
             br#"{"error":"ERROR_INTERNAL","reason":"the reply cannot be written as JSON"}"#,
         ),

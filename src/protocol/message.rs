@@ -78,7 +78,7 @@ impl From<Command> for u8 {
 }
 
 impl Command {
-    /// Tells whether the payload carries pictures or a video, and so goes to disk as it arrives.
+    /// Returns true when the payload carries images or a video, which go to disk as they arrive.
     pub fn is_upload(self) -> bool {
         matches!(self, Self::Images | Self::Video | Self::Submit)
     }
@@ -229,7 +229,7 @@ impl Refusal {
         }
     }
 
-    /// Tells whether this is `code`.
+    /// Returns true when this is `code`.
     pub fn is(&self, code: ErrorCode) -> bool {
         self.error == code.as_str()
     }

@@ -1,10 +1,10 @@
 #![doc = include_str!("README.md")]
 //!
-//! # This room
+//! # This module
 //!
-//! The bytes and nothing else: no sockets, no files, no waiting. [`RequestHead`], [`Request`] and [`ImagesDecoder`] read
-//! what a client sends, [`encode`] writes what goes back; [`GlbReplyDecoder`] and [`JsonReplyDecoder`] read a reply. The
-//! decoders are fed with whatever has arrived and never allocate by a number that a peer sent.
+//! The bytes and nothing else: no sockets, no files, no waiting. [`RequestHead`], [`Request`] and [`ImagesDecoder`] decode
+//! requests, [`encode`] encodes replies; [`GlbReplyDecoder`] and [`JsonReplyDecoder`] decode replies. The decoders accept
+//! bytes in pieces of any size, and never allocate by a length that a peer sent.
 
 pub mod encode;
 
@@ -20,7 +20,7 @@ pub use body::{FileEntry, FileList, JobStateReply, JobStatusReply, ServerInfo, S
 pub use decode::{ImageLimits, ImagesDecoder, UploadEvent};
 pub use error::ProtocolError;
 pub use message::{Command, ErrorCode, Hash, Refusal, RequestHead, SubmitKind};
-pub use options::{GlbFormat, ReconstructionOptions};
+pub use options::ReconstructionOptions;
 pub use reply::{GlbEvent, GlbReplyDecoder, JsonReplyDecoder};
 pub use request::{LoginRequest, Request};
 

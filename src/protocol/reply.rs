@@ -67,12 +67,12 @@ impl GlbReplyDecoder {
         }
     }
 
-    /// Tells whether the reply is read.
+    /// Returns true when the reply is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Takes bytes off the front of `input` and tells what they mean; `None` asks for more bytes, or says that all is told.
+    /// Consumes bytes from the front of `input` and returns the next event; `None` when it needs more bytes, or at the end.
     ///
     /// # Errors
     /// When the reply is empty, its name too long or no text, or it is neither a GLB nor an error. The connection is of no
@@ -165,7 +165,7 @@ impl GlbReplyDecoder {
         }
     }
 
-    /// Moves bytes from `input` until `text` holds `len`; tells whether it does.
+    /// Moves bytes from `input` until `text` holds `len`; returns true when it does.
     fn fill(&mut self, len: usize, input: &mut &[u8]) -> bool {
         let (bytes, rest) = input.split_at(input.len().min(len - self.text.len()));
         self.text.extend_from_slice(bytes);

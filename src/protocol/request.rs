@@ -145,7 +145,7 @@ struct JobBody {
 struct EmptyBody {}
 
 fn login(payload: &[u8]) -> Result<LoginRequest, ProtocolError> {
-    // serde_json quotes the value it did not expect, which may be a password: only the place is told.
+    // serde_json quotes the unexpected value, which may be a password: only its position is reported.
     serde_json::from_slice(payload).map_err(|e| ProtocolError::Json {
         what: "login",
         detail: format!(

@@ -13,14 +13,12 @@ impl Affine {
     }
 
     /// Where `point` goes.
-    #[must_use]
     pub fn apply(&self, point: [f64; 3]) -> [f64; 3] {
         self.0
             .map(|row| row[0] * point[0] + row[1] * point[1] + row[2] * point[2] + row[3])
     }
 
     /// Where a point of a column goes, with one rounding at the end.
-    #[must_use]
     pub fn apply_f32(&self, point: [f32; 3]) -> [f32; 3] {
         self.apply(point.map(f64::from)).map(|x| x as f32)
     }
@@ -42,7 +40,6 @@ impl Affine {
     /// The map that undoes this one; `None` when there is none or it is not finite.
     ///
     /// No rotation is taken for granted: the inverse of what the network said, as upstream has it, is the inverse.
-    #[must_use]
     pub fn inverse(&self) -> Option<Self> {
         let m = &self.0;
         let minor = |r0: usize, r1: usize, c0: usize, c1: usize| {

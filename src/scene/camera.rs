@@ -2,9 +2,12 @@
 
 use std::{f64::consts::FRAC_1_SQRT_2, ops::Range};
 
-use vggt_model::Predictions;
-
-use super::{Affine, SceneError, align::OPENGL_FROM_OPENCV, flat::Flat};
+use super::{
+    Affine, SceneError,
+    align::OPENGL_FROM_OPENCV,
+    flat::Flat,
+    frames::{Field, PredictedFrames},
+};
 
 /// Half the width of a camera's shape (the radius of its cone), in parts of the scene's scale; upstream's.
 const WIDTH_OF_SCALE: f64 = 0.05;
@@ -18,12 +21,12 @@ const TURNED_OUTLINE_DEG: f64 = 2.0;
 /// A shown frame and its camera.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct View {
-    /// The frame's number, counted from 0 over all frames.
+    /// Index of the frame, counted from 0 over all frames.
     pub frame: usize,
     /// Upstream's `extrinsic`, OpenCV axes.
     pub camera_from_world: Affine,
-    /// Pinhole intrinsics in pixels of the network's picture. A pixel's column and row go in as they are: the
-    /// network unprojects whole numbers, so its pixel centres lie at integers.
+    /// Pinhole intrinsics in pixels of the network's input image. A pixel's column and row go in as they are: the
+    /// network unprojects integer coordinates, so its pixel centers lie at integers.
     pub intrinsic: [[f64; 3]; 3],
 }
 
@@ -39,12 +42,12 @@ impl View {
     }
 }
 
-/// The shape of one camera: the three outlines of a four-sided cone, seen from both sides. World space.
+/// The shape of one camera: the three outlines of a four-sided cone, visible from both sides. World space.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CameraMesh {
-    /// The frame's number, counted from 0 over all frames.
+    /// Index of the frame, counted from 0 over all frames.
     pub frame: usize,
-    /// 14 corners; number 1 is the camera's centre.
+    /// 14 corners; the one with index 1 is the camera's center.
     pub vertices: Vec<[f32; 3]>,
     /// 48 triangles, each followed 24 later by its back; 8 of them are without area, as upstream's are.
     pub faces: Vec<[u32; 3]>,
@@ -54,29 +57,26 @@ pub struct CameraMesh {
 
 /// Reads the cameras of the frames in `shown`.
 pub(crate) fn views(
-    predictions: &Predictions,
-    frames: usize,
+    frames: &dyn PredictedFrames,
     shown: Range<usize>,
 ) -> Result<Vec<View>, SceneError> {
-    let extrinsic = Flat::new("extrinsic", &predictions.extrinsic, &[frames, 3, 4])?;
-    let intrinsic = Flat::new("intrinsic", &predictions.intrinsic, &[frames, 3, 3])?;
-    let (extrinsic, intrinsic) = (extrinsic.read(), intrinsic.read());
-    let (extrinsic, intrinsic) = (extrinsic.values()?, intrinsic.values()?);
-    Ok(shown
+    shown
         .map(|frame| {
-            let e = &extrinsic[12 * frame..];
-            let k = &intrinsic[9 * frame..];
+            let extrinsic = Flat::read_from(frames, frame, Field::Extrinsic)?;
+            let intrinsic = Flat::read_from(frames, frame, Field::Intrinsic)?;
+            let (extrinsic, intrinsic) = (extrinsic.read(), intrinsic.read());
+            let (e, k) = (extrinsic.values()?, intrinsic.values()?);
             let row = |r: usize| [0, 1, 2, 3].map(|c| f64::from(e[4 * r + c]));
-            View {
+            Ok(View {
                 frame,
                 camera_from_world: Affine([0, 1, 2].map(row)),
                 intrinsic: [0, 1, 2].map(|r| [0, 1, 2].map(|c| f64::from(k[3 * r + c]))),
-            }
+            })
         })
-        .collect())
+        .collect()
 }
 
-/// One shape for each view, coloured along the rainbow.
+/// One shape for each view, colored along the rainbow.
 pub(crate) fn meshes(views: &[View], scale: f64) -> Result<Vec<CameraMesh>, SceneError> {
     let count = views.len() as f64;
     views
@@ -94,7 +94,7 @@ pub(crate) fn meshes(views: &[View], scale: f64) -> Result<Vec<CameraMesh>, Scen
 }
 
 /// Port of `visual_util.py`, `integrate_camera_into_scene`, in the order that trimesh leaves the corners in after it
-/// merged equal ones and dropped the base's centre.
+/// merged equal ones and dropped the base's center.
 fn vertices(world_from_camera: &Affine, scale: f64) -> Vec<[f32; 3]> {
     let (radius, height) = (scale * WIDTH_OF_SCALE, scale * HEIGHT_OF_SCALE);
     let outline = [
@@ -110,7 +110,7 @@ fn vertices(world_from_camera: &Affine, scale: f64) -> Vec<[f32; 3]> {
     // The turned tip is the tip itself.
     let turned = [outline[0], outline[2], outline[3], outline[4]].map(turn);
 
-    // An eighth of a turn squares the base with the picture; the tip then sits at the camera's centre.
+    // An eighth of a turn aligns the base with the image; the tip then sits at the camera's center.
     let eighth_turn = Affine([
         [FRAC_1_SQRT_2, -FRAC_1_SQRT_2, 0.0, 0.0],
         [FRAC_1_SQRT_2, FRAC_1_SQRT_2, 0.0, 0.0],
@@ -132,7 +132,7 @@ fn faces() -> Vec<[u32; 3]> {
     /// The tip, and the tip of the inner outline.
     const TIP: u32 = 1;
     const INNER_TIP: u32 = 6;
-    // Two neighbouring corners of the base, for each side.
+    // Two neighboring corners of the base, for each side.
     let sides = [[0, 2], [2, 3], [3, 4], [4, 0]];
     let inner = |corner: u32| corner + 5;
     let turned = |corner: u32| if corner == 0 { 10 } else { corner + 9 };

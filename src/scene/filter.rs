@@ -1,28 +1,12 @@
-//! Percentiles: which confidence is enough, and how large a scene is.
+//! Percentiles: the confidence threshold and the size of a scene.
 
-/// Confidence at or below this never counts, whatever the percentile says; upstream's 1e-5.
+/// Points with a confidence at or below this are always dropped, whatever the percentile says; upstream's 1e-5.
 pub const MIN_CONFIDENCE: f32 = 1e-5;
 
-/// The percentiles between which a scene's box lies, so that stray points do not stretch it; upstream's.
+/// The percentiles between which a scene's box lies, so that outliers do not stretch it; upstream's.
 const BOX_PERCENTILES: [f64; 2] = [5.0, 95.0];
 
-/// The least confidence that is kept when `percent` of the points are dropped: 0 for 0 percent.
-///
-/// `confidence` gives at most `at_most` finite values. Their order plays no part.
-pub(crate) fn confidence_threshold(
-    confidence: impl Iterator<Item = f32>,
-    at_most: usize,
-    percent: f32,
-) -> f32 {
-    if percent == 0.0 {
-        return 0.0;
-    }
-    let mut values = Vec::with_capacity(at_most);
-    values.extend(confidence);
-    percentile(&mut values, f64::from(percent)).unwrap_or(0.0)
-}
-
-/// Length of the diagonal of the box between the 5th and 95th percentile of each axis, scene units.
+/// Returns the length of the diagonal of the box between the 5th and 95th percentile of each axis, scene units.
 pub(crate) fn scale(positions: &[[f32; 3]]) -> f64 {
     let mut column = Vec::with_capacity(positions.len());
     let mut squared = 0.0;
@@ -35,10 +19,10 @@ pub(crate) fn scale(positions: &[[f32; 3]]) -> f64 {
     squared.sqrt()
 }
 
-/// The value below which `percent` of `values` lie, between two neighbours linearly; `None` without values.
+/// Returns the value below which `percent` of `values` lie, interpolated linearly between neighbors; `None` without values.
 ///
 /// Reorders `values`. Selects in O(n) instead of sorting: a long clip has tens of millions of points.
-fn percentile(values: &mut [f32], percent: f64) -> Option<f32> {
+pub(crate) fn percentile(values: &mut [f32], percent: f64) -> Option<f32> {
     let last = values.len().checked_sub(1)?;
     // numpy: np.percentile(values, percent, method="linear")
     // Differs from upstream: numpy finds the rank of float32 values in float32, which past 2^24 values is off by
@@ -47,7 +31,7 @@ fn percentile(values: &mut [f32], percent: f64) -> Option<f32> {
     let (_, &mut low, above) = values.select_nth_unstable_by(rank as usize, f32::total_cmp);
     let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
     let part = rank.fract() as f32;
-    // numpy counts from the nearer neighbour, so that both ends are met exactly.
+    // numpy interpolates from the nearer neighbor, so that both ends are exact.
     Some(if part < 0.5 {
         low + (high - low) * part
     } else {
@@ -60,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_lies_linearly_between_its_neighbours() {
+    fn a_percentile_is_interpolated_between_its_neighbors() {
         // np.percentile([5, 1, 2, 10], [0, 25, 50, 90, 100])
         for (percent, expected) in [
             (0.0, 1.0),
@@ -77,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn stray_points_do_not_stretch_the_scale() {
+    fn outliers_do_not_stretch_the_scale() {
         let mut positions: Vec<[f32; 3]> = (0..=100).map(|i| [i as f32, 0.0, 0.0]).collect();
         assert_eq!(scale(&positions), 90.0);
         positions[100][0] = 1e9;

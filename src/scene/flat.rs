@@ -1,10 +1,13 @@
-//! Tensors read in place.
+//! The elements of a tensor, read in place.
 
 use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::SceneError;
+use super::{
+    SceneError,
+    frames::{Field, PredictedFrames},
+};
 
 /// A tensor made contiguous F32 on the CPU, which costs nothing when it already is.
 pub(crate) struct Flat {
@@ -12,7 +15,7 @@ pub(crate) struct Flat {
     tensor: Tensor,
 }
 
-/// A tensor's values under a read lock: no copy of what may be gigabytes.
+/// The elements of a tensor under a read lock, without a copy.
 pub(crate) struct Reading<'a> {
     name: &'static str,
     storage: candle_core::StorageRef<'a>,
@@ -20,15 +23,20 @@ pub(crate) struct Reading<'a> {
 }
 
 impl Flat {
-    pub(crate) fn new(
-        name: &'static str,
-        tensor: &Tensor,
-        expected: &[usize],
+    /// Reads one field of one frame.
+    pub(crate) fn read_from(
+        frames: &dyn PredictedFrames,
+        index: usize,
+        field: Field,
     ) -> Result<Self, SceneError> {
+        let name = field.name();
+        let tensor = frames.read(index, field)?;
+        let (height, width) = frames.size();
+        let expected = field.shape(height, width);
         if tensor.dims() != expected {
             return Err(SceneError::Shape {
                 name,
-                expected: expected.to_vec(),
+                expected,
                 found: tensor.dims().to_vec(),
             });
         }

@@ -1,4 +1,4 @@
-//! Backgrounds that are told by colour alone.
+//! Backgrounds that are recognized by color alone.
 
 /// Nearly black: r + g + b below 16, upstream's limit.
 pub(crate) fn is_black(color: [u8; 3]) -> bool {

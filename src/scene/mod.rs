@@ -1,97 +1,105 @@
-//! From predictions to points and camera shapes, pure: no files, no clock, no randomness.
+//! Predictions -> points and camera shapes. Pure: no files, no clock, no randomness.
 //!
-//! What lives here: which points are kept ([`SceneOptions`]), their colours, the scene's scale, the shapes that
-//! stand for the cameras, and the transform that turns the scene upright for viewers. What does not: any file
-//! format. The one door in is [`build`].
+//! What lives here: the points that are kept ([`SceneOptions`]), their colors, the scale of the scene, the shapes that
+//! stand for the cameras, and the transform that turns the scene upright for viewers. What does not: file formats. The
+//! entry points are [`build`] for predictions in memory and [`build_from`] for frames that are read one at a time
+//! ([`PredictedFrames`]).
 //!
-//! Port of `visual_util.py`, `predictions_to_glb`, in upstream's order of steps.
+//! Port of `visual_util.py`, `predictions_to_glb`, with its steps in upstream's order.
 //! Differs from upstream: points whose position or confidence is NaN or infinite are dropped before anything is
-//! measured, where upstream lets them turn every threshold into NaN; a frame filter that cannot be read is an
+//! measured, where upstream lets them turn every threshold into NaN; a frame filter that cannot be parsed is an
 //! error, where upstream silently shows all frames.
 
 pub mod align;
 pub mod camera;
 pub mod filter;
 mod flat;
+mod frames;
 mod mask;
 mod options;
 mod point_cloud;
 mod provenance;
 
-use candle_core::Tensor;
 use vggt_model::Predictions;
 
 pub use align::Affine;
 pub use camera::{CameraMesh, View};
-pub use options::{FrameFilter, PredictionMode, SceneOptions};
+pub use frames::{Field, FramesInMemory, PredictedFrames};
+pub use options::{FrameFilter, PredictionMode, SceneOptions, with_fields};
 pub use point_cloud::PointCloud;
 pub use provenance::Provenance;
 
-use flat::{Flat, Reading};
-use point_cloud::{Branch, Columns};
+use point_cloud::Branch;
 
-/// What can be wrong with predictions or options. `found` and `value` are what was given.
+/// Errors in predictions or options.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SceneError {
-    /// A tensor has another shape than the pictures demand.
-    #[error(
-        "cannot read the predicted {name}: its shape is {found:?}, the pictures demand {expected:?}"
-    )]
+    /// A tensor does not have the shape that the images imply.
+    #[error("cannot read the predicted {name}: expected shape {expected:?}, got {found:?}")]
     Shape {
-        /// Which tensor.
+        /// Name of the tensor.
         name: &'static str,
-        /// What it should be.
+        /// Expected shape.
         expected: Vec<usize>,
-        /// What it is.
+        /// Shape of the tensor.
         found: Vec<usize>,
     },
-    /// A tensor could not be read at all.
+    /// A tensor cannot be read.
     #[error("cannot read the predicted {name}")]
     Tensor {
-        /// Which tensor.
+        /// Name of the tensor.
         name: &'static str,
-        /// What candle said.
+        /// Error of the tensor library.
         #[source]
         source: candle_core::Error,
     },
     /// More pixels than a 32-bit index can count.
-    #[error("cannot build a scene of {pixels} pixels: the limit is 4294967295; use fewer frames")]
+    #[error("cannot build a scene of {pixels} pixels: the limit is 4294967295")]
     TooManyPixels {
         /// Frames x height x width.
         pixels: usize,
     },
-    /// The frame filter names a frame that is not there.
+    /// The frame filter names a frame that does not exist.
     #[error("cannot show frame {frame} alone: frames are numbered 0 to {last}")]
     NoSuchFrame {
-        /// The frame asked for.
+        /// Requested frame.
         frame: usize,
-        /// The last frame there is.
+        /// Index of the last frame.
         last: usize,
     },
-    /// A camera that cannot be placed.
+    /// The pose of a camera cannot be inverted.
     #[error(
-        "cannot place the camera of frame {frame}: its extrinsic has no finite inverse, so the predictions are damaged"
+        "cannot place the camera of frame {frame}: its extrinsic has no finite inverse, so the predictions are corrupt"
     )]
     Camera {
-        /// Whose camera.
+        /// Frame of the camera.
         frame: usize,
     },
-    /// An option's value cannot be read or is out of its range.
-    #[error("cannot use {value:?} as {option}: {fix}")]
+    /// The value of an option cannot be parsed or is out of range.
+    #[error("cannot use {value:?} as {option}: {expected}")]
     Option {
-        /// Which option.
-        option: &'static str,
-        /// The value given.
+        /// Name of the option.
+        option: String,
+        /// Rejected value.
         value: String,
-        /// What it takes.
-        fix: &'static str,
+        /// Accepted values.
+        expected: String,
+    },
+    /// There is no option of this name.
+    #[error("cannot set {name:?}: the options are {known}")]
+    UnknownOption {
+        /// The name, shortened.
+        name: String,
+        /// Names of all options.
+        known: String,
     },
 }
 
 /// Points and cameras, ready to be written.
 ///
 /// Two spaces occur: *world* is the network's (OpenCV axes of the first frame's camera, roughly), and *view* is
-/// what a viewer shows: `view = node_transform * world`.
+/// the space that a viewer shows: `view = node_transform * world`.
 #[derive(Debug, Clone)]
 pub struct Scene {
     /// The kept points, in world space. Never empty: see [`Scene::nothing_kept`].
@@ -100,59 +108,46 @@ pub struct Scene {
     pub cameras: Vec<CameraMesh>,
     /// view_from_world: inv(extrinsic of the first shown frame) · diag(1, -1, -1, 1) · rot_y(180°).
     pub node_transform: Affine,
-    /// Diagonal of the box between the 5th and 95th percentile of each axis, scene units; 1 if nothing was kept.
+    /// Diagonal of the box between the 5th and 95th percentile of each axis, scene units; 1 if no point was kept.
     pub scale: f64,
     /// The shown frames with their cameras, in order.
     pub views: Vec<View>,
-    /// How many frames the predictions hold, shown or not.
+    /// Number of frames in the predictions, shown or not.
     pub frames: usize,
-    /// True when no point passed: [`Scene::points`] is then one white point at (1, 0, 0) that no pixel made.
+    /// True when no point passed the filters: [`Scene::points`] is then one white placeholder point at (1, 0, 0).
     pub nothing_kept: bool,
 }
 
-/// Builds the scene that `options` ask for.
+/// Builds the scene that `options` describe from predictions that are in memory.
 ///
 /// `keep` is one flag per pixel, [S, H, W] in raster order; the confidence of pixels that are `false` counts as
 /// zero (the sky mask).
 ///
 /// # Errors
-/// When a tensor's shape does not fit the pictures, an option is out of range, or a needed camera is not finite.
+/// As [`build_from`], and when the mask does not have one flag for each pixel.
 pub fn build(
     predictions: &Predictions,
     keep: Option<&[bool]>,
     options: &SceneOptions,
 ) -> Result<Scene, SceneError> {
     options.check()?;
-    let (frames, height, width) = picture_shape(&predictions.images)?;
-    let shown = options.frame_filter.shown(frames)?;
-    let pixels = frames * height * width;
-    if keep.is_some_and(|k| k.len() != pixels) {
-        return Err(SceneError::Shape {
-            name: "keep mask",
-            expected: vec![frames, height, width],
-            found: vec![keep.map_or(0, <[bool]>::len)],
-        });
-    }
-    let images = Flat::new("images", &predictions.images, &[frames, 3, height, width])?;
-    let (positions, confidence) = branch(predictions, options.prediction_mode)?;
-    let positions = Flat::new(positions.0, positions.1, &[frames, height, width, 3])?;
-    let confidence = confidence
-        .map(|(name, t)| Flat::new(name, t, &[frames, height, width]))
-        .transpose()?;
+    build_from(&FramesInMemory::new(predictions, keep)?, options)
+}
 
-    let (images, positions) = (images.read(), positions.read());
-    let confidence = confidence.as_ref().map(Flat::read);
-    let columns = Columns {
-        images: images.values()?,
-        branch: Branch {
-            positions: positions.values()?,
-            confidence: confidence.as_ref().map(Reading::values).transpose()?,
-        },
-        keep,
-        width,
-        height,
-    };
-    let mut points = point_cloud::gather(&columns, shown.clone(), options);
+/// Builds the scene that `options` describe, reading one frame at a time.
+///
+/// # Errors
+/// When a tensor does not have the shape of the images, an option is out of range, or a needed camera is not finite.
+pub fn build_from(
+    frames: &dyn PredictedFrames,
+    options: &SceneOptions,
+) -> Result<Scene, SceneError> {
+    options.check()?;
+    let count = frames.count();
+    let (height, width) = frames.size();
+    let shown = options.frame_filter.shown(count)?;
+    let branch = branch(frames, options.prediction_mode);
+    let mut points = point_cloud::gather(frames, branch, shown.clone(), options)?;
     let nothing_kept = points.is_empty();
     let scale = if nothing_kept {
         points = PointCloud::single_white(width, height);
@@ -164,7 +159,7 @@ pub fn build(
         points.thin(limit);
     }
 
-    let views = camera::views(predictions, frames, shown)?;
+    let views = camera::views(frames, shown)?;
     let cameras = if options.show_cam {
         camera::meshes(&views, scale)?
     } else {
@@ -177,56 +172,27 @@ pub fn build(
         node_transform,
         scale,
         views,
-        frames,
+        frames: count,
         nothing_kept,
     })
 }
 
-fn picture_shape(images: &Tensor) -> Result<(usize, usize, usize), SceneError> {
-    let (frames, _, height, width) = images.dims4().map_err(|source| SceneError::Tensor {
-        name: "images",
-        source,
-    })?;
-    let pixels = frames.saturating_mul(height).saturating_mul(width);
-    if pixels == 0 {
-        return Err(SceneError::Shape {
-            name: "images",
-            expected: vec![1, 3, 1, 1],
-            found: images.dims().to_vec(),
-        });
-    }
-    if u32::try_from(pixels).is_err() {
-        return Err(SceneError::TooManyPixels { pixels });
-    }
-    Ok((frames, height, width))
-}
-
-type Named<'a> = (&'static str, &'a Tensor);
-
-/// Positions and confidence of the branch that `mode` names.
-fn branch(
-    predictions: &Predictions,
-    mode: PredictionMode,
-) -> Result<(Named<'_>, Option<Named<'_>>), SceneError> {
-    let depth = (
-        (
-            "world_points_from_depth",
-            &predictions.world_points_from_depth,
-        ),
-        Some(("depth_conf", &predictions.depth_conf)),
-    );
-    Ok(match (mode, &predictions.world_points) {
-        (PredictionMode::DepthmapAndCamera, _) => depth,
-        (PredictionMode::PointmapRegression, Some(points)) => (
-            ("world_points", points),
-            predictions
-                .world_points_conf
-                .as_ref()
-                .map(|t| ("world_points_conf", t)),
-        ),
-        (PredictionMode::PointmapRegression, None) => {
-            tracing::warn!("the predictions hold no world_points: showing depth and cameras");
-            depth
+/// Returns the fields that `mode` shows; depth where the point head did not run.
+fn branch(frames: &dyn PredictedFrames, mode: PredictionMode) -> Branch {
+    match mode {
+        PredictionMode::PointmapRegression if frames.has(Field::WorldPoints) => {
+            return Branch {
+                positions: Field::WorldPoints,
+                confidence: Some(Field::WorldPointsConf).filter(|field| frames.has(*field)),
+            };
         }
-    })
+        PredictionMode::PointmapRegression => {
+            tracing::warn!("the predictions have no world_points: showing depth and cameras");
+        }
+        PredictionMode::DepthmapAndCamera => {}
+    }
+    Branch {
+        positions: Field::WorldPointsFromDepth,
+        confidence: Some(Field::DepthConf),
+    }
 }

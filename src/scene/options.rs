@@ -1,8 +1,9 @@
-//! What a user may ask of a scene, and how it is spelled.
+//! Options of a scene, and how they are spelled as text and as JSON.
 
 use std::{fmt, ops::Range, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use super::SceneError;
 
@@ -16,10 +17,15 @@ pub enum PredictionMode {
     DepthmapAndCamera,
 }
 
+impl PredictionMode {
+    const EXPECTED: &str = "expected \"Pointmap Regression\" (or \"Predicted Pointmap\") or \"Depthmap and Camera\" \
+                            (or \"Depthmap and Camera Unprojection\")";
+}
+
 impl FromStr for PredictionMode {
     type Err = SceneError;
 
-    /// Takes the four names that older clients send, in any case.
+    /// Accepts the four names that older clients send, in any case.
     fn from_str(s: &str) -> Result<Self, SceneError> {
         match s.trim().to_ascii_lowercase().as_str() {
             "pointmap regression" | "predicted pointmap" => Ok(Self::PointmapRegression),
@@ -27,10 +33,9 @@ impl FromStr for PredictionMode {
                 Ok(Self::DepthmapAndCamera)
             }
             _ => Err(SceneError::Option {
-                option: "prediction mode",
+                option: "prediction_mode".to_owned(),
                 value: s.to_owned(),
-                fix: "it takes \"Pointmap Regression\" (or \"Predicted Pointmap\") or \"Depthmap and Camera\" \
-                      (or \"Depthmap and Camera Unprojection\")",
+                expected: Self::EXPECTED.to_owned(),
             }),
         }
     }
@@ -51,6 +56,13 @@ impl Serialize for PredictionMode {
     }
 }
 
+impl<'de> Deserialize<'de> for PredictionMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| de::Error::custom(Self::EXPECTED))
+    }
+}
+
 /// Which frames are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FrameFilter {
@@ -62,10 +74,13 @@ pub enum FrameFilter {
 }
 
 impl FrameFilter {
-    /// Which of `frames` frames are shown, at least 1 of them.
+    const EXPECTED: &str =
+        "expected \"All\" or the index of a frame from 0, as in \"3\" or \"3: name.png\"";
+
+    /// Returns the range of the shown frames, at least 1 of `frames`.
     ///
     /// # Errors
-    /// [`SceneError::NoSuchFrame`] when the filter names a frame that is not there.
+    /// [`SceneError::NoSuchFrame`] when the filter names a frame that does not exist.
     pub fn shown(self, frames: usize) -> Result<Range<usize>, SceneError> {
         match self {
             Self::All => Ok(0..frames),
@@ -81,7 +96,7 @@ impl FrameFilter {
 impl FromStr for FrameFilter {
     type Err = SceneError;
 
-    /// Takes `All`, `3` and `3: name.png` (what the Python demo's menu shows).
+    /// Accepts `All`, `3` and `3: name.png` (as in the menu of the Python demo).
     fn from_str(s: &str) -> Result<Self, SceneError> {
         let first = s.split(':').next().unwrap_or_default().trim();
         if first.eq_ignore_ascii_case("all") {
@@ -91,9 +106,9 @@ impl FromStr for FrameFilter {
             .parse()
             .map(Self::One)
             .map_err(|_| SceneError::Option {
-                option: "frame filter",
+                option: "frame_filter".to_owned(),
                 value: s.to_owned(),
-                fix: "it takes \"All\", or a frame's number from 0, as \"3\" or \"3: name.png\"",
+                expected: Self::EXPECTED.to_owned(),
             })
     }
 }
@@ -113,8 +128,18 @@ impl Serialize for FrameFilter {
     }
 }
 
+impl<'de> Deserialize<'de> for FrameFilter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| de::Error::custom(Self::EXPECTED))
+    }
+}
+
 /// Which points a scene keeps, and whether it shows the cameras.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+///
+/// The names of the fields are the names of the options everywhere: flags, requests, replies, rows of jobs, provenance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SceneOptions {
     /// Percent of the points to drop, the least confident first, in [0, 100].
     pub conf_thres: f32,
@@ -148,32 +173,130 @@ impl Default for SceneOptions {
 }
 
 impl SceneOptions {
-    /// Tells whether every value is in its range, so that a caller can refuse before the network runs.
+    /// Checks that every value is in its range, so that a caller can refuse before the network runs.
     ///
     /// # Errors
-    /// Names the first value that is not.
+    /// Names the first value that is out of range.
     pub fn check(&self) -> Result<(), SceneError> {
         if !(0.0..=100.0).contains(&self.conf_thres) {
             return Err(SceneError::Option {
-                option: "conf_thres",
+                option: "conf_thres".to_owned(),
                 value: self.conf_thres.to_string(),
-                fix: "it is the percentage of points to drop, from 0 to 100",
+                expected: "expected the percentage of points to drop, from 0 to 100".to_owned(),
             });
         }
         if self.max_points == Some(0) {
             return Err(SceneError::Option {
-                option: "max_points",
+                option: "max_points".to_owned(),
                 value: "0".to_owned(),
-                fix: "a scene needs at least 1 point",
+                expected: "expected at least 1 point".to_owned(),
             });
         }
         Ok(())
     }
 }
 
+/// Returns `options` with the fields of `changes` in place of its own. `null` keeps a field.
+///
+/// The known names are those that `options` serializes to: `deny_unknown_fields` does not work with flattened structs.
+///
+/// # Errors
+/// [`SceneError::UnknownOption`] for a name that `options` does not have, [`SceneError::Option`] for a value of the wrong
+/// type.
+pub fn with_fields<T: Serialize + DeserializeOwned + Clone>(
+    options: &T,
+    changes: &Map<String, Value>,
+) -> Result<T, SceneError> {
+    let mut fields = match serde_json::to_value(options) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    let mut changed = options.clone();
+    for (name, value) in changes {
+        if !fields.contains_key(name) {
+            return Err(SceneError::UnknownOption {
+                name: shortened(name),
+                known: fields.keys().cloned().collect::<Vec<_>>().join(", "),
+            });
+        }
+        if value.is_null() {
+            continue;
+        }
+        fields.insert(name.clone(), value.clone());
+        // One field at a time, so that the error belongs to this one: serde does not name the field.
+        changed = serde_json::from_value(Value::Object(fields.clone())).map_err(|e| {
+            SceneError::Option {
+                option: name.clone(),
+                value: shortened(&value.as_str().map_or(value.to_string(), str::to_owned)),
+                expected: shortened(&e.to_string()),
+            }
+        })?;
+    }
+    Ok(changed)
+}
+
+/// Returns the beginning of a text that may be too long for a message.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 160;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn changed(changes: Value) -> Result<SceneOptions, SceneError> {
+        let Value::Object(changes) = changes else {
+            panic!("{changes} is not an object")
+        };
+        with_fields(&SceneOptions::default(), &changes)
+    }
+
+    #[test]
+    fn fields_replace_the_defaults_and_null_keeps_them() {
+        let changes = json!({"conf_thres": 12.5, "frame_filter": "2: a.png", "max_points": 7, "show_cam": null,
+            "prediction_mode": "depthmap and camera unprojection"});
+        let expected = SceneOptions {
+            conf_thres: 12.5,
+            prediction_mode: PredictionMode::DepthmapAndCamera,
+            frame_filter: FrameFilter::One(2),
+            max_points: Some(7),
+            ..SceneOptions::default()
+        };
+        assert_eq!(changed(changes).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_with_the_list_of_known_ones() {
+        let e = changed(json!({"conf_threshold": 3}))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("conf_threshold") && e.contains("conf_thres,"),
+            "{e}"
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_refused_by_name() {
+        for (name, value) in [
+            ("conf_thres", json!("3")),
+            ("prediction_mode", json!("x")),
+            ("frame_filter", json!(1.5)),
+            ("max_points", json!(-1)),
+            ("show_cam", json!(1)),
+        ] {
+            let e = changed(json!({"mask_black_bg": true, name: value}))
+                .unwrap_err()
+                .to_string();
+            assert!(e.contains(name), "{e}");
+        }
+    }
 
     #[test]
     fn every_name_of_a_mode_is_known_in_any_case() {

@@ -2,25 +2,30 @@
 
 use std::ops::Range;
 
-use super::{SceneOptions, filter, mask};
+use super::{
+    SceneError, SceneOptions, filter,
+    flat::{Flat, Reading},
+    frames::{Field, PredictedFrames},
+    mask,
+};
 
 /// Points as columns of equal length, ordered by frame, then row, then column. 23 bytes a point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointCloud {
     /// World space, scene units.
     pub positions: Vec<[f32; 3]>,
-    /// sRGB, as in the picture.
+    /// sRGB, as in the image.
     pub colors: Vec<[u8; 3]>,
     /// The network's confidence in the position, above 0; 0 for the single white point.
     pub confidence: Vec<f32>,
-    /// Which pixel made the point: (frame * height + row) * width + column of the network's pictures.
+    /// Index of the pixel that the point comes from: (frame * height + row) * width + column of the network's input images.
     pub source: Vec<u32>,
     width: u32,
     height: u32,
 }
 
 impl PointCloud {
-    /// What stands for a scene in which nothing passed: one white point at (1, 0, 0).
+    /// Returns the placeholder for a scene in which no point passed the filters: one white point at (1, 0, 0).
     pub(crate) fn single_white(width: usize, height: usize) -> Self {
         Self {
             positions: vec![[1.0, 0.0, 0.0]],
@@ -43,44 +48,39 @@ impl PointCloud {
         }
     }
 
-    /// How many points there are.
-    #[must_use]
+    /// Returns the number of points.
     pub fn len(&self) -> usize {
         self.positions.len()
     }
 
-    /// Whether there is none.
-    #[must_use]
+    /// Returns true when there are no points.
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 
-    /// Width and height of the network's pictures, pixels.
-    #[must_use]
-    pub fn picture_size(&self) -> [u32; 2] {
+    /// Returns the width and height of the network's input images in pixels.
+    pub fn image_size(&self) -> [u32; 2] {
         [self.width, self.height]
     }
 
-    /// The frame that `point` comes from, counted from 0 over all frames.
+    /// Returns the frame that `point` comes from, counted from 0 over all frames.
     ///
     /// # Panics
-    /// When there is no such point.
-    #[must_use]
+    /// When `point` is out of bounds.
     pub fn frame(&self, point: usize) -> u32 {
         self.source[point] / (self.width * self.height)
     }
 
-    /// Column and row of the pixel that `point` comes from, in the network's picture.
+    /// Returns the column and row of the pixel that `point` comes from, in the network's input image.
     ///
     /// # Panics
-    /// When there is no such point.
-    #[must_use]
+    /// When `point` is out of bounds.
     pub fn pixel(&self, point: usize) -> [u32; 2] {
         let in_frame = self.source[point] % (self.width * self.height);
         [in_frame % self.width, in_frame / self.width]
     }
 
-    /// Thins to at most `limit` points, evenly along their order, which stays.
+    /// Thins to at most `limit` points, evenly along their order, which is preserved.
     pub(crate) fn thin(&mut self, limit: usize) {
         let len = self.len();
         if len <= limit {
@@ -94,17 +94,17 @@ impl PointCloud {
 }
 
 /// Keeps `limit` of a longer column: one of each of `limit` equal stretches.
-// Always the same place in its stretch would leave stripes in the picture wherever a row is a multiple of the stretch;
-// the golden ratio's multiples walk through the places as evenly as can be without repeating.
+// A fixed position in each stretch would leave stripes in the image wherever a row is a multiple of the stretch; the
+// multiples of the golden ratio visit the positions as evenly as possible without repeating.
 fn thin_column<T: Copy>(column: &mut Vec<T>, limit: usize) {
     let len = column.len() as u128;
     let start = |i: usize| (i as u128 * len / limit as u128) as usize;
     for i in 0..limit {
         let (from, to) = (start(i), start(i + 1));
         let share = (i as u32).wrapping_mul(GOLDEN_RATIO) as u64;
-        let place = (share * (to - from) as u64) >> 32;
-        // In stretch `i`, so never before `i`: what is read was not yet overwritten.
-        column[i] = column[from + place as usize];
+        let offset = (share * (to - from) as u64) >> 32;
+        // Lies in stretch `i`, so never before `i`: the element that is read has not been overwritten.
+        column[i] = column[from + offset as usize];
     }
     column.truncate(limit);
     column.shrink_to_fit();
@@ -113,29 +113,26 @@ fn thin_column<T: Copy>(column: &mut Vec<T>, limit: usize) {
 /// (sqrt(5) - 1) / 2 as a fraction of 2^32.
 const GOLDEN_RATIO: u32 = 0x9E37_79B9;
 
-/// Positions and confidence of the geometry that is shown.
-pub(crate) struct Branch<'a> {
-    /// [S, H, W, 3]
-    pub(crate) positions: &'a [f32],
-    /// [S, H, W]; `None` stands for 1 everywhere.
-    pub(crate) confidence: Option<&'a [f32]>,
+/// The geometry that is shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Branch {
+    /// World points, [H, W, 3] for each frame.
+    pub(crate) positions: Field,
+    /// Their confidence, [H, W] for each frame; `None` stands for 1 everywhere.
+    pub(crate) confidence: Option<Field>,
 }
 
-/// Everything that is known about every pixel, each in raster order.
-pub(crate) struct Columns<'a> {
-    /// RGB in [0, 1]. [S, 3, H, W]
-    pub(crate) images: &'a [f32],
-    pub(crate) branch: Branch<'a>,
-    /// [S, H, W]
-    pub(crate) keep: Option<&'a [bool]>,
-    pub(crate) width: usize,
-    pub(crate) height: usize,
+/// Positions and confidence of the pixels of one frame, in raster order.
+struct FrameGeometry<'a> {
+    positions: &'a [f32],
+    confidence: Option<&'a [f32]>,
+    keep: Option<&'a [bool]>,
 }
 
-impl Columns<'_> {
-    /// The confidence of a pixel, 0 where it is masked; `None` when it or the position is not finite.
+impl FrameGeometry<'_> {
+    /// Returns the confidence of a pixel, 0 where it is masked; `None` when it or the position is not finite.
     fn confidence(&self, pixel: usize) -> Option<f32> {
-        let confidence = self.branch.confidence.map_or(1.0, |c| c[pixel]);
+        let confidence = self.confidence.map_or(1.0, |c| c[pixel]);
         let position = self.position(pixel);
         if !confidence.is_finite() || position.iter().any(|x| !x.is_finite()) {
             return None;
@@ -145,53 +142,97 @@ impl Columns<'_> {
     }
 
     fn position(&self, pixel: usize) -> [f32; 3] {
-        let p = &self.branch.positions[3 * pixel..3 * pixel + 3];
+        let p = &self.positions[3 * pixel..3 * pixel + 3];
         [p[0], p[1], p[2]]
-    }
-
-    fn color(&self, frame: usize, in_frame: usize) -> [u8; 3] {
-        let plane = self.width * self.height;
-        // numpy: (images * 255).astype(np.uint8), which cuts off and does not round.
-        [0, 1, 2]
-            .map(|channel| (self.images[(3 * frame + channel) * plane + in_frame] * 255.0) as u8)
     }
 }
 
-/// The points of the frames in `shown` that `options` keep, not yet thinned.
+/// Reads the geometry of frame `index` and passes it to `f`.
+fn with_geometry<T>(
+    frames: &dyn PredictedFrames,
+    index: usize,
+    branch: Branch,
+    f: impl FnOnce(&FrameGeometry<'_>) -> T,
+) -> Result<T, SceneError> {
+    let positions = Flat::read_from(frames, index, branch.positions)?;
+    let confidence = branch
+        .confidence
+        .map(|field| Flat::read_from(frames, index, field))
+        .transpose()?;
+    let (positions, confidence) = (positions.read(), confidence.as_ref().map(Flat::read));
+    let keep = frames.keep(index);
+    Ok(f(&FrameGeometry {
+        positions: positions.values()?,
+        confidence: confidence.as_ref().map(Reading::values).transpose()?,
+        keep: keep.as_deref(),
+    }))
+}
+
+/// Gathers the points of the frames in `shown` that `options` keep, not yet thinned.
+///
+/// Reads every frame twice, one at a time: the percentile of the confidence is one over all frames.
 pub(crate) fn gather(
-    columns: &Columns<'_>,
+    frames: &dyn PredictedFrames,
+    branch: Branch,
     shown: Range<usize>,
     options: &SceneOptions,
-) -> PointCloud {
-    let plane = columns.width * columns.height;
-    let pixels = shown.start * plane..shown.end * plane;
-    let threshold = filter::confidence_threshold(
-        pixels.clone().filter_map(|pixel| columns.confidence(pixel)),
-        pixels.len(),
-        options.conf_thres,
-    );
+) -> Result<PointCloud, SceneError> {
+    let (height, width) = frames.size();
+    let plane = width * height;
+    let pixels = shown.len() * plane;
+    let threshold = confidence_threshold(frames, branch, shown.clone(), options.conf_thres)?;
     // Ties can keep a few more; the columns grow then.
-    let expected = (pixels.len() as f64 * (1.0 - f64::from(options.conf_thres) / 100.0)).ceil();
-    let mut cloud = PointCloud::with_capacity(expected as usize + 1, columns.width, columns.height);
-    for pixel in pixels {
-        let Some(confidence) = columns.confidence(pixel) else {
-            continue;
-        };
-        if confidence < threshold || confidence <= filter::MIN_CONFIDENCE {
-            continue;
-        }
-        let color = columns.color(pixel / plane, pixel % plane);
-        if (options.mask_black_bg && mask::is_black(color))
-            || (options.mask_white_bg && mask::is_white(color))
-        {
-            continue;
-        }
-        cloud.positions.push(columns.position(pixel));
-        cloud.colors.push(color);
-        cloud.confidence.push(confidence);
-        cloud.source.push(pixel as u32);
+    let expected = (pixels as f64 * (1.0 - f64::from(options.conf_thres) / 100.0)).ceil();
+    let mut cloud = PointCloud::with_capacity(expected as usize + 1, width, height);
+    for index in shown {
+        let image = Flat::read_from(frames, index, Field::Image)?;
+        let image = image.read();
+        let image = image.values()?;
+        // numpy: (images * 255).astype(np.uint8), which truncates and does not round.
+        let color = |pixel: usize| [0, 1, 2].map(|c| (image[c * plane + pixel] * 255.0) as u8);
+        with_geometry(frames, index, branch, |geometry| {
+            for pixel in 0..plane {
+                let Some(confidence) = geometry.confidence(pixel) else {
+                    continue;
+                };
+                if confidence < threshold || confidence <= filter::MIN_CONFIDENCE {
+                    continue;
+                }
+                let color = color(pixel);
+                if (options.mask_black_bg && mask::is_black(color))
+                    || (options.mask_white_bg && mask::is_white(color))
+                {
+                    continue;
+                }
+                cloud.positions.push(geometry.position(pixel));
+                cloud.colors.push(color);
+                cloud.confidence.push(confidence);
+                cloud.source.push((index * plane + pixel) as u32);
+            }
+        })?;
     }
-    cloud
+    Ok(cloud)
+}
+
+/// Returns the lowest confidence that is kept when `percent` of the points are dropped.
+fn confidence_threshold(
+    frames: &dyn PredictedFrames,
+    branch: Branch,
+    shown: Range<usize>,
+    percent: f32,
+) -> Result<f32, SceneError> {
+    if percent == 0.0 {
+        return Ok(0.0);
+    }
+    let (height, width) = frames.size();
+    let plane = width * height;
+    let mut values = Vec::with_capacity(shown.len() * plane);
+    for index in shown {
+        with_geometry(frames, index, branch, |geometry| {
+            values.extend((0..plane).filter_map(|pixel| geometry.confidence(pixel)));
+        })?;
+    }
+    Ok(filter::percentile(&mut values, f64::from(percent)).unwrap_or(0.0))
 }
 
 #[cfg(test)]

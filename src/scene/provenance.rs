@@ -1,32 +1,31 @@
-//! Where a scene comes from, as every written file tells it.
+//! What made a scene, as recorded in every written file.
 
 use serde::Serialize;
 
-/// What made a scene. Goes into GLB as `asset.extras`, into PLY and COLMAP as comments.
+/// What made a scene. Written into GLB as `asset.extras`, into PLY and COLMAP as comments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Provenance {
-    /// Program and version, as `vggt 0.1.0`.
+    /// Program and version, such as `vggt 0.1.0`.
     pub generator: String,
-    /// The weights' name: a repository or a file name, never a whole path of somebody's machine.
+    /// Name of the weights: a repository or a file name, never a full path.
     pub weights: String,
     /// SHA-256 of the weights file, 64 hex digits, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_sha256: Option<String>,
-    /// How many frames the network saw.
+    /// Number of frames that the network saw.
     pub frames: usize,
-    /// How many there were to take from, where it is known: more than `frames` when not all fitted into memory, or not all
-    /// were wanted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub frames_given: Option<usize>,
-    /// The options of the run, as the caller names them.
+    /// Number of frames of the source, where it is known: more than `frames` when some were left out.
+    // The name in files predates the name here.
+    #[serde(rename = "frames_given", skip_serializing_if = "Option::is_none")]
+    pub frames_available: Option<usize>,
+    /// Options of the run, as the caller names them.
     pub options: serde_json::Value,
-    /// What a length of 1 means: nothing in metres, since the network knows no scale.
+    /// Unit of a length of 1: arbitrary, since the network does not predict a metric scale.
     pub unit: &'static str,
 }
 
 impl Provenance {
-    /// Provenance of this version of the program, in the network's arbitrary unit.
-    #[must_use]
+    /// Returns the provenance of this version of the program, in the network's arbitrary unit.
     pub fn new(
         weights: impl Into<String>,
         weights_sha256: Option<String>,
@@ -38,25 +37,24 @@ impl Provenance {
             weights: weights.into(),
             weights_sha256,
             frames,
-            frames_given: None,
+            frames_available: None,
             options,
             unit: "arbitrary",
         }
     }
 
-    /// The same, of so many frames that there were to take from.
+    /// Sets the number of frames of the source.
     #[must_use]
-    pub fn of(self, frames_given: Option<usize>) -> Self {
+    pub fn with_frames_available(self, frames_available: Option<usize>) -> Self {
         Self {
-            frames_given,
+            frames_available,
             ..self
         }
     }
 
-    /// One line of JSON, for formats that only have comments.
-    #[must_use]
+    /// Returns one line of JSON, for formats that only have comments.
     pub fn to_line(&self) -> String {
-        // Strings, numbers and a `Value` always serialise; JSON escapes line breaks.
+        // Strings, numbers and a `Value` always serialize; JSON escapes line breaks.
         serde_json::to_string(self).unwrap_or_default()
     }
 }

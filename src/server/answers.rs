@@ -1,4 +1,4 @@
-//! The answers to all requests that are not uploads.
+//! Replies to all requests that are not uploads.
 
 use std::{fs::File, io};
 
@@ -6,19 +6,18 @@ use serde_json::json;
 
 use super::{
     connection::blocking,
-    session::{Failure, Refused, Session},
+    session::{Rejection, RequestError, Session},
 };
 use crate::{
     jobs::{JobOptions, JobState},
     protocol::{
-        ErrorCode, FileEntry, FileList, GlbFormat, Hash, JobStateReply, JobStatusReply,
-        LoginRequest, PROTOCOL_VERSION, ReconstructionOptions, Request, ServerInfo, ServerLimits,
-        encode,
+        ErrorCode, FileEntry, FileList, Hash, JobStateReply, JobStatusReply, LoginRequest,
+        PROTOCOL_VERSION, ReconstructionOptions, Request, ServerInfo, ServerLimits, encode,
     },
-    store::{GlbRow, Store},
+    store::{GlbFile, Store},
 };
 
-/// A stored file, open, and its length.
+/// An open stored file and its length.
 pub(super) struct OpenGlb {
     pub(super) hash: Hash,
     pub(super) file: File,
@@ -26,7 +25,7 @@ pub(super) struct OpenGlb {
 }
 
 impl Session {
-    pub(super) async fn answer_small(&mut self, request: Request) -> Result<(), Failure> {
+    pub(super) async fn answer_small(&mut self, request: Request) -> Result<(), RequestError> {
         let reply = match request {
             Request::Login(login) => self.log_in(login).await?,
             Request::GetGlb(hash) => return self.get(hash).await,
@@ -44,13 +43,13 @@ impl Session {
         Ok(self.connection.send(&reply).await?)
     }
 
-    async fn log_in(&mut self, login: LoginRequest) -> Result<Vec<u8>, Failure> {
+    async fn log_in(&mut self, login: LoginRequest) -> Result<Vec<u8>, RequestError> {
         let shared = self.shared.clone();
         let now = std::time::Instant::now();
-        let refused = || Refused::new(ErrorCode::NotLoggedIn, "wrong name or password");
+        let refused = || Rejection::new(ErrorCode::NotLoggedIn, "wrong name or password");
         let Some(wait) = shared.guard.admit(&login.name, self.address, now) else {
             self.user_id = None;
-            return Err(Refused::new(
+            return Err(Rejection::new(
                 ErrorCode::NotLoggedIn,
                 "too many wrong passwords; try again later",
             )
@@ -72,7 +71,7 @@ impl Session {
         shared
             .guard
             .record(&name, self.address, user.is_some(), now);
-        // A failed login ends the one before: nobody goes on as somebody else by mistake.
+        // A failed login ends the previous one, so that nobody continues as another user by mistake.
         self.user_id = user.as_ref().map(|user| user.id);
         let remember = shared.settings.session_by_address.is_some();
         match user {
@@ -80,7 +79,7 @@ impl Session {
                 if remember {
                     shared.by_address.note(self.address, user.id);
                 }
-                self.told.user = Some(user.username);
+                self.request_log.user = Some(user.username);
                 Ok(encode::login_reply(true, user.is_vip))
             }
             None => {
@@ -92,7 +91,7 @@ impl Session {
         }
     }
 
-    async fn get(&mut self, hash: Hash) -> Result<(), Failure> {
+    async fn get(&mut self, hash: Hash) -> Result<(), RequestError> {
         let user = self.user().await?;
         let open_get = self.shared.settings.open_get;
         let store = self.shared.store.clone();
@@ -103,8 +102,8 @@ impl Session {
             });
             match row {
                 Some(row) => open(&store, &row),
-                // The same words whether it is another's or nobody's.
-                None => Err(Refused::new(ErrorCode::HashNotFound, "").into()),
+                // The same answer for another user's file and for none, so that hashes cannot be probed.
+                None => Err(Rejection::new(ErrorCode::HashNotFound, "").into()),
             }
         })
         .await??;
@@ -112,7 +111,7 @@ impl Session {
         Ok(self.connection.send_file(glb.file, glb.len.into()).await?)
     }
 
-    async fn list(&mut self) -> Result<Vec<u8>, Failure> {
+    async fn list(&mut self) -> Result<Vec<u8>, RequestError> {
         let user = self.logged_in().await?;
         let store = self.shared.store.clone();
         let rows = blocking(move || store.list_glbs(user.id)).await??;
@@ -120,31 +119,31 @@ impl Session {
         Ok(encode::json_reply(&FileList { files }))
     }
 
-    async fn delete(&mut self, hash: Hash) -> Result<Vec<u8>, Failure> {
+    async fn delete(&mut self, hash: Hash) -> Result<Vec<u8>, RequestError> {
         let user = self.logged_in().await?;
         let store = self.shared.store.clone();
         let name = hash.to_string();
         let deleted = blocking(move || store.delete_glb(user.id, &name)).await??;
         if !deleted {
-            return Err(Refused::new(ErrorCode::HashNotFound, "you have no such file").into());
+            return Err(Rejection::new(ErrorCode::HashNotFound, "you have no such file").into());
         }
         Ok(encode::json_reply(&json!({"hash": hash, "deleted": true})))
     }
 
-    async fn set_public(&mut self, hash: Hash, public: bool) -> Result<Vec<u8>, Failure> {
+    async fn set_public(&mut self, hash: Hash, public: bool) -> Result<Vec<u8>, RequestError> {
         let user = self.logged_in().await?;
         let store = self.shared.store.clone();
         let name = hash.to_string();
         let changed = blocking(move || store.set_public(user.id, &name, public)).await??;
         if !changed {
-            return Err(Refused::new(ErrorCode::HashNotFound, "you have no such file").into());
+            return Err(Rejection::new(ErrorCode::HashNotFound, "you have no such file").into());
         }
         Ok(encode::json_reply(&json!({"hash": hash, "public": public})))
     }
 
-    async fn job(&mut self, id: i64, cancel: bool) -> Result<Vec<u8>, Failure> {
+    async fn job(&mut self, id: i64, cancel: bool) -> Result<Vec<u8>, RequestError> {
         let user = self.logged_in().await?;
-        self.told.job = Some(id.to_string());
+        self.request_log.job = Some(id.to_string());
         let jobs = self.shared.jobs.clone();
         let state = blocking(move || {
             if cancel {
@@ -155,46 +154,24 @@ impl Session {
         })
         .await??;
         let Some(state) = state else {
-            return Err(Refused::new(ErrorCode::JobNotFound, "you have no such job").into());
+            return Err(Rejection::new(ErrorCode::JobNotFound, "you have no such job").into());
         };
         Ok(job_reply(id, state))
     }
 
-    async fn set_options(&mut self, given: &ReconstructionOptions) -> Result<Vec<u8>, Failure> {
+    async fn set_options(
+        &mut self,
+        asked: &ReconstructionOptions,
+    ) -> Result<Vec<u8>, RequestError> {
         self.logged_in().await?;
-        let mut options = JobOptions::default();
-        let refused = |e| Refused::new(ErrorCode::BadRequest, e);
-        if let Some(mode) = &given.prediction_mode {
-            options.set_prediction_mode(mode).map_err(refused)?;
-        }
-        set(&mut options.conf_thres, given.conf_thres);
-        set(&mut options.fps, given.fps);
-        set(&mut options.mask_black_bg, given.mask_black_bg);
-        set(&mut options.mask_white_bg, given.mask_white_bg);
-        set(&mut options.mask_sky, given.mask_sky);
-        set(&mut options.show_cam, given.show_cam);
-        options.max_points = given.max_points;
-        options.quantized = given.format == Some(GlbFormat::GlbQuantized);
+        let refused = |e| Rejection::new(ErrorCode::BadRequest, e);
+        let options = JobOptions::from_request(&asked.fields).map_err(refused)?;
         options
             .check(self.shared.jobs.settings())
             .map_err(refused)?;
-        let mut reply = json!({
-            "conf_thres": options.conf_thres,
-            "prediction_mode": options.prediction_mode,
-            "fps": options.fps,
-            "mask_black_bg": options.mask_black_bg,
-            "mask_white_bg": options.mask_white_bg,
-            "mask_sky": options.mask_sky,
-            "show_cam": options.show_cam,
-            "max_points": options.max_points,
-        });
-        reply["format"] = json!(if options.quantized {
-            GlbFormat::GlbQuantized
-        } else {
-            GlbFormat::Glb
-        });
+        let reply = encode::json_reply(&options);
         self.options = Some(options);
-        Ok(encode::json_reply(&reply))
+        Ok(reply)
     }
 
     fn info(&self) -> ServerInfo {
@@ -218,33 +195,27 @@ impl Session {
     }
 }
 
-fn set<T>(value: &mut T, given: Option<T>) {
-    if let Some(given) = given {
-        *value = given;
-    }
-}
-
 /// Opens a stored file. Blocks.
-pub(super) fn open(store: &Store, row: &GlbRow) -> Result<OpenGlb, Failure> {
+pub(super) fn open(store: &Store, row: &GlbFile) -> Result<OpenGlb, RequestError> {
     let opened = || -> io::Result<(File, u64)> {
         let file = File::open(store.glb_path(row))?;
         let len = file.metadata()?.len();
         Ok((file, len))
     };
-    let missing = || Refused::new(ErrorCode::FileMissing, "");
+    let missing = || Rejection::new(ErrorCode::FileMissing, "");
     let (file, len) = opened().map_err(|e| {
-        tracing::error!("the file of {} cannot be read: {e}", row.hashed_name);
+        tracing::error!("cannot read the file of {}: {e}", row.hashed_name);
         missing()
     })?;
     Ok(OpenGlb {
         hash: row.hashed_name.parse().map_err(|_| missing())?,
         file,
-        // Longer ones cannot be written: the format itself ends there.
+        // The format limits files to 32 bits of length.
         len: u32::try_from(len).map_err(|_| missing())?,
     })
 }
 
-fn entry(row: GlbRow) -> Option<FileEntry> {
+fn entry(row: GlbFile) -> Option<FileEntry> {
     Some(FileEntry {
         hash: row.hashed_name.parse().ok()?,
         name: row.original_name,
@@ -254,7 +225,7 @@ fn entry(row: GlbRow) -> Option<FileEntry> {
     })
 }
 
-/// The reply to 8, 9 and 10.
+/// Encodes the reply to commands 8, 9 and 10.
 pub(super) fn job_reply(job: i64, state: JobState) -> Vec<u8> {
     let state = match state {
         JobState::Queued { ahead } => JobStateReply::Queued {

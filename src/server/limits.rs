@@ -1,4 +1,4 @@
-//! What a peer may take: bytes, time, connections.
+//! Limits per peer: bytes, time, connections.
 
 use std::{
     collections::HashMap,
@@ -11,24 +11,24 @@ use tokio::time::Instant;
 
 use crate::protocol::DEFAULT_MAX_IMAGES;
 
-/// What a peer may take.
+/// Limits per peer.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of one upload's payload.
+    /// Maximum payload of an upload in bytes.
     pub upload_bytes: u64,
-    /// Images of one request.
+    /// Maximum number of images in a request.
     pub images: u32,
-    /// Connections in all.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Connections of one address.
+    /// Maximum number of connections from one address.
     pub connections_per_address: usize,
-    /// How long a connection may stay without a request.
+    /// Timeout of a connection without a request.
     pub idle: Duration,
-    /// How long a peer may send or take nothing in the midst of a request.
+    /// Timeout of a peer that sends or accepts nothing during a request.
     pub stall: Duration,
-    /// Bytes per second that an upload brings on average, once `stall` has passed.
+    /// Minimum average rate of an upload in bytes per second, once `stall` has passed.
     pub min_rate: u64,
-    /// Bytes of a refused payload that are read and thrown away to keep the connection; a longer one closes it.
+    /// Maximum number of bytes of a rejected payload that are discarded to keep the connection; a longer one closes it.
     pub drain_bytes: u64,
 }
 
@@ -41,15 +41,15 @@ impl Default for Limits {
             connections_per_address: 32,
             idle: Duration::from_secs(600),
             stall: Duration::from_secs(30),
-            // A phone on the worst link still brings 64 kbit/s.
+            // A phone on a poor link still reaches 64 kbit/s.
             min_rate: 8 << 10,
             drain_bytes: 64 << 20,
         }
     }
 }
 
-/// How long the next bytes of a payload may take: no pause longer than `stall`, and on average no less than `min_rate`,
-/// so that a byte now and then keeps nobody's place.
+/// Deadline of the next bytes of a payload: no pause longer than `stall`, and on average at least `min_rate`, so that a
+/// peer cannot hold a connection with a byte now and then.
 #[derive(Debug)]
 pub(super) struct Pace {
     start: Instant,
@@ -72,19 +72,19 @@ impl Pace {
         self.received += bytes as u64;
     }
 
-    /// When the next byte must be here.
+    /// Returns the time by which the next byte must arrive.
     pub(super) fn deadline(&self) -> Instant {
         let earned = Duration::from_secs_f64(self.received as f64 / self.min_rate as f64);
         (Instant::now() + self.stall).min(self.start + self.stall + earned)
     }
 }
 
-/// Connections by address.
+/// Number of connections by address.
 #[derive(Debug, Default)]
 pub(super) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
 
 impl Addresses {
-    /// Counts a connection until the guard is dropped; `None` when the address has enough.
+    /// Counts a connection until the guard is dropped; `None` when the address has reached the maximum.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<AddressGuard> {
         let mut counts = self.lock();
         let count = counts.entry(address).or_insert(0);
@@ -99,7 +99,7 @@ impl Addresses {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Counts are whole after a panic elsewhere.
+        // The counts are consistent after a panic elsewhere.
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

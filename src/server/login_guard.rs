@@ -1,4 +1,4 @@
-//! Against guessing passwords: wrong ones cost time, by account and by address, and many of them a pause.
+//! Rate limiting for failed logins, by account and by address.
 
 use std::{
     collections::HashMap,
@@ -8,24 +8,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Accounts, and addresses, that are kept in mind; the oldest go first.
+/// Maximum number of accounts and of addresses that are remembered; the oldest are dropped first.
 const REMEMBERED: usize = 10_000;
 
-/// Bytes of a name that tell accounts apart: a name that has one is shorter.
+/// Bytes of a name that are compared; names of accounts are shorter.
 const NAME_MAX: usize = 256;
 
-/// How wrong passwords are answered.
+/// Settings of the rate limit for failed logins.
 #[derive(Debug, Clone)]
 pub struct LoginSettings {
-    /// Wrong passwords of an account that cost nothing; an address has four times as many.
+    /// Failed logins of an account without a delay; an address has four times as many.
     pub free: u32,
-    /// What the first one after those costs; each further one twice as much.
+    /// Delay after the next failed login; it doubles with each further one.
     pub delay: Duration,
-    /// What one costs at most.
+    /// Maximum delay.
     pub max_delay: Duration,
-    /// Wrong passwords of an account that bring the pause; an address has four times as many.
+    /// Failed logins of an account that start the pause; an address has four times as many.
     pub until_pause: u32,
-    /// How long nobody can log in then; after as long without a wrong password all is forgotten.
+    /// Duration of the pause, in which nobody can log in; failed logins are forgotten after the same time.
     pub pause: Duration,
 }
 
@@ -41,15 +41,15 @@ impl Default for LoginSettings {
     }
 }
 
-/// Many people share an address, nobody an account.
+/// Factor for addresses, which many people may share.
 const ADDRESS_FACTOR: u32 = 4;
 
-/// Wrong passwords of late.
+/// Recent failed logins.
 #[derive(Debug, Clone, Copy)]
 struct Failures {
     count: u32,
     last: Instant,
-    /// Before this no further attempt is looked at.
+    /// Time before which no further attempt is checked.
     not_before: Instant,
 }
 
@@ -59,7 +59,7 @@ struct Tables {
     addresses: HashMap<IpAddr, Failures>,
 }
 
-/// Wrong passwords by account and by address.
+/// Failed logins by account and by address.
 #[derive(Debug)]
 pub(super) struct LoginGuard {
     settings: LoginSettings,
@@ -74,8 +74,8 @@ impl LoginGuard {
         }
     }
 
-    /// How long an attempt has to wait, or `None` when it is refused unseen. Attempts that come at once wait one after
-    /// the other: many connections guess no faster than one.
+    /// Returns how long an attempt has to wait, or `None` when it is rejected unchecked. Concurrent attempts wait one after
+    /// the other, so that many connections guess no faster than one.
     pub(super) fn admit(&self, name: &str, address: IpAddr, now: Instant) -> Option<Duration> {
         let mut tables = self.lock();
         let s = &self.settings;
@@ -89,8 +89,8 @@ impl LoginGuard {
         (wait <= s.max_delay).then_some(wait)
     }
 
-    /// Notes how an attempt ended. A good one clears the account, not the address: else one account of his own would let
-    /// a guesser go on.
+    /// Records the outcome of an attempt. A successful one clears the account but not the address: otherwise an attacker
+    /// could reset the limit with an account of their own.
     pub(super) fn record(&self, name: &str, address: IpAddr, good: bool, now: Instant) {
         let mut tables = self.lock();
         let s = &self.settings;
@@ -103,13 +103,13 @@ impl LoginGuard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        // Counts are whole after a panic elsewhere.
+        // The counts are consistent after a panic elsewhere.
         self.tables.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl Failures {
-    /// How long this attempt waits, and the place behind it taken.
+    /// Returns how long this attempt waits, and reserves its turn.
     fn turn(&mut self, s: &LoginSettings, factor: u32, now: Instant) -> Duration {
         let wait = self.not_before.saturating_duration_since(now);
         if wait <= s.max_delay {

@@ -1,8 +1,8 @@
 //! The service: sockets in front of [`crate::protocol`], [`crate::store`] and [`crate::jobs`].
 //!
-//! The only room that awaits, with the client. A connection is one task that reads a request, answers it and reads the
-//! next; what blocks (disk, database, passwords) runs elsewhere, and nothing is held while a peer is waited for but its
-//! own place. The one door in is [`serve`].
+//! With the client the only async module. A connection is one task that reads a request, answers it and reads the next.
+//! Blocking work (disk, database, passwords) runs on other threads, and a connection holds no lock or permit but its own
+//! while it waits for its peer. The entry point is [`serve`].
 
 mod answers;
 mod connection;
@@ -28,30 +28,30 @@ use self::{limits::Addresses, login_guard::LoginGuard, session::Session};
 pub use self::{limits::Limits, login_guard::LoginSettings};
 use crate::{jobs::Jobs, store::Store};
 
-/// Passwords that are compared at once; more wait without a thread of their own.
+/// Maximum number of passwords that are checked concurrently; more wait without a thread.
 const LOGINS_AT_ONCE: usize = 4;
 
-/// Pause after a connection that could not be accepted, for want of file handles mostly.
+/// Pause after a failure to accept a connection, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long replies may take to leave once all work has ended.
+/// Time for the last replies at shutdown.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
 
-/// Addresses whose last login is remembered; beyond that the oldest go first.
+/// Maximum number of addresses whose last login is remembered; the oldest are dropped first.
 const REMEMBERED_ADDRESSES: usize = 10_000;
 
-/// How the service behaves.
+/// Settings of the service.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// What a peer may take.
+    /// Limits per peer.
     pub limits: Limits,
-    /// How wrong passwords are answered.
+    /// Rate limit for failed logins.
     pub login: LoginSettings,
-    /// How long a new connection continues the last login of its address; `None`: not at all.
+    /// How long a new connection inherits the last login of its address; `None`: never.
     pub session_by_address: Option<Duration>,
-    /// Whether everybody who knows a hash gets the file.
+    /// Serves a file to everybody who knows its hash.
     pub open_get: bool,
-    /// How long a running job may go on at the end.
+    /// Time for the running job to finish at shutdown.
     pub grace: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Default for ServerSettings {
     }
 }
 
-/// What all connections share.
+/// State that all connections share.
 #[derive(Debug)]
 struct Shared {
     settings: ServerSettings,
@@ -78,8 +78,8 @@ struct Shared {
     by_address: LastLogins,
 }
 
-/// Serves until `stop` is done; then takes no more connections, lets the running job and the replies end within the
-/// grace, and returns.
+/// Serves until `stop` completes; then accepts no more connections, lets the running job and the replies finish within the
+/// grace period, and returns.
 pub async fn serve(
     listener: TcpListener,
     settings: ServerSettings,
@@ -109,7 +109,7 @@ pub async fn serve(
             () = &mut stop => break,
             accepted = accept(&listener) => accepted,
         };
-        // There is no request yet that a refusal could answer: one connection too many is closed.
+        // There is no request yet to answer with an error, so the connection is closed.
         let Ok(place) = places.clone().try_acquire_owned() else {
             tracing::warn!(%address, "refused a connection: {max} are open (--max_connections)");
             continue;
@@ -156,7 +156,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Who logged in last from an address, and when.
+/// The last login from each address.
 #[derive(Debug, Default)]
 struct LastLogins(Mutex<HashMap<IpAddr, (i32, Instant)>>);
 
@@ -182,7 +182,7 @@ impl LastLogins {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, (i32, Instant)>> {
-        // Every operation is one call: the map is whole after a panic elsewhere.
+        // Every operation is one call: the map is consistent after a panic elsewhere.
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::{
     answers::{job_reply, open},
-    connection::{CHUNK, Gone, blocking},
-    session::{Failure, Refused, Session},
+    connection::{CHUNK, Disconnect, blocking},
+    session::{Rejection, RequestError, Session},
     upload::{Received, Upload, UploadError},
 };
 use crate::{
@@ -14,18 +14,18 @@ use crate::{
 };
 
 impl Session {
-    /// `left` is what of the payload has not been read, for whoever must skip it.
+    /// `left` counts the bytes of the payload that are not read yet, so that the caller can skip them.
     pub(super) async fn reconstruct(
         &mut self,
         head: RequestHead,
         left: &mut u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestError> {
         let user = self.logged_in().await?;
         let durable = head.command == Command::Submit;
         let max = self.shared.settings.limits.upload_bytes;
         if *left > max {
             let reason = format!("the upload has {left} bytes, at most {max} are taken");
-            return Err(Refused::new(code(head.command, None), reason).into());
+            return Err(Rejection::new(code(head.command, None), reason).into());
         }
         let kind = match head.command {
             Command::Images => SubmitKind::Images,
@@ -46,9 +46,9 @@ impl Session {
         let refused = move |e: SubmitError| {
             if let SubmitError::Store(_) | SubmitError::Input(_) = e {
                 tracing::error!("cannot take a job: {e}");
-                return Refused::new(code, "the server could not keep the upload");
+                return Rejection::new(code, "the server could not keep the upload");
             }
-            Refused::new(code, e)
+            Rejection::new(code, e)
         };
         if durable {
             let (id, state) = blocking(move || -> Result<_, SubmitError> {
@@ -59,47 +59,47 @@ impl Session {
             })
             .await?
             .map_err(refused)?;
-            self.told.job = Some(id.to_string());
+            self.request_log.job = Some(id.to_string());
             return Ok(self.connection.send(&job_reply(id, state)).await?);
         }
         let ticket = blocking(move || jobs.submit(request))
             .await?
             .map_err(refused)?;
-        self.told.job = Some(ticket.id().to_string());
+        self.request_log.job = Some(ticket.id().to_string());
         let hash = self.wait(&ticket, code).await?;
         self.send_result(hash, code).await
     }
 
-    /// The first byte of a submitted payload.
-    async fn submit_kind(&mut self, left: &mut u64) -> Result<SubmitKind, Failure> {
+    /// Reads the first byte of a submitted payload.
+    async fn submit_kind(&mut self, left: &mut u64) -> Result<SubmitKind, RequestError> {
         if *left == 0 {
-            return Err(Refused::new(ErrorCode::BadRequest, "the payload is empty").into());
+            return Err(Rejection::new(ErrorCode::BadRequest, "the payload is empty").into());
         }
         let mut kind = [0];
         let mut pace = self.connection.pace();
         self.connection.fill(&mut kind, &mut pace).await?;
         *left -= 1;
-        SubmitKind::try_from(kind[0]).map_err(|e| Refused::new(ErrorCode::BadRequest, e).into())
+        SubmitKind::try_from(kind[0]).map_err(|e| Rejection::new(ErrorCode::BadRequest, e).into())
     }
 
-    /// Brings the payload to the disk, with one buffer whatever its length.
+    /// Writes the payload to disk through one buffer, whatever its length.
     async fn receive(
         &mut self,
         kind: SubmitKind,
         durable: bool,
         code: ErrorCode,
         left: &mut u64,
-    ) -> Result<Received, Failure> {
+    ) -> Result<Received, RequestError> {
         let refused = move |e: UploadError| {
             if let UploadError::Disk(e) = &e {
                 tracing::error!("cannot keep an upload: {e}");
-                return Refused::new(code, "the server could not keep the upload");
+                return Rejection::new(code, "the server could not keep the upload");
             }
-            Refused::new(code, e)
+            Rejection::new(code, e)
         };
         let store = self.shared.store.clone();
         let images = self.shared.settings.limits.images;
-        // The limit is below what 32 bits hold, or the head could not have said it.
+        // The head holds the length in 32 bits.
         let len = *left as u32;
         let mut upload = blocking(move || Upload::begin(&store, kind, len, images, durable))
             .await?
@@ -124,36 +124,36 @@ impl Session {
         Ok(blocking(move || upload.finish()).await?.map_err(refused)?)
     }
 
-    /// Waits for the job; a client that goes takes it along.
-    async fn wait(&mut self, ticket: &JobTicket, code: ErrorCode) -> Result<String, Failure> {
+    /// Waits for the job, which is cancelled if the client disconnects.
+    async fn wait(&mut self, ticket: &JobTicket, code: ErrorCode) -> Result<String, RequestError> {
         let mut states = ticket.watch();
         let ended = tokio::select! {
             ended = states.wait_for(JobState::is_final) => ended,
-            () = self.connection.closed() => return Err(Gone::Lost.into()),
+            () = self.connection.closed() => return Err(Disconnect::Lost.into()),
         };
         let ended = ended
-            .map_err(|_| Gone::Failed("the queue is gone".to_owned()))?
+            .map_err(|_| Disconnect::Failed("the queue is gone".to_owned()))?
             .clone();
         match ended {
             JobState::Done { hash } => Ok(hash),
-            JobState::Failed { reason } => Err(Refused::new(code, reason).into()),
-            _ => Err(Refused::new(code, "cancelled").into()),
+            JobState::Failed { reason } => Err(Rejection::new(code, reason).into()),
+            _ => Err(Rejection::new(code, "cancelled").into()),
         }
     }
 
-    async fn send_result(&mut self, hash: String, code: ErrorCode) -> Result<(), Failure> {
+    async fn send_result(&mut self, hash: String, code: ErrorCode) -> Result<(), RequestError> {
         let store = self.shared.store.clone();
         let glb = blocking(move || match store.find_glb(&hash)? {
             Some(row) => open(&store, &row),
-            None => Err(Refused::new(code, "the result was deleted meanwhile").into()),
+            None => Err(Rejection::new(code, "the result was deleted in the meantime").into()),
         })
         .await?
-        .map_err(|failure| match failure {
+        .map_err(|e| match e {
             // The codes of stored files are not among those of a reconstruction.
-            Failure::Refused(refused) if refused.code != code => {
-                Refused::new(code, "the result cannot be read").into()
+            RequestError::Rejected(rejection) if rejection.code != code => {
+                Rejection::new(code, "the result cannot be read").into()
             }
-            failure => failure,
+            e => e,
         })?;
         let head = encode::named_glb_head(&glb.hash, glb.len);
         self.connection.send(&head).await?;

@@ -6,7 +6,7 @@ use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use super::{
     Shared,
-    connection::{Connection, Gone, blocking, millis_since},
+    connection::{Connection, Disconnect, blocking, millis_since},
 };
 use crate::{
     jobs::JobOptions,
@@ -14,14 +14,14 @@ use crate::{
     store::{StoreError, User},
 };
 
-/// A request that gets a code instead of what it wanted.
+/// The code and reason that a request is answered with when it fails.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct Rejection {
     pub(super) code: ErrorCode,
     pub(super) reason: String,
 }
 
-impl Refused {
+impl Rejection {
     pub(super) fn new(code: ErrorCode, reason: impl ToString) -> Self {
         Self {
             code,
@@ -30,32 +30,32 @@ impl Refused {
     }
 }
 
-/// Why a request has no answer of its kind.
+/// Why a request fails.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// There is nobody to answer.
-    Gone(Gone),
-    /// There is a code.
-    Refused(Refused),
+pub(super) enum RequestError {
+    /// The connection is gone: there is nobody to answer.
+    Disconnected(Disconnect),
+    /// The request is answered with a code.
+    Rejected(Rejection),
 }
 
-impl From<Gone> for Failure {
-    fn from(gone: Gone) -> Self {
-        Self::Gone(gone)
+impl From<Disconnect> for RequestError {
+    fn from(disconnect: Disconnect) -> Self {
+        Self::Disconnected(disconnect)
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
+impl From<Rejection> for RequestError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for RequestError {
     fn from(e: StoreError) -> Self {
-        // What the database says is for the operator.
+        // Details of the database are for the operator.
         tracing::error!("cannot answer a request: {e}");
-        Self::Refused(Refused::new(
+        Self::Rejected(Rejection::new(
             ErrorCode::Internal,
             if e.is_disk_full() {
                 "the server's disk is full"
@@ -66,23 +66,23 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// One peer and what is known of it.
+/// The session of one connection.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Connection,
     pub(super) address: IpAddr,
-    /// Who logged in.
+    /// User who is logged in.
     pub(super) user_id: Option<i32>,
-    /// What command 11 set for the next reconstruction.
+    /// Options that command 11 set for the next reconstruction.
     pub(super) options: Option<JobOptions>,
-    /// What the log says of the request.
-    pub(super) told: Told,
+    /// Fields of the current request's log line.
+    pub(super) request_log: RequestLog,
 }
 
-/// What the log says of a request beside its command.
+/// Fields of a request's log line in addition to its command.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct RequestLog {
     pub(super) user: Option<String>,
     pub(super) job: Option<String>,
 }
@@ -99,29 +99,29 @@ impl Session {
             address,
             user_id,
             options: None,
-            told: Told::default(),
+            request_log: RequestLog::default(),
         }
     }
 
-    /// Answers requests until the peer goes or the server stops.
+    /// Answers requests until the peer disconnects or the server stops.
     pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
             let head = match self.connection.head(&mut stopped).await {
                 Ok(head) => head,
-                Err(gone) => {
-                    tracing::debug!(address = %self.address, "connection ended: {gone}");
+                Err(disconnect) => {
+                    tracing::debug!(address = %self.address, "connection ended: {disconnect}");
                     return;
                 }
             };
             let start = Instant::now();
-            self.told = Told::default();
+            self.request_log = RequestLog::default();
             self.connection.take_sent();
             let done = self.answer(head).await;
             let outcome = match &done {
                 Ok(None) => "ok".to_owned(),
-                Ok(Some(refused)) if refused.reason.is_empty() => refused.code.to_string(),
-                Ok(Some(refused)) => format!("{}: {}", refused.code, refused.reason),
-                Err(gone) => gone.to_string(),
+                Ok(Some(rejection)) if rejection.reason.is_empty() => rejection.code.to_string(),
+                Ok(Some(rejection)) => format!("{}: {}", rejection.code, rejection.reason),
+                Err(disconnect) => disconnect.to_string(),
             };
             self.log(head, millis_since(start), &outcome);
             if done.is_err() {
@@ -132,10 +132,10 @@ impl Session {
 
     fn log(&mut self, head: RequestHead, duration_ms: u64, outcome: &str) {
         let command = head.command.name();
-        let user = self.told.user.as_deref().unwrap_or("-");
-        let job = self.told.job.as_deref().unwrap_or("-");
+        let user = self.request_log.user.as_deref().unwrap_or("-");
+        let job = self.request_log.job.as_deref().unwrap_or("-");
         let (received, sent) = (head.payload_len, self.connection.take_sent());
-        // Reasons hold what a peer sent at times; a line stays a line.
+        // Reasons may contain text of a peer: control characters must not break the line.
         let outcome: String = outcome
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -151,20 +151,20 @@ impl Session {
         );
     }
 
-    /// Answers one request; the refusal, if it was one, is for the log.
-    async fn answer(&mut self, head: RequestHead) -> Result<Option<Refused>, Gone> {
-        // What is left of the payload when the answer is known.
+    /// Answers one request; returns the rejection, if there was one, for the log.
+    async fn answer(&mut self, head: RequestHead) -> Result<Option<Rejection>, Disconnect> {
+        // Bytes of the payload that are not read yet.
         let mut left = u64::from(head.payload_len);
         let answered = match head.command {
             Command::Images | Command::Video | Command::Submit => {
                 self.reconstruct(head, &mut left).await
             }
-            Command::Unknown(byte) => Err(Refused::new(
+            Command::Unknown(byte) => Err(Rejection::new(
                 ErrorCode::UnknownCommand,
                 format!("there is no command {byte}"),
             )
             .into()),
-            _ if head.payload_len > SMALL_PAYLOAD_MAX => Err(Refused::new(
+            _ if head.payload_len > SMALL_PAYLOAD_MAX => Err(Rejection::new(
                 too_long(head.command),
                 format!("the payload is longer than {SMALL_PAYLOAD_MAX} bytes"),
             )
@@ -174,25 +174,25 @@ impl Session {
                 left = 0;
                 match Request::parse(command, &payload) {
                     Ok(request) => self.answer_small(request).await,
-                    Err(e) => Err(Refused::new(e.code(command), e).into()),
+                    Err(e) => Err(Rejection::new(e.code(command), e).into()),
                 }
             }
         };
         match answered {
             Ok(()) => Ok(None),
-            Err(Failure::Gone(gone)) => Err(gone),
-            Err(Failure::Refused(mut refused)) => {
-                refused.code = of_version_1(head.command, refused.code);
-                let reply = encode::error_reply(head.command, refused.code, &refused.reason);
+            Err(RequestError::Disconnected(disconnect)) => Err(disconnect),
+            Err(RequestError::Rejected(mut rejection)) => {
+                rejection.code = as_version_1(head.command, rejection.code);
+                let reply = encode::error_reply(head.command, rejection.code, &rejection.reason);
                 self.connection.send(&reply).await?;
                 self.connection.skip(left).await?;
-                Ok(Some(refused))
+                Ok(Some(rejection))
             }
         }
     }
 
-    /// Who is logged in, as of now: a user who was disabled or removed meanwhile is not.
-    pub(super) async fn user(&mut self) -> Result<Option<User>, Failure> {
+    /// Returns the user who is logged in now: one who was disabled or removed in the meantime is not.
+    pub(super) async fn user(&mut self) -> Result<Option<User>, RequestError> {
         let Some(id) = self.user_id else {
             return Ok(None);
         };
@@ -200,16 +200,16 @@ impl Session {
         let user = blocking(move || store.user_by_id(id)).await??;
         let user = user.filter(|user| user.active);
         match &user {
-            Some(user) => self.told.user = Some(user.username.clone()),
+            Some(user) => self.request_log.user = Some(user.username.clone()),
             None => self.user_id = None,
         }
         Ok(user)
     }
 
-    /// As [`Session::user`], for what only users may do.
-    pub(super) async fn logged_in(&mut self) -> Result<User, Failure> {
+    /// As [`Session::user`], and an error when nobody is logged in.
+    pub(super) async fn logged_in(&mut self) -> Result<User, RequestError> {
         let user = self.user().await?;
-        user.ok_or_else(|| Refused::new(ErrorCode::NotLoggedIn, "log in first").into())
+        user.ok_or_else(|| Rejection::new(ErrorCode::NotLoggedIn, "log in first").into())
     }
 }
 
@@ -220,8 +220,8 @@ fn too_long(command: Command) -> ErrorCode {
     }
 }
 
-/// Commands 2 and 3 know no code for the server's own faults.
-fn of_version_1(command: Command, code: ErrorCode) -> ErrorCode {
+/// Maps the code of an internal error to one of version 1 for commands 2 and 3, which have no code for it.
+fn as_version_1(command: Command, code: ErrorCode) -> ErrorCode {
     match (command, code) {
         (Command::Images, ErrorCode::Internal) => ErrorCode::ImageRequest,
         (Command::Video, ErrorCode::Internal) => ErrorCode::VideoRequest,

@@ -1,4 +1,4 @@
-//! A payload on its way to the disk: what has arrived is written and forgotten.
+//! Uploads: bytes are written to disk as they arrive.
 
 use std::{
     fs::File,
@@ -13,27 +13,27 @@ use crate::{
     store::{JobKind, Store},
 };
 
-/// Why an upload is of no use.
+/// Why an upload fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UploadError {
-    /// The payload is not as in the table.
+    /// The payload does not match the protocol's table.
     #[error(transparent)]
     Payload(#[from] ProtocolError),
-    /// The payload holds nothing.
+    /// The payload is empty.
     #[error("cannot read a video of 0 bytes")]
     EmptyVideo,
-    /// The disk.
+    /// The files cannot be written.
     #[error("cannot keep the upload: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// The input files of a request as they grow. Dropped, it leaves nothing behind. Everything here blocks on the disk.
+/// The input files of a request while they arrive. Removed when dropped. Everything here blocks on the disk.
 #[derive(Debug)]
 pub(super) struct Upload {
     folder: InputFolder,
     sha256: Sha256,
     receiving: Receiving,
-    /// Whether every file is flushed to the disk.
+    /// Flushes every file to the disk.
     durable: bool,
 }
 
@@ -46,7 +46,7 @@ enum Receiving {
     Video(File),
 }
 
-/// A whole upload.
+/// A complete upload.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) folder: InputFolder,
@@ -82,7 +82,7 @@ impl Upload {
         })
     }
 
-    /// Takes the next bytes of the payload.
+    /// Writes the next bytes of the payload.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
         self.sha256.update(bytes);
         match &mut self.receiving {
@@ -114,9 +114,9 @@ impl Upload {
         Ok(())
     }
 
-    /// After the last byte of the payload.
+    /// Completes the upload after the last byte of the payload.
     pub(super) fn finish(mut self) -> Result<Received, UploadError> {
-        // A payload that ends before its parts do says so only when it is asked again.
+        // The decoder reports a payload that ends early only on the next call.
         self.take(&[])?;
         let kind = match &self.receiving {
             Receiving::Video(file) => {

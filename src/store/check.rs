@@ -1,4 +1,4 @@
-//! Rows and files held against each other, both ways.
+//! Compares rows with files, both ways.
 
 use std::{
     collections::BTreeSet,
@@ -10,38 +10,38 @@ use std::{
 use diesel::{prelude::*, sql_types::Text};
 
 use super::{
-    GlbRow, Store, StoreError,
+    GlbFile, Store, StoreError,
     files::{absolute, sync_folder},
     glb_files as glbs,
     schema::glb_files,
 };
 
-/// Where a repair puts files that no row knows: whose they are cannot be told, and they may be all that is left.
+/// Folder to which a repair moves files without a row: their owner is unknown, and they may be the only copy.
 const UNCLAIMED: &str = ".unclaimed";
 
-/// What rows and files say of each other.
+/// Differences between rows and files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Rows in all.
+    /// Number of rows.
     pub rows: usize,
-    /// GLB files in all.
+    /// Number of GLB files.
     pub files: usize,
     /// Rows without a file. A repair removes them.
-    pub missing: Vec<GlbRow>,
+    pub missing: Vec<GlbFile>,
     /// Rows whose file is not a whole GLB. A repair removes the row and moves the file away.
-    pub damaged: Vec<GlbRow>,
-    /// Rows that tell a wrong size of a whole GLB. A repair writes the right one.
-    pub wrong_size: Vec<GlbRow>,
+    pub damaged: Vec<GlbFile>,
+    /// Rows with a wrong size of a whole GLB. A repair corrects it.
+    pub wrong_size: Vec<GlbFile>,
     /// GLB files without a row. A repair moves them to `<out_root>/.unclaimed`.
     pub unclaimed: Vec<PathBuf>,
-    /// Half-written files of processes that are gone. A repair removes them.
+    /// Half-written files of processes that have ended. A repair removes them.
     pub temporary: Vec<PathBuf>,
-    /// Whether all of this was repaired.
+    /// True when all of this was repaired.
     pub repaired: bool,
 }
 
 impl CheckReport {
-    /// How many things are wrong.
+    /// Returns the number of problems.
     pub fn problems(&self) -> usize {
         self.missing.len()
             + self.damaged.len()
@@ -65,13 +65,13 @@ struct Reference {
 }
 
 impl Store {
-    /// Compares rows and files both ways, and repairs on request. Safe beside a running server.
+    /// Compares rows and files both ways, and repairs on request. Safe while a server is running.
     ///
     /// # Errors
     /// When the database or the folder cannot be read, or a repair fails half-way: what was done is whole.
     pub fn check(&self, repair: bool) -> Result<CheckReport, StoreError> {
-        // Files first: one that is stored from now on is not on the list, and one on the list that is being stored has
-        // its row as soon as the lock is had. The lock is held so that no row and file vanish in between.
+        // Files first: one that is stored later is not on the list, and one on the list that is being stored has its row by
+        // the time the lock is taken. The lock is held so that no row or file disappears in between.
         let found = self.found()?;
         self.connection()?.immediate_transaction(|conn| {
             let rows = glbs::all(conn)?;
@@ -89,7 +89,7 @@ impl Store {
                 ..CheckReport::default()
             };
             for path in found.glbs {
-                // Deleted since it was listed is no problem.
+                // A file that was deleted since it was listed is not a problem.
                 if !known.contains(&path) && path.exists() {
                     report.unclaimed.push(path);
                 }
@@ -148,7 +148,7 @@ impl Store {
     }
 }
 
-fn judge(row: &GlbRow, path: &Path) -> Result<Judgement, StoreError> {
+fn judge(row: &GlbFile, path: &Path) -> Result<Judgement, StoreError> {
     let failed = |source| StoreError::Files {
         what: "read",
         path: path.to_owned(),
@@ -163,15 +163,17 @@ fn judge(row: &GlbRow, path: &Path) -> Result<Judgement, StoreError> {
     if meta.len() == row.file_size {
         return Ok(Judgement::Fine);
     }
-    Ok(if told_length(path).map_err(failed)? == Some(meta.len()) {
-        Judgement::WrongSize(meta.len())
-    } else {
-        Judgement::Damaged
-    })
+    Ok(
+        if length_in_header(path).map_err(failed)? == Some(meta.len()) {
+            Judgement::WrongSize(meta.len())
+        } else {
+            Judgement::Damaged
+        },
+    )
 }
 
-/// The length that a GLB's header tells: after "glTF" and the version, 32 bits, little-endian.
-fn told_length(path: &Path) -> io::Result<Option<u64>> {
+/// Returns the length in the header of a GLB: after "glTF" and the version, 32 bits, little-endian.
+fn length_in_header(path: &Path) -> io::Result<Option<u64>> {
     let mut head = Vec::with_capacity(12);
     File::open(path)?.take(12).read_to_end(&mut head)?;
     Ok(match *head {
@@ -182,7 +184,7 @@ fn told_length(path: &Path) -> io::Result<Option<u64>> {
     })
 }
 
-/// Files that the table `models` of older databases names: they are its own.
+/// Returns the files that the table `models` of older databases refers to.
 fn other_references(conn: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
     let exists = diesel::sql_query(
         "SELECT name AS path FROM sqlite_master WHERE type = 'table' AND name = 'models'",

@@ -1,4 +1,4 @@
-//! What can go wrong with rows and files.
+//! Errors of rows and files.
 
 use std::{error::Error, io, path::PathBuf};
 
@@ -7,7 +7,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as QueryError},
 };
 
-/// Why the store could not do it.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -16,13 +16,13 @@ pub enum StoreError {
     Open {
         /// The database.
         path: PathBuf,
-        /// What was said.
+        /// Cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A table has not the columns it should have.
+    /// A table lacks columns.
     #[error(
-        "\"{}\" is not a database of this service: {what}; name another with --db",
+        "\"{}\" is not a database of this service: {what}",
         path.display()
     )]
     NotOurs {
@@ -42,61 +42,61 @@ pub enum StoreError {
         /// The migration that is not known here.
         version: String,
     },
-    /// The name belongs to somebody.
+    /// The name is taken.
     #[error("the user name {0:?} is taken; choose another")]
     NameTaken(String),
-    /// A user name that cannot be one.
+    /// An invalid user name.
     #[error("cannot use {name:?} as a user name: {why}")]
     BadName {
         /// The name, shortened.
         name: String,
-        /// What is wrong with it.
+        /// Reason.
         why: &'static str,
     },
     /// An empty password.
     #[error("the password is empty; choose another")]
     EmptyPassword,
-    /// Nobody has that name.
-    #[error("there is no user {0:?}; `vggt user list` shows all")]
+    /// There is no user of this name.
+    #[error("there is no user {0:?}")]
     UnknownUser(String),
-    /// Nobody has that id.
-    #[error("there is no user with the id {0}; `vggt user list` shows all")]
+    /// There is no user with this id.
+    #[error("there is no user with the id {0}")]
     UnknownUserId(i32),
     /// The original name of a file does not fit into its column.
     #[error("cannot use {name:?} as a file's original name: {why}")]
     BadOriginalName {
         /// The name, shortened.
         name: String,
-        /// What is wrong with it.
+        /// Reason.
         why: &'static str,
     },
-    /// The job is not waiting for this result (any more): it was cancelled, or is over.
-    #[error("job {0} is over: its result is not kept")]
+    /// The job has been cancelled or has ended, so its result is not needed.
+    #[error("job {0} has ended: its result is not kept")]
     JobOver(i64),
     /// A file could not be written; nothing of it is left.
     #[error("cannot store \"{}\": {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
     /// A file or folder could not be read, moved or removed.
     #[error("cannot {what} \"{}\": {source}", path.display())]
     Files {
-        /// What was tried.
+        /// The attempted operation.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
     /// A password could not be hashed.
     #[error("cannot hash the password: {0}")]
     Hash(#[source] argon2::password_hash::Error),
-    /// No connection came free in time.
+    /// No connection was free in time.
     #[error("the database is too busy: {0}; try again")]
     Busy(#[from] PoolError),
     /// A query failed.
@@ -105,20 +105,20 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether another process had the database to itself while this one wanted to open it.
+    /// Returns true when another process had locked the database.
     pub(super) fn is_locked(&self) -> bool {
-        // SQLite's text for SQLITE_BUSY, which diesel keeps no code of.
+        // SQLite's text for SQLITE_BUSY, for which diesel has no code.
         matches!(self, Self::Open { source, .. } if source.to_string().contains("database is locked"))
     }
 
-    /// Whether there was no room for it on the disk.
+    /// Returns true when the disk is full.
     pub fn is_disk_full(&self) -> bool {
         match self {
             Self::Write { source, .. } | Self::Files { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ),
-            // SQLite's text for SQLITE_FULL, which diesel keeps no code of.
+            // SQLite's text for SQLITE_FULL, for which diesel has no code.
             Self::Database(QueryError::DatabaseError(DatabaseErrorKind::Unknown, info)) => {
                 info.message().contains("disk is full")
             }
@@ -127,7 +127,7 @@ impl StoreError {
     }
 }
 
-/// The beginning of a name that may be far too long for a message.
+/// Returns the beginning of a name that may be too long for a message.
 pub(super) fn shortened(name: &str) -> String {
     const SHOWN: usize = 80;
     match name.char_indices().nth(SHOWN) {

@@ -1,4 +1,4 @@
-//! Where GLB files lie, and how they come and go.
+//! Paths of GLB files, and cleanup.
 
 use std::{
     fs::{self, File},
@@ -11,26 +11,26 @@ use jiff::Timestamp;
 
 use super::{Store, StoreError};
 
-/// What every `file_path` begins with, whatever the folder is called in truth.
+/// First part of every `file_path`, whatever the actual name of the folder.
 const ROOT_NAME: &str = "out";
 
 /// Folder of the jobs' inputs, below the folder of the files.
 const JOBS: &str = ".jobs";
 
-/// No file takes this long to write.
+/// Age at which a temporary file is abandoned: no file takes this long to write.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Something to write a GLB to.
+/// Destination of a GLB.
 pub trait WriteSeek: Write + Seek {}
 
 impl<T: Write + Seek + ?Sized> WriteSeek for T {}
 
-/// The `file_path` of a file stored now: `out/YYYY-MM-DD/<hash>.glb`.
+/// Returns the `file_path` of a file stored now: `out/YYYY-MM-DD/<hash>.glb`.
 pub(super) fn relative(hash: &str, now: Timestamp) -> String {
     format!("{ROOT_NAME}/{}/{hash}.glb", now.strftime("%Y-%m-%d"))
 }
 
-/// Where a `file_path` leads, and never out of `out_root`.
+/// Resolves a `file_path`, never to a path outside of `out_root`.
 pub(super) fn absolute(out_root: &Path, file_path: &str) -> PathBuf {
     let mut parts = Path::new(file_path)
         .components()
@@ -45,15 +45,15 @@ pub(super) fn absolute(out_root: &Path, file_path: &str) -> PathBuf {
     path
 }
 
-/// Whether a file is named as a GLB of this service: 64 hex digits and the ending.
+/// Returns true for the name of a GLB of this service: 64 hex digits and the extension.
 pub(super) fn is_stored_name(name: &str) -> bool {
     name.strip_suffix(".glb")
         .is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Makes a rename in `folder` survive a power cut.
+/// Makes a rename in `folder` survive a power failure.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Elsewhere a folder cannot be opened, and need not be.
+    // On other systems a folder cannot be opened, and need not be.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     #[cfg(not(unix))]
@@ -61,7 +61,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the bytes of a file survive a power cut.
+/// Makes the bytes of a file survive a power failure.
 pub(super) fn sync_file(path: &Path) -> io::Result<u64> {
     let file = File::open(path)?;
     file.sync_all()?;
@@ -73,25 +73,25 @@ pub(super) fn sync_file(path: &Path) -> io::Result<u64> {
 pub(super) struct Found {
     /// Named as a GLB.
     pub(super) glbs: Vec<PathBuf>,
-    /// Half-written, by a process that is gone.
+    /// Half-written by a process that has ended.
     pub(super) temporary: Vec<PathBuf>,
 }
 
 impl Store {
-    /// The input folder of a job, from the `dir` of its row.
+    /// Returns the input folder of a job, from the `dir` of its row.
     pub fn job_dir(&self, dir: &str) -> PathBuf {
         absolute(&self.out_root.join(JOBS), dir)
     }
 
-    /// The folder of all jobs' inputs.
+    /// Returns the folder of the inputs of all jobs.
     pub fn jobs_dir(&self) -> PathBuf {
         self.out_root.join(JOBS)
     }
 
-    /// Removes half-written GLB files of processes that are gone, and gives their number. For the start of a server.
+    /// Removes half-written GLB files of processes that have ended, and returns their number. For the start of a server.
     ///
     /// # Errors
-    /// When a folder cannot be read or a file not be removed.
+    /// When a folder cannot be read or a file cannot be removed.
     pub fn sweep_temporary(&self) -> Result<usize, StoreError> {
         let found = self.found()?;
         for path in &found.temporary {
@@ -138,7 +138,7 @@ impl Store {
     }
 }
 
-/// What lies in `folder`; nothing when there is none yet.
+/// Returns the entries of `folder`; none when it does not exist yet.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let read = || -> io::Result<Vec<PathBuf>> {
         fs::read_dir(folder)?
@@ -155,7 +155,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     }
 }
 
-/// Whether this is a temporary file, `.<hash>.glb.<process>.tmp`, that nobody writes any more.
+/// Returns true for an abandoned temporary file, `.<hash>.glb.<process>.tmp`.
 fn is_left_behind(name: &str, path: &Path) -> bool {
     let process = name
         .strip_prefix('.')
@@ -166,7 +166,7 @@ fn is_left_behind(name: &str, path: &Path) -> bool {
     let Some(process) = process else { return false };
     let processes = Path::new("/proc");
     let gone = processes.join("self").exists() && !processes.join(process.to_string()).exists();
-    // A number may belong to another process by now, and not every system tells.
+    // The id may belong to another process by now, and not every system tells which processes are running.
     let old = || {
         let written = fs::metadata(path).and_then(|meta| meta.modified());
         written.is_ok_and(|time| {

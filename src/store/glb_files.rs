@@ -1,4 +1,4 @@
-//! The table `glb_files`: who may see, publish and delete which file. Storing one is a file of its own, `save.rs`.
+//! The table `glb_files`: finding, publishing and deleting files. Storing one is in `save.rs`.
 
 use std::path::PathBuf;
 
@@ -14,28 +14,28 @@ const ORIGINAL_NAME_MAX: usize = 256;
 
 /// A stored GLB file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GlbRow {
+pub struct GlbFile {
     /// The primary key.
     pub id: i32,
-    /// 64 hex digits: what the file is asked for by.
+    /// 64 hex digits by which the file is requested.
     pub hashed_name: String,
-    /// What the file was called by its maker.
+    /// Name that the file had when it was stored.
     pub original_name: String,
-    /// `out/YYYY-MM-DD/<hashed_name>.glb`; [`Store::glb_path`] tells where that is.
+    /// `out/YYYY-MM-DD/<hashed_name>.glb`; [`Store::glb_path`] resolves it.
     pub file_path: String,
-    /// Whose file it is.
+    /// User who owns the file.
     pub user_id: i32,
-    /// Bytes.
+    /// Size of the GLB in bytes.
     pub file_size: u64,
-    /// When it was stored, where that is known.
+    /// Time at which it was stored, where that is known.
     pub created_at: Option<Timestamp>,
-    /// Whether everybody may fetch it.
+    /// True when everybody may fetch it.
     pub is_public: bool,
 }
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = glb_files)]
-pub(super) struct Row {
+pub(super) struct GlbFileRow {
     pub(super) id: i32,
     hashed_name: String,
     original_name: Option<String>,
@@ -46,8 +46,8 @@ pub(super) struct Row {
     is_public: Option<bool>,
 }
 
-impl From<Row> for GlbRow {
-    fn from(row: Row) -> Self {
+impl From<GlbFileRow> for GlbFile {
+    fn from(row: GlbFileRow) -> Self {
         Self {
             id: row.id,
             hashed_name: row.hashed_name,
@@ -64,44 +64,44 @@ impl From<Row> for GlbRow {
     }
 }
 
-/// Fails where a column is missing.
+/// Fails when a column is missing.
 pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
-    let all = glb_files::table.select(Row::as_select());
+    let all = glb_files::table.select(GlbFileRow::as_select());
     all.limit(0).load(conn).map(|_| ())
 }
 
 impl Store {
-    /// The file of this hash, whoever owns it.
+    /// Returns the file of this hash, of any user.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub fn find_glb(&self, hash: &str) -> Result<Option<GlbRow>, StoreError> {
+    /// When the database cannot be read.
+    pub fn find_glb(&self, hash: &str) -> Result<Option<GlbFile>, StoreError> {
         let row = find(&mut *self.connection()?, &hash.to_ascii_lowercase())?;
-        Ok(row.map(GlbRow::from))
+        Ok(row.map(GlbFile::from))
     }
 
-    /// Where the bytes of a file are.
-    pub fn glb_path(&self, row: &GlbRow) -> PathBuf {
+    /// Returns the path of a file.
+    pub fn glb_path(&self, row: &GlbFile) -> PathBuf {
         absolute(&self.out_root, &row.file_path)
     }
 
-    /// The user's files, newest first.
+    /// Returns the files of a user, newest first.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub fn list_glbs(&self, user_id: i32) -> Result<Vec<GlbRow>, StoreError> {
-        let rows: Vec<Row> = glb_files::table
+    /// When the database cannot be read.
+    pub fn list_glbs(&self, user_id: i32) -> Result<Vec<GlbFile>, StoreError> {
+        let rows: Vec<GlbFileRow> = glb_files::table
             .filter(glb_files::user_id.eq(user_id))
             .order((glb_files::created_at.desc(), glb_files::id.desc()))
-            .select(Row::as_select())
+            .select(GlbFileRow::as_select())
             .load(&mut *self.connection()?)?;
-        Ok(rows.into_iter().map(GlbRow::from).collect())
+        Ok(rows.into_iter().map(GlbFile::from).collect())
     }
 
-    /// Removes a file of the user's, and tells whether there was one.
+    /// Removes a file of a user and returns true if there was one.
     ///
     /// # Errors
-    /// When the file cannot be removed: the row is gone by then, and `vggt check` finds it.
+    /// When the file cannot be removed: the row is removed by then, and `vggt check` finds the file.
     pub fn delete_glb(&self, user_id: i32, hash: &str) -> Result<bool, StoreError> {
         let gone: Option<String> = diesel::delete(owned(user_id, hash))
             .returning(glb_files::file_path)
@@ -113,7 +113,7 @@ impl Store {
         Ok(gone.is_some())
     }
 
-    /// Lets everybody fetch a file of the user's, or no longer, and tells whether there is one.
+    /// Publishes a file of a user or makes it private, and returns true if there is one.
     ///
     /// # Errors
     /// When the database cannot be changed.
@@ -133,26 +133,26 @@ fn owned<'a>(user_id: i32, hash: &'a str) -> _ {
         .filter(glb_files::hashed_name.eq(hash))
 }
 
-pub(super) fn all(conn: &mut SqliteConnection) -> QueryResult<Vec<GlbRow>> {
+pub(super) fn all(conn: &mut SqliteConnection) -> QueryResult<Vec<GlbFile>> {
     let all = glb_files::table
         .order(glb_files::id)
-        .select(Row::as_select());
-    let rows: Vec<Row> = all.load(conn)?;
-    Ok(rows.into_iter().map(GlbRow::from).collect())
+        .select(GlbFileRow::as_select());
+    let rows: Vec<GlbFileRow> = all.load(conn)?;
+    Ok(rows.into_iter().map(GlbFile::from).collect())
 }
 
-pub(super) fn find(conn: &mut SqliteConnection, hash: &str) -> QueryResult<Option<Row>> {
+pub(super) fn find(conn: &mut SqliteConnection, hash: &str) -> QueryResult<Option<GlbFileRow>> {
     glb_files::table
         .filter(glb_files::hashed_name.eq(hash))
-        .select(Row::as_select())
+        .select(GlbFileRow::as_select())
         .first(conn)
         .optional()
 }
 
-/// Holds an original name to its column: not empty, at most 256 characters, none of them a control character.
+/// Checks that an original name fits into its column: not empty, at most 256 characters, no control characters.
 ///
 /// # Errors
-/// When it is not so.
+/// When it does not.
 pub fn check_original_name(name: &str) -> Result<(), StoreError> {
     let why = if name.trim().is_empty() {
         "it is empty"
@@ -169,7 +169,7 @@ pub fn check_original_name(name: &str) -> Result<(), StoreError> {
     })
 }
 
-/// The user may have been removed between the question and the row.
+/// Maps the error of a row whose user was removed in the meantime.
 pub(super) fn no_such_user(e: diesel::result::Error, user_id: i32) -> StoreError {
     use diesel::result::{DatabaseErrorKind::ForeignKeyViolation, Error::DatabaseError};
     match e {

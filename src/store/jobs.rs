@@ -1,4 +1,4 @@
-//! The table `jobs`: work that survives a crash.
+//! The table `jobs`: jobs that survive a crash.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,18 +12,18 @@ use super::{
     time::{column, now, parse_time},
 };
 
-/// How many of a user's jobs are shown, newest first.
+/// Maximum number of listed jobs of a user, newest first.
 const SHOWN: i64 = 1000;
 
-/// States that a job is in before it is over, as the column holds them.
+/// Values of the column for the states of a job that has not ended.
 const QUEUED: &str = "queued";
 const RUNNING: &str = "running";
 const PENDING: [&str; 2] = [QUEUED, RUNNING];
 
-/// What a job reconstructs from.
+/// Kind of a job's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobKind {
-    /// Pictures.
+    /// Images.
     Images,
     /// A video.
     Video,
@@ -37,24 +37,24 @@ impl JobKind {
         }
     }
 
-    /// What a result is called that was made at `made_at`, as the older service named it: `images_<unix>.glb`.
+    /// Returns the original name of a result made at `made_at`, as the older service named it: `images_<unix>.glb`.
     pub fn original_name(self, made_at: SystemTime) -> String {
-        // A clock before 1970 is wrong, but no reason to lose a result.
+        // A clock before 1970 is wrong, but must not lose a result.
         let unix = made_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         format!("{}_{}.glb", self.column(), unix.as_secs())
     }
 }
 
-/// A job to be remembered before it is acknowledged.
+/// A job to be stored before it is acknowledged.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Whose job it is.
+    /// User who owns the job.
     pub user_id: i32,
-    /// From what.
+    /// Kind of the input.
     pub kind: JobKind,
-    /// What the result is to be called.
+    /// Original name of the result.
     pub original_name: String,
-    /// The options, in whatever form the queue reads back.
+    /// Options, in the form in which the queue reads them back.
     pub options_json: String,
     /// Hex SHA-256 of inputs, options and weights.
     pub input_key: String,
@@ -62,74 +62,74 @@ pub struct NewJob {
     pub dir: String,
 }
 
-/// How far a remembered job is.
+/// State of a stored job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobRowState {
-    /// Not begun.
+pub enum StoredJobState {
+    /// Waiting.
     Queued,
-    /// Begun; after a crash, to be begun again.
+    /// Running; after a crash it runs again.
     Running,
-    /// Over, with this file.
+    /// Ended with a file.
     Done {
-        /// The `hashed_name`. The file may have been deleted since.
+        /// `hashed_name` of the file, which may have been deleted since.
         hash: String,
     },
-    /// Over, without a file.
+    /// Ended without a file.
     Failed {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// Over: nobody wants it.
+    /// Cancelled.
     Cancelled,
 }
 
-/// How a job ended.
+/// Outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// With a stored file, e.g. one that [`Store::cached_result`] gave.
+    /// With a stored file, such as one of [`Store::cached_result`].
     Done {
-        /// Its `hashed_name`.
+        /// `hashed_name` of the file.
         hash: String,
     },
-    /// Without.
+    /// Without a file.
     Failed {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// Nobody wants it any more.
+    /// Cancelled.
     Cancelled,
 }
 
-/// A remembered job.
+/// A stored job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobRow {
-    /// The primary key, never given twice.
+pub struct Job {
+    /// The primary key, never reused.
     pub id: i64,
-    /// Whose job it is.
+    /// User who owns the job.
     pub user_id: i32,
-    /// From what.
+    /// Kind of the input.
     pub kind: JobKind,
-    /// What the result is called.
+    /// Original name of the result.
     pub original_name: String,
-    /// The options as they were given.
+    /// Options as they were stored.
     pub options_json: String,
     /// Hex SHA-256 of inputs, options and weights.
     pub input_key: String,
-    /// Folder of the input files; [`Store::job_dir`] tells where that is.
+    /// Folder of the input files; [`Store::job_dir`] resolves it.
     pub dir: String,
-    /// How far it is.
-    pub state: JobRowState,
-    /// When it was submitted.
+    /// State.
+    pub state: StoredJobState,
+    /// Time of submission.
     pub created_at: Option<Timestamp>,
-    /// When it began last.
+    /// Time at which it last started.
     pub started_at: Option<Timestamp>,
-    /// When it was over.
+    /// Time at which it ended.
     pub finished_at: Option<Timestamp>,
 }
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = jobs)]
-struct Row {
+struct JobRow {
     id: i64,
     user_id: i32,
     kind: String,
@@ -147,7 +147,7 @@ struct Row {
 
 #[derive(Insertable)]
 #[diesel(table_name = jobs)]
-struct NewRow<'a> {
+struct NewJobRow<'a> {
     user_id: i32,
     kind: &'a str,
     original_name: &'a str,
@@ -157,17 +157,17 @@ struct NewRow<'a> {
     created_at: String,
 }
 
-impl From<Row> for JobRow {
-    fn from(row: Row) -> Self {
+impl From<JobRow> for Job {
+    fn from(row: JobRow) -> Self {
         let state = match row.state.as_str() {
-            QUEUED => JobRowState::Queued,
-            RUNNING => JobRowState::Running,
-            "done" => JobRowState::Done {
+            QUEUED => StoredJobState::Queued,
+            RUNNING => StoredJobState::Running,
+            "done" => StoredJobState::Done {
                 hash: row.hashed_name.unwrap_or_default(),
             },
-            "cancelled" => JobRowState::Cancelled,
+            "cancelled" => StoredJobState::Cancelled,
             // The table's CHECK leaves "failed".
-            _ => JobRowState::Failed {
+            _ => StoredJobState::Failed {
                 reason: row.reason.unwrap_or_default(),
             },
         };
@@ -192,20 +192,20 @@ impl From<Row> for JobRow {
     }
 }
 
-/// Fails where a column is missing.
+/// Fails when a column is missing.
 pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
-    let all = jobs::table.select(Row::as_select());
+    let all = jobs::table.select(JobRow::as_select());
     all.limit(0).load(conn).map(|_| ())
 }
 
 impl Store {
-    /// Remembers a job as queued. Once this returns it is on the disk.
+    /// Stores a job as queued. Once this returns it is on the disk.
     ///
     /// # Errors
     /// When there is no such user, the name does not fit, or the row cannot be written.
-    pub fn add_job(&self, job: &NewJob) -> Result<JobRow, StoreError> {
+    pub fn add_job(&self, job: &NewJob) -> Result<Job, StoreError> {
         check_original_name(&job.original_name)?;
-        let new = NewRow {
+        let new = NewJobRow {
             user_id: job.user_id,
             kind: job.kind.column(),
             original_name: &job.original_name,
@@ -214,52 +214,52 @@ impl Store {
             dir: &job.dir,
             created_at: column(now()),
         };
-        let row: Row = diesel::insert_into(jobs::table)
+        let row: JobRow = diesel::insert_into(jobs::table)
             .values(&new)
-            .returning(Row::as_returning())
+            .returning(JobRow::as_returning())
             .get_result(&mut *self.connection()?)
             .map_err(|e| no_such_user(e, job.user_id))?;
         Ok(row.into())
     }
 
-    /// The job with this id.
+    /// Returns the job with this id.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub fn job(&self, id: i64) -> Result<Option<JobRow>, StoreError> {
-        let found = jobs::table.find(id).select(Row::as_select());
-        let row: Option<Row> = found.first(&mut *self.connection()?).optional()?;
-        Ok(row.map(JobRow::from))
+    /// When the database cannot be read.
+    pub fn job(&self, id: i64) -> Result<Option<Job>, StoreError> {
+        let found = jobs::table.find(id).select(JobRow::as_select());
+        let row: Option<JobRow> = found.first(&mut *self.connection()?).optional()?;
+        Ok(row.map(Job::from))
     }
 
-    /// The user's jobs, newest first, at most 1000.
+    /// Returns the jobs of a user, newest first, at most 1000.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub fn jobs_of(&self, user_id: i32) -> Result<Vec<JobRow>, StoreError> {
-        let rows: Vec<Row> = jobs::table
+    /// When the database cannot be read.
+    pub fn jobs_of(&self, user_id: i32) -> Result<Vec<Job>, StoreError> {
+        let rows: Vec<JobRow> = jobs::table
             .filter(jobs::user_id.eq(user_id))
             .order(jobs::id.desc())
             .limit(SHOWN)
-            .select(Row::as_select())
+            .select(JobRow::as_select())
             .load(&mut *self.connection()?)?;
-        Ok(rows.into_iter().map(JobRow::from).collect())
+        Ok(rows.into_iter().map(Job::from).collect())
     }
 
-    /// The jobs that are not over, oldest first. At a start: those to run, again where they were running.
+    /// Returns the jobs that have not ended, oldest first: those to run after a start.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub fn pending_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
-        let rows: Vec<Row> = jobs::table
+    /// When the database cannot be read.
+    pub fn pending_jobs(&self) -> Result<Vec<Job>, StoreError> {
+        let rows: Vec<JobRow> = jobs::table
             .filter(jobs::state.eq_any(PENDING))
             .order(jobs::id)
-            .select(Row::as_select())
+            .select(JobRow::as_select())
             .load(&mut *self.connection()?)?;
-        Ok(rows.into_iter().map(JobRow::from).collect())
+        Ok(rows.into_iter().map(Job::from).collect())
     }
 
-    /// Notes that a job has begun, and tells whether it was still waiting for that.
+    /// Marks a job as running and returns true if it had not ended.
     ///
     /// # Errors
     /// When the row cannot be written.
@@ -271,8 +271,7 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Notes that a job is over, and tells whether this call ended it. With a new file, [`Store::save_result`] does both
-    /// at once.
+    /// Ends a job and returns true if this call ended it. With a new file, [`Store::save_result`] does both at once.
     ///
     /// # Errors
     /// When the row cannot be written.

@@ -1,8 +1,7 @@
 //! Users, their GLB files, and jobs that survive: rows in SQLite and files below one folder.
 //!
-//! Nothing here knows of sockets, scenes or threads of others: everything is called from whoever may block. The one
-//! door in is [`Store`], which is cheap to clone. A database that the Python service made is opened as it is; the
-//! tables stand in `migrations/`.
+//! Nothing here knows of sockets or scenes; every call may block. The entry point is [`Store`], which is cheap to clone. A
+//! database of the Python service is opened as it is; the tables are defined in `migrations/`.
 
 mod check;
 mod error;
@@ -20,8 +19,8 @@ pub use self::{
     check::CheckReport,
     error::StoreError,
     files::WriteSeek,
-    glb_files::{GlbRow, check_original_name},
-    jobs::{JobKind, JobOutcome, JobRow, JobRowState, NewJob},
+    glb_files::{GlbFile, check_original_name},
+    jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     save::GlbOrigin,
     time::parse_time,
     users::User,
@@ -44,20 +43,20 @@ use passwords::Passwords;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// SQLite has one writer at a time and readers are quick: more connections only wait in another place.
+/// Size of the connection pool. SQLite has one writer at a time and readers are quick, so more would only wait elsewhere.
 const CONNECTIONS: u32 = 8;
 
 /// How long a query waits for another writer, and a caller for a connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two tries where SQLite does not wait by itself.
+/// Pause between two attempts where SQLite does not wait by itself.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where rows and files are.
+/// Paths of the database and the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
     /// The database.
     pub db: PathBuf,
-    /// The folder of the GLB files, made when the first is stored.
+    /// The folder of the GLB files, created when the first is stored.
     pub out_root: PathBuf,
 }
 
@@ -81,10 +80,10 @@ pub struct Store {
 type Pooled = PooledConnection<ConnectionManager<SqliteConnection>>;
 
 impl Store {
-    /// Opens the database, or makes it, and brings its tables up to date.
+    /// Opens or creates the database and brings its tables up to date.
     ///
     /// # Errors
-    /// When it cannot be opened, is something else, or comes from a newer version.
+    /// When it cannot be opened, is another kind of database, or comes from a newer version.
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         let db = &settings.db;
         let url = db.to_str().ok_or_else(|| StoreError::Open {
@@ -95,7 +94,7 @@ impl Store {
             path: db.clone(),
             source,
         };
-        // By hand first: the pool would hide what is wrong behind its patience.
+        // Without the pool first, which would only report a timeout.
         let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.into()))?;
         let start = Instant::now();
         while let Err(e) = prepare(&mut conn, db) {
@@ -128,7 +127,7 @@ impl Store {
         })
     }
 
-    /// The folder of the GLB files.
+    /// Returns the folder of the GLB files.
     pub fn out_root(&self) -> &Path {
         &self.out_root
     }
@@ -147,8 +146,8 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
     }
 }
 
-/// What SQLite keeps per connection. FULL, since a row promises that its file is on the disk, and a job's that it is not
-/// forgotten.
+/// Sets SQLite's options per connection. FULL, since a row guarantees that its file is on the disk, and a job's that it is
+/// not lost.
 fn set_pragmas(conn: &mut SqliteConnection) -> QueryResult<()> {
     conn.batch_execute(&format!(
         "PRAGMA busy_timeout = {}; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;",
@@ -156,8 +155,8 @@ fn set_pragmas(conn: &mut SqliteConnection) -> QueryResult<()> {
     ))
 }
 
-/// Brings the database into the form that is used here. May be called again when another process was at it.
-// SQLite does not wait by itself for the change to WAL, nor where a reader has to become a writer after somebody else wrote.
+/// Sets the database up. May be called again when another process had locked it.
+// SQLite does not wait by itself for the change to WAL, nor for a reader to become a writer after another process wrote.
 fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
         path: db.to_owned(),
@@ -190,7 +189,7 @@ fn refuse_newer(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError
     }
 }
 
-/// All or none, and one process at a time: two that start together would both find the same work to do.
+/// Applies all migrations or none, in one process at a time: two that start together would both find them pending.
 fn migrate(conn: &mut SqliteConnection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     if !conn.has_pending_migration(MIGRATIONS)? {
         return Ok(());

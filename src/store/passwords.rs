@@ -179,7 +179,7 @@ fn matches(memory: &mut Vec<Block>, hash: &str, password: &str) -> bool {
     }
 }
 
-/// Equality in a time that tells nothing of where the first difference is.
+/// Compares in a time that does not depend on the position of the first difference.
 fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }

@@ -1,31 +1,31 @@
-//! The table `results`: answers that need no work, since the same user asked the same before.
+//! The table `results`: stored results of inputs that a user sent before.
 
 use diesel::prelude::*;
 
 use super::{
-    GlbRow, Store, StoreError, glb_files as glbs,
+    GlbFile, Store, StoreError, glb_files as glbs,
     schema::{glb_files, results},
     time::{column, now},
 };
 
 impl Store {
-    /// The stored result of the same input of the same user, if its file is still there.
+    /// Returns the stored result of the same input of the same user, if its file still exists.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// When the database cannot be read.
     pub fn cached_result(
         &self,
         user_id: i32,
         input_key: &str,
-    ) -> Result<Option<GlbRow>, StoreError> {
-        let row: Option<glbs::Row> = results::table
+    ) -> Result<Option<GlbFile>, StoreError> {
+        let row: Option<glbs::GlbFileRow> = results::table
             .inner_join(glb_files::table)
             .filter(results::user_id.eq(user_id))
             .filter(results::input_key.eq(input_key))
-            .select(glbs::Row::as_select())
+            .select(glbs::GlbFileRow::as_select())
             .first(&mut *self.connection()?)
             .optional()?;
-        let row = row.map(GlbRow::from);
+        let row = row.map(GlbFile::from);
         Ok(row.filter(|row| {
             let there = std::fs::metadata(self.glb_path(row));
             there.is_ok_and(|meta| meta.len() == row.file_size)
@@ -35,7 +35,7 @@ impl Store {
     /// Remembers which file is the result of an input, in place of an older one.
     ///
     /// # Errors
-    /// When the row cannot be written. A hash that is not one of the user's files is nothing to remember, and no error.
+    /// When the row cannot be written. A hash that is not one of the user's files is ignored.
     pub fn remember_result(
         &self,
         user_id: i32,
@@ -43,7 +43,7 @@ impl Store {
         hash: &str,
     ) -> Result<(), StoreError> {
         self.connection()?.immediate_transaction(|conn| {
-            match glbs::find(conn, hash)?.map(GlbRow::from) {
+            match glbs::find(conn, hash)?.map(GlbFile::from) {
                 Some(row) if row.user_id == user_id => remember(conn, user_id, input_key, row.id),
                 _ => Ok(()),
             }

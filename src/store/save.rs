@@ -12,34 +12,34 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::{
-    GlbRow, Store, StoreError, WriteSeek,
+    GlbFile, Store, StoreError, WriteSeek,
     files::{absolute, relative, sync_file, sync_folder},
-    glb_files::{Row, check_original_name, find, no_such_user},
+    glb_files::{GlbFileRow, check_original_name, find, no_such_user},
     jobs, results,
     schema::glb_files,
     time::{column, iso, now},
 };
 use crate::atomic_file::AtomicFile;
 
-/// Hashes that this process is writing a file for: two writers must not share one temporary file.
+/// Hashes for which this process is writing a file: two writers must not share one temporary file.
 static IN_FLIGHT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Whose GLB is to be stored, and what else is true once it is.
+/// Owner and name of a GLB to be stored, and what else is recorded with it.
 #[derive(Debug, Clone, Copy)]
 pub struct GlbOrigin<'a> {
-    /// Whose file it is.
+    /// User who owns the file.
     pub user_id: i32,
-    /// What it is called, at most 256 characters.
+    /// Original name, at most 256 characters.
     pub original_name: &'a str,
-    /// The row of the job that this finishes.
+    /// Row of the job that this ends.
     pub job: Option<i64>,
-    /// The input that this is the result of, for [`Store::cached_result`].
+    /// Key of the input, for [`Store::cached_result`].
     pub input_key: Option<&'a str>,
 }
 
 #[derive(Insertable)]
 #[diesel(table_name = glb_files)]
-struct NewRow<'a> {
+struct NewGlbFileRow<'a> {
     hashed_name: &'a str,
     original_name: &'a str,
     file_path: &'a str,
@@ -59,7 +59,7 @@ impl Store {
         user_id: i32,
         original_name: &str,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<GlbRow, StoreError> {
+    ) -> Result<GlbFile, StoreError> {
         let origin = GlbOrigin {
             user_id,
             original_name,
@@ -70,16 +70,16 @@ impl Store {
     }
 
     /// Stores what `write` writes: a temporary file, fsync, rename and the row, and in the same transaction the end of the
-    /// job and the memory of the input. `write` is called again in the rare case that another process takes the name.
+    /// job and the key of the input. `write` is called again in the rare case that another process takes the name.
     ///
     /// # Errors
-    /// When there is no such user, the name does not fit, the job is over, or something cannot be written
+    /// When there is no such user, the name does not fit, the job has ended, or something cannot be written
     /// ([`StoreError::is_disk_full`]). Neither file nor row is left then.
     pub fn save_result(
         &self,
         origin: &GlbOrigin<'_>,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<GlbRow, StoreError> {
+    ) -> Result<GlbFile, StoreError> {
         self.save_at(origin, now(), write)
     }
 
@@ -88,7 +88,7 @@ impl Store {
         origin: &GlbOrigin<'_>,
         mut time: Timestamp,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<GlbRow, StoreError> {
+    ) -> Result<GlbFile, StoreError> {
         check_original_name(origin.original_name)?;
         if self.user_by_id(origin.user_id)?.is_none() {
             return Err(StoreError::UnknownUserId(origin.user_id));
@@ -108,7 +108,7 @@ impl Store {
         origin: &GlbOrigin<'_>,
         time: Timestamp,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<Option<GlbRow>, StoreError> {
+    ) -> Result<Option<GlbFile>, StoreError> {
         let hash = hashed_name(origin.user_id, time, origin.original_name);
         let Some(_reserved) = Reserved::new(&hash) else {
             return Ok(None);
@@ -136,7 +136,7 @@ impl Store {
             if find(conn, &hash)?.is_some() {
                 return Ok(None);
             }
-            let new = NewRow {
+            let new = NewGlbFileRow {
                 hashed_name: &hash,
                 original_name: origin.original_name,
                 file_path: &file_path,
@@ -145,9 +145,9 @@ impl Store {
                 created_at: column(time),
                 is_public: false,
             };
-            let row: Row = diesel::insert_into(glb_files::table)
+            let row: GlbFileRow = diesel::insert_into(glb_files::table)
                 .values(&new)
-                .returning(Row::as_returning())
+                .returning(GlbFileRow::as_returning())
                 .get_result(conn)
                 .map_err(|e| no_such_user(e, origin.user_id))?;
             if let Some(job) = origin.job {
@@ -156,7 +156,7 @@ impl Store {
             if let Some(key) = origin.input_key {
                 results::remember(conn, origin.user_id, key, row.id)?;
             }
-            // Last, while the database is locked: whoever looks sees both or neither.
+            // Last, while the database is locked: readers see both or neither.
             file.commit().map_err(failed)?;
             named = true;
             sync_folder(folder)
@@ -183,7 +183,7 @@ struct Reserved<'a>(&'a str);
 
 impl<'a> Reserved<'a> {
     fn new(hash: &'a str) -> Option<Self> {
-        // Made only when it is free: dropping one gives the name back.
+        // Created only when it is free: dropping one releases the name.
         let free = in_flight().insert(hash.to_owned());
         free.then(|| Self(hash))
     }
@@ -224,7 +224,7 @@ mod tests {
         };
         let time = now();
         let barrier = Barrier::new(4);
-        let rows: Vec<GlbRow> = thread::scope(|scope| {
+        let rows: Vec<GlbFile> = thread::scope(|scope| {
             let all = [0u8, 1, 2, 3].map(|i| {
                 let (store, barrier) = (&store, &barrier);
                 scope.spawn(move || {

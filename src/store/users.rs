@@ -1,4 +1,4 @@
-//! The table `users`: who may log in, with which password, and who goes first.
+//! The table `users`: names, passwords and VIP status.
 
 use std::{fs, io};
 
@@ -21,22 +21,22 @@ const NAME_MAX: usize = 64;
 const ACTIVE: i32 = 1;
 const DISABLED: i32 = 0;
 
-/// A user, as of now.
+/// A user, as of the time of the query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The primary key.
     pub id: i32,
     /// The name to log in with.
     pub username: String,
-    /// Whether the user goes first: marked so, and the time for it is not over.
+    /// True for a VIP whose status has not expired.
     pub is_vip: bool,
-    /// When that time is over; `None`: never.
+    /// Time at which the VIP status expires; `None`: never.
     pub vip_expire_time: Option<Timestamp>,
-    /// Whether the user may log in.
+    /// True when the user may log in.
     pub active: bool,
-    /// Whether the row still holds a plain password of the Python service.
+    /// True when the row still holds a plain password of the Python service.
     pub plain_password: bool,
-    /// When the user was added, where that is known.
+    /// Time at which the user was added, where that is known.
     pub created_at: Option<Timestamp>,
 }
 
@@ -68,7 +68,7 @@ impl UserRow {
         let expire = self.vip_expire_time.as_deref().map(parse_time);
         User {
             id: self.id,
-            // A date that nobody can read is taken for a past one.
+            // An unreadable date counts as past.
             is_vip: self.is_vip == Some(true)
                 && expire.is_none_or(|time| time.is_some_and(|time| time > now)),
             vip_expire_time: expire.flatten(),
@@ -80,7 +80,7 @@ impl UserRow {
     }
 }
 
-/// Fails where a column is missing.
+/// Fails when a column is missing.
 pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
     users::table
         .select((UserRow::as_select(), users::updated_at))
@@ -108,7 +108,7 @@ impl Store {
             updated_at: &text,
         };
         let row = self.connection()?.immediate_transaction(|conn| {
-            // Asked for, not left to a constraint that an older table may lack.
+            // Checked here, since an older table may lack the constraint.
             if find(conn, name)?.is_some() {
                 return Err(StoreError::NameTaken(name.to_owned()));
             }
@@ -118,15 +118,15 @@ impl Store {
         Ok(row.at(time))
     }
 
-    /// The user, if name and password are right and the user is active. A wrong password, an unknown name and a disabled
-    /// user take the same time. A plain password of the Python service is replaced by its hash.
+    /// Returns the user if name and password are right and the user is active. A wrong password, an unknown name and a
+    /// disabled user take the same time. A plain password of the Python service is replaced by its hash.
     ///
     /// Blocks for some 20 ms, and longer when more than four log in at once.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// When the database cannot be read.
     pub fn login(&self, name: &str, password: &str) -> Result<Option<User>, StoreError> {
-        // The connection goes back before the slow part.
+        // The connection is returned before the slow part.
         let row = find(&mut *self.connection()?, name)?;
         let stored = row.as_ref().map(|row| row.password_hash.as_str());
         let verdict = self.passwords.verify(stored, password)?;
@@ -145,17 +145,17 @@ impl Store {
         Ok(Some(user))
     }
 
-    /// The user with this id.
+    /// Returns the user with this id.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// When the database cannot be read.
     pub fn user_by_id(&self, id: i32) -> Result<Option<User>, StoreError> {
         let found = users::table.find(id).select(UserRow::as_select());
         let row = found.first(&mut *self.connection()?).optional()?;
         Ok(row.map(|row| row.at(now())))
     }
 
-    /// The user with this name.
+    /// Returns the user with this name.
     ///
     /// # Errors
     /// [`StoreError::UnknownUser`] when there is none.
@@ -164,10 +164,10 @@ impl Store {
         row.map(|row| row.at(now())).ok_or_else(|| unknown(name))
     }
 
-    /// All users by id.
+    /// Returns all users, sorted by id.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// When the database cannot be read.
     pub fn users(&self) -> Result<Vec<User>, StoreError> {
         let all = users::table.order(users::id).select(UserRow::as_select());
         let rows = all.load(&mut *self.connection()?)?;
@@ -175,7 +175,7 @@ impl Store {
         Ok(rows.into_iter().map(|row| row.at(now)).collect())
     }
 
-    /// Gives the user another password.
+    /// Changes the password of a user.
     ///
     /// # Errors
     /// When there is no such user or the password is empty.
@@ -195,7 +195,7 @@ impl Store {
         )
     }
 
-    /// Lets the user go first, until `expire` or for good, or no longer.
+    /// Sets the VIP status of a user, until `expire` or permanently.
     ///
     /// # Errors
     /// When there is no such user.
@@ -219,7 +219,7 @@ impl Store {
         )
     }
 
-    /// Lets the user log in, or no longer.
+    /// Enables or disables a user.
     ///
     /// # Errors
     /// When there is no such user.
@@ -237,10 +237,10 @@ impl Store {
         )
     }
 
-    /// Removes the user with all files and jobs, and gives the number of GLB files that went along.
+    /// Removes a user with all files and jobs, and returns the number of removed GLB files.
     ///
     /// # Errors
-    /// When there is no such user, or a file cannot be removed: the rows are gone by then, and `vggt check` finds it.
+    /// When there is no such user, or a file cannot be removed: the rows are removed by then, and `vggt check` finds the file.
     pub fn remove_user(&self, name: &str) -> Result<usize, StoreError> {
         let (paths, dirs) = self.connection()?.immediate_transaction(|conn| {
             let id = find(conn, name)?.ok_or_else(|| unknown(name))?.id;
@@ -276,10 +276,10 @@ impl Store {
         Ok(paths.len())
     }
 
-    /// Replaces every plain password of the Python service by its hash and gives their number.
+    /// Replaces every plain password of the Python service by its hash and returns their number.
     ///
     /// # Errors
-    /// When the database cannot be changed; those already replaced stay so.
+    /// When the database cannot be written; passwords that were replaced stay replaced.
     pub fn rehash_all(&self) -> Result<usize, StoreError> {
         let all = users::table.select(UserRow::as_select());
         let rows: Vec<UserRow> = all.load(&mut *self.connection()?)?;
@@ -298,7 +298,7 @@ impl Store {
         self.passwords.hash(password)
     }
 
-    /// Unless somebody was quicker: then the other's word counts.
+    /// Replaces the hash of a row. Does nothing if the row changed in the meantime.
     fn replace_hash(&self, row: &UserRow, hash: &str) -> Result<usize, StoreError> {
         let unchanged = users::table
             .find(row.id)
@@ -338,7 +338,7 @@ fn check_name(name: &str) -> Result<(), StoreError> {
     } else if name.chars().count() > NAME_MAX {
         "it is longer than 64 characters"
     } else if name.trim() != name {
-        "it begins or ends with a blank"
+        "it begins or ends with white space"
     } else if name.chars().any(char::is_control) {
         "it holds control characters"
     } else {

@@ -24,6 +24,7 @@ use candle_core::Device;
 
 /// Why no CUDA device can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CudaError {
     /// The program has no CUDA in it.
     #[error("this program was built without CUDA (cargo build --features cuda)")]

@@ -8,7 +8,7 @@ use std::{fmt, path::PathBuf};
 pub enum WeightsError {
     /// There is no file of that name.
     #[error(
-        "cannot open weights \"{}\": no such file; give the path of a model.pt or .safetensors, or download one with `vggt fetch`",
+        "cannot open weights \"{}\": no such file; expected the path of a model.pt or .safetensors",
         path.display()
     )]
     NotFound {
@@ -26,16 +26,14 @@ pub enum WeightsError {
     },
     /// A web page was saved under the name of a checkpoint.
     #[error(
-        "\"{file}\" is a web page, not weights: the link of a page was saved instead of the file's own; download the file itself (on a hub its address contains /resolve/), or use `vggt fetch`"
+        "\"{file}\" is a web page, not weights: a page about the file was saved instead of the file; download the file itself (on a hub its address contains /resolve/)"
     )]
     WebPage {
         /// The file's name.
         file: String,
     },
     /// Git without LFS left a pointer in place of the file.
-    #[error(
-        "\"{file}\" is a git-lfs pointer, not weights: run `git lfs pull` in that repository, or use `vggt fetch`"
-    )]
+    #[error("\"{file}\" is a git-lfs pointer, not weights: run `git lfs pull` in that repository")]
     LfsPointer {
         /// The file's name.
         file: String,

@@ -1,4 +1,4 @@
-//! A connection for one command: the password, the login, the file that is written.
+//! The connection of one command: password, login, and the output file.
 
 use std::{
     io::{self, IsTerminal},
@@ -10,18 +10,18 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::runtime::{self, Runtime};
 
-use super::{super::names, ServerArgs, UsageError, print};
+use super::{super::resolver, OptionArgs, ServerArgs, UsageError, print};
 use crate::{
     atomic_file::AtomicFile,
     client::{Client, ClientSettings},
     protocol::{Hash, ReconstructionOptions},
 };
 
-/// A connection that is logged in, if there is a user.
+/// A connection, logged in if there is a user.
 pub(super) struct Session {
     pub(super) runtime: Runtime,
     pub(super) client: Client,
-    /// `None` when nobody logged in.
+    /// `None` without a login.
     pub(super) is_vip: Option<bool>,
 }
 
@@ -31,7 +31,7 @@ impl Session {
         if must_log_in && args.user.is_none() {
             return Err(UsageError("a login needs --user NAME".to_owned()).into());
         }
-        // Asked for before the connection: a server drops those that stand idle.
+        // Prompts before it connects: a server drops idle connections.
         let password = args
             .user
             .as_ref()
@@ -43,7 +43,7 @@ impl Session {
             .context("cannot start the client")?;
         let settings = ClientSettings {
             reconstruction: Duration::from_secs(args.timeout),
-            names: names()?,
+            resolver: resolver()?,
             ..ClientSettings::default()
         };
         let client = runtime.block_on(Client::connect(&args.host, args.port, settings))?;
@@ -59,16 +59,17 @@ impl Session {
         Ok(session)
     }
 
-    /// Sets what was asked for, if anything was.
-    pub(super) fn set_options(&mut self, options: ReconstructionOptions) -> anyhow::Result<()> {
-        // An older server knows no options: it is not asked when there are none.
+    /// Sets the options that were given, if any.
+    pub(super) fn set_options(&mut self, options: &OptionArgs) -> anyhow::Result<()> {
+        let options = ReconstructionOptions::new(options)?;
+        // An older server has no options: nothing is sent when there are none.
         if options != ReconstructionOptions::default() {
             self.runtime.block_on(self.client.options(&options))?;
         }
         Ok(())
     }
 
-    /// Has `receive` write a GLB to `out`, whole or not at all, and tells what came.
+    /// Lets `receive` write a GLB to `out`, atomically, and prints its hash and size.
     pub(super) fn write_glb(
         &mut self,
         out: &Path,
@@ -98,7 +99,7 @@ fn password(user: &str, args: &ServerArgs) -> anyhow::Result<String> {
         return Ok(password);
     }
     if !io::stdin().is_terminal() {
-        let fix = "no terminal to ask for the password: set VGGT_PASSWORD or use --password-stdin";
+        let fix = "cannot prompt for the password without a terminal: set VGGT_PASSWORD or use --password-stdin";
         return Err(UsageError(fix.to_owned()).into());
     }
     rpassword::prompt_password(format!("password of {user}: ")).context("cannot read the password")

@@ -175,7 +175,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 fn attempt(case: &Case, device: &Device, made: Option<MadeFailure>) -> CaseResult {
     let done = catch_unwind(AssertUnwindSafe(|| match made {
         Some(MadeFailure::Error) => candle_core::bail!("an error that was asked for"),
-        #[allow(clippy::panic)]
+        #[allow(clippy::panic, reason = "a test asks for it")]
         Some(MadeFailure::Panic) => panic!("a panic that was asked for"),
         Some(MadeFailure::Crash) => std::process::abort(),
         Some(MadeFailure::Hang) => loop {

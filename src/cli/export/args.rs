@@ -1,4 +1,4 @@
-//! What `vggt export` can be told, and what follows from it.
+//! Arguments of `vggt export`, and what follows from them.
 
 use std::{
     fs,
@@ -6,26 +6,26 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use candle_core::{Device, Tensor};
+use serde_json::{Map, Value};
 
 use crate::{
-    cli::{UsageError, fetch::DownloadBar, model_args::ModelArgs},
+    cli::{UsageError, fetch::DownloadBar, model_args::ModelArgs, scene_flags::SceneFlags},
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
-    glb::{ColorSpace, GlbOptions},
+    glb::{ColorSpace, GlbEncoding, GlbOptions},
     hub::Hub,
     pipeline::Format,
-    scene::{FrameFilter, PredictionMode, SceneOptions},
+    scene::{self, FrameFilter, PredictionMode, SceneError, SceneOptions},
 };
 
 /// The sky network of the Python demo.
 const SKY_REPO: &str = "JianyuanWang/skyseg";
 const SKY_FILE: &str = "skyseg.onnx";
 
-/// What goes in.
+/// Input.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct InputArgs {
-    /// A folder of pictures, taken by name, or a video file
+    /// A folder of images, sorted by name, or a video file
     #[arg(long, value_name = "DIR", conflicts_with_all = ["video_path", "from_predictions"])]
     pub(super) images_dir: Option<PathBuf>,
     /// A video file
@@ -40,7 +40,7 @@ pub(super) struct InputArgs {
     /// Take at most this many frames, evenly [default: as many as fit into memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_frames: Option<u32>,
-    /// How pictures are brought to the network's size: crop, or pad to a square
+    /// How images are resized for the network: crop, or pad to a square
     #[arg(long, default_value = "crop", value_parser = parse_mode)]
     pub(super) preprocess: PreprocessMode,
     /// Refuse videos longer than this many seconds
@@ -49,131 +49,110 @@ pub(super) struct InputArgs {
     /// Refuse videos with more pixels in a frame
     #[arg(long, value_name = "N", default_value_t = VideoLimits::default().max_pixels)]
     pub(super) max_video_pixels: u64,
-    /// Give up a video that takes longer than this many seconds to decode
+    /// Stop decoding a video after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_wall_time.as_secs())]
     pub(super) max_decode_seconds: u64,
 }
 
-/// What is shown.
+/// What the scene shows.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Scene")]
 pub(super) struct SceneArgs {
-    /// Percent of the points to drop, least confident first [default: 3, with --demo 10]
-    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
-    pub(super) conf_thres: Option<f32>,
-    /// "Pointmap Regression" or "Depthmap and Camera" [default: the former, with --demo the latter]
-    #[arg(long, value_name = "NAME")]
-    pub(super) prediction_mode: Option<PredictionMode>,
-    /// All, or the number of one frame, as in "3" or "3: name.png"
+    #[command(flatten)]
+    flags: SceneFlags,
+    /// All, or the index of one frame, as in "3" or "3: name.png"
     #[arg(long, value_name = "FRAME", default_value = "All")]
     pub(super) frame_filter: FrameFilter,
-    /// Drop points that are black
-    #[arg(long)]
-    pub(super) mask_black_bg: bool,
-    /// Drop points that are white
-    #[arg(long)]
-    pub(super) mask_white_bg: bool,
     /// Drop points that are sky (downloads a small network once)
     #[arg(long)]
     pub(super) mask_sky: bool,
     /// The sky network, an ONNX file [default: skyseg.onnx from the hub's JianyuanWang/skyseg]
     #[arg(long, value_name = "FILE", requires = "mask_sky")]
     pub(super) sky_network: Option<PathBuf>,
-    /// Show the cameras
-    #[arg(long)]
-    pub(super) show_cam: bool,
-    /// Keep at most this many points, evenly
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) max_points: Option<u32>,
 }
 
-/// What comes out.
+/// Output.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// A file, or a folder that gets a file with a name that tells the options [default: scene.glb]
+    /// A file, or a folder, in which the file name lists the options [default: scene.glb]
     #[arg(long, short, value_name = "PATH")]
     pub(super) out: Option<PathBuf>,
     /// glb, html (a page that shows the points in any browser), ply or colmap [default: by the ending of --out, else glb]
     #[arg(long)]
     pub(super) format: Option<Format>,
     /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
-    #[arg(long, value_name = "KIND", default_value = "plain", value_parser = ["plain", "quantized"])]
-    pub(super) glb: String,
-    /// GLB colours: linear, which viewers show as in the photo, or srgb, the photo's bytes as the older service wrote them
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    pub(super) glb: GlbEncoding,
+    /// GLB colors: linear, which viewers show as in the image, or srgb, the bytes of the image as the older service wrote them
     #[arg(long, default_value = "linear")]
     pub(super) color_space: ColorSpace,
     /// Also save everything the network predicted
     #[arg(long, value_name = "FILE.safetensors")]
     pub(super) save_predictions: Option<PathBuf>,
-    /// Also write a 16-bit and a coloured picture of each depth map into this folder
+    /// Also write a 16-bit and a color image of each depth map into this folder
     #[arg(long, value_name = "DIR")]
     pub(super) save_depth: Option<PathBuf>,
-    /// Follow these points of the first frame, "x,y;x,y" in pixels of the network's picture; needs --save_predictions
+    /// Track these points of the first frame, "x,y;x,y" in pixels of the network's input; needs --save_predictions
     #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points)]
     pub(super) query_points: Option<Points>,
-    /// Print one JSON object that sums up what was done
+    /// Print the summary as one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Points(Vec<f32>);
+pub(super) struct Points(Vec<[f32; 2]>);
 
 fn parse_mode(s: &str) -> Result<PreprocessMode, String> {
     match s {
         "crop" => Ok(PreprocessMode::Crop),
         "pad" => Ok(PreprocessMode::Pad),
-        _ => Err(format!(
-            "{s:?} is no way to preprocess; it takes crop or pad"
-        )),
+        _ => Err(format!("invalid mode {s:?}: expected crop or pad")),
     }
 }
 
 fn parse_rate(s: &str) -> Result<f64, String> {
     match s.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
-        _ => Err(format!("{s:?} is no rate; it takes a number above 0")),
+        _ => Err(format!("invalid rate {s:?}: expected a number above 0")),
     }
 }
 
 fn parse_points(s: &str) -> Result<Points, String> {
-    let bad = || format!("{s:?} are no points; it takes \"x,y;x,y\"");
-    let mut values = Vec::new();
+    let bad = || format!("invalid points {s:?}: expected \"x,y;x,y\"");
+    let coordinate = |text: &str| match text.trim().parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err(bad()),
+    };
+    let mut points = Vec::new();
     for point in s.split(';').filter(|p| !p.trim().is_empty()) {
         let (x, y) = point.split_once(',').ok_or_else(bad)?;
-        for v in [x, y] {
-            let v: f32 = v.trim().parse().map_err(|_| bad())?;
-            if !v.is_finite() {
-                return Err(bad());
-            }
-            values.push(v);
-        }
+        points.push([coordinate(x)?, coordinate(y)?]);
     }
-    if values.is_empty() {
+    if points.is_empty() {
         return Err(bad());
     }
-    Ok(Points(values))
+    Ok(Points(points))
 }
 
 impl SceneArgs {
-    pub(super) fn options(&self, demo: bool) -> SceneOptions {
-        let defaults = SceneOptions::default();
-        // The demo's point head smears objects and its confidence is low on them; see its README.
-        let (conf_thres, prediction_mode) = if demo {
-            (10.0, PredictionMode::DepthmapAndCamera)
-        } else {
-            (defaults.conf_thres, defaults.prediction_mode)
-        };
-        SceneOptions {
-            conf_thres: self.conf_thres.unwrap_or(conf_thres),
-            prediction_mode: self.prediction_mode.unwrap_or(prediction_mode),
+    /// Returns the options: the flags, and for the rest the defaults, those of the demo weights where `demo`.
+    pub(super) fn options(&self, demo: bool) -> anyhow::Result<SceneOptions> {
+        let mut defaults = SceneOptions {
             frame_filter: self.frame_filter,
-            mask_black_bg: self.mask_black_bg,
-            mask_white_bg: self.mask_white_bg,
-            show_cam: self.show_cam,
-            max_points: self.max_points.map(|n| n as usize),
+            ..SceneOptions::default()
+        };
+        if demo {
+            // The demo's point head smears objects and its confidence is low on them; see its README.
+            defaults.conf_thres = 10.0;
+            defaults.prediction_mode = PredictionMode::DepthmapAndCamera;
         }
+        let flags: Map<String, Value> = serde_json::from_value(serde_json::to_value(&self.flags)?)?;
+        let usage = |e: SceneError| UsageError(e.to_string());
+        let options = scene::with_fields(&defaults, &flags).map_err(usage)?;
+        options.check().map_err(usage)?;
+        Ok(options)
     }
 
     pub(super) fn sky_network(&self, model: &ModelArgs) -> anyhow::Result<Option<SkyNetwork>> {
@@ -199,39 +178,19 @@ impl OutputArgs {
     pub(super) fn glb_options(&self) -> GlbOptions {
         GlbOptions {
             color_space: self.color_space,
-            quantized: self.glb == "quantized",
+            encoding: self.glb,
         }
     }
 
-    pub(super) fn query_points(
-        &self,
-        height: usize,
-        width: usize,
-    ) -> anyhow::Result<Option<Tensor>> {
-        let Some(Points(values)) = &self.query_points else {
-            return Ok(None);
-        };
-        let inside = |p: &[f32]| {
-            (0.0..=(width - 1) as f32).contains(&p[0])
-                && (0.0..=(height - 1) as f32).contains(&p[1])
-        };
-        if let Some(p) = values.chunks_exact(2).find(|p| !inside(p)) {
-            let why = format!(
-                "query point {},{} lies outside of the network's picture of {width} x {height} pixels",
-                p[0], p[1]
-            );
-            return Err(UsageError(why).into());
-        }
-        Ok(Some(Tensor::from_slice(
-            values,
-            (values.len() / 2, 2),
-            &Device::Cpu,
-        )?))
+    /// Returns the points to track.
+    pub(super) fn query_points(&self) -> Vec<[f32; 2]> {
+        let points = self.query_points.as_ref();
+        points.map_or_else(Vec::new, |Points(points)| points.clone())
     }
 
-    /// Refuses files in folders that are not there before the work is done that would be lost then.
+    /// Refuses files in folders that do not exist, before the computation whose result would be lost.
     pub(super) fn check_folders(&self, out: &Path, format: Format) -> anyhow::Result<()> {
-        // COLMAP's own folder is made.
+        // The folder of a COLMAP model is created.
         let out = (format != Format::Colmap).then_some(out);
         let files = [out, self.save_predictions.as_deref()];
         for file in files.into_iter().flatten() {
@@ -247,7 +206,7 @@ impl OutputArgs {
         Ok(())
     }
 
-    /// Where to write and as what.
+    /// Returns the output path and its format. Creates the folder that --out names.
     pub(super) fn target(
         &self,
         scene: &SceneOptions,
@@ -288,7 +247,7 @@ impl OutputArgs {
         ))
     }
 
-    /// A file name that tells the options apart: `scene_pointmap_conf3_frame2_cam.glb`.
+    /// Returns a file name that lists the options: `scene_pointmap_conf3_frame2_cam.glb`.
     fn descriptive_name(&self, scene: &SceneOptions, format: Format, mask_sky: bool) -> String {
         let mut name = match scene.prediction_mode {
             PredictionMode::PointmapRegression => "scene_pointmap".to_owned(),
@@ -307,7 +266,7 @@ impl OutputArgs {
             (scene.mask_white_bg, "_nowhite"),
             (mask_sky, "_nosky"),
             (glb && scene.show_cam, "_cam"),
-            (glb && self.glb_options().quantized, "_quantized"),
+            (glb && self.glb == GlbEncoding::Quantized, "_quantized"),
             (glb && self.color_space == ColorSpace::Srgb, "_srgb"),
         ] {
             if set {

@@ -1,4 +1,4 @@
-//! `vggt export`: pictures or a video in, a GLB, a page, a PLY or COLMAP model out.
+//! `vggt export`: images or a video in, a GLB, web page, PLY or COLMAP model out.
 
 mod args;
 mod summary;
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use serde_json::json;
-use vggt_model::{ForwardOptions, Predictions, demo};
+use vggt_model::{Predictions, demo};
 
 use super::{
     UsageError,
@@ -20,15 +20,15 @@ use super::{
     terminal::StageBars,
 };
 use crate::{
-    frames::{PreprocessMode, VideoLimits, is_picture},
+    frames::{PreprocessMode, SkyNetwork, VideoLimits, is_picture},
     glb::{self, GlbOptions},
     pipeline::{
-        Format, FrameLimit, Network, ReadOptions, SavedFrames, Source, Stage, Watcher,
-        WriteOptions, load_predictions, predict_what_fits, read_frames, save_depth,
-        save_predictions, sky_mask, write_scene,
+        Format, Network, PipelineError, ReadOptions, ReconstructOptions, Reconstruction,
+        SavedFrames, Source, Stage, Watcher, WriteOptions, load_predictions, rebuild, reconstruct,
+        save_depth, save_predictions, write_scene,
     },
-    scene::{self, FrameFilter, PredictionMode, Provenance, Scene, SceneOptions},
-    store::{GlbRow, JobKind},
+    scene::{Provenance, Scene, SceneOptions},
+    store::{GlbFile, JobKind},
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
 use summary::Summary;
@@ -37,7 +37,7 @@ use summary::Summary;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Flags may be spelled with underscores too: --conf_thres, --show_cam, ...")]
 pub(super) struct Args {
-    /// Picture files, or one folder or video
+    /// Image files, or one folder or video
     #[arg(value_name = "FILE", conflicts_with_all = ["images_dir", "video_path", "from_predictions"])]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub(super) struct Args {
     model: ModelArgs,
 }
 
-/// What is exported: frames to reconstruct, or what was made of them before.
+/// Input of an export: frames to reconstruct, or saved predictions.
 enum Input {
     Frames(Source),
     Saved(Box<Predictions>, SavedFrames),
@@ -64,22 +64,14 @@ impl Input {
     }
 }
 
-/// What the network made, or what was saved of it, and where it came from.
-struct Made {
-    predictions: Predictions,
-    frames: SavedFrames,
-    network: Option<Network>,
-}
-
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let start = Instant::now();
     args.model.set_threads()?;
     let input = args.input()?;
-    let options = args.scene.options(args.model.demo || input.is_of_demo());
-    options.check().map_err(|e| UsageError(e.to_string()))?;
+    let options = args.scene.options(args.model.demo || input.is_of_demo())?;
     let (out, format) = args.output.target(&options, args.scene.mask_sky)?;
     let destination = args.destination(&input, format)?;
-    // Whatever can be missing is looked for before the work that takes time.
+    // Fails on missing folders and files before the long computation.
     args.output.check_folders(&out, format)?;
     let sky = args.scene.sky_network(&args.model)?;
 
@@ -91,35 +83,27 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
 
     let mut bars = StageBars::default();
-    let made = match input {
-        Input::Saved(predictions, frames) => Made {
-            predictions: *predictions,
-            frames,
-            network: None,
-        },
-        Input::Frames(source) => args.reconstruct(&source, &options, &mut bars)?,
+    let reconstruct_options = args.reconstruct_options(options, format, sky.as_ref());
+    let (network, made) = match input {
+        Input::Saved(predictions, frames) => {
+            let made = rebuild(*predictions, frames, &reconstruct_options, &mut bars)?;
+            (None, made)
+        }
+        Input::Frames(source) => {
+            let network = args.load_network(&source)?;
+            let made = reconstruct(&network, &source, &reconstruct_options, &mut bars);
+            (Some(network), made.map_err(usage_error)?)
+        }
     };
-    let Made {
-        predictions,
+    let Reconstruction {
         frames,
-        network,
-    } = made;
-
-    let keep = match &sky {
-        Some(sky) => Some(sky_mask(sky, &predictions.images, &mut bars)?),
-        None => None,
-    };
-    let scene = scene::build(&predictions, keep.as_deref(), &options)?;
+        predictions,
+        scene,
+        provenance,
+    } = &made;
     if scene.nothing_kept {
         tracing::warn!("no point passed the filters: the scene holds one white point");
     }
-    let provenance = Provenance::new(
-        frames.weights.clone(),
-        frames.weights_sha256.clone(),
-        scene.frames,
-        args.told_options(&options, format),
-    )
-    .of(frames.given);
     let write_options = WriteOptions {
         format,
         glb: args.output.glb_options(),
@@ -130,30 +114,30 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         + usize::from(args.output.save_predictions.is_some())
         + usize::from(args.output.save_depth.is_some());
     let mut written = 0;
-    let mut wrote = |bars: &mut StageBars| {
+    let mut step_done = |bars: &mut StageBars| {
         written += 1;
         bars.step(Stage::Write, written, files);
     };
     let stored = match &destination {
-        Some(to) => Some(store(to, &scene, &provenance, write_options.glb)?),
+        Some(to) => Some(store(to, scene, provenance, write_options.glb)?),
         None => None,
     };
     let (out, bytes) = match &stored {
-        // The file of --out is a second one then.
+        // --out asks for a second file.
         Some((row, path)) if args.output.out.is_none() => (path.clone(), row.file_size),
         _ => {
-            let bytes = write_scene(&scene, &provenance, &write_options, &out)?;
+            let bytes = write_scene(scene, provenance, &write_options, &out)?;
             (out, bytes)
         }
     };
-    wrote(&mut bars);
+    step_done(&mut bars);
     if let Some(path) = &args.output.save_predictions {
-        save_predictions(path, &predictions, &frames)?;
-        wrote(&mut bars);
+        save_predictions(path, predictions, frames)?;
+        step_done(&mut bars);
     }
     if let Some(dir) = &args.output.save_depth {
-        save_depth(dir, &predictions, &frames.names)?;
-        wrote(&mut bars);
+        save_depth(dir, &made.predicted_frames()?, &frames.names)?;
+        step_done(&mut bars);
     }
     bars.finish();
     let summary = Summary {
@@ -161,13 +145,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         stored: stored.as_ref(),
         format,
         bytes,
-        scene: &scene,
-        predictions: &predictions,
-        frames: &frames,
+        scene,
+        predictions,
+        frames,
         network: network.as_ref(),
         seconds: start.elapsed(),
     };
     summary.print(args.output.json)
+}
+
+/// Marks errors that a change of the arguments fixes.
+fn usage_error(e: PipelineError) -> anyhow::Error {
+    match e {
+        PipelineError::QueryPoint { .. } => UsageError(e.to_string()).into(),
+        e => e.into(),
+    }
 }
 
 /// Stores the GLB where the service would.
@@ -176,7 +168,7 @@ fn store(
     scene: &Scene,
     provenance: &Provenance,
     options: GlbOptions,
-) -> anyhow::Result<(GlbRow, PathBuf)> {
+) -> anyhow::Result<(GlbFile, PathBuf)> {
     to.store(|mut out| {
         glb::write(scene, provenance, options, &mut out)?;
         Ok(())
@@ -184,7 +176,7 @@ fn store(
 }
 
 impl Args {
-    /// Where the service is to find the GLB, looked for before the work that takes time.
+    /// Opens the service's store; runs before the long computation, so that errors come early.
     fn destination(&self, input: &Input, format: Format) -> anyhow::Result<Option<Destination>> {
         let kind = match input {
             Input::Frames(Source::Video(_)) => JobKind::Video,
@@ -201,68 +193,41 @@ impl Args {
         Ok(destination)
     }
 
-    fn reconstruct(
-        &self,
-        source: &Source,
-        scene: &SceneOptions,
-        bars: &mut StageBars,
-    ) -> anyhow::Result<Made> {
+    fn load_network(&self, source: &Source) -> anyhow::Result<Network> {
         if self.model.demo && *source != Source::Demo {
             tracing::warn!(
-                "the demo weights only know made scenes of boxes, balls and cylinders: on other pictures their answer means nothing"
+                "the demo weights only know synthetic scenes of boxes, balls and cylinders: results on other images are meaningless"
             );
         }
-        let network = self.model.load(&self.model.source()?)?;
-        let config = network.config();
-        let options = ReadOptions {
-            mode: self.input.preprocess,
-            img_size: config.img_size,
-            patch_size: config.patch_size,
-            fps: self.input.fps,
-            video_limits: VideoLimits {
-                max_duration_s: self.input.max_video_seconds,
-                max_pixels: self.input.max_video_pixels,
-                max_wall_time: Duration::from_secs(self.input.max_decode_seconds),
+        self.model.load(&self.model.source()?)
+    }
+
+    fn reconstruct_options<'a>(
+        &self,
+        scene: SceneOptions,
+        format: Format,
+        sky: Option<&'a SkyNetwork>,
+    ) -> ReconstructOptions<'a> {
+        ReconstructOptions {
+            read: ReadOptions {
+                mode: self.input.preprocess,
+                fps: self.input.fps,
+                video_limits: VideoLimits {
+                    max_duration_s: self.input.max_video_seconds,
+                    max_pixels: self.input.max_video_pixels,
+                    max_wall_time: Duration::from_secs(self.input.max_decode_seconds),
+                },
+                ..ReadOptions::default()
             },
-            ..ReadOptions::default()
-        };
-        let ask = |h: usize, w: usize| network.frames_that_fit(h, w).unwrap_or(usize::MAX);
-        let limit = match self.input.max_frames {
-            Some(n) => FrameLimit::Given(n as usize),
-            None => FrameLimit::Fitting(&ask),
-        };
-        let frames = read_frames(source, &options, &limit, bars)?;
-        let (s, _, height, width) = frames.images.dims4()?;
-        scene.frame_filter.shown(s)?;
-        tracing::debug!(
-            "running the network on {s} frames of {width} x {height}, about {:.1} GB beside the weights",
-            network.forward_bytes(s, height, width) as f64 / 1e9
-        );
-        let forward = ForwardOptions {
-            // Nobody would see the point head's answer.
-            skip_points: scene.prediction_mode == PredictionMode::DepthmapAndCamera
-                && self.output.save_predictions.is_none(),
-            query_points: self.output.query_points(height, width)?,
-        };
-        let (frames, predictions) = match scene.frame_filter {
-            FrameFilter::All => predict_what_fits(&network, frames, &forward, bars)?,
-            // Among fewer frames the number would stand for another one.
-            FrameFilter::One(_) => {
-                let predictions = network.predict(&frames.images, &forward, bars)?;
-                (frames, predictions)
-            }
-        };
-        Ok(Made {
-            predictions,
-            frames: SavedFrames {
-                names: frames.names,
-                placements: frames.placements,
-                given: Some(frames.given),
-                weights: network.name().to_owned(),
-                weights_sha256: network.weights_sha256()?,
-            },
-            network: Some(network),
-        })
+            max_frames: self.input.max_frames.map(|n| n as usize),
+            // An explicit number is tried even if it is estimated not to fit.
+            fit_memory: self.input.max_frames.is_none(),
+            sky,
+            all_heads: self.output.save_predictions.is_some(),
+            query_points: self.output.query_points(),
+            provenance: self.options_for_provenance(&scene, format),
+            scene,
+        }
     }
 
     fn input(&self) -> anyhow::Result<Input> {
@@ -305,17 +270,17 @@ impl Args {
         }
     }
 
-    /// The options as the written file tells them.
-    fn told_options(&self, scene: &SceneOptions, format: Format) -> serde_json::Value {
-        let mut told = json!(scene);
-        told["mask_sky"] = json!(self.scene.mask_sky);
+    /// Returns the options as the written file records them.
+    fn options_for_provenance(&self, scene: &SceneOptions, format: Format) -> serde_json::Value {
+        let mut options = json!(scene);
+        options["mask_sky"] = json!(self.scene.mask_sky);
         if format.holds_glb() {
-            told["color_space"] = json!(self.output.color_space.to_string());
+            options["color_space"] = json!(self.output.color_space.to_string());
         }
-        told["preprocess"] = json!(match self.input.preprocess {
+        options["preprocess"] = json!(match self.input.preprocess {
             PreprocessMode::Crop => "crop",
             PreprocessMode::Pad => "pad",
         });
-        told
+        options
     }
 }

@@ -1,4 +1,4 @@
-//! What was done, for a person or a script.
+//! The summary of an export, as text or JSON.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,13 +11,13 @@ use vggt_model::{Predictions, demo};
 use crate::{
     pipeline::{Format, Network, SavedFrames},
     scene::Scene,
-    store::GlbRow,
+    store::GlbFile,
 };
 
-/// What was done, for a person or a script.
+/// Summary of an export.
 pub(super) struct Summary<'a> {
     pub(super) out: &'a Path,
-    pub(super) stored: Option<&'a (GlbRow, PathBuf)>,
+    pub(super) stored: Option<&'a (GlbFile, PathBuf)>,
     pub(super) format: Format,
     pub(super) bytes: u64,
     pub(super) scene: &'a Scene,
@@ -40,7 +40,7 @@ impl Summary<'_> {
                 "points": points,
                 "nothing_kept": self.scene.nothing_kept,
                 "frames": s,
-                "frames_given": self.frames.given,
+                "frames_given": self.frames.available,
                 "names": self.frames.names,
                 "height": height,
                 "width": width,
@@ -61,8 +61,8 @@ impl Summary<'_> {
             println!(
                 "{}: {points} points from {s}{} frames of {width} x {height}, {:.1} MB, {seconds:.1} s{}",
                 self.out.display(),
-                match self.frames.given {
-                    Some(given) if given > s => format!(" of {given}"),
+                match self.frames.available {
+                    Some(available) if available > s => format!(" of {available}"),
                     _ => String::new(),
                 },
                 self.bytes as f64 / 1e6,

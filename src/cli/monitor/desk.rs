@@ -18,7 +18,7 @@ use crate::{
     monitor::{Metric, Sample, Watcher},
 };
 
-/// Lines that were typed ahead; whoever types more waits.
+/// Maximum number of lines that are typed ahead.
 const TYPED_AHEAD: usize = 16;
 
 /// Something happened while the monitor waited.
@@ -40,7 +40,7 @@ pub(super) struct Desk {
     session: u8,
     /// Ctrl-C ended the session.
     pub(super) interrupted: bool,
-    /// The first error of standard output; nothing is written after it. A reader that has left is no failure.
+    /// The first error of standard output; nothing is written after it. A reader that has gone is not a failure.
     pub(super) output: io::Result<()>,
 }
 

@@ -76,7 +76,7 @@ impl Args {
 }
 
 /// # Errors
-/// When there is no such process, `/proc` cannot be read, the plot cannot be written, or a question finds no answer.
+/// When there is no such process, `/proc` cannot be read, the plot cannot be written, or a prompt gets no answer.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if args.pid.is_some() && args.seconds.is_none() && args.sessions.is_some_and(|n| n > 1) {
         let message = "--pid with several --sessions also needs --seconds, the length of each";

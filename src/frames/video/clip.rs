@@ -23,7 +23,7 @@ use ffmpeg_next::{
 use super::{VideoLimits, Watch, convert::Converter, plan};
 use crate::frames::FramesError;
 
-/// Containers that hold their own bytes. FFmpeg's play lists, concatenations and picture sequences are
+/// Containers that hold their own bytes. FFmpeg's play lists, concatenations and image sequences are
 /// missing on purpose: they name other files.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,\
                           ivf,obu,h264,hevc,m4v,mjpeg,mxf";
@@ -111,7 +111,7 @@ impl Clip {
         let stream = input
             .streams()
             .best(media::Type::Video)
-            // A sound file's cover picture is a video stream to FFmpeg.
+            // A sound file's cover image is a video stream to FFmpeg.
             .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
             .ok_or_else(|| FramesError::NoVideoStream {
                 path: path.to_path_buf(),
@@ -331,8 +331,11 @@ fn duration_s(input: &Input) -> Option<f64> {
 
 /// Width and height that the container declares, in pixels; zero when it declares none.
 fn frame_size(parameters: &codec::Parameters) -> (u32, u32) {
-    // SAFETY: `parameters` keeps the structure alive, and only plain numbers are read.
-    #[allow(unsafe_code)]
+    #[allow(
+        unsafe_code,
+        reason = "the bindings have no safe way to read these fields"
+    )]
+    // SAFETY: `parameters` keeps the structure alive, and only integers are read.
     let (width, height) = unsafe {
         let raw = parameters.as_ptr();
         ((*raw).width, (*raw).height)

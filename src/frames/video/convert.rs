@@ -7,7 +7,7 @@ use ffmpeg_next::{
     software::scaling::{Context as Scaler, Flags},
 };
 
-/// How the picture has to be turned for display, read from the container's display matrix.
+/// How the image has to be turned for display, read from the container's display matrix.
 ///
 /// The matrix takes a source position to a display position: x' = a·x + c·y, y' = b·x + d·y.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,7 +104,7 @@ impl Converter {
             (input.format, input.width, input.height) == (format, width, height)
         });
         if !fits {
-            // OpenCV: sws_getCachedContext(..., AV_PIX_FMT_BGR24, SWS_BICUBIC), default colour tables.
+            // OpenCV: sws_getCachedContext(..., AV_PIX_FMT_BGR24, SWS_BICUBIC), default color tables.
             let scaler = Scaler::get(
                 format,
                 width,

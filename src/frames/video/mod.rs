@@ -1,4 +1,4 @@
-//! A video file -> the frames that a rate, or a number, asks for.
+//! A video file -> the frames that a rate or a maximum number selects.
 //!
 //! The file is decoded once, front to back; only chosen frames are converted, one at a time, and handed
 //! on at once. `plan` chooses, `clip` opens and decodes, `convert` makes RGB of a decoded frame.
@@ -20,10 +20,10 @@ use ::image::RgbImage;
 use self::{clip::Clip, plan::Plan};
 use super::{FramesError, Picture};
 
-/// What a video may ask of the machine.
+/// Limits of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VideoLimits {
-    /// Length of the clip, in seconds; told by the container, and counted while decoding.
+    /// Length of the clip in seconds, as the container declares it and as counted while decoding.
     pub max_duration_s: f64,
     /// Width times height of one frame, in pixels.
     pub max_pixels: u64,
@@ -42,7 +42,7 @@ impl Default for VideoLimits {
     }
 }
 
-/// How far the reading of a video has come.
+/// Progress of reading a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VideoProgress {
     /// Frames decoded so far, chosen or not.
@@ -53,7 +53,7 @@ pub struct VideoProgress {
     pub frames_chosen: usize,
 }
 
-/// What [`read_video`] did.
+/// Summary of [`read_video`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoSummary {
     /// Frames per second of the source.
@@ -73,7 +73,7 @@ pub struct VideoSummary {
 /// Width and height of a video's frames as they are shown, in pixels, by its header.
 ///
 /// # Errors
-/// When the file is no video or exceeds `limits`.
+/// When the file is not a video or exceeds `limits`.
 pub fn video_size(path: &Path, limits: &VideoLimits) -> Result<(u32, u32), FramesError> {
     Ok(Clip::open(path, limits, Watch::start(limits.max_wall_time))?.shown_size())
 }
@@ -90,15 +90,15 @@ pub fn video_size(path: &Path, limits: &VideoLimits) -> Result<(u32, u32), Frame
 /// the packets are counted first without decoding. Never more than `max_frames` are handed on, whatever
 /// the container said.
 ///
-/// `on` is called after every decoded frame; when it gives `false` the reading stops.
+/// `on` is called after every decoded frame; when it returns `false` the reading stops.
 ///
-/// Colours are converted as OpenCV's `VideoCapture` does (swscale with its default matrix, BT.601); pixels
+/// Colors are converted as OpenCV's `VideoCapture` does (swscale with its default matrix, BT.601); pixels
 /// that are not square are left as they are, as OpenCV leaves them.
 ///
 /// # Errors
-/// When the file is no video or has no picture in it that can be decoded, exceeds `limits`, `fps` is not
-/// above zero, `on` stopped it, or `sink` failed. A damaged or truncated video is no error as long as one
-/// chosen frame was decoded: it gives a warning.
+/// When the file is not a video or no image of it can be decoded, exceeds `limits`, `fps` is not
+/// above zero, `on` stopped it, or `sink` failed. A damaged or truncated video is not an error as long as one
+/// chosen frame was decoded: it adds a warning.
 pub fn read_video(
     path: &Path,
     fps: f64,

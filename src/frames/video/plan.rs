@@ -21,7 +21,7 @@ pub(super) fn is_short(frames: u64, announced: u64) -> bool {
 }
 
 /// Whether the last frame is clearly before the announced end: half a second, or a fiftieth, is forgiven,
-/// since the sound of a clip may outlast its pictures.
+/// since the sound of a clip may outlast its images.
 pub(super) fn ends_early(last_s: f64, announced_s: f64) -> bool {
     last_s + (announced_s / 50.0).max(0.5) < announced_s
 }

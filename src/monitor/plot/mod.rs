@@ -24,7 +24,7 @@ fn value_axis(metric: Metric, sessions: &[Session]) -> Axis {
     match metric {
         // A load is read against what there is. A process on many CPUs goes beyond.
         Metric::Cpu | Metric::Gpu => Axis::covering(0.0, max.max(100.0)),
-        // A change of memory is small beside the whole; the lowest line keeps some room below it.
+        // A change of memory is small compared with the whole; the lowest line keeps some space below it.
         Metric::Vram | Metric::Ram if min > 0.5 * max => Axis::covering(min, max),
         Metric::Vram | Metric::Ram => Axis::covering(0.0, max),
     }

@@ -18,7 +18,7 @@ use plotters::{
 use super::{longest_s, value_axis};
 use crate::monitor::{Metric, MonitorError, Session};
 
-/// Size of a panel and of the heading above all, in points of the picture.
+/// Size of a panel and of the heading above all, in points of the image.
 const PANEL: (u32, u32) = (600, 360);
 const HEADING: u32 = 60;
 
@@ -38,12 +38,12 @@ const PNG_LIFT: f64 = 0.21;
 const TEXT: RGBColor = RGBColor(60, 60, 60);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
-/// Up to this many sessions have colors that differ clearly; more are told apart by shade, from first to last.
+/// Up to this many sessions have clearly different colors; more differ by shade, from first to last.
 const DISTINCT: usize = colorous::TABLEAU10.len();
 
 type Area<B> = DrawingArea<B, Shift>;
 
-/// The picture as SVG text.
+/// The image as SVG text.
 ///
 /// # Errors
 /// When plotters cannot draw.
@@ -61,7 +61,7 @@ pub fn svg(sessions: &[Session], metrics: &[Metric]) -> Result<String, MonitorEr
     ))
 }
 
-/// The picture as bytes of a PNG file.
+/// The image as bytes of a PNG file.
 ///
 /// # Errors
 /// When plotters cannot draw or the PNG cannot be encoded.

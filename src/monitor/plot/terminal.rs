@@ -41,7 +41,7 @@ pub fn text(sessions: &[Session], metrics: &[Metric], ink: Ink) -> String {
     out
 }
 
-/// Says which line is which, four to a row; without color that cannot be told.
+/// Writes the legend, four entries per row; without color the lines cannot be distinguished, and it only says so.
 fn legend(out: &mut String, sessions: usize, ink: Ink) {
     if ink == Ink::Plain {
         let _ = writeln!(
@@ -113,7 +113,7 @@ fn cell(dots: u8) -> char {
     }
 }
 
-/// The value at a moment, on the straight line between its neighbours; `None` outside the session.
+/// The value at a moment, on the straight line between its neighbors; `None` outside the session.
 ///
 /// The first point counts from the very start: a sample is about the period before it.
 fn at(points: &[(f64, f64)], seconds: f64) -> Option<f64> {

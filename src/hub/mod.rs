@@ -1,5 +1,5 @@
-//! Weights from the hub: find them, download them, verify them. One door in: [`find_weights`], or [`Hub::file`] for
-//! any other file. Names no other room but [`crate::names`].
+//! Weights from the hub: finding, downloading and verifying them. The entry points are [`find_weights`] and, for any other
+//! file, [`Hub::file`].
 //!
 //! The cache has the layout that every client of the hub shares:
 //!
@@ -27,35 +27,35 @@ use std::{
 
 pub use error::HubError;
 
-use crate::names::Names;
+use crate::resolver::Resolver;
 use transfer::Client;
 
-/// Whose weights these are by default.
+/// Default repository.
 pub const DEFAULT_REPO: &str = "facebook/VGGT-1B";
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-/// Names under which a repo keeps its weights, best first: safetensors needs no pickle.
+/// Resolver under which a repo keeps its weights, best first: safetensors needs no pickle.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "model.pt"];
 
-/// Told of every piece of a download: file, bytes that are there, bytes in all. Answering `false` stops it.
+/// Receives the progress of a download: file, finished bytes, total bytes. Returning `false` stops it.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64) -> bool;
 
-/// Where files come from and where they are kept.
+/// Where files come from and where they are cached.
 #[derive(Clone)]
 pub struct HubSettings {
     /// The cache's folder, `$HF_HOME/hub`.
     pub cache: PathBuf,
     /// The hub's address, without a slash at its end.
     pub endpoint: String,
-    /// Who asks. Only ever sent to `endpoint`.
+    /// Access token. Only sent to `endpoint`.
     pub token: Option<String>,
     /// `org/name`.
     pub repo: String,
     /// Branch, tag or commit.
     pub revision: String,
-    /// Never ask the network.
+    /// Disables downloads.
     pub offline: bool,
-    /// Who finds the addresses of the hub.
-    pub names: Names,
+    /// Resolver of the hub's host name.
+    pub resolver: Resolver,
     /// PEM file of the certificates to trust, instead of Mozilla's, which are built in.
     pub roots: Option<PathBuf>,
     /// Wait before the first repetition; it doubles with each.
@@ -71,7 +71,7 @@ impl Default for HubSettings {
             repo: DEFAULT_REPO.to_owned(),
             revision: "main".to_owned(),
             offline: false,
-            names: Names::default(),
+            resolver: Resolver::default(),
             roots: None,
             backoff: Duration::from_secs(1),
         }
@@ -82,8 +82,8 @@ impl HubSettings {
     /// Settings from `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (else the token that the hub's own login
     /// command left in `$HF_HOME/token`) and `HF_HUB_OFFLINE`, and from `SSL_CERT_FILE`.
     ///
-    /// The one place in this room that looks at the environment, for the command line to call at the edge: these
-    /// variables are the conventions of the hub and of OpenSSL, not ours.
+    /// The only place of this module that reads the environment, for the command line to call: these variables are
+    /// conventions of the hub and of OpenSSL, not of this program.
     pub fn from_env() -> Self {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let mut settings = Self::default();
@@ -106,10 +106,10 @@ impl HubSettings {
     }
 }
 
-/// The user's folder; the working folder for a user who has none, as in an empty root.
+/// Returns the user's home folder; the working folder where there is none, as in an empty root file system.
 fn home() -> PathBuf {
     let home = if cfg!(target_feature = "crt-static") {
-        // Without HOME the other way asks the C library for the user, and that asks libraries which may not be there.
+        // Without HOME `home_dir` asks the C library for the user, which loads libraries that may not exist.
         std::env::var_os("HOME").map(PathBuf::from)
     } else {
         std::env::home_dir()
@@ -126,19 +126,19 @@ impl fmt::Debug for HubSettings {
             .field("repo", &self.repo)
             .field("revision", &self.revision)
             .field("offline", &self.offline)
-            .field("names", &self.names)
+            .field("resolver", &self.resolver)
             .field("roots", &self.roots)
             .finish_non_exhaustive()
     }
 }
 
 /// Finds the weights: `explicit`, else `model.pt` or `model.safetensors` in `folder` (the working folder), else the
-/// cache, else a download. A `config.json` of the repo is fetched along and lies beside the answer.
+/// cache, else a download. A `config.json` of the repo is downloaded too, next to the weights.
 ///
-/// An `explicit` path is handed back as it is: whether it can be opened is for whoever opens it to say.
+/// An `explicit` path is returned unchecked: opening it reports the error.
 ///
 /// # Errors
-/// When the weights are nowhere, or the hub does not give them.
+/// When the weights are not found and cannot be downloaded.
 pub fn find_weights(
     explicit: Option<&Path>,
     folder: &Path,
@@ -155,8 +155,8 @@ pub fn find_weights(
     Hub::new(settings.clone())?.weights(progress)
 }
 
-/// SHA-256 of a file of the cache, in lower-case hexadecimal, without reading it: the cache names each blob after the hash
-/// that was verified before it got its name. `None` for any other file.
+/// Returns the SHA-256 of a file of the cache, in lower-case hexadecimal, without reading it: the cache names each blob
+/// after its hash, which was verified before. `None` for any other file.
 pub fn known_sha256(path: &Path, settings: &HubSettings) -> Option<String> {
     let blob = path.canonicalize().ok()?;
     let cache = settings.cache.canonicalize().ok()?;
@@ -176,7 +176,7 @@ impl Hub {
     /// Checks `settings`; does not touch the network.
     ///
     /// # Errors
-    /// When the repo, the revision or the endpoint cannot be one, or the file of trusted certificates cannot be read.
+    /// When the repo, the revision or the endpoint is invalid, or the file of trusted certificates cannot be read.
     pub fn new(settings: HubSettings) -> Result<Self, HubError> {
         cache::check_repo(&settings.repo)?;
         cache::check_path("a revision", &settings.revision)?;
@@ -184,10 +184,11 @@ impl Hub {
         Ok(Self { settings, client })
     }
 
-    /// The weights of the repo in the settings, with its `config.json` beside them when it has one.
+    /// Returns the weights of the repo in the settings, downloaded if needed, with its `config.json` next to them if it has
+    /// one.
     ///
     /// # Errors
-    /// As [`Hub::file`]; also when the repo does not say which of its files are the weights.
+    /// As [`Hub::file`]; also when it is not clear which file of the repo holds the weights.
     pub fn weights(&self, progress: Progress<'_>) -> Result<PathBuf, HubError> {
         let repo = &self.settings.repo;
         if let Some(path) = self.cached_weights() {
@@ -221,17 +222,17 @@ impl Hub {
         let files: Vec<String> = std::fs::read_dir(&folder)
             .ok()?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            // A link whose blob is gone is not there.
+            // Ignores a link whose blob is gone.
             .filter(|name| folder.join(name).is_file())
             .collect();
         choose(&files).map(|name| folder.join(name))
     }
 
-    /// The file `name` of `repo` (at `main`, or at the settings' revision when it is the settings' repo): from the
-    /// cache, else downloaded and verified.
+    /// Returns the file `name` of `repo` (at `main`, or at the settings' revision when it is the settings' repo) from the
+    /// cache, else downloads and verifies it.
     ///
     /// # Errors
-    /// When it is not in the cache and cannot be downloaded whole and sound.
+    /// When it is not in the cache and cannot be downloaded.
     pub fn file(
         &self,
         repo: &str,
@@ -259,17 +260,12 @@ impl Hub {
         cache::link(&settings.cache, repo, revision, &remote.commit, name, &blob)
     }
 
-    /// What is missing from the cache: one file, or the weights.
+    /// Returns the error for a file that is missing from the cache, or for the weights.
     fn offline(&self, repo: &str, file: Option<&str>) -> HubError {
-        let mut command = format!("vggt fetch --repo {repo}");
-        if let Some(file) = file {
-            command += &format!(" --file {file}");
-        }
         HubError::Offline {
             repo: repo.to_owned(),
-            what: file.unwrap_or("a weights file").to_owned(),
+            file: file.map(str::to_owned),
             cache: self.settings.cache.clone(),
-            command,
         }
     }
 }
@@ -281,7 +277,7 @@ fn is_weights(name: &str) -> bool {
             .any(|end| name.ends_with(end))
 }
 
-/// The weights among `files`: by name, else the only one that can be.
+/// Returns the weights among `files`: by name, else the only candidate.
 fn choose(files: &[String]) -> Option<&str> {
     if let Some(name) = WEIGHTS
         .iter()

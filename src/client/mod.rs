@@ -1,6 +1,6 @@
-//! The other end of the wire: what a program needs to talk to `vggt serve`, or to the older service.
+//! A client of `vggt serve` and of the older service.
 //!
-//! A [`Client`] is one connection; requests are answered one after the other. Pictures and videos are streamed from disk
+//! A [`Client`] is one connection; requests are answered one after the other. Images and videos are streamed from disk
 //! and a GLB to a writer, so memory stays small whatever their size. Every wait has a limit, see [`ClientSettings`].
 
 mod connection;
@@ -12,34 +12,34 @@ use std::{io::Write, path::Path, time::Duration};
 pub use self::error::ClientError;
 use self::{connection::Connection, upload::Upload};
 use crate::{
-    names::Names,
     protocol::{
         FileEntry, FileList, Hash, JobStatusReply, LoginRequest, ReconstructionOptions, Request,
         ServerInfo,
     },
+    resolver::Resolver,
 };
 
-/// How long a client waits, and who finds the server.
+/// Timeouts of a client, and the resolver of the server's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// For a connection.
+    /// Timeout of a connection attempt.
     pub connect: Duration,
-    /// For the next bytes to go or come, except the first of a reconstruction.
+    /// Timeout of the next bytes sent or received, except the first of a reconstruction.
     pub idle: Duration,
-    /// For the first byte of a reconstruction's reply: the queue and the network take their time.
+    /// Timeout of the first byte of a reconstruction's reply, which includes the queue.
     pub reconstruction: Duration,
-    /// Who finds the server's addresses.
-    pub names: Names,
+    /// Resolver of the server's host name.
+    pub resolver: Resolver,
 }
 
 impl Default for ClientSettings {
-    /// 10 s, 60 s, and the ten minutes that older clients wait.
+    /// Returns 10 s, 60 s, and the ten minutes that older clients wait.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             reconstruction: Duration::from_secs(600),
-            names: Names::default(),
+            resolver: Resolver::default(),
         }
     }
 }
@@ -47,9 +47,9 @@ impl Default for ClientSettings {
 /// A GLB that was reconstructed, stored and received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedGlb {
-    /// What [`Client::get`] fetches it again by.
+    /// Hash for [`Client::get`].
     pub hash: Hash,
-    /// Its size.
+    /// Size of the GLB in bytes.
     pub bytes: u64,
 }
 
@@ -63,7 +63,7 @@ impl Client {
     /// Connects to a server.
     ///
     /// # Errors
-    /// When there is none or it does not answer in time.
+    /// When there is no server or it does not answer in time.
     pub async fn connect(
         host: &str,
         port: u16,
@@ -73,7 +73,7 @@ impl Client {
         Ok(Self { connection })
     }
 
-    /// Logs in; tells whether the user is a VIP.
+    /// Logs in; returns true for a VIP.
     ///
     /// # Errors
     /// [`ClientError::LoginRefused`], or when the connection fails.
@@ -90,10 +90,10 @@ impl Client {
         }
     }
 
-    /// Has pictures reconstructed and writes the GLB to `out`, with calls that block.
+    /// Sends images for a reconstruction and writes the GLB to `out`, with calls that block.
     ///
     /// # Errors
-    /// When a picture cannot be read, the server refuses, the connection or `out` fails.
+    /// When an image cannot be read, the server refuses, the connection or `out` fails.
     pub async fn images<P: AsRef<Path>>(
         &mut self,
         paths: &[P],
@@ -103,7 +103,7 @@ impl Client {
         self.reconstruct(upload, out).await
     }
 
-    /// Has a video reconstructed and writes the GLB to `out`, with calls that block.
+    /// Sends a video for a reconstruction and writes the GLB to `out`, with calls that block.
     ///
     /// # Errors
     /// As [`Client::images`].
@@ -116,7 +116,7 @@ impl Client {
         self.reconstruct(upload, out).await
     }
 
-    /// Fetches a stored GLB to `out`, with calls that block; gives its size.
+    /// Fetches a stored GLB to `out`, with calls that block; returns its size.
     ///
     /// # Errors
     /// When the server refuses, the connection or `out` fails.
@@ -124,11 +124,11 @@ impl Client {
         self.connection.get(hash, out).await
     }
 
-    /// The user's files, newest first.
+    /// Returns the files of the user, newest first.
     ///
     /// # Errors
-    /// When the server refuses or the connection fails; an older server knows no commands but the first four. So it is
-    /// with all that follow.
+    /// When the server refuses or the connection fails; an older server only knows the first four commands. The same
+    /// holds for all methods below.
     pub async fn list(&mut self) -> Result<Vec<FileEntry>, ClientError> {
         let list: FileList = self.connection.ask(&Request::List).await?;
         Ok(list.files)
@@ -143,7 +143,7 @@ impl Client {
         Ok(())
     }
 
-    /// Lets others fetch a file of the user by its hash, or no longer.
+    /// Publishes a file of the user to everybody who has its hash, or makes it private.
     ///
     /// # Errors
     /// As [`Client::list`].
@@ -156,10 +156,10 @@ impl Client {
         Ok(())
     }
 
-    /// Leaves pictures for a job that goes on without this connection.
+    /// Submits images as a job that does not depend on this connection.
     ///
     /// # Errors
-    /// As [`Client::list`], or when a picture cannot be read.
+    /// As [`Client::list`], or when an image cannot be read.
     pub async fn submit_images<P: AsRef<Path>>(
         &mut self,
         paths: &[P],
@@ -168,7 +168,7 @@ impl Client {
         self.connection.submit(upload).await
     }
 
-    /// Leaves a video for a job that goes on without this connection.
+    /// Submits a video as a job that does not depend on this connection.
     ///
     /// # Errors
     /// As [`Client::submit_images`].
@@ -177,7 +177,7 @@ impl Client {
         self.connection.submit(upload).await
     }
 
-    /// How a job stands.
+    /// Returns the state of a job.
     ///
     /// # Errors
     /// As [`Client::list`].
@@ -185,7 +185,7 @@ impl Client {
         self.connection.ask(&Request::Status(job)).await
     }
 
-    /// Stops a job; tells how it stands.
+    /// Stops a job; returns its state.
     ///
     /// # Errors
     /// As [`Client::list`].
@@ -193,7 +193,7 @@ impl Client {
         self.connection.ask(&Request::Cancel(job)).await
     }
 
-    /// Sets the options of the next reconstruction on this connection; gives all of them as they will be used.
+    /// Sets the options of the next reconstruction on this connection; returns all of them as the server will use them.
     ///
     /// # Errors
     /// As [`Client::list`].
@@ -206,7 +206,7 @@ impl Client {
             .await
     }
 
-    /// What the server is. Needs no login.
+    /// Returns version, model, load and limits of the server. Needs no login.
     ///
     /// # Errors
     /// As [`Client::list`].
@@ -220,7 +220,7 @@ impl Client {
         out: &mut impl Write,
     ) -> Result<ReceivedGlb, ClientError> {
         let (name, bytes) = self.connection.reconstruct(upload, out).await?;
-        // The name comes from a peer: whoever makes a path of it must not be led elsewhere.
+        // The name comes from a peer, so it must be a hash before it is used in a path.
         let hash = name.strip_suffix(".glb").unwrap_or(&name).parse()?;
         Ok(ReceivedGlb { hash, bytes })
     }

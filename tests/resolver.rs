@@ -16,7 +16,7 @@ use rustls::{
 };
 use vggt::{
     hub::{Hub, HubError, HubSettings},
-    names::Names,
+    resolver::Resolver,
 };
 
 use crate::command::{command, repository, text};
@@ -114,7 +114,7 @@ fn hub_with_certificate() -> (u16, String) {
     (port, made.cert.pem())
 }
 
-fn names(server: SocketAddr) -> Names {
+fn resolver(server: SocketAddr) -> Resolver {
     server.to_string().parse().unwrap()
 }
 
@@ -126,7 +126,7 @@ fn settings(endpoint: String, server: SocketAddr, cache: &Path) -> HubSettings {
     HubSettings {
         cache: cache.to_owned(),
         endpoint,
-        names: names(server),
+        resolver: resolver(server),
         backoff: Duration::from_millis(1),
         ..HubSettings::default()
     }
@@ -134,10 +134,10 @@ fn settings(endpoint: String, server: SocketAddr, cache: &Path) -> HubSettings {
 
 #[test]
 fn the_name_server_that_is_named_is_asked() {
-    let names = names(name_server());
+    let resolver = resolver(name_server());
     let expected: SocketAddr = "127.0.0.1:80".parse().unwrap();
-    assert_eq!(names.addresses_blocking(NAME, 80).unwrap(), [expected]);
-    let unknown = names.addresses_blocking("other.test", 80).unwrap_err();
+    assert_eq!(resolver.addresses_blocking(NAME, 80).unwrap(), [expected]);
+    let unknown = resolver.addresses_blocking("other.test", 80).unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
     assert!(unknown.to_string().contains("other.test"), "{unknown}");
 }
@@ -146,7 +146,7 @@ fn the_name_server_that_is_named_is_asked() {
 fn numbers_and_this_machine_need_no_name_server() {
     // Asked, it would never answer.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let asking = names(silent.local_addr().unwrap());
+    let asking = resolver(silent.local_addr().unwrap());
     for (host, expected) in [
         ("192.0.2.7", "192.0.2.7:9"),
         ("2001:db8::7", "[2001:db8::7]:9"),
@@ -154,8 +154,8 @@ fn numbers_and_this_machine_need_no_name_server() {
         ("[2001:db8::7]", "[2001:db8::7]:9"),
         ("localhost", "127.0.0.1:9"),
     ] {
-        for names in [asking, Names::default()] {
-            let found = names.addresses_blocking(host, 9).unwrap();
+        for resolver in [asking, Resolver::default()] {
+            let found = resolver.addresses_blocking(host, 9).unwrap();
             assert!(
                 found.contains(&expected.parse().unwrap()),
                 "{host}: {found:?}"
@@ -175,14 +175,14 @@ fn a_name_server_is_named_by_its_address_with_or_without_a_port() {
         "2001:db8::1",
         "[2001:db8::1]:53",
     ] {
-        assert!(good.parse::<Names>().is_ok(), "{good}");
+        assert!(good.parse::<Resolver>().is_ok(), "{good}");
     }
     for bad in ["", "one.one", "192.0.2", "192.0.2.1:", "192.0.2.1:99999"] {
-        assert!(bad.parse::<Names>().is_err(), "{bad}");
+        assert!(bad.parse::<Resolver>().is_err(), "{bad}");
     }
     assert_eq!(
-        "192.0.2.1".parse::<Names>(),
-        "192.0.2.1:53".parse::<Names>()
+        "192.0.2.1".parse::<Resolver>(),
+        "192.0.2.1:53".parse::<Resolver>()
     );
 }
 

@@ -1,9 +1,9 @@
-//! Names of machines: which addresses they have. Names no other room.
+//! Resolves host names to addresses.
 //!
-//! The ordinary program asks the C library, as every program does. The static program must not: glibc answers with
-//! libraries of the machine it finds itself on (`nsswitch.conf` names them), which an empty root does not have and which
-//! another version of glibc cannot load. It reads `/etc/hosts` and `/etc/resolv.conf` itself, where there are any, and
-//! asks the name servers. Both programs do so when they are told which server to ask.
+//! The dynamically linked program asks the C library. The static program must not: glibc loads further libraries of the
+//! machine for that (`nsswitch.conf` names them), which an empty root file system does not have and which another version
+//! of glibc cannot load. It reads `/etc/hosts` and `/etc/resolv.conf` itself, where they exist, and asks the name servers.
+//! Both do so when a name server is set.
 
 use std::{
     io,
@@ -19,22 +19,22 @@ use hickory_resolver::{
     system_conf::read_system_conf,
 };
 
-/// The port of every name server, unless it is told otherwise.
+/// Default port of a name server.
 const DNS_PORT: u16 = 53;
-/// An answer that is not there by then is not coming: two servers that are silent twice, five seconds each.
+/// Timeout of a lookup: two servers that do not answer twice, five seconds each.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Finds the addresses of machines.
+/// Resolves host names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Asked instead of those that the system names.
+pub struct Resolver {
+    /// Name server to ask instead of the system's.
     server: Option<SocketAddr>,
 }
 
-impl FromStr for Names {
+impl FromStr for Resolver {
     type Err = String;
 
-    /// Names that one server knows: an address, with a port unless that is 53. `/etc/hosts` still comes first.
+    /// Parses the address of the name server to ask, with a port unless that is 53. `/etc/hosts` still comes first.
     fn from_str(server: &str) -> Result<Self, Self::Err> {
         let server = server
             .parse()
@@ -44,7 +44,7 @@ impl FromStr for Names {
             })
             .map_err(|_: std::net::AddrParseError| {
                 format!(
-                    "{server:?} is no address of a name server; expected one such as 192.0.2.1 or [2001:db8::1]:53"
+                    "invalid name server {server:?}: expected an address such as 192.0.2.1 or [2001:db8::1]:53"
                 )
             })?;
         Ok(Self {
@@ -53,14 +53,14 @@ impl FromStr for Names {
     }
 }
 
-impl Names {
-    /// The addresses of `host`, which may be a number already; at least one.
+impl Resolver {
+    /// Returns the addresses of `host`, a name or an IP address; at least one.
     ///
     /// # Errors
-    /// When there is no such name, or nobody who could be asked.
+    /// When there is no such name, or no name server answers.
     pub async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let host = without_brackets(host);
-        let addresses: Vec<_> = if self.asks_itself() {
+        let addresses: Vec<_> = if self.bypasses_libc() {
             self.ask(host, port).await?
         } else {
             tokio::net::lookup_host((host, port)).await?.collect()
@@ -68,12 +68,12 @@ impl Names {
         at_least_one(addresses, host)
     }
 
-    /// As [`Names::addresses`], for threads that may wait; not for those of an async runtime.
+    /// As [`Resolver::addresses`], blocking; not for threads of an async runtime.
     ///
     /// # Errors
-    /// As [`Names::addresses`].
+    /// As [`Resolver::addresses`].
     pub fn addresses_blocking(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        if !self.asks_itself() {
+        if !self.bypasses_libc() {
             let host = without_brackets(host);
             return at_least_one((host, port).to_socket_addrs()?.collect(), host);
         }
@@ -83,18 +83,18 @@ impl Names {
             .block_on(self.addresses(host, port))
     }
 
-    /// Whether this program finds out for itself instead of asking the C library.
-    fn asks_itself(&self) -> bool {
+    /// Returns true when the name servers are asked here, and not by the C library.
+    fn bypasses_libc(&self) -> bool {
         self.server.is_some() || cfg!(target_feature = "crt-static")
     }
 
     async fn ask(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        // Whatever becomes of the settings, a number is a number.
+        // An IP address needs no name server, and no valid settings.
         if let Ok(ip) = host.parse() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
         let (config, mut options) = self.settings()?;
-        // Every machine has a way to IPv4; an IPv6 address without one costs a failed attempt.
+        // Every machine has a route to IPv4; an IPv6 address without one costs a failed attempt.
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         let servers: Vec<_> = config
             .name_servers()
@@ -109,18 +109,18 @@ impl Names {
         let found = found.unwrap_or(Err(NetError::Timeout)).map_err(|e| {
             let servers = servers.join(" and ");
             if e.is_no_records_found() {
-                let what = format!("the name server {servers} knows no address of {host:?}");
+                let what = format!("the name server {servers} has no address of {host:?}");
                 io::Error::new(io::ErrorKind::NotFound, what)
             } else {
                 io::Error::other(format!(
-                    "cannot ask the name server {servers} for the address of {host:?}: {e}; VGGT_NAME_SERVER=ADDRESS names another"
+                    "cannot ask the name server {servers} for the address of {host:?}: {e}; set VGGT_NAME_SERVER=ADDRESS to use another"
                 ))
             }
         })?;
         Ok(found.iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
-    /// Whom to ask, and how.
+    /// Returns the name servers and how to ask them.
     fn settings(&self) -> io::Result<(ResolverConfig, ResolverOpts)> {
         let only = |server| ResolverConfig::from_name_servers(vec![server]);
         if let Some(address) = self.server {
@@ -139,13 +139,13 @@ impl Names {
                 Ok((only(here), ResolverOpts::default()))
             }
             Err(e) => Err(io::Error::other(format!(
-                "cannot use /etc/resolv.conf: {e}; VGGT_NAME_SERVER=ADDRESS names a server instead"
+                "cannot use /etc/resolv.conf: {e}; set VGGT_NAME_SERVER=ADDRESS to use a name server directly"
             ))),
         }
     }
 }
 
-/// An IPv6 address has brackets in a URL.
+/// Removes the brackets that an IPv6 address has in a URL.
 fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))

@@ -1,4 +1,4 @@
-//! `vggt client`: a server's commands from the terminal.
+//! `vggt client`: the commands of a server.
 
 mod session;
 
@@ -9,17 +9,18 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::session::Session;
-use super::UsageError;
+use super::{
+    UsageError,
+    scene_flags::{SceneFlags, is_false},
+};
 use crate::{
     client::ClientSettings,
     frames::is_picture,
-    protocol::{
-        DEFAULT_PORT, FileEntry, GlbFormat, Hash, JobStateReply, JobStatusReply,
-        ReconstructionOptions,
-    },
+    glb::GlbEncoding,
+    protocol::{DEFAULT_PORT, FileEntry, Hash, JobStateReply, JobStatusReply},
 };
 
-/// Talks to a server (`vggt serve`): sends pictures or a video and fetches the GLB.
+/// Talks to a server (`vggt serve`): sends images or a video and fetches the GLB.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,7 +32,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Which server, and who asks.
+/// The server and the login.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 struct ServerArgs {
@@ -47,18 +48,18 @@ struct ServerArgs {
     /// Read the password from the first line of standard input
     #[arg(long, global = true)]
     password_stdin: bool,
-    /// Wait so long for a reconstruction
+    /// Timeout of a reconstruction
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = ClientSettings::default().reconstruction.as_secs())]
     timeout: u64,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Only log in, to try name and password
+    /// Only log in, to check name and password
     Login,
-    /// Send pictures and write the GLB
+    /// Send images and write the GLB
     Images {
-        /// Pictures, or one folder of them, taken by name
+        /// Images, or one folder of them, sorted by name
         #[arg(required = true, value_name = "FILE")]
         paths: Vec<PathBuf>,
         #[command(flatten)]
@@ -79,13 +80,13 @@ enum Action {
     Get {
         /// 64 hex digits, as `images`, `video`, `list` and `status` print them
         hash: Hash,
-        /// Where to [default: HASH.glb]
+        /// Output file [default: HASH.glb]
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Leave pictures or a video for a job and print its number at once
+    /// Submit images or a video as a job and print its id
     Submit {
-        /// Pictures, or one folder of them
+        /// Images, or one folder of them
         #[arg(required_unless_present = "video", value_name = "FILE")]
         paths: Vec<PathBuf>,
         /// A video instead
@@ -94,96 +95,63 @@ enum Action {
         #[command(flatten)]
         options: Box<OptionArgs>,
     },
-    /// How a job stands
+    /// Show the state of a job
     Status {
-        /// Its number
+        /// Job id
         job: i64,
     },
     /// Stop a job
     Cancel {
-        /// Its number
+        /// Job id
         job: i64,
     },
-    /// Your files, newest first
+    /// List your files, newest first
     List,
-    /// Delete a file of yours
+    /// Delete one of your files
     Delete {
-        /// Its hash
+        /// Hash of the file
         hash: Hash,
     },
-    /// Let everyone who has the hash fetch a file of yours
+    /// Let everyone who has the hash fetch one of your files
     Publish {
-        /// Its hash
+        /// Hash of the file
         hash: Hash,
-        /// Take it back
+        /// Make it private again
         #[arg(long)]
         private: bool,
     },
-    /// What the server is and what it takes
+    /// Show version, model, load and limits of the server
     Info,
 }
 
 #[derive(Debug, clap::Args)]
 struct OutArgs {
-    /// Where the GLB goes
+    /// Output file
     #[arg(long, short, value_name = "FILE", default_value = "scene.glb")]
     out: PathBuf,
 }
 
-/// How the scene is made; what is left out is the server's choice.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Scene")]
+/// Options of the reconstruction; what is left out takes the server's default. Serializes to the fields of command 11.
+#[derive(Debug, clap::Args, Serialize)]
 struct OptionArgs {
-    /// Percent of the points to drop, least confident first
-    #[arg(long, value_name = "PERCENT")]
-    conf_thres: Option<f32>,
-    /// "Pointmap Regression" or "Depthmap and Camera"
-    #[arg(long, value_name = "NAME")]
-    prediction_mode: Option<String>,
-    /// Frames to take from each second of a video
-    #[arg(long)]
-    fps: Option<f64>,
-    /// Drop points that are black
-    #[arg(long)]
-    mask_black_bg: bool,
-    /// Drop points that are white
-    #[arg(long)]
-    mask_white_bg: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    scene: SceneFlags,
     /// Drop points that are sky
-    #[arg(long)]
+    #[arg(long, help_heading = "Scene")]
+    #[serde(skip_serializing_if = "is_false")]
     mask_sky: bool,
-    /// Show the cameras
-    #[arg(long)]
-    show_cam: bool,
-    /// Keep at most this many points, evenly
-    #[arg(long, value_name = "N")]
-    max_points: Option<u32>,
+    /// Frames to take from each second of a video
+    #[arg(long, help_heading = "Scene")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fps: Option<f64>,
     /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
-    #[arg(long, value_name = "KIND", value_parser = ["plain", "quantized"])]
-    glb: Option<String>,
+    #[arg(long, help_heading = "Scene", value_name = "KIND", value_enum)]
+    #[serde(rename = "format", skip_serializing_if = "Option::is_none")]
+    glb: Option<GlbEncoding>,
 }
 
-impl OptionArgs {
-    fn options(self) -> ReconstructionOptions {
-        ReconstructionOptions {
-            conf_thres: self.conf_thres,
-            prediction_mode: self.prediction_mode,
-            fps: self.fps,
-            // A flag that is not there leaves the server's default, which may be on.
-            mask_black_bg: self.mask_black_bg.then_some(true),
-            mask_white_bg: self.mask_white_bg.then_some(true),
-            mask_sky: self.mask_sky.then_some(true),
-            show_cam: self.show_cam.then_some(true),
-            max_points: self.max_points,
-            format: self.glb.map(|kind| match kind.as_str() {
-                "quantized" => GlbFormat::GlbQuantized,
-                _ => GlbFormat::Glb,
-            }),
-        }
-    }
-}
-
-/// Connects, logs in and does the one thing that was asked.
+/// Connects, logs in and runs the command.
 ///
 /// # Errors
 /// When the server cannot be reached, refuses, or a file cannot be read or written.
@@ -202,15 +170,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             out,
             options,
         } => {
-            session.set_options(options.options())?;
-            let paths = pictures(paths)?;
+            session.set_options(&options)?;
+            let paths = images(paths)?;
             session.write_glb(&out.out, json, |s, file| {
                 let glb = s.runtime.block_on(s.client.images(&paths, file))?;
                 Ok((glb.hash, glb.bytes))
             })
         }
         Action::Video { path, out, options } => {
-            session.set_options(options.options())?;
+            session.set_options(&options)?;
             session.write_glb(&out.out, json, |s, file| {
                 let glb = s.runtime.block_on(s.client.video(&path, file))?;
                 Ok((glb.hash, glb.bytes))
@@ -228,23 +196,23 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             video,
             options,
         } => {
-            session.set_options(options.options())?;
+            session.set_options(&options)?;
             let Session {
                 runtime, client, ..
             } = &mut session;
             let job = match video {
                 Some(path) => runtime.block_on(client.submit_video(&path))?,
-                None => runtime.block_on(client.submit_images(&pictures(paths)?))?,
+                None => runtime.block_on(client.submit_images(&images(paths)?))?,
             };
-            print(json, &job, || told(&job))
+            print(json, &job, || describe(&job))
         }
         Action::Status { job } => {
             let job = session.runtime.block_on(session.client.status(job))?;
-            print(json, &job, || told(&job))
+            print(json, &job, || describe(&job))
         }
         Action::Cancel { job } => {
             let job = session.runtime.block_on(session.client.cancel(job))?;
-            print(json, &job, || told(&job))
+            print(json, &job, || describe(&job))
         }
         Action::List => {
             let files = session.runtime.block_on(session.client.list())?;
@@ -294,8 +262,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// The pictures as given, or those of one folder, by name.
-fn pictures(paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+/// Returns the images, or those of one folder, sorted by name.
+fn images(paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
     let [folder] = paths.as_slice() else {
         return Ok(paths);
     };
@@ -312,12 +280,15 @@ fn pictures(paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
     }
     found.sort();
     if found.is_empty() {
-        anyhow::bail!("cannot send \"{}\": no picture in it", folder.display());
+        anyhow::bail!(
+            "cannot send \"{}\": there is no image in it",
+            folder.display()
+        );
     }
     Ok(found)
 }
 
-fn told(job: &JobStatusReply) -> String {
+fn describe(job: &JobStatusReply) -> String {
     let state = match &job.state {
         JobStateReply::Queued { ahead } => format!("queued, {ahead} ahead"),
         JobStateReply::Running {

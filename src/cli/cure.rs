@@ -1,0 +1,189 @@
+//! Advice for the errors and warnings of other modules, in terms of the command line.
+//!
+//! Other modules state the cause and its values: a client of the service has no flags. Only this file knows that an error
+//! can be fixed with one.
+
+use std::error::Error;
+
+use vggt_model::weights::WeightsError;
+
+use crate::{
+    client::ClientError,
+    frames::FramesError,
+    glb::GlbError,
+    hub::HubError,
+    jobs::JobsError,
+    pipeline::{PipelineError, Warning},
+    scene::SceneError,
+    store::StoreError,
+};
+
+/// Returns what to do about an error, if it is known: a clause that follows the message.
+pub(super) fn cure(e: &anyhow::Error) -> Option<String> {
+    e.chain().find_map(of_error)
+}
+
+/// Returns what to do about a warning, if it is known.
+pub(super) fn of_warning(warning: &Warning) -> Option<String> {
+    match warning {
+        Warning::FramesThinned { available, .. } => {
+            Some(format!("--max_frames {available} tries all of them"))
+        }
+        _ => None,
+    }
+}
+
+fn of_error(e: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(e) = e.downcast_ref::<PipelineError>() {
+        return of_pipeline(e);
+    }
+    if let Some(e) = e.downcast_ref::<JobsError>() {
+        return match e {
+            JobsError::Network(e) => of_pipeline(e),
+            JobsError::Store(e) => of_store(e),
+            _ => None,
+        };
+    }
+    if let Some(e) = e.downcast_ref::<vggt_model::Error>() {
+        return of_network(e);
+    }
+    if let Some(e) = e.downcast_ref::<WeightsError>() {
+        return of_weights(e);
+    }
+    if let Some(e) = e.downcast_ref::<FramesError>() {
+        return of_frames(e);
+    }
+    if let Some(e) = e.downcast_ref::<SceneError>() {
+        return of_scene(e);
+    }
+    if let Some(e) = e.downcast_ref::<GlbError>() {
+        return of_glb(e);
+    }
+    if let Some(e) = e.downcast_ref::<StoreError>() {
+        return of_store(e);
+    }
+    if let Some(e) = e.downcast_ref::<HubError>() {
+        return of_hub(e);
+    }
+    if let Some(ClientError::Connect { .. }) = e.downcast_ref() {
+        return Some("is `vggt serve` running there?".to_owned());
+    }
+    None
+}
+
+fn of_pipeline(e: &PipelineError) -> Option<String> {
+    match e {
+        PipelineError::OutOfMemory { .. } => Some("use fewer with --max_frames".to_owned()),
+        PipelineError::Device { .. } => Some("--device cpu works".to_owned()),
+        PipelineError::Dtype { .. } => Some("leave --dtype out".to_owned()),
+        PipelineError::Precision => Some("leave --precision out".to_owned()),
+        PipelineError::Frames(e) => of_frames(e),
+        PipelineError::Network(e) => of_network(e),
+        PipelineError::Scene(e) => of_scene(e),
+        PipelineError::Glb(e) => of_glb(e),
+        _ => None,
+    }
+}
+
+fn of_network(e: &vggt_model::Error) -> Option<String> {
+    match e {
+        vggt_model::Error::Weights(e) => of_weights(e),
+        _ => None,
+    }
+}
+
+fn of_weights(e: &WeightsError) -> Option<String> {
+    match e {
+        WeightsError::NotFound { .. }
+        | WeightsError::WebPage { .. }
+        | WeightsError::LfsPointer { .. } => {
+            Some("`vggt fetch` downloads VGGT's weights".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn of_frames(e: &FramesError) -> Option<String> {
+    match e {
+        FramesError::SkyNetwork { .. } => {
+            Some("--mask_sky needs skyseg.onnx of JianyuanWang/skyseg".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn of_scene(e: &SceneError) -> Option<String> {
+    match e {
+        SceneError::TooManyPixels { .. } => Some("use fewer frames with --max_frames".to_owned()),
+        _ => None,
+    }
+}
+
+fn of_glb(e: &GlbError) -> Option<String> {
+    match e {
+        GlbError::TooLarge { .. } => Some("use --max_points, or a higher --conf_thres".to_owned()),
+        _ => None,
+    }
+}
+
+fn of_store(e: &StoreError) -> Option<String> {
+    match e {
+        StoreError::NotOurs { .. } => Some("name another with --db".to_owned()),
+        StoreError::UnknownUser(_) | StoreError::UnknownUserId(_) => {
+            Some("`vggt user list` shows all".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn of_hub(e: &HubError) -> Option<String> {
+    match e {
+        HubError::Offline { repo, file, .. } => {
+            let file = file.as_ref().map(|file| format!(" --file {file}"));
+            let file = file.unwrap_or_default();
+            Some(format!(
+                "fetch it once with `vggt fetch --repo {repo}{file}`, without --offline"
+            ))
+        }
+        HubError::NoWeights { .. } => Some("download it and name it with --checkpoint".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cure_is_found_under_context_and_transparent_errors() {
+        let weights = WeightsError::WebPage {
+            file: "model.pt".to_owned(),
+        };
+        let error = PipelineError::Network(weights.into());
+        let e = Err::<(), _>(error).context("cannot load").unwrap_err();
+        assert!(cure(&e).is_some_and(|cure| cure.contains("vggt fetch")));
+        let e = anyhow::Error::from(StoreError::UnknownUserId(7)).context("no user");
+        assert!(cure(&e).is_some_and(|cure| cure.contains("vggt user list")));
+        assert_eq!(cure(&anyhow::anyhow!("other")), None);
+    }
+
+    #[test]
+    fn what_is_missing_offline_is_fetched_by_name() {
+        let offline = |file: Option<&str>| {
+            let e = HubError::Offline {
+                repo: "org/net".to_owned(),
+                file: file.map(str::to_owned),
+                cache: "cache".into(),
+            };
+            cure(&e.into()).unwrap()
+        };
+        assert!(offline(None).contains("`vggt fetch --repo org/net`"));
+        let sky = offline(Some("sky.onnx"));
+        assert!(
+            sky.contains("`vggt fetch --repo org/net --file sky.onnx`"),
+            "{sky}"
+        );
+    }
+}

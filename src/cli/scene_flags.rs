@@ -1,0 +1,47 @@
+//! Flags of what a scene shows, shared by the commands that reconstruct.
+
+use serde::Serialize;
+
+use crate::scene::PredictionMode;
+
+/// One flag for each option of [`crate::scene::SceneOptions`] that every reconstruction has.
+///
+/// Serializes to the options that were given, by name; one that was not given keeps its default, here or on the server.
+#[derive(Debug, Clone, Default, clap::Args, Serialize)]
+#[command(next_help_heading = "Scene")]
+pub(super) struct SceneFlags {
+    /// Percent of the points to drop, least confident first [default: 3; 10 with the demo weights of `vggt export`]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conf_thres: Option<f32>,
+    /// "Pointmap Regression" or "Depthmap and Camera" [default: the former; the latter with the demo weights of
+    /// `vggt export`]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prediction_mode: Option<PredictionMode>,
+    /// Drop points that are black
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    mask_black_bg: bool,
+    /// Drop points that are white
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    mask_white_bg: bool,
+    /// Show the cameras
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    show_cam: bool,
+    /// Keep at most this many points, evenly
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_points: Option<u32>,
+}
+
+/// A flag that is not given leaves the default, which may be on.
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde's skip_serializing_if calls"
+)]
+pub(super) fn is_false(flag: &bool) -> bool {
+    !flag
+}

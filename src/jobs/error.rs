@@ -1,0 +1,149 @@
+//! Errors of the queue, of a submission and of a job.
+
+use std::io;
+
+use crate::{
+    pipeline::{GlbError, PipelineError, SceneError},
+    store::StoreError,
+};
+
+/// Why the queue cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobsError {
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network cannot be loaded.
+    #[error(transparent)]
+    Network(#[from] PipelineError),
+    /// The folders of uploads and inputs cannot be cleaned up.
+    #[error("cannot clean up the folders of uploads: {0}")]
+    Folder(#[source] io::Error),
+    /// The thread of the worker cannot start.
+    #[error("cannot start the worker: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Why a job is not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The queue is full.
+    #[error("busy, {ahead} ahead")]
+    Busy {
+        /// Jobs that would run before it.
+        ahead: usize,
+    },
+    /// The user has the maximum number of waiting jobs.
+    #[error("busy, {waiting} of your own wait already; try again when one is done")]
+    TooManyOfOne {
+        /// Waiting jobs of the user.
+        waiting: usize,
+    },
+    /// The server is stopping.
+    #[error("the server is shutting down; try again later")]
+    ShuttingDown,
+    /// The row cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The input files cannot be kept.
+    #[error("cannot keep the input files: {0}")]
+    Input(#[source] io::Error),
+}
+
+/// Why a job ended without a GLB.
+#[derive(Debug)]
+pub(super) enum JobError {
+    /// [`PipelineError::Cancelled`], or the row had ended.
+    Stopped,
+    /// The reason, worded for the user.
+    Failed(String),
+}
+
+impl From<PipelineError> for JobError {
+    fn from(e: PipelineError) -> Self {
+        match e {
+            PipelineError::Cancelled => Self::Stopped,
+            e => {
+                let advice = advice(&e).map(|advice| format!("; {advice}"));
+                Self::Failed(with_causes(&e) + &advice.unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl From<StoreError> for JobError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::JobOver(_) => Self::Stopped,
+            e => {
+                tracing::error!("cannot store a result: {e}");
+                Self::Failed(if e.is_disk_full() {
+                    "the server's disk is full".to_owned()
+                } else {
+                    "the server could not store the result".to_owned()
+                })
+            }
+        }
+    }
+}
+
+/// Returns what a client of the service can do about an error, in terms of its requests and the options of command 11.
+fn advice(e: &PipelineError) -> Option<&'static str> {
+    match e {
+        PipelineError::OutOfMemory { .. }
+        | PipelineError::Scene(SceneError::TooManyPixels { .. }) => {
+            Some("send fewer images, or set a lower fps for a video")
+        }
+        PipelineError::Glb(GlbError::TooLarge { .. }) => {
+            Some("set max_points, or a higher conf_thres")
+        }
+        _ => None,
+    }
+}
+
+/// Returns an error with its causes, in one line.
+fn with_causes(e: &dyn std::error::Error) -> String {
+    let mut line = e.to_string();
+    let mut cause = e.source();
+    while let Some(e) = cause {
+        let text = e.to_string();
+        // Some messages include their cause.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = e.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_the_service_is_advised_in_terms_of_its_requests() {
+        let errors = [
+            PipelineError::OutOfMemory {
+                frames: 300,
+                width: 518,
+                height: 392,
+            },
+            PipelineError::Scene(SceneError::TooManyPixels { pixels: 1 << 33 }),
+            PipelineError::Glb(GlbError::TooLarge { bytes: 1 << 33 }),
+        ];
+        for e in errors {
+            let values = e.to_string();
+            let JobError::Failed(reason) = JobError::from(e) else {
+                panic!("{values}")
+            };
+            assert!(reason.starts_with(&values), "{reason}");
+            assert!(
+                reason.len() > values.len() && !reason.contains("--"),
+                "{reason}"
+            );
+        }
+    }
+}

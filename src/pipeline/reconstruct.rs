@@ -1,0 +1,196 @@
+//! The recipe: source -> frames -> network -> sky mask -> scene, with the provenance of the result.
+//!
+//! The command line, the worker and the benchmark call [`reconstruct`]; [`rebuild`] starts from saved predictions. A scene
+//! and the writers read the predictions one frame at a time ([`crate::scene::PredictedFrames`]), so predictions that do
+//! not fit into memory only need another implementation of that trait.
+
+use candle_core::{Device, Tensor};
+use vggt_model::{ForwardOptions, Predictions};
+
+use super::{
+    FrameLimit, Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source, Watcher,
+    predict_what_fits, read_frames, sky_mask,
+};
+use crate::{
+    frames::Frames,
+    scene::{
+        self, FrameFilter, FramesInMemory, PredictionMode, Provenance, Scene, SceneError,
+        SceneOptions,
+    },
+};
+
+/// Options of a reconstruction.
+#[derive(Clone)]
+pub struct ReconstructOptions<'a> {
+    /// How the frames are read.
+    pub read: ReadOptions,
+    /// Maximum number of frames, chosen evenly; `None` takes all.
+    pub max_frames: Option<usize>,
+    /// Takes only as many frames as are estimated to fit into memory.
+    pub fit_memory: bool,
+    /// What the scene shows.
+    pub scene: SceneOptions,
+    /// The sky network; `None` keeps the sky.
+    pub sky: Option<&'a SkyNetwork>,
+    /// Runs the point head even if the scene does not show its output, for predictions that are saved.
+    pub all_heads: bool,
+    /// Points (x, y) of the first frame to track, in pixels of the network's input.
+    pub query_points: Vec<[f32; 2]>,
+    /// The options as the provenance of the scene records them.
+    pub provenance: serde_json::Value,
+}
+
+impl Default for ReconstructOptions<'_> {
+    fn default() -> Self {
+        Self {
+            read: ReadOptions::default(),
+            max_frames: None,
+            fit_memory: true,
+            scene: SceneOptions::default(),
+            sky: None,
+            all_heads: false,
+            query_points: Vec::new(),
+            provenance: serde_json::Value::Null,
+        }
+    }
+}
+
+/// A scene, and the predictions that it was built from.
+#[derive(Debug)]
+pub struct Reconstruction {
+    /// Names, placements and weights that belong to the predictions.
+    pub frames: SavedFrames,
+    /// Outputs of the network.
+    pub predictions: Predictions,
+    /// Points and cameras.
+    pub scene: Scene,
+    /// What made the scene.
+    pub provenance: Provenance,
+}
+
+impl Reconstruction {
+    /// Returns the predictions as a sequence of frames, without a mask.
+    ///
+    /// # Errors
+    /// When the predictions have no pixels.
+    pub fn predicted_frames(&self) -> Result<FramesInMemory<'_>, SceneError> {
+        FramesInMemory::new(&self.predictions, None)
+    }
+}
+
+/// Reads the frames of `source`, runs the network on them and builds the scene.
+///
+/// # Errors
+/// When the source cannot be read, the network fails, the options do not fit the frames or the watcher stops the work.
+pub fn reconstruct(
+    network: &Network,
+    source: &Source,
+    options: &ReconstructOptions<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Reconstruction, PipelineError> {
+    let (frames, predictions) = predict(network, source, options, watcher)?;
+    let frames = SavedFrames {
+        names: frames.names,
+        placements: frames.placements,
+        available: Some(frames.available),
+        weights: network.name().to_owned(),
+        weights_sha256: network.weights_sha256()?,
+    };
+    rebuild(predictions, frames, options, watcher)
+}
+
+/// Builds the scene from predictions that the network made before.
+///
+/// # Errors
+/// When the options do not fit the predictions, the sky network fails or the watcher stops the work.
+pub fn rebuild(
+    predictions: Predictions,
+    frames: SavedFrames,
+    options: &ReconstructOptions<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Reconstruction, PipelineError> {
+    let keep = match options.sky {
+        Some(sky) => Some(sky_mask(sky, &predictions.images, watcher)?),
+        None => None,
+    };
+    let scene = scene::build(&predictions, keep.as_deref(), &options.scene)?;
+    let provenance = Provenance::new(
+        frames.weights.clone(),
+        frames.weights_sha256.clone(),
+        scene.frames,
+        options.provenance.clone(),
+    )
+    .with_frames_available(frames.available);
+    Ok(Reconstruction {
+        frames,
+        predictions,
+        scene,
+        provenance,
+    })
+}
+
+fn predict(
+    network: &Network,
+    source: &Source,
+    options: &ReconstructOptions<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<(Frames, Predictions), PipelineError> {
+    let fitting = |h: usize, w: usize| network.frames_that_fit(h, w).unwrap_or(usize::MAX);
+    let limit = FrameLimit {
+        max: options.max_frames,
+        fitting: if options.fit_memory {
+            Some(&fitting)
+        } else {
+            None
+        },
+    };
+    let frames = read_frames(source, &options.read, network.config(), &limit, watcher)?;
+    let (s, _, height, width) = frames.images.dims4()?;
+    options.scene.frame_filter.shown(s)?;
+    tracing::debug!(
+        "running the network on {s} frames of {width} x {height}, about {:.1} GB in addition to the weights",
+        network.forward_bytes(s, height, width) as f64 / 1e9
+    );
+    let forward = ForwardOptions {
+        // The scene would not show the output of the point head.
+        skip_points: options.scene.prediction_mode == PredictionMode::DepthmapAndCamera
+            && !options.all_heads,
+        query_points: query_points(&options.query_points, height, width)?,
+    };
+    match options.scene.frame_filter {
+        FrameFilter::All => predict_what_fits(network, frames, &forward, watcher),
+        // Among fewer frames the index would name another frame.
+        FrameFilter::One(_) => {
+            let predictions = network.predict(&frames.images, &forward, watcher)?;
+            Ok((frames, predictions))
+        }
+    }
+}
+
+/// Points as the network takes them, [N, 2]; `None` when there are none.
+fn query_points(
+    points: &[[f32; 2]],
+    height: usize,
+    width: usize,
+) -> Result<Option<Tensor>, PipelineError> {
+    let inside = |[x, y]: &[f32; 2]| {
+        (0.0..=(width - 1) as f32).contains(x) && (0.0..=(height - 1) as f32).contains(y)
+    };
+    if let Some(&[x, y]) = points.iter().find(|point| !inside(point)) {
+        return Err(PipelineError::QueryPoint {
+            x,
+            y,
+            width,
+            height,
+        });
+    }
+    if points.is_empty() {
+        return Ok(None);
+    }
+    let shape = (points.len(), 2);
+    Ok(Some(Tensor::from_slice(
+        points.as_flattened(),
+        shape,
+        &Device::Cpu,
+    )?))
+}

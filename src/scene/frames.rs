@@ -1,0 +1,181 @@
+//! Predictions read one frame at a time, which is all that a scene or a writer needs of them.
+
+use std::borrow::Cow;
+
+use candle_core::Tensor;
+use vggt_model::Predictions;
+
+use super::SceneError;
+
+/// One of the network's outputs, or its input, for a single frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// sRGB values. [3, H, W], in [0, 1].
+    Image,
+    /// Upstream's `extrinsic`: camera_from_world. [3, 4]
+    Extrinsic,
+    /// Pinhole intrinsics in pixels. [3, 3]
+    Intrinsic,
+    /// Depth along the camera's z axis. [H, W, 1]
+    Depth,
+    /// Confidence of the depth. [H, W]
+    DepthConf,
+    /// World points unprojected from the depth. [H, W, 3]
+    WorldPointsFromDepth,
+    /// World points of the point head. [H, W, 3]
+    WorldPoints,
+    /// Confidence of the point head. [H, W]
+    WorldPointsConf,
+}
+
+impl Field {
+    /// Returns the name of the tensor in [`Predictions`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "images",
+            Self::Extrinsic => "extrinsic",
+            Self::Intrinsic => "intrinsic",
+            Self::Depth => "depth",
+            Self::DepthConf => "depth_conf",
+            Self::WorldPointsFromDepth => "world_points_from_depth",
+            Self::WorldPoints => "world_points",
+            Self::WorldPointsConf => "world_points_conf",
+        }
+    }
+
+    /// Returns the shape of the tensor for frames of `height` x `width` pixels.
+    pub fn shape(self, height: usize, width: usize) -> Vec<usize> {
+        match self {
+            Self::Image => vec![3, height, width],
+            Self::Extrinsic => vec![3, 4],
+            Self::Intrinsic => vec![3, 3],
+            Self::Depth => vec![height, width, 1],
+            Self::DepthConf | Self::WorldPointsConf => vec![height, width],
+            Self::WorldPointsFromDepth | Self::WorldPoints => vec![height, width, 3],
+        }
+    }
+}
+
+/// Predictions of a sequence of frames that are read one frame and one field at a time, as often as needed.
+///
+/// Scenes and writers make two passes: the first finds thresholds and ranges over all frames, the second converts. Neither
+/// holds more than one frame, so an implementation may keep the frames on disk.
+pub trait PredictedFrames {
+    /// Returns the number of frames, at least 1.
+    fn count(&self) -> usize;
+
+    /// Returns the height and width of each frame in pixels.
+    fn size(&self) -> (usize, usize);
+
+    /// Returns true when [`PredictedFrames::read`] can read `field`.
+    fn has(&self, field: Field) -> bool;
+
+    /// Reads `field` of the frame `index`, in the shape of [`Field::shape`].
+    ///
+    /// # Errors
+    /// When the field is missing, has another shape or cannot be read.
+    fn read(&self, index: usize, field: Field) -> Result<Tensor, SceneError>;
+
+    /// Returns one flag for each pixel of the frame `index` in raster order: the confidence of pixels that are `false`
+    /// counts as zero (the sky mask). `None` keeps all pixels.
+    fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>>;
+}
+
+/// The frames of [`Predictions`] that are in memory as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct FramesInMemory<'a> {
+    predictions: &'a Predictions,
+    keep: Option<&'a [bool]>,
+    frames: usize,
+    height: usize,
+    width: usize,
+}
+
+impl<'a> FramesInMemory<'a> {
+    /// Wraps predictions and a mask of one flag for each pixel, [S, H, W] in raster order.
+    ///
+    /// # Errors
+    /// When there are no pixels, more than 2^32, or the mask does not have one flag for each.
+    pub fn new(predictions: &'a Predictions, keep: Option<&'a [bool]>) -> Result<Self, SceneError> {
+        let images = &predictions.images;
+        let (frames, _, height, width) = images.dims4().map_err(|source| SceneError::Tensor {
+            name: Field::Image.name(),
+            source,
+        })?;
+        let pixels = frames.saturating_mul(height).saturating_mul(width);
+        if pixels == 0 {
+            return Err(SceneError::Shape {
+                name: Field::Image.name(),
+                expected: vec![1, 3, 1, 1],
+                found: images.dims().to_vec(),
+            });
+        }
+        if u32::try_from(pixels).is_err() {
+            return Err(SceneError::TooManyPixels { pixels });
+        }
+        if let Some(keep) = keep.filter(|keep| keep.len() != pixels) {
+            return Err(SceneError::Shape {
+                name: "keep mask",
+                expected: vec![frames, height, width],
+                found: vec![keep.len()],
+            });
+        }
+        Ok(Self {
+            predictions,
+            keep,
+            frames,
+            height,
+            width,
+        })
+    }
+
+    fn tensor(&self, field: Field) -> Option<&'a Tensor> {
+        let p = self.predictions;
+        match field {
+            Field::Image => Some(&p.images),
+            Field::Extrinsic => Some(&p.extrinsic),
+            Field::Intrinsic => Some(&p.intrinsic),
+            Field::Depth => Some(&p.depth),
+            Field::DepthConf => Some(&p.depth_conf),
+            Field::WorldPointsFromDepth => Some(&p.world_points_from_depth),
+            Field::WorldPoints => p.world_points.as_ref(),
+            Field::WorldPointsConf => p.world_points_conf.as_ref(),
+        }
+    }
+}
+
+impl PredictedFrames for FramesInMemory<'_> {
+    fn count(&self) -> usize {
+        self.frames
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    fn has(&self, field: Field) -> bool {
+        self.tensor(field).is_some()
+    }
+
+    fn read(&self, index: usize, field: Field) -> Result<Tensor, SceneError> {
+        let name = field.name();
+        let mut expected = vec![self.frames];
+        expected.extend(field.shape(self.height, self.width));
+        match self.tensor(field) {
+            Some(tensor) if tensor.dims() == expected => tensor
+                .get(index)
+                .map_err(|source| SceneError::Tensor { name, source }),
+            found => Err(SceneError::Shape {
+                name,
+                expected,
+                found: found.map_or_else(Vec::new, |t| t.dims().to_vec()),
+            }),
+        }
+    }
+
+    fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>> {
+        let plane = self.height * self.width;
+        self.keep
+            .map(|keep| Cow::Borrowed(&keep[index * plane..(index + 1) * plane]))
+    }
+}
