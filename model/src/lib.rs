@@ -4,6 +4,7 @@
 //! config       every dimension of the network, as JSON
 //! weights      model.pt and .safetensors, mapped into memory and checked
 //! convert      one weights file into another, tensor by tensor
+//! preprocess   image files -> images [S, 3, H, W]; feature `image`
 //! vggt         the whole network: images [S, 3, H, W] -> Predictions
 //! aggregator   patch embedding, alternating frame and global attention
 //! heads        camera, depth and point (DPT), track
@@ -39,6 +40,8 @@ pub mod memory;
 pub mod ops;
 mod precision;
 pub mod predictions;
+#[cfg(feature = "image")]
+pub mod preprocess;
 pub mod progress;
 pub mod vggt;
 pub mod weights;

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::image::READABLE_FORMATS;
+use vggt_model::preprocess::{PreprocessError, READABLE_FORMATS};
 
 /// Why a picture, a folder or a video could not become frames.
 #[derive(Debug, thiserror::Error)]
@@ -16,82 +16,18 @@ pub enum FramesError {
         #[source]
         source: io::Error,
     },
-    /// The bytes are of no picture format that is read here.
-    #[error(
-        "cannot decode \"{name}\": not a picture of a known format (known: {READABLE_FORMATS})"
-    )]
-    NotAPicture {
-        /// The picture's name.
-        name: String,
-    },
-    /// The picture is larger than the limits allow; it was not decoded.
-    #[error(
-        "cannot decode \"{name}\": {width}x{height} pixels are more than the limit of {max_side} pixels \
-         a side and {max_pixels} in all; scale the picture down first"
-    )]
-    PictureTooLarge {
-        /// The picture's name.
-        name: String,
-        /// Width that its header declares, in pixels.
-        width: u32,
-        /// Height that its header declares, in pixels.
-        height: u32,
-        /// The limit that was in force, in pixels.
-        max_side: u32,
-        /// The limit that was in force, in pixels.
-        max_pixels: u64,
-    },
-    /// The file is longer than any picture of the permitted size; it was not read.
-    #[error("cannot decode \"{name}\": the file has {bytes} bytes, the limit is {max_bytes}")]
-    FileTooLarge {
-        /// The picture's name.
-        name: String,
-        /// Length of the file.
-        bytes: u64,
-        /// The limit that was in force.
-        max_bytes: u64,
-    },
-    /// The picture's data ends before the picture does.
-    #[error("cannot decode \"{name}\": the file is cut off; copy or download it again")]
-    Truncated {
-        /// The picture's name.
-        name: String,
-    },
-    /// The picture is damaged, or of a flavour the decoder does not know.
-    #[error("cannot decode \"{name}\"")]
-    DecodePicture {
-        /// The picture's name.
-        name: String,
-        /// What the decoder said.
-        #[source]
-        source: ::image::ImageError,
-    },
+    /// An image could not be decoded or resized.
+    #[error(transparent)]
+    Image(#[from] PreprocessError),
     /// The folder holds no picture.
     #[error("cannot find a picture in \"{}\" (sub-folders are not searched; known: {READABLE_FORMATS})", path.display())]
     NoPictures {
         /// The folder.
         path: PathBuf,
     },
-    /// There is nothing to stack.
+    /// No frames at all are wanted.
     #[error("cannot build the network's input from 0 pictures; give at least one")]
     Empty,
-    /// The network's sizes do not fit each other.
-    #[error(
-        "cannot preprocess for img_size {img_size} and patch_size {patch_size}: the first must be a \
-         multiple of the second and neither may be zero or above 16384"
-    )]
-    BadSizes {
-        /// Side of the network's input, in pixels.
-        img_size: usize,
-        /// Side of one patch, in pixels.
-        patch_size: usize,
-    },
-    /// The picture has no rows or no columns.
-    #[error("cannot preprocess \"{name}\": it has no pixels")]
-    NoPixels {
-        /// The picture's name.
-        name: String,
-    },
     /// The wanted rate is no rate.
     #[error("cannot choose frames at {fps} a second: the rate must be above zero")]
     BadRate {

@@ -6,8 +6,8 @@ use vggt_model::demo;
 
 use super::{PipelineError, Stage, Watcher};
 use crate::frames::{
-    Frames, ImageLimits, Picture, Prepared, PreprocessMode, VideoLimits, decode_image, list_folder,
-    preprocess, read_image, read_video, stack, video_size,
+    DecodedImage, Frames, ImageLimits, Prepared, PreprocessError, PreprocessMode, VideoLimits,
+    decode_image, list_folder, preprocess, read_image, read_video, stack, video_size,
 };
 
 /// Where the frames come from.
@@ -87,7 +87,7 @@ fn read_pictures<T>(
     options: &ReadOptions,
     limit: &FrameLimit<'_>,
     watcher: &mut dyn Watcher,
-    read: impl Fn(&T) -> Result<Picture, crate::frames::FramesError>,
+    read: impl Fn(&T) -> Result<DecodedImage, PreprocessError>,
 ) -> Result<Taken, PipelineError> {
     let (mut height, mut width) = (0, 0);
     let mut prepared: Vec<Prepared> = Vec::new();
@@ -128,7 +128,7 @@ fn read_clip(
         FrameLimit::Fitting(_) => {
             let (width, height) = video_size(path, &options.video_limits)?;
             // A picture of one colour has the same way to the network's size as any other.
-            let blank = Picture {
+            let blank = DecodedImage {
                 name: String::new(),
                 rgb: image::RgbImage::new(width, height),
             };
@@ -164,7 +164,7 @@ fn read_clip(
     Ok((prepared, given))
 }
 
-fn prepare(picture: Picture, options: &ReadOptions) -> Result<Prepared, PipelineError> {
+fn prepare(picture: DecodedImage, options: &ReadOptions) -> Result<Prepared, PipelineError> {
     Ok(preprocess(
         picture,
         options.mode,

@@ -18,7 +18,7 @@ use std::{
 use ::image::RgbImage;
 
 use self::{clip::Clip, plan::Plan};
-use super::{FramesError, Picture};
+use super::{DecodedImage, FramesError};
 
 /// What a video may ask of the machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -105,7 +105,7 @@ pub fn read_video(
     limits: &VideoLimits,
     max_frames: Option<usize>,
     on: &mut dyn FnMut(VideoProgress) -> bool,
-    sink: &mut dyn FnMut(Picture) -> Result<(), FramesError>,
+    sink: &mut dyn FnMut(DecodedImage) -> Result<(), FramesError>,
 ) -> Result<VideoSummary, FramesError> {
     if !(fps.is_finite() && fps > 0.0) {
         return Err(FramesError::BadRate { fps });
@@ -229,8 +229,8 @@ pub fn read_video(
 /// Assumed where neither container nor codec says a rate.
 const FALLBACK_FPS: f64 = 30.0;
 
-fn picture(number: u64, rgb: RgbImage) -> Picture {
-    Picture {
+fn picture(number: u64, rgb: RgbImage) -> DecodedImage {
+    DecodedImage {
         name: format!("frame_{number:06}.png"),
         rgb,
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::{FramesError, Placement, Prepared, preprocess::pad};
+use super::{Placement, Prepared, PreprocessError, fit::pad};
 
 /// The network's input and where each frame came from.
 #[derive(Debug, Clone)]
@@ -40,12 +40,12 @@ impl Frames {
 ///
 /// # Errors
 /// When there is no picture at all.
-pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, FramesError> {
+pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, PreprocessError> {
     let s = prepared.len();
     let width = prepared.iter().map(|p| p.rgb.width()).max();
     let height = prepared.iter().map(|p| p.rgb.height()).max();
     let (Some(width), Some(height)) = (width, height) else {
-        return Err(FramesError::Empty);
+        return Err(PreprocessError::Empty);
     };
     let (w, h) = (width as usize, height as usize);
     let mut values = Vec::with_capacity(s * 3 * h * w);

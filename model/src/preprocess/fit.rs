@@ -1,4 +1,4 @@
-//! A picture of any size -> a picture that the network takes.
+//! An image of any size -> an image that the network takes.
 //!
 //! Port of vggt/utils/load_fn.py, `load_and_preprocess_images`, with the configuration's image and patch
 //! size in place of 518 and 14.
@@ -7,7 +7,7 @@ use ::image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FramesError, Picture,
+    DecodedImage, PreprocessError,
     resample::{Lines, resize_bicubic},
 };
 
@@ -17,26 +17,26 @@ pub(super) const WHITE: ::image::Rgb<u8> = ::image::Rgb([255; 3]);
 /// Largest image size that is accepted: thirty times VGGT-1B's, and far from any overflow.
 const MAX_IMG_SIZE: usize = 16_384;
 
-/// How a picture is brought to the network's size.
+/// How an image is brought to the network's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PreprocessMode {
-    /// Width `img_size`, height in proportion to the nearest patch, cropped at the centre to `img_size`.
+    /// Width `img_size`, height in proportion to the nearest patch, cropped at the center to `img_size`.
     #[default]
     Crop,
     /// Longer side `img_size`, the other in proportion to the nearest patch, padded to a square with white.
     Pad,
 }
 
-/// Where a network pixel lies in the original picture.
+/// Where a network pixel lies in the original image.
 ///
 /// `network_x = source_x * scale_x + offset_x`, and the same for y, in continuous coordinates in which
-/// pixel `i` covers `[i, i + 1)` and its centre is at `i + 0.5`, on both sides. The source is the
-/// decoded picture, orientation already applied.
+/// pixel `i` covers `[i, i + 1)` and its center is at `i + 0.5`, on both sides. The source is the
+/// decoded image, orientation already applied.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
-    /// Width of the original picture, in pixels.
+    /// Width of the original image, in pixels.
     pub source_width: u32,
-    /// Height of the original picture, in pixels.
+    /// Height of the original image, in pixels.
     pub source_height: u32,
     /// Network pixels per source pixel, sideways.
     pub scale_x: f64,
@@ -48,44 +48,44 @@ pub struct Placement {
     pub offset_y: f64,
 }
 
-/// A picture at the network's size, and where it came from.
+/// An image at the network's size, and where it lies in the original.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// The picture's name.
+    /// The image's name.
     pub name: String,
     /// The pixels; both sides are multiples of the patch size and at most `img_size`.
     pub rgb: RgbImage,
-    /// The way back to the original picture.
+    /// Where the pixels lie in the original image.
     pub placement: Placement,
 }
 
-/// Resizes, and crops or pads, one picture to a size that the network takes.
+/// Resizes, and crops or pads, one image to a size that the network takes.
 ///
-/// Bicubic (a = -0.5, antialiased), bit for bit as Pillow does it. A picture that already has its target
-/// size passes through untouched.
+/// Bicubic (a = -0.5, antialiased), bit for bit as Pillow does it. An image that already has its target
+/// size is returned unchanged.
 ///
 /// # Errors
-/// When `img_size` is not a multiple of `patch_size`, or the picture has no pixels.
+/// When `img_size` is not a multiple of `patch_size`, or the image has no pixels.
 pub fn preprocess(
-    picture: Picture,
+    image: DecodedImage,
     mode: PreprocessMode,
     img_size: usize,
     patch_size: usize,
-) -> Result<Prepared, FramesError> {
+) -> Result<Prepared, PreprocessError> {
     if patch_size == 0
         || img_size == 0
         || img_size > MAX_IMG_SIZE
         || !img_size.is_multiple_of(patch_size)
     {
-        return Err(FramesError::BadSizes {
+        return Err(PreprocessError::BadSizes {
             img_size,
             patch_size,
         });
     }
-    let Picture { name, rgb } = picture;
+    let DecodedImage { name, rgb } = image;
     let (source_width, source_height) = rgb.dimensions();
     if source_width == 0 || source_height == 0 {
-        return Err(FramesError::NoPixels { name });
+        return Err(PreprocessError::NoPixels { name });
     }
     let side = img_size as u32;
     let (width, height) = match mode {
@@ -143,12 +143,12 @@ pub fn preprocess(
 /// Differs from upstream: at least one patch, where upstream fails on a side of 0.
 fn in_proportion(other: u32, leading: u32, img_size: usize, patch_size: usize) -> u32 {
     let patches = f64::from(other) * (img_size as f64 / f64::from(leading)) / patch_size as f64;
-    // At most 2^32 * img_size / patch_size patches would overflow; such a picture is cropped anyway.
+    // At most 2^32 * img_size / patch_size patches would overflow; such an image is cropped anyway.
     let patches = patches.round_ties_even().clamp(1.0, 1e5);
     (patches as u32).saturating_mul(patch_size as u32)
 }
 
-/// Centres a picture on white; gives it with the columns to its left and the rows above it.
+/// Centers an image on white; returns it with the number of columns to its left and of rows above it.
 ///
 /// PyTorch: `pad_left = padding // 2`, `pad_right = padding - pad_left`.
 pub(super) fn pad(rgb: RgbImage, width: u32, height: u32) -> (RgbImage, u32, u32) {

@@ -1,7 +1,7 @@
 //! Pillow's bicubic resize of 8-bit RGB, bit for bit (sideways first, as every Pillow before 13 goes).
 //!
 //! Written here because the published resampler made after Pillow keeps 16-bit weights, which leaves
-//! single pixels of a sharp-edged picture 2/255 away; Pillow's weights have 22 bits.
+//! single pixels of a sharp-edged image 2/255 away; Pillow's weights have 22 bits.
 
 use ::image::RgbImage;
 
@@ -13,14 +13,14 @@ const HALF: i32 = 1 << (PRECISION_BITS - 1);
 const SUPPORT: f64 = 2.0;
 const CHANNELS: usize = 3;
 
-/// A range of lines (columns or rows) of the resized picture.
+/// A range of lines (columns or rows) of the resized image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lines {
     /// First line that is wanted.
     pub(super) first: u32,
     /// How many are wanted.
     pub(super) count: u32,
-    /// How many the whole resized picture has.
+    /// How many the whole resized image has.
     pub(super) of: u32,
 }
 
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_colour_stays_that_colour() {
+    fn a_plain_color_stays_that_color() {
         let plain = RgbImage::from_pixel(37, 53, Rgb([255, 128, 1]));
         for (width, height) in [(14, 14), (140, 98), (37, 200)] {
             let resized = resize_bicubic(plain.clone(), width, all(height));
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    /// `Image.resize((4, 5), Image.BICUBIC)` of the 2x3 picture below, first channel, by Pillow.
+    /// `Image.resize((4, 5), Image.BICUBIC)` of the 2x3 image below, first channel, by Pillow.
     const PILLOW_4X5: [u8; 20] = [
         0, 29, 166, 234, 97, 104, 125, 140, 255, 204, 61, 0, 163, 129, 45, 7, 83, 68, 42, 28,
     ];
