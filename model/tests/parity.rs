@@ -89,7 +89,13 @@ impl Case {
         Self {
             name,
             taps: candle_core::safetensors::load(taps, &device).unwrap(),
-            model: Vggt::load(config, &weights, DType::F32, precision, &device).unwrap(),
+            model: Vggt::builder(weights)
+                .config(config)
+                .dtype(DType::F32)
+                .precision(precision)
+                .device(device.clone())
+                .load()
+                .unwrap(),
             device,
         }
     }
@@ -124,7 +130,7 @@ impl Case {
             ..ForwardOptions::default()
         };
         self.model
-            .forward(self.tap("images"), &options, &mut Silent)
+            .forward_with(self.tap("images"), &options, &mut Silent)
             .unwrap()
     }
 
