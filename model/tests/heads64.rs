@@ -37,7 +37,7 @@ const SIMULATION_FACTOR: f64 = 2.0;
 const LEAST_16_BIT_ERROR: f64 = 1e-4;
 
 fn config() -> Config {
-    Config::open(&data("heads64/config.json")).unwrap()
+    Config::open(data("heads64/config.json")).unwrap()
 }
 
 fn reference() -> serde_json::Value {

@@ -81,9 +81,9 @@ impl Case {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let dir = data("tiny");
-        let mut config = Config::open(&dir.join("config.json")).unwrap();
+        let mut config = Config::open(dir.join("config.json")).unwrap();
         change(&mut config);
-        let weights = Weights::open(&dir.join("model.pt")).unwrap();
+        let weights = Weights::open(dir.join("model.pt")).unwrap();
         let taps = dir.join(format!("{name}.safetensors"));
         let device = device();
         Self {

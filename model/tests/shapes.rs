@@ -16,8 +16,8 @@ use vggt_model::{
 use crate::parity::{data, relative_error};
 
 fn tiny() -> Vggt {
-    let config = Config::open(&data("tiny/config.json")).unwrap();
-    let weights = Weights::open(&data("tiny/model.pt")).unwrap();
+    let config = Config::open(data("tiny/config.json")).unwrap();
+    let weights = Weights::open(data("tiny/model.pt")).unwrap();
     Vggt::builder(weights).config(config).load().unwrap()
 }
 
@@ -80,7 +80,7 @@ fn frames_too_small_to_track_in_are_refused() {
         ..ForwardOptions::default()
     };
     // Three levels at stride 2 need 8 pixels: one patch suffices for the tiny config, so it is deepened.
-    let mut config = Config::open(&data("tiny/config.json")).unwrap();
+    let mut config = Config::open(data("tiny/config.json")).unwrap();
     if let Some(track) = &mut config.track_head {
         track.corr_levels = 6;
     }
