@@ -34,7 +34,18 @@ pub enum FramesError {
         /// Frames per second.
         fps: f64,
     },
+    /// The program was built without FFmpeg.
+    #[cfg(not(feature = "video"))]
+    #[error(
+        "cannot read \"{}\": this program was built without video support (feature `video`)",
+        path.display()
+    )]
+    VideoUnsupported {
+        /// The video file.
+        path: PathBuf,
+    },
     /// The file is of no video container that is read here, or its index is missing.
+    #[cfg(feature = "video")]
     #[error("cannot read \"{}\" as a video: it is damaged, cut off or no video", path.display())]
     NotAVideo {
         /// The file.
@@ -50,6 +61,7 @@ pub enum FramesError {
         path: PathBuf,
     },
     /// The video's codec is missing or does not accept the stream.
+    #[cfg(feature = "video")]
     #[error("cannot decode \"{}\": its codec is not supported; convert it to H.264 first", path.display())]
     VideoCodec {
         /// The file.
