@@ -7,11 +7,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     str::FromStr,
-    time::Duration,
 };
+#[cfg(feature = "builtin-resolver")]
+use std::{net::Ipv4Addr, time::Duration};
 
+#[cfg(feature = "builtin-resolver")]
 use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts},
@@ -22,7 +24,13 @@ use hickory_resolver::{
 /// The port of every name server, unless it is told otherwise.
 const DNS_PORT: u16 = 53;
 /// An answer that is not there by then is not coming: two servers that are silent twice, five seconds each.
+#[cfg(feature = "builtin-resolver")]
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// Why no name server can be asked.
+#[cfg(not(feature = "builtin-resolver"))]
+const NOT_BUILT: &str =
+    "this program was built without a resolver of its own (feature `builtin-resolver`)";
 
 /// Finds the addresses of machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +55,9 @@ impl FromStr for Names {
                     "{server:?} is no address of a name server; expected one such as 192.0.2.1 or [2001:db8::1]:53"
                 )
             })?;
+        #[cfg(not(feature = "builtin-resolver"))]
+        return Err(format!("cannot ask the name server {server}: {NOT_BUILT}"));
+        #[cfg(feature = "builtin-resolver")]
         Ok(Self {
             server: Some(server),
         })
@@ -88,6 +99,12 @@ impl Names {
         self.server.is_some() || cfg!(target_feature = "crt-static")
     }
 
+    #[cfg(not(feature = "builtin-resolver"))]
+    async fn ask(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, NOT_BUILT))
+    }
+
+    #[cfg(feature = "builtin-resolver")]
     async fn ask(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         // Whatever becomes of the settings, a number is a number.
         if let Ok(ip) = host.parse() {
@@ -121,6 +138,7 @@ impl Names {
     }
 
     /// Whom to ask, and how.
+    #[cfg(feature = "builtin-resolver")]
     fn settings(&self) -> io::Result<(ResolverConfig, ResolverOpts)> {
         let only = |server| ResolverConfig::from_name_servers(vec![server]);
         if let Some(address) = self.server {

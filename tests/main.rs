@@ -14,6 +14,7 @@ mod glb;
 mod hub;
 mod jobs;
 mod monitor;
+#[cfg(feature = "builtin-resolver")]
 mod names;
 mod page;
 mod ply;
