@@ -7,11 +7,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     str::FromStr,
-    time::Duration,
 };
+#[cfg(feature = "builtin-resolver")]
+use std::{net::Ipv4Addr, time::Duration};
 
+#[cfg(feature = "builtin-resolver")]
 use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts},
@@ -21,10 +23,16 @@ use hickory_resolver::{
 
 /// Default port of a name server.
 const DNS_PORT: u16 = 53;
-/// Timeout of a lookup: two servers that do not answer twice, five seconds each.
+/// An answer that is not there by then is not coming: two servers that are silent twice, five seconds each.
+#[cfg(feature = "builtin-resolver")]
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Resolves host names.
+/// Why no name server can be asked.
+#[cfg(not(feature = "builtin-resolver"))]
+const NOT_BUILT: &str =
+    "this program was built without a resolver of its own (feature `builtin-resolver`)";
+
+/// Finds the addresses of machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resolver {
     /// Name server to ask instead of the system's.
@@ -47,6 +55,9 @@ impl FromStr for Resolver {
                     "invalid name server {server:?}: expected an address such as 192.0.2.1 or [2001:db8::1]:53"
                 )
             })?;
+        #[cfg(not(feature = "builtin-resolver"))]
+        return Err(format!("cannot ask the name server {server}: {NOT_BUILT}"));
+        #[cfg(feature = "builtin-resolver")]
         Ok(Self {
             server: Some(server),
         })
@@ -88,6 +99,12 @@ impl Resolver {
         self.server.is_some() || cfg!(target_feature = "crt-static")
     }
 
+    #[cfg(not(feature = "builtin-resolver"))]
+    async fn ask(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, NOT_BUILT))
+    }
+
+    #[cfg(feature = "builtin-resolver")]
     async fn ask(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         // An IP address needs no name server, and no valid settings.
         if let Ok(ip) = host.parse() {
@@ -120,7 +137,8 @@ impl Resolver {
         Ok(found.iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
-    /// Returns the name servers and how to ask them.
+    /// Whom to ask, and how.
+    #[cfg(feature = "builtin-resolver")]
     fn settings(&self) -> io::Result<(ResolverConfig, ResolverOpts)> {
         let only = |server| ResolverConfig::from_name_servers(vec![server]);
         if let Some(address) = self.server {

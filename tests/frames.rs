@@ -3,6 +3,7 @@
 mod hostile;
 mod pictures;
 mod preprocess;
+#[cfg(feature = "video")]
 mod video;
 
 use std::{

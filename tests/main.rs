@@ -19,6 +19,7 @@ mod options;
 mod page;
 mod ply;
 mod protocol;
+#[cfg(feature = "builtin-resolver")]
 mod resolver;
 mod scene;
 mod service;

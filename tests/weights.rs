@@ -11,7 +11,7 @@ use crate::command::{fail, files, repository, run, text};
 fn a_converted_file_appears_whole_under_its_name_and_works() {
     let dir = TempDir::new().unwrap();
     let tiny = repository("model/tests/data/tiny/model.pt");
-    let open = |name: &str| Weights::open(&dir.path().join(name)).unwrap();
+    let open = |name: &str| Weights::open(dir.path().join(name)).unwrap();
     for dtype in ["f32", "f16", "bf16"] {
         let out = format!("{dtype}.safetensors");
         let said = run(

@@ -206,7 +206,8 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::from_json`]; also when the file cannot be read.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let named = |why: String| Error::Config(format!("\"{}\": {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| named(e.to_string()))?;
         Self::from_json(&text).map_err(|e| match e {

@@ -1,4 +1,6 @@
-//! What the network is doing, for whoever watches, and the way to stop it.
+//! Progress of a forward pass, and the way to stop it.
+
+use std::ops::ControlFlow;
 
 use crate::error::{Error, Result};
 
@@ -21,29 +23,51 @@ pub enum Stage {
     Track,
 }
 
-/// Told of every step; the one way out of a running forward pass.
+/// Receives every step of a forward pass, and can stop it.
+///
+/// Closures are observers:
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use vggt_model::progress::{Observer, Stage};
+///
+/// fn observer() -> impl Observer {
+///     |stage: Stage, done: usize, total: usize| {
+///         eprintln!("{stage:?}: {done} of {total}");
+///         ControlFlow::Continue(())
+///     }
+/// }
+/// # let _ = observer();
+/// ```
 pub trait Observer {
-    /// `done` of `total` steps of `stage` are finished. Answering `false` ends the pass with [`Error::Cancelled`].
-    fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool;
+    /// Reports that `done` of `total` steps of `stage` are finished. Returning [`ControlFlow::Break`] ends the pass with
+    /// [`Error::Cancelled`].
+    fn step(&mut self, stage: Stage, done: usize, total: usize) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(Stage, usize, usize) -> ControlFlow<()>> Observer for F {
+    fn step(&mut self, stage: Stage, done: usize, total: usize) -> ControlFlow<()> {
+        self(stage, done, total)
+    }
 }
 
 impl dyn Observer + '_ {
     /// Reports a step and turns a refusal into the error that ends the pass.
     pub(crate) fn report(&mut self, stage: Stage, done: usize, total: usize) -> Result<()> {
-        if self.step(stage, done, total) {
-            Ok(())
-        } else {
-            Err(Error::Cancelled)
+        match self.step(stage, done, total) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
         }
     }
 }
 
-/// Watches nothing and never stops the pass.
+/// Ignores progress and never stops the pass.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
 impl Observer for Silent {
-    fn step(&mut self, _: Stage, _: usize, _: usize) -> bool {
-        true
+    fn step(&mut self, _: Stage, _: usize, _: usize) -> ControlFlow<()> {
+        ControlFlow::Continue(())
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     limits,
     precision::Precision,
     predictions::{Predictions, Tracks},
-    progress::{Observer, Stage},
-    weights::{VarBuilder, Weights, record_keys},
+    progress::{Observer, Silent, Stage},
+    weights::{VarBuilder, record_keys},
 };
 
 /// VGGT, ready to run.
@@ -27,7 +27,7 @@ pub struct Vggt {
     track_head: Option<TrackHead>,
 }
 
-/// What a forward pass may leave out or add.
+/// What a forward pass leaves out or adds, see [`Vggt::forward_with`].
 #[derive(Debug, Clone, Default)]
 pub struct ForwardOptions {
     /// Leaves the point head out: a third of the heads' time when only depth and cameras are wanted.
@@ -37,24 +37,7 @@ pub struct ForwardOptions {
 }
 
 impl Vggt {
-    /// Builds the network from a weights file, on `device`, with the transformer in `dtype` and the heads in F32. The
-    /// aggregator multiplies as `precision` says.
-    ///
-    /// # Errors
-    /// [`Error::Weights`] when parameters are missing, unexpected or misshapen: all are counted, the first few named.
-    pub fn load(
-        config: Config,
-        weights: &Weights,
-        dtype: DType,
-        precision: Precision,
-        device: &Device,
-    ) -> Result<Self> {
-        weights.check(&state_dict_keys(&config)?)?;
-        let vb = VarBuilder::from_weights(weights.clone(), dtype, device);
-        Self::new(config, &vb.with_precision(precision))
-    }
-
-    /// Builds the network from whatever `vb` gives.
+    /// Builds the network from the parameters that `vb` returns; [`Vggt::builder`] is the shorter way from a weights file.
     ///
     /// # Errors
     /// When a parameter is missing or misshapen.
@@ -81,12 +64,22 @@ impl Vggt {
 
     /// Runs the network on `images` [S, 3, H, W], RGB in [0, 1], F32, with H and W multiples of the patch size.
     ///
+    /// This is [`Vggt::forward_with`] with [`ForwardOptions::default`] and without an observer.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the shape does not fit, [`Error::Candle`] when the device fails, for example for lack of memory.
+    pub fn forward(&self, images: &Tensor) -> Result<Predictions> {
+        self.forward_with(images, &ForwardOptions::default(), &mut Silent)
+    }
+
+    /// Runs the network as [`Vggt::forward`] does, with options and with an observer of its progress.
+    ///
     /// # Errors
     /// [`Error::Input`] when the shape does not fit, the device cannot count so many frames or points are to be tracked by a
     /// checkpoint without a track head,
-    /// [`Error::Cancelled`] when the observer says so, [`Error::Candle`] when the device fails.
+    /// [`Error::Cancelled`] when the observer stops the pass, [`Error::Candle`] when the device fails.
     // Differs from upstream: one scene a pass, so no tensor has a batch dimension.
-    pub fn forward(
+    pub fn forward_with(
         &self,
         images: &Tensor,
         options: &ForwardOptions,

@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 use vggt_model::{
-    Config, ForwardOptions, Precision, Vggt, aggregator::normalize_images, progress::Silent,
-    state_dict_keys, weights::Weights,
+    Config, Vggt, aggregator::normalize_images, progress::Silent, state_dict_keys, weights::Weights,
 };
 
 use crate::parity::{data, device, relative_error, tolerance};
@@ -38,7 +37,7 @@ const SIMULATION_FACTOR: f64 = 2.0;
 const LEAST_16_BIT_ERROR: f64 = 1e-4;
 
 fn config() -> Config {
-    Config::open(&data("heads64/config.json")).unwrap()
+    Config::open(data("heads64/config.json")).unwrap()
 }
 
 fn reference() -> serde_json::Value {
@@ -96,7 +95,8 @@ fn load(dtype: DType, device: &Device) -> Vggt {
     let parameters: HashMap<_, _> = parameters().into_iter().collect();
     candle_core::safetensors::save(&parameters, &file).unwrap();
     let weights = Weights::open(&file).unwrap();
-    Vggt::load(config(), &weights, dtype, Precision::Exact, device).unwrap()
+    let model = Vggt::builder(weights).config(config()).dtype(dtype);
+    model.device(device.clone()).load().unwrap()
 }
 
 fn images(case: &str, shape: [usize; 4], device: &Device) -> Tensor {
@@ -120,8 +120,7 @@ fn outputs(model: &Vggt, images: &Tensor, dtype: DType) -> Vec<(String, Tensor)>
     let patches = trunk.forward(&normalized, &mut Silent).unwrap();
     let tokens = aggregator.forward(images, &mut Silent).unwrap();
     let last = model.config().aggregator.depth - 1;
-    let options = ForwardOptions::default();
-    let p = model.forward(images, &options, &mut Silent).unwrap();
+    let p = model.forward(images).unwrap();
     let (points, points_conf) = (p.world_points.unwrap(), p.world_points_conf.unwrap());
     vec![
         ("dino.patch_tokens".to_owned(), patches),

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod convert;
+#[cfg(feature = "demo")]
 mod demo;
 mod heads64;
 mod kernels;

@@ -81,15 +81,21 @@ impl Case {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let dir = data("tiny");
-        let mut config = Config::open(&dir.join("config.json")).unwrap();
+        let mut config = Config::open(dir.join("config.json")).unwrap();
         change(&mut config);
-        let weights = Weights::open(&dir.join("model.pt")).unwrap();
+        let weights = Weights::open(dir.join("model.pt")).unwrap();
         let taps = dir.join(format!("{name}.safetensors"));
         let device = device();
         Self {
             name,
             taps: candle_core::safetensors::load(taps, &device).unwrap(),
-            model: Vggt::load(config, &weights, DType::F32, precision, &device).unwrap(),
+            model: Vggt::builder(weights)
+                .config(config)
+                .dtype(DType::F32)
+                .precision(precision)
+                .device(device.clone())
+                .load()
+                .unwrap(),
             device,
         }
     }
@@ -124,7 +130,7 @@ impl Case {
             ..ForwardOptions::default()
         };
         self.model
-            .forward(self.tap("images"), &options, &mut Silent)
+            .forward_with(self.tap("images"), &options, &mut Silent)
             .unwrap()
     }
 

@@ -1,11 +1,14 @@
 //! Which parameters and which inputs the network takes.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+};
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
-    Config, Error, ForwardOptions, Precision, Vggt,
-    progress::{Observer, Silent, Stage},
+    Config, Error, ForwardOptions, Vggt,
+    progress::{Silent, Stage},
     state_dict_keys,
     weights::{VarBuilder, Weights},
 };
@@ -13,9 +16,9 @@ use vggt_model::{
 use crate::parity::{data, relative_error};
 
 fn tiny() -> Vggt {
-    let config = Config::open(&data("tiny/config.json")).unwrap();
-    let weights = Weights::open(&data("tiny/model.pt")).unwrap();
-    Vggt::load(config, &weights, DType::F32, Precision::Exact, &Device::Cpu).unwrap()
+    let config = Config::open(data("tiny/config.json")).unwrap();
+    let weights = Weights::open(data("tiny/model.pt")).unwrap();
+    Vggt::builder(weights).config(config).load().unwrap()
 }
 
 fn noise(s: usize, h: usize, w: usize) -> Tensor {
@@ -45,9 +48,7 @@ fn vggt_1b_has_exactly_the_keys_of_its_state_dict() {
 fn any_multiple_of_the_patch_size_and_any_number_of_frames_go_through() {
     let model = tiny();
     for (s, h, w) in [(1, 14, 14), (2, 28, 98), (5, 42, 14)] {
-        let p = model
-            .forward(&noise(s, h, w), &ForwardOptions::default(), &mut Silent)
-            .unwrap();
+        let p = model.forward(&noise(s, h, w)).unwrap();
         assert_eq!(p.depth.dims(), [s, h, w, 1]);
         assert_eq!(p.extrinsic.dims(), [s, 3, 4]);
         assert_eq!(p.world_points.unwrap().dims(), [s, h, w, 3]);
@@ -64,9 +65,7 @@ fn other_shapes_are_refused_with_the_reason() {
         vec![1, 4, 14, 14],
     ] {
         let images = Tensor::zeros(dims.clone(), DType::F32, &Device::Cpu).unwrap();
-        let e = model
-            .forward(&images, &ForwardOptions::default(), &mut Silent)
-            .unwrap_err();
+        let e = model.forward(&images).unwrap_err();
         assert!(
             matches!(&e, Error::Input(why) if why.contains("multiples of 14")),
             "{dims:?}: {e}"
@@ -81,14 +80,14 @@ fn frames_too_small_to_track_in_are_refused() {
         ..ForwardOptions::default()
     };
     // Three levels at stride 2 need 8 pixels: one patch suffices for the tiny config, so it is deepened.
-    let mut config = Config::open(&data("tiny/config.json")).unwrap();
+    let mut config = Config::open(data("tiny/config.json")).unwrap();
     if let Some(track) = &mut config.track_head {
         track.corr_levels = 6;
     }
     let vb = VarBuilder::random(1, DType::F32, &Device::Cpu);
     let model = Vggt::new(config, &vb).unwrap();
     let e = model
-        .forward(&noise(2, 28, 28), &options, &mut Silent)
+        .forward_with(&noise(2, 28, 28), &options, &mut Silent)
         .unwrap_err();
     assert!(e.to_string().contains("at least 64 pixels"), "{e}");
 }
@@ -101,31 +100,34 @@ fn the_points_head_can_be_left_out() {
     };
     let model = tiny();
     let images = noise(2, 28, 28);
-    let without = model.forward(&images, &options, &mut Silent).unwrap();
-    let with = model
-        .forward(&images, &ForwardOptions::default(), &mut Silent)
-        .unwrap();
+    let without = model.forward_with(&images, &options, &mut Silent).unwrap();
+    let with = model.forward(&images).unwrap();
     assert!(without.world_points.is_none());
     assert_eq!(relative_error(&without.depth, &with.depth), 0.0);
 }
 
 #[test]
 fn the_observer_sees_every_stage_and_can_stop_it() {
-    struct Count(BTreeMap<Stage, usize>, Option<Stage>);
-    impl Observer for Count {
-        fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool {
-            assert!(done >= 1 && done <= total);
-            *self.0.entry(stage).or_default() += 1;
-            self.1 != Some(stage)
-        }
-    }
     let model = tiny();
     let images = noise(2, 28, 28);
-    let mut all = Count(BTreeMap::new(), None);
-    model
-        .forward(&images, &ForwardOptions::default(), &mut all)
-        .unwrap();
-    let seen: Vec<_> = all.0.into_iter().collect();
+    // Runs the network until `stop` is seen; returns the number of steps of each stage.
+    let run = |stop: Option<Stage>| {
+        let mut count = BTreeMap::<Stage, usize>::new();
+        let mut observer = |stage: Stage, done: usize, total: usize| {
+            assert!(done >= 1 && done <= total);
+            *count.entry(stage).or_default() += 1;
+            if stop == Some(stage) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let done = model.forward_with(&images, &ForwardOptions::default(), &mut observer);
+        (done, count)
+    };
+    let (done, count) = run(None);
+    done.unwrap();
+    let seen: Vec<_> = count.into_iter().collect();
     use Stage::{Camera, Depth, FrameBlocks, GlobalBlocks, PatchEmbed, Point};
     let expected = [
         (PatchEmbed, 2),
@@ -137,11 +139,31 @@ fn the_observer_sees_every_stage_and_can_stop_it() {
     ];
     assert_eq!(seen, expected);
 
-    let mut stop = Count(BTreeMap::new(), Some(Stage::GlobalBlocks));
-    let e = model
-        .forward(&images, &ForwardOptions::default(), &mut stop)
-        .unwrap_err();
-    assert!(matches!(e, Error::Cancelled));
-    assert_eq!(stop.0[&Stage::GlobalBlocks], 1);
-    assert!(!stop.0.contains_key(&Stage::Camera));
+    let (done, count) = run(Some(Stage::GlobalBlocks));
+    assert!(matches!(done, Err(Error::Cancelled)));
+    assert_eq!(count[&Stage::GlobalBlocks], 1);
+    assert!(!count.contains_key(&Stage::Camera));
+}
+
+#[test]
+fn a_checkpoint_without_a_track_head_is_loaded_without_one() {
+    let config = Config::open(data("tiny/config.json")).unwrap();
+    let keys = state_dict_keys(&config).unwrap();
+    assert!(keys.iter().any(|(name, _)| name.starts_with("track_head.")));
+    let all = Weights::open(data("tiny/model.pt")).unwrap();
+    let kept: HashMap<String, Tensor> = all
+        .iter()
+        .filter(|(name, _)| !name.starts_with("track_head."))
+        .map(|(name, _)| {
+            let tensor = all.tensor(name, DType::F32, &Device::Cpu).unwrap();
+            (name.to_owned(), tensor)
+        })
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("without.safetensors");
+    candle_core::safetensors::save(&kept, &path).unwrap();
+
+    let weights = Weights::open(&path).unwrap();
+    let model = Vggt::builder(&weights).config(config).load().unwrap();
+    assert!(model.track_head().is_none());
 }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::image::READABLE_FORMATS;
+use vggt_model::preprocess::{PreprocessError, READABLE_FORMATS};
 
 /// Why frames cannot be read from an image, a folder or a video.
 #[derive(Debug, thiserror::Error)]
@@ -17,89 +17,36 @@ pub enum FramesError {
         #[source]
         source: io::Error,
     },
-    /// Not an image of a known format.
-    #[error(
-        "cannot decode \"{name}\": not a picture of a known format (known: {READABLE_FORMATS})"
-    )]
-    NotAPicture {
-        /// Name of the image.
-        name: String,
-    },
-    /// The image is larger than the limits allow; it was not decoded.
-    #[error(
-        "cannot decode \"{name}\": {width}x{height} pixels are more than the limit of {max_side} pixels \
-         a side and {max_pixels} in all; scale the picture down first"
-    )]
-    PictureTooLarge {
-        /// Name of the image.
-        name: String,
-        /// Width that its header declares, in pixels.
-        width: u32,
-        /// Height that its header declares, in pixels.
-        height: u32,
-        /// The limit in pixels.
-        max_side: u32,
-        /// The limit in pixels.
-        max_pixels: u64,
-    },
-    /// The file is longer than any image of the permitted size; it was not read.
-    #[error("cannot decode \"{name}\": the file has {bytes} bytes, the limit is {max_bytes}")]
-    FileTooLarge {
-        /// Name of the image.
-        name: String,
-        /// Length of the file.
-        bytes: u64,
-        /// The limit.
-        max_bytes: u64,
-    },
-    /// The file ends before the image does.
-    #[error("cannot decode \"{name}\": the file is cut off; copy or download it again")]
-    Truncated {
-        /// Name of the image.
-        name: String,
-    },
-    /// The image is damaged, or of a variant the decoder does not know.
-    #[error("cannot decode \"{name}\"")]
-    DecodePicture {
-        /// Name of the image.
-        name: String,
-        /// Error of the decoder.
-        #[source]
-        source: ::image::ImageError,
-    },
-    /// The folder contains no images.
+    /// An image could not be decoded or resized.
+    #[error(transparent)]
+    Image(#[from] PreprocessError),
+    /// The folder holds no picture.
     #[error("cannot find a picture in \"{}\" (sub-folders are not searched; known: {READABLE_FORMATS})", path.display())]
     NoPictures {
         /// The folder.
         path: PathBuf,
     },
-    /// There are no images to stack.
+    /// No frames at all are wanted.
     #[error("cannot build the network's input from 0 pictures; give at least one")]
     Empty,
-    /// The image size is not a multiple of the patch size.
-    #[error(
-        "cannot preprocess for img_size {img_size} and patch_size {patch_size}: the first must be a \
-         multiple of the second and neither may be zero or above 16384"
-    )]
-    BadSizes {
-        /// Side of the network's input, in pixels.
-        img_size: usize,
-        /// Side of one patch, in pixels.
-        patch_size: usize,
-    },
-    /// The image has no rows or no columns.
-    #[error("cannot preprocess \"{name}\": it has no pixels")]
-    NoPixels {
-        /// Name of the image.
-        name: String,
-    },
-    /// The frame rate is not a positive number.
+    /// The wanted rate is no rate.
     #[error("cannot choose frames at {fps} a second: the rate must be above zero")]
     BadRate {
         /// Frames per second.
         fps: f64,
     },
-    /// Not a video of a known container format, or its index is missing.
+    /// The program was built without FFmpeg.
+    #[cfg(not(feature = "video"))]
+    #[error(
+        "cannot read \"{}\": this program was built without video support (feature `video`)",
+        path.display()
+    )]
+    VideoUnsupported {
+        /// The video file.
+        path: PathBuf,
+    },
+    /// The file is of no video container that is read here, or its index is missing.
+    #[cfg(feature = "video")]
     #[error("cannot read \"{}\" as a video: it is damaged, cut off or no video", path.display())]
     NotAVideo {
         /// The file.
@@ -115,6 +62,7 @@ pub enum FramesError {
         path: PathBuf,
     },
     /// The video's codec is missing or does not accept the stream.
+    #[cfg(feature = "video")]
     #[error("cannot decode \"{}\": its codec is not supported; convert it to H.264 first", path.display())]
     VideoCodec {
         /// The file.

@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    FramesError,
-    image::{SNIFF_BYTES, sniff},
-};
+use vggt_model::preprocess::{SIGNATURE_BYTES, is_image};
+
+use super::FramesError;
 
 /// The image files of a folder, sorted by name (by the bytes of the name, as Python sorts).
 ///
@@ -51,9 +50,9 @@ pub fn list_folder(dir: &Path) -> Result<Vec<PathBuf>, FramesError> {
 
 /// Whether a file is an image of a known format, by its first bytes.
 pub fn is_picture(path: &Path) -> bool {
-    let mut head = Vec::with_capacity(SNIFF_BYTES);
+    let mut head = Vec::with_capacity(SIGNATURE_BYTES);
     File::open(path)
-        .and_then(|file| file.take(SNIFF_BYTES as u64).read_to_end(&mut head))
+        .and_then(|file| file.take(SIGNATURE_BYTES as u64).read_to_end(&mut head))
         .is_ok()
-        && sniff(&head).is_some()
+        && is_image(&head)
 }

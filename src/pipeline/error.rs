@@ -2,7 +2,12 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{colmap::ColmapError, frames::FramesError, glb::GlbError, scene::SceneError};
+use crate::{
+    colmap::ColmapError,
+    frames::{FramesError, PreprocessError},
+    glb::GlbError,
+    scene::SceneError,
+};
 
 /// Why a reconstruction failed.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +100,12 @@ impl From<FramesError> for PipelineError {
             FramesError::Cancelled => Self::Cancelled,
             e => Self::Frames(e),
         }
+    }
+}
+
+impl From<PreprocessError> for PipelineError {
+    fn from(e: PreprocessError) -> Self {
+        Self::Frames(e.into())
     }
 }
 

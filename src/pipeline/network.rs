@@ -218,9 +218,14 @@ impl Network {
                 (config, weights, sha256.clone())
             }
         };
-        let config = without_missing_track_head(config, &weights);
+        let model = Vggt::builder(&weights)
+            .config(config)
+            .dtype(dtype)
+            .precision(precision)
+            .device(device.clone())
+            .load()?;
         Ok(Self {
-            model: Vggt::load(config, &weights, dtype, precision, &device)?,
+            model,
             name: source.name(),
             weights: Some(weights),
             sha256,
@@ -242,7 +247,7 @@ impl Network {
     ) -> Result<Predictions, PipelineError> {
         let done = self
             .model
-            .forward(images, options, &mut NetworkSteps(watcher));
+            .forward_with(images, options, &mut NetworkSteps(watcher));
         done.map_err(|e| match (&e, images.dims()) {
             (vggt_model::Error::Candle(inner), &[frames, _, height, width])
                 // The driver's word for it, and cuBLAS'.
@@ -364,15 +369,4 @@ impl Network {
     pub fn dtype(&self) -> DType {
         self.dtype
     }
-}
-
-/// A checkpoint without tracking is used as such even when no config says so.
-fn without_missing_track_head(mut config: Config, weights: &Weights) -> Config {
-    let has_one = weights
-        .iter()
-        .any(|(name, _)| name.starts_with("track_head."));
-    if !has_one && !weights.is_empty() {
-        config.track_head = None;
-    }
-    config
 }

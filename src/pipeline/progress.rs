@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use std::ops::ControlFlow;
+
 use vggt_model::progress as model;
 
 /// A part of a reconstruction that takes noticeable time.
@@ -83,7 +85,11 @@ impl Watcher for Silent {
 pub(super) struct NetworkSteps<'a>(pub(super) &'a mut dyn Watcher);
 
 impl model::Observer for NetworkSteps<'_> {
-    fn step(&mut self, stage: model::Stage, done: usize, total: usize) -> bool {
-        self.0.step(Stage::Network(stage), done, total)
+    fn step(&mut self, stage: model::Stage, done: usize, total: usize) -> ControlFlow<()> {
+        if self.0.step(Stage::Network(stage), done, total) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     }
 }

@@ -6,7 +6,7 @@ use vggt_model::{Config, demo};
 
 use super::{PipelineError, Stage, Warning, Watcher};
 use crate::frames::{
-    Frames, FramesError, ImageLimits, Picture, Prepared, PreprocessMode, VideoLimits,
+    DecodedImage, Frames, ImageLimits, Prepared, PreprocessError, PreprocessMode, VideoLimits,
     VideoProgress, decode_image, list_folder, preprocess, read_image, read_video, stack,
     video_size,
 };
@@ -106,7 +106,7 @@ impl Reader<'_> {
     fn images<T>(
         &mut self,
         items: &[T],
-        read: impl Fn(&T) -> Result<Picture, FramesError>,
+        read: impl Fn(&T) -> Result<DecodedImage, PreprocessError>,
     ) -> Result<Taken, PipelineError> {
         let (mut height, mut width) = (0, 0);
         let mut prepared: Vec<Prepared> = Vec::new();
@@ -143,7 +143,7 @@ impl Reader<'_> {
             Some(_) => {
                 let (width, height) = video_size(path, &options.video_limits)?;
                 // A blank image is resized to the same size as any other of the same dimensions.
-                let blank = Picture {
+                let blank = DecodedImage {
                     name: String::new(),
                     rgb: image::RgbImage::new(width, height),
                 };
@@ -181,7 +181,7 @@ impl Reader<'_> {
         Ok((prepared, available))
     }
 
-    fn prepare(&self, picture: Picture) -> Result<Prepared, PipelineError> {
+    fn prepare(&self, picture: DecodedImage) -> Result<Prepared, PipelineError> {
         let Config {
             img_size,
             patch_size,

@@ -4,7 +4,9 @@ use std::{fs, path::Path};
 
 use super::{data, difference};
 use image::RgbImage;
-use vggt::frames::{FramesError, ImageLimits, decode_image, list_folder, read_image};
+use vggt::frames::{
+    FramesError, ImageLimits, PreprocessError, decode_image, list_folder, read_image,
+};
 
 /// Lossy copies of a smooth 48x32 picture: far below any mix-up of channels, rows or orientation.
 const LOSSY_MEAN: f64 = 6.0;
@@ -97,7 +99,7 @@ fn limits_hold_before_anything_is_decoded() {
     bomb[29..33].copy_from_slice(&crc);
     let e = decode_image("bomb.png", &bomb, &ImageLimits::default()).unwrap_err();
     assert!(
-        matches!(e, FramesError::PictureTooLarge { width: 32767, .. }),
+        matches!(e, PreprocessError::ImageTooLarge { width: 32767, .. }),
         "{e:?}"
     );
 
@@ -143,12 +145,12 @@ fn a_file_that_is_cut_off_is_named_and_refused() {
 #[test]
 fn what_is_no_picture_is_said_so() {
     let e = decode_image("notes.jpg", b"dear diary", &ImageLimits::default()).unwrap_err();
-    assert!(matches!(e, FramesError::NotAPicture { .. }));
+    assert!(matches!(e, PreprocessError::NotAnImage { .. }));
     assert!(decode_image("empty.png", b"", &ImageLimits::default()).is_err());
     let e = read_image(Path::new("/no/such/file.png"), &ImageLimits::default()).unwrap_err();
     assert!(e.to_string().contains("/no/such/file.png"), "{e}");
     let e = read_image(&data("formats"), &ImageLimits::default()).unwrap_err();
-    assert!(matches!(e, FramesError::Read { .. }));
+    assert!(matches!(e, PreprocessError::Read { .. }));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fs};
 use super::{data, difference, fixture};
 use image::{Rgb, RgbImage};
 use vggt::frames::{
-    Frames, FramesError, ImageLimits, Picture, PreprocessMode, preprocess, read_image, stack,
+    DecodedImage, Frames, ImageLimits, PreprocessError, PreprocessMode, preprocess, read_image,
+    stack,
 };
 
 /// VGGT-1B's configuration, with which the fixtures were made.
@@ -27,8 +28,8 @@ fn load(files: &[String], mode: PreprocessMode) -> Frames {
     stack(prepared.collect()).unwrap()
 }
 
-fn picture(width: u32, height: u32) -> Picture {
-    Picture {
+fn picture(width: u32, height: u32) -> DecodedImage {
+    DecodedImage {
         name: "made.png".to_owned(),
         rgb: RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 77])),
     }
@@ -121,7 +122,7 @@ fn stacking_centres_the_smaller_frame_and_moves_its_placement() {
         (blue[13][5], blue[14][5], blue[28][5]),
         (1.0, 77.0 / 255.0, 1.0)
     );
-    assert!(matches!(stack(Vec::new()), Err(FramesError::Empty)));
+    assert!(matches!(stack(Vec::new()), Err(PreprocessError::Empty)));
 }
 
 #[test]
@@ -140,6 +141,6 @@ fn extreme_shapes_stay_within_the_networks_size() {
 fn sizes_that_do_not_fit_each_other_are_refused() {
     for (img_size, patch_size) in [(518, 16), (0, 14), (518, 0), (1 << 40, 1)] {
         let e = preprocess(picture(9, 9), PreprocessMode::Crop, img_size, patch_size).unwrap_err();
-        assert!(matches!(e, FramesError::BadSizes { .. }), "{e}");
+        assert!(matches!(e, PreprocessError::BadSizes { .. }), "{e}");
     }
 }

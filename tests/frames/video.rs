@@ -8,7 +8,9 @@ use std::{
 
 use super::{data, difference, fixture, hostile::Dice};
 use image::imageops;
-use vggt::frames::{FramesError, Picture, VideoLimits, VideoProgress, VideoSummary, read_video};
+use vggt::frames::{
+    DecodedImage, FramesError, VideoLimits, VideoProgress, VideoSummary, read_video,
+};
 
 /// The bound that is promised, on average over a frame: another FFmpeg may enlarge chroma otherwise.
 /// With FFmpeg 5.1 nothing differs.
@@ -20,7 +22,7 @@ fn clip(name: &str) -> PathBuf {
     data("clips").join(name)
 }
 
-fn read(path: &Path, fps: f64, most: Option<usize>) -> (VideoSummary, Vec<Picture>) {
+fn read(path: &Path, fps: f64, most: Option<usize>) -> (VideoSummary, Vec<DecodedImage>) {
     let (summary, pictures) = try_read(path, fps, most, &VideoLimits::default());
     (summary.unwrap(), pictures)
 }
@@ -30,7 +32,7 @@ fn try_read(
     fps: f64,
     most: Option<usize>,
     limits: &VideoLimits,
-) -> (Result<VideoSummary, FramesError>, Vec<Picture>) {
+) -> (Result<VideoSummary, FramesError>, Vec<DecodedImage>) {
     let mut pictures = Vec::new();
     let summary = read_video(path, fps, limits, most, &mut |_| true, &mut |picture| {
         pictures.push(picture);

@@ -95,11 +95,12 @@ struct Inner {
 }
 
 impl Weights {
-    /// Maps `path` into memory and checks its header; the format is told by the content.
+    /// Maps the file `path` into memory and checks its header; the content decides the format.
     ///
     /// # Errors
     /// When there is no such file, or it holds no weights that can be read; the message says what it is instead.
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
+        let path = path.as_ref();
         let source = Source::map(path)?;
         let name = path.file_name().map_or_else(
             || path.display().to_string(),
@@ -284,6 +285,13 @@ impl Weights {
                 .collect()
         });
         Ok(hash.clone())
+    }
+}
+
+impl From<&Weights> for Weights {
+    /// Shares the mapped file.
+    fn from(weights: &Weights) -> Self {
+        weights.clone()
     }
 }
 

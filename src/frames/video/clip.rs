@@ -20,7 +20,7 @@ use ffmpeg_next::{
     frame, log, media,
 };
 
-use super::{VideoLimits, Watch, convert::Converter, plan};
+use super::{VideoLimits, convert::Converter, plan, read::Watch};
 use crate::frames::FramesError;
 
 /// Containers that hold their own bytes. FFmpeg's play lists, concatenations and image sequences are

@@ -7,7 +7,7 @@ use ::image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FramesError, Picture,
+    DecodedImage, PreprocessError,
     resample::{Lines, resize_bicubic},
 };
 
@@ -48,44 +48,44 @@ pub struct Placement {
     pub offset_y: f64,
 }
 
-/// An image at the network's size, and where it came from.
+/// An image at the network's size, and where it lies in the original.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The image's name.
     pub name: String,
     /// The pixels; both sides are multiples of the patch size and at most `img_size`.
     pub rgb: RgbImage,
-    /// The way back to the original image.
+    /// Where the pixels lie in the original image.
     pub placement: Placement,
 }
 
 /// Resizes, and crops or pads, one image to a size that the network takes.
 ///
 /// Bicubic (a = -0.5, antialiased), bit for bit as Pillow does it. An image that already has its target
-/// size passes through untouched.
+/// size is returned unchanged.
 ///
 /// # Errors
 /// When `img_size` is not a multiple of `patch_size`, or the image has no pixels.
 pub fn preprocess(
-    picture: Picture,
+    image: DecodedImage,
     mode: PreprocessMode,
     img_size: usize,
     patch_size: usize,
-) -> Result<Prepared, FramesError> {
+) -> Result<Prepared, PreprocessError> {
     if patch_size == 0
         || img_size == 0
         || img_size > MAX_IMG_SIZE
         || !img_size.is_multiple_of(patch_size)
     {
-        return Err(FramesError::BadSizes {
+        return Err(PreprocessError::BadSizes {
             img_size,
             patch_size,
         });
     }
-    let Picture { name, rgb } = picture;
+    let DecodedImage { name, rgb } = image;
     let (source_width, source_height) = rgb.dimensions();
     if source_width == 0 || source_height == 0 {
-        return Err(FramesError::NoPixels { name });
+        return Err(PreprocessError::NoPixels { name });
     }
     let side = img_size as u32;
     let (width, height) = match mode {
@@ -148,7 +148,7 @@ fn in_proportion(other: u32, leading: u32, img_size: usize, patch_size: usize) -
     (patches as u32).saturating_mul(patch_size as u32)
 }
 
-/// Centers an image on white; gives it with the columns to its left and the rows above it.
+/// Centers an image on white; returns it with the number of columns to its left and of rows above it.
 ///
 /// PyTorch: `pad_left = padding // 2`, `pad_right = padding - pad_left`.
 pub(super) fn pad(rgb: RgbImage, width: u32, height: u32) -> (RgbImage, u32, u32) {

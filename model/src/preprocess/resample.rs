@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_colour_stays_that_colour() {
+    fn a_plain_color_stays_that_color() {
         let plain = RgbImage::from_pixel(37, 53, Rgb([255, 128, 1]));
         for (width, height) in [(14, 14), (140, 98), (37, 200)] {
             let resized = resize_bicubic(plain.clone(), width, all(height));

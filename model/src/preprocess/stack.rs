@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::{FramesError, Placement, Prepared, preprocess::pad};
+use super::{Placement, Prepared, PreprocessError, fit::pad};
 
 /// The network's input, and where each frame comes from.
 #[derive(Debug, Clone)]
@@ -39,13 +39,13 @@ impl Frames {
 /// largest height and the largest width, and its placement is adjusted.
 ///
 /// # Errors
-/// When there are no images.
-pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, FramesError> {
+/// When there is no picture at all.
+pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, PreprocessError> {
     let s = prepared.len();
     let width = prepared.iter().map(|p| p.rgb.width()).max();
     let height = prepared.iter().map(|p| p.rgb.height()).max();
     let (Some(width), Some(height)) = (width, height) else {
-        return Err(FramesError::Empty);
+        return Err(PreprocessError::Empty);
     };
     let (w, h) = (width as usize, height as usize);
     let mut values = Vec::with_capacity(s * 3 * h * w);

@@ -11,24 +11,24 @@ use ::image::{
     RgbImage, metadata::Orientation,
 };
 
-use super::FramesError;
+use super::PreprocessError;
 
-/// The formats [`read_image`] knows, for messages.
-pub(super) const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF";
+/// The formats that [`read_image`] reads, for messages.
+pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF";
 
-/// How many bytes of a file [`sniff`] looks at: the longest signature (WebP) has 12.
-pub(super) const SNIFF_BYTES: usize = 16;
+/// Number of bytes from the beginning of a file that [`is_image`] needs: the longest signature (WebP) has 12.
+pub const SIGNATURE_BYTES: usize = 16;
 
 /// One decoded image: 8-bit RGB, orientation applied, alpha over white.
 #[derive(Debug, Clone)]
-pub struct Picture {
+pub struct DecodedImage {
     /// The file's name without its folder, or the name of a video's frame.
     pub name: String,
     /// The pixels, sRGB as in the file.
     pub rgb: RgbImage,
 }
 
-/// What an image may measure at most; checked against the file's header, before any pixel is decoded.
+/// Limits on the size of an image, checked against the file's header before any pixel is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageLimits {
     /// Width times height, in pixels.
@@ -52,14 +52,14 @@ impl Default for ImageLimits {
 
 /// Reads one image file and returns it upright, as 8-bit RGB.
 ///
-/// The format is detected by the content, not by the name. Of an animated file the first frame is taken.
+/// The content decides the format, not the name. Of an animated file the first frame is taken.
 /// EXIF (or TIFF) orientation is applied; transparent pixels are laid over white as
 /// Pillow's `Image.alpha_composite` does; of 16-bit values the high byte is kept; gray becomes RGB.
 ///
 /// # Errors
 /// When the file cannot be read, is of no known format, exceeds `limits`, is cut off or damaged.
-pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<Picture, FramesError> {
-    let fail = |source| FramesError::Read {
+pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, PreprocessError> {
+    let fail = |source| PreprocessError::Read {
         path: path.to_path_buf(),
         source,
     };
@@ -73,7 +73,7 @@ pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<Picture, FramesEr
         return Err(fail(std::io::ErrorKind::IsADirectory.into()));
     }
     if metadata.len() > limits.max_bytes {
-        return Err(FramesError::FileTooLarge {
+        return Err(PreprocessError::FileTooLarge {
             name: name.into_owned(),
             bytes: metadata.len(),
             max_bytes: limits.max_bytes,
@@ -82,7 +82,7 @@ pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<Picture, FramesEr
     decode(&name, BufReader::new(file), limits)
 }
 
-/// Decodes an image that is already in memory, such as an upload; see [`read_image`].
+/// Decodes an image file that is already in memory, such as an upload; see [`read_image`].
 ///
 /// # Errors
 /// When the bytes are of no known format, exceed `limits`, are cut off or damaged.
@@ -90,9 +90,9 @@ pub fn decode_image(
     name: &str,
     bytes: &[u8],
     limits: &ImageLimits,
-) -> Result<Picture, FramesError> {
+) -> Result<DecodedImage, PreprocessError> {
     if bytes.len() as u64 > limits.max_bytes {
-        return Err(FramesError::FileTooLarge {
+        return Err(PreprocessError::FileTooLarge {
             name: name.to_owned(),
             bytes: bytes.len() as u64,
             max_bytes: limits.max_bytes,
@@ -101,8 +101,13 @@ pub fn decode_image(
     decode(name, Cursor::new(bytes), limits)
 }
 
-/// The format of a file that starts with `head`, when it is one that can be decoded here.
-pub(super) fn sniff(head: &[u8]) -> Option<ImageFormat> {
+/// Returns true when a file that starts with `head` has a format that [`read_image`] reads.
+#[must_use]
+pub fn is_image(head: &[u8]) -> bool {
+    format_of(head).is_some()
+}
+
+fn format_of(head: &[u8]) -> Option<ImageFormat> {
     ::image::guess_format(head)
         .ok()
         .filter(ImageFormat::reading_enabled)
@@ -112,27 +117,27 @@ fn decode<R: BufRead + Seek>(
     name: &str,
     mut reader: R,
     limits: &ImageLimits,
-) -> Result<Picture, FramesError> {
+) -> Result<DecodedImage, PreprocessError> {
     let damaged = |source| match source {
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-            FramesError::Truncated {
+            PreprocessError::Truncated {
                 name: name.to_owned(),
             }
         }
-        source => FramesError::DecodePicture {
+        source => PreprocessError::Decode {
             name: name.to_owned(),
             source,
         },
     };
 
-    let mut head = Vec::with_capacity(SNIFF_BYTES);
+    let mut head = Vec::with_capacity(SIGNATURE_BYTES);
     reader
         .by_ref()
-        .take(SNIFF_BYTES as u64)
+        .take(SIGNATURE_BYTES as u64)
         .read_to_end(&mut head)
         .and_then(|_| reader.rewind())
         .map_err(|e| damaged(e.into()))?;
-    let format = sniff(&head).ok_or_else(|| FramesError::NotAPicture {
+    let format = format_of(&head).ok_or_else(|| PreprocessError::NotAnImage {
         name: name.to_owned(),
     })?;
 
@@ -142,7 +147,7 @@ fn decode<R: BufRead + Seek>(
             .and_then(|whole| reader.rewind().map(|()| whole))
             .map_err(|e| damaged(e.into()))?;
         if !whole {
-            return Err(FramesError::Truncated {
+            return Err(PreprocessError::Truncated {
                 name: name.to_owned(),
             });
         }
@@ -157,7 +162,7 @@ fn decode<R: BufRead + Seek>(
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if width > limits.max_side || height > limits.max_side || pixels > limits.max_pixels {
-        return Err(FramesError::PictureTooLarge {
+        return Err(PreprocessError::ImageTooLarge {
             name: name.to_owned(),
             width,
             height,
@@ -169,7 +174,7 @@ fn decode<R: BufRead + Seek>(
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     decoded.apply_orientation(orientation);
-    Ok(Picture {
+    Ok(DecodedImage {
         name: name.to_owned(),
         rgb: to_rgb8(decoded),
     })
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_marker_inside_a_segment_does_not_end_the_picture() {
+    fn an_end_marker_inside_a_segment_does_not_end_the_image() {
         let segment = [0xFF, 0xD8, 0xFF, 0xE1, 0, 4, 0xFF, 0xD9];
         assert!(!jpeg_reaches_its_end(&mut segment.as_slice()).unwrap());
         let whole = [&segment[..], &[0xFF, 0x00, 7, 0xFF, 0xFF, 0xD9]].concat();
