@@ -1,30 +1,23 @@
 //! Scaled dot-product attention.
 
-use std::marker::PhantomData;
-
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
-#[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, DType, backend::BackendStorage};
 use candle_nn::ops::softmax_last_dim;
-use rayon::prelude::*;
 
-#[cfg(feature = "cuda")]
-use super::cuda::device::{self, Queue};
 use super::{
     LayerNorm, RopeTable,
+    backend::Backend,
     cpu::{
-        self, Isa, Shared,
-        arithmetic::{Exact, Int16},
-        flash::{self, Attend, HeadRows, Keys, Pack, Prepare, Rotation},
-        scores::Scores,
-        scratch,
+        self,
+        attention::Problem,
+        flash::{HeadRows, Keys, Prepare, Rotation},
     },
     cuda,
-    version::Version,
 };
 use crate::precision::Precision;
 
-/// Scores held at once by the plain version, in numbers: 64 MiB in F32. Bounds the memory of global attention, whose full
+/// Scores held at once by the reference implementation: 64 MiB in F32. Bounds the memory of global attention, whose full
 /// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no number.
 pub(crate) const MAX_SCORES: usize = 1 << 24;
 
@@ -34,19 +27,28 @@ pub(crate) const MAX_SCORES: usize = 1 << 24;
 /// When the shapes do not fit or the device fails.
 // PyTorch: F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    match Version::of(q) {
-        Some(version) if k.dim(2)? > 0 && takes(version, q.dim(3)?) => q
-            .contiguous()?
-            .apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Flash { version }),
-        _ => plain(q, k, v, MAX_SCORES),
+    let (b, heads, _, depth) = q.dims4()?;
+    let n = k.dim(2)?;
+    if k.dims() != [b, heads, n, depth] || k.dims() != v.dims() {
+        let [q, k, v] = [q, k, v].map(Tensor::dims);
+        bail!(
+            "attention expects q [B, heads, M, D] and k, v [B, heads, N, D], got {q:?}, {k:?} and {v:?}"
+        )
+    }
+    match Backend::of(q) {
+        Some(backend) if n > 0 && supports(backend, depth) => {
+            q.contiguous()?
+                .apply_op3_no_bwd(&k.contiguous()?, &v.contiguous()?, &Flash { backend })
+        }
+        _ => reference(q, k, v, MAX_SCORES),
     }
 }
 
-/// Whether a version takes heads of `depth` numbers.
-fn takes(version: Version, depth: usize) -> bool {
-    match version {
-        Version::Cpu(_) => true,
-        Version::Cuda => depth <= cuda::MOST_DEPTH,
+/// Returns whether a backend supports heads of `depth` channels.
+fn supports(backend: Backend, depth: usize) -> bool {
+    match backend {
+        Backend::Cpu(_) => true,
+        Backend::Cuda => depth <= cuda::MAX_DEPTH,
     }
 }
 
@@ -55,11 +57,11 @@ fn takes(version: Version, depth: usize) -> bool {
 pub struct SelfAttention<'a> {
     /// Heads.
     pub num_heads: usize,
-    /// Normalises the queries of each head.
+    /// Normalizes the queries of each head.
     pub q_norm: Option<&'a LayerNorm>,
-    /// Normalises the keys of each head.
+    /// Normalizes the keys of each head.
     pub k_norm: Option<&'a LayerNorm>,
-    /// Rotates queries and keys by their place.
+    /// Rotates queries and keys by their position.
     pub rope: Option<&'a RopeTable>,
     /// How queries are multiplied with keys on the CPU; values always in F32.
     pub precision: Precision,
@@ -72,17 +74,37 @@ impl SelfAttention<'_> {
     /// When the shapes do not fit or the device fails.
     pub fn forward(&self, qkv: &Tensor) -> Result<Tensor> {
         let (_, n, c3) = qkv.dims3()?;
-        let depth = c3 / 3 / self.num_heads.max(1);
-        match Version::of(qkv) {
-            Some(version) if n > 0 && takes(version, depth) => qkv
-                .contiguous()?
-                .apply_op1_no_bwd(&FlashSelf { op: *self, version }),
-            _ => self.plain(qkv),
+        let depth = self.depth(n, c3)?;
+        match Backend::of(qkv) {
+            Some(backend) if n > 0 && supports(backend, depth) => {
+                qkv.contiguous()?.apply_op1_no_bwd(&FlashSelf {
+                    op: *self,
+                    depth,
+                    backend,
+                })
+            }
+            _ => self.reference(qkv),
         }
     }
 
-    /// The definition: split, normalise, rotate, attend.
-    fn plain(&self, qkv: &Tensor) -> Result<Tensor> {
+    /// Returns the channels of a head, and refuses shapes that do not fit, for every backend.
+    fn depth(&self, n: usize, c3: usize) -> Result<usize> {
+        let heads = self.num_heads;
+        if heads == 0 || c3 % (3 * heads) != 0 {
+            bail!("expected 3 x num_heads x head_dim channels, got {c3} for {heads} heads")
+        }
+        let depth = c3 / 3 / heads;
+        for norm in [self.q_norm, self.k_norm].into_iter().flatten() {
+            norm.check(depth)?;
+        }
+        if let Some(rope) = self.rope {
+            rope.check(n, depth)?;
+        }
+        Ok(depth)
+    }
+
+    /// The reference implementation: split, normalize, rotate, attend.
+    fn reference(&self, qkv: &Tensor) -> Result<Tensor> {
         let (b, n, c3) = qkv.dims3()?;
         let qkv = qkv
             .reshape((b, n, 3, self.num_heads, c3 / 3 / self.num_heads))?
@@ -90,7 +112,7 @@ impl SelfAttention<'_> {
         // [B, heads, N, D] each
         let prepare = |x: Tensor, norm: Option<&LayerNorm>| -> Result<Tensor> {
             let x = match norm {
-                Some(norm) => norm.plain(&x.contiguous()?)?,
+                Some(norm) => norm.reference(&x.contiguous()?)?,
                 None => x.contiguous()?,
             };
             match self.rope {
@@ -100,15 +122,15 @@ impl SelfAttention<'_> {
         };
         let q = prepare(qkv.get(0)?, self.q_norm)?;
         let k = prepare(qkv.get(1)?, self.k_norm)?;
-        plain(&q, &k, &qkv.get(2)?, MAX_SCORES)
+        reference(&q, &k, &qkv.get(2)?, MAX_SCORES)
     }
 }
 
-/// The definition, some rows of the scores at a time.
-fn plain(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tensor> {
+/// The reference implementation, some rows of the scores at a time.
+fn reference(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tensor> {
     let (b, heads, m, d) = q.dims4()?;
     let n = k.dim(2)?;
-    // Scaling q instead of the scores costs D numbers a row instead of N.
+    // Scaling q instead of the scores costs D products per row instead of N.
     let q = (q * (1.0 / (d as f64).sqrt()))?;
     let v = v.contiguous()?;
     let rows = (max_scores / (heads * n).max(1)).clamp(1, m.max(1));
@@ -133,9 +155,9 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Tensor
         .reshape((b, m, heads * d))
 }
 
-/// The tiled versions of [`attention`].
+/// [`attention`] on a backend. Its operands were checked.
 struct Flash {
-    version: Version,
+    backend: Backend,
 }
 
 impl CustomOp3 for Flash {
@@ -154,15 +176,7 @@ impl CustomOp3 for Flash {
     ) -> Result<(CpuStorage, Shape)> {
         let (batch, heads, m, depth) = q_layout.shape().dims4()?;
         let n = k_layout.shape().dims4()?.2;
-        if k_layout.dims() != [batch, heads, n, depth] || k_layout.dims() != v_layout.dims() {
-            let [q, k, v] = [q_layout, k_layout, v_layout].map(Layout::dims);
-            bail!("attention of q {q:?} to k {k:?} and v {v:?}")
-        }
-        let rows = |data, len: usize| HeadRows {
-            data,
-            start: 0,
-            strides: [heads * len * depth, len * depth, depth],
-        };
+        let rows = |data, len| HeadRows::contiguous(data, heads, len, depth);
         let problem = Problem {
             q: (rows(cpu::contiguous(q, q_layout)?, m), Prepare::default()),
             k: (rows(cpu::contiguous(k, k_layout)?, n), Prepare::default()),
@@ -172,7 +186,7 @@ impl CustomOp3 for Flash {
             queries: m,
             keys: Keys { n, depth },
         };
-        let out = problem.solve::<Exact>(self.version.isa()?)?;
+        let out = problem.solve(self.backend.isa()?, Precision::Exact)?;
         Ok((CpuStorage::F32(out), (batch, m, heads * depth).into()))
     }
 
@@ -186,42 +200,16 @@ impl CustomOp3 for Flash {
         v: &CudaStorage,
         v_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let (queue, dtype) = (Queue::of(q), q.dtype());
-        let (batch, heads, m, depth) = q_layout.shape().dims4()?;
-        let n = k_layout.shape().dims4()?.2;
-        if k_layout.dims() != [batch, heads, n, depth] || k_layout.dims() != v_layout.dims() {
-            let [q, k, v] = [q_layout, k_layout, v_layout].map(Layout::dims);
-            bail!("attention of q {q:?} to k {k:?} and v {v:?}")
-        }
-        let q = queue.input(q, q_layout, dtype)?;
-        let k = queue.input(k, k_layout, dtype)?;
-        let v = queue.input(v, v_layout, dtype)?;
-        let rows = |start, rows| cuda::HeadRows::contiguous(start, heads, rows, depth);
-        // SAFETY: the operands are alive, and their shapes were compared.
-        #[allow(unsafe_code)]
-        unsafe {
-            attended_on_cuda(
-                &queue,
-                cuda::AttentionCall {
-                    dtype,
-                    batch,
-                    heads: (heads, depth),
-                    queries: m,
-                    keys: n,
-                    q: rows(q.address, m),
-                    k: rows(k.address, n),
-                    v: rows(v.address, n),
-                    out: cuda::Address::NULL,
-                },
-            )
-        }
+        cuda::run::attention([(q, q_layout), (k, k_layout), (v, v_layout)])
     }
 }
 
-/// The tiled versions of [`SelfAttention`].
+/// [`SelfAttention`] on a backend. Its operands were checked.
 struct FlashSelf<'a> {
     op: SelfAttention<'a>,
-    version: Version,
+    /// Channels of a head.
+    depth: usize,
+    backend: Backend,
 }
 
 impl CustomOp1 for FlashSelf<'_> {
@@ -231,350 +219,45 @@ impl CustomOp1 for FlashSelf<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, n, c3) = layout.shape().dims3()?;
-        let heads = self.op.num_heads;
-        if heads == 0 || c3 % (3 * heads) != 0 {
-            bail!("{c3} channels are no q, k and v of {heads} heads")
-        }
-        let depth = c3 / 3 / heads;
+        let (heads, depth) = (self.op.num_heads, self.depth);
         let data = cpu::contiguous(storage, layout)?;
         let rows = |which: usize| HeadRows {
             data,
             start: which * heads * depth,
             strides: [n * c3, depth, c3],
         };
-        let out = self.with_rotation((n, depth), |rope| {
-            with_norm(self.op.q_norm, depth, |q_norm| {
-                with_norm(self.op.k_norm, depth, |k_norm| {
-                    let problem = Problem {
-                        q: (rows(0), Prepare { norm: q_norm, rope }),
-                        k: (rows(1), Prepare { norm: k_norm, rope }),
-                        v: rows(2),
-                        batch,
-                        heads,
-                        queries: n,
-                        keys: Keys { n, depth },
-                    };
-                    let isa = self.version.isa()?;
-                    match self.op.precision {
-                        Precision::Exact => problem.solve::<Exact>(isa),
-                        Precision::Fast => problem.solve::<Int16>(isa),
-                    }
-                })
-            })
-        })?;
+        let tables = match self.op.rope {
+            Some(rope) => Some((cpu::slice_of(&rope.cos)?, cpu::slice_of(&rope.sin)?)),
+            None => None,
+        };
+        let rope = tables.as_ref().map(|(cos, sin)| Rotation { cos, sin });
+        let [q_norm, k_norm] =
+            [self.op.q_norm, self.op.k_norm].map(|norm| norm.map(LayerNorm::slices).transpose());
+        let (q_norm, k_norm) = (q_norm?, k_norm?);
+        let q_norm = q_norm.as_ref().map(|norm| norm.parameters());
+        let k_norm = k_norm.as_ref().map(|norm| norm.parameters());
+        let problem = Problem {
+            q: (rows(0), Prepare { norm: q_norm, rope }),
+            k: (rows(1), Prepare { norm: k_norm, rope }),
+            v: rows(2),
+            batch,
+            heads,
+            queries: n,
+            keys: Keys { n, depth },
+        };
+        let out = problem.solve(self.backend.isa()?, self.op.precision)?;
         Ok((CpuStorage::F32(out), (batch, n, heads * depth).into()))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, qkv: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let (queue, dtype) = (Queue::of(qkv), qkv.dtype());
-        let (batch, n, c3) = layout.shape().dims3()?;
-        let heads = self.op.num_heads;
-        if heads == 0 || c3 % (3 * heads) != 0 {
-            bail!("{c3} channels are no q, k and v of {heads} heads")
-        }
-        let depth = c3 / 3 / heads;
-        let prepared = self.prepared_on_cuda(qkv, layout, (batch, n, heads, depth))?;
-        let qkv = queue.input(qkv, layout, dtype)?;
-        let in_place = |which| cuda::HeadRows::in_qkv(qkv.address, which, dtype, (heads, n, depth));
-        let whole = Layout::contiguous((batch, heads, n, depth));
-        let prepared = match &prepared {
-            Some([q, k]) => Some([
-                queue.input(q, &whole, dtype)?,
-                queue.input(k, &whole, dtype)?,
-            ]),
-            None => None,
+        let op = cuda::run::SelfAttention {
+            heads: self.op.num_heads,
+            depth: self.depth,
+            norms: [self.op.q_norm, self.op.k_norm].map(|norm| norm.map(LayerNorm::tensors)),
+            rope: self.op.rope,
         };
-        let [q, k] = match &prepared {
-            Some(both) => both
-                .each_ref()
-                .map(|x| cuda::HeadRows::contiguous(x.address, heads, n, depth)),
-            None => [in_place(0), in_place(1)],
-        };
-        // SAFETY: the operands are alive, and the rows are those of the shape that was split.
-        #[allow(unsafe_code)]
-        unsafe {
-            attended_on_cuda(
-                &queue,
-                cuda::AttentionCall {
-                    dtype,
-                    batch,
-                    heads: (heads, depth),
-                    queries: n,
-                    keys: n,
-                    q,
-                    k,
-                    v: in_place(2),
-                    out: cuda::Address::NULL,
-                },
-            )
-        }
-    }
-}
-
-/// Runs `call` with memory of its own for the result, [batch, queries, heads * depth].
-///
-/// # Safety
-/// Queries, keys and values must lie where the call says, and be alive.
-#[cfg(feature = "cuda")]
-#[allow(unsafe_code)]
-unsafe fn attended_on_cuda(
-    queue: &Queue,
-    call: cuda::AttentionCall,
-) -> Result<(CudaStorage, Shape)> {
-    let (heads, depth) = call.heads;
-    let shape = Shape::from((call.batch, call.queries, heads * depth));
-    let mut out = queue.unwritten(&shape, call.dtype)?;
-    {
-        let to = queue.output(&mut out)?;
-        let call = cuda::AttentionCall {
-            out: to.address,
-            ..call
-        };
-        let call = cuda::attention(call, queue.code()?)?;
-        // SAFETY: the result is as large as its shape; the rest is asked of the caller.
-        unsafe { queue.launch(&call)? };
-    }
-    Ok((out, shape))
-}
-
-#[cfg(feature = "cuda")]
-impl FlashSelf<'_> {
-    /// Queries and keys, normalised and rotated, [batch, heads, n, depth]; `None` when they can be read where they lie.
-    fn prepared_on_cuda(
-        &self,
-        qkv: &CudaStorage,
-        layout: &Layout,
-        (batch, n, heads, depth): (usize, usize, usize, usize),
-    ) -> Result<Option<[CudaStorage; 2]>> {
-        let op = &self.op;
-        if op.q_norm.is_none() && op.k_norm.is_none() && op.rope.is_none() {
-            return Ok(None);
-        }
-        let (queue, dtype) = (Queue::of(qkv), qkv.dtype());
-        let shape = Shape::from((batch, heads, n, depth));
-        let mut q = queue.unwritten(&shape, dtype)?;
-        let mut k = queue.unwritten(&shape, dtype)?;
-        let norms = [op.q_norm, op.k_norm];
-        let of_norms = norms.map(|norm| norm.map(LayerNorm::held));
-        // The kernel rotates in F32.
-        let in_f32 = |t: &Tensor| t.to_dtype(DType::F32);
-        let tables = op
-            .rope
-            .map(|rope| Ok::<_, candle_core::Error>([in_f32(&rope.cos)?, in_f32(&rope.sin)?]))
-            .transpose()?;
-        let of_tables = tables
-            .as_ref()
-            .map(|[cos, sin]| [device::hold(cos), device::hold(sin)]);
-        {
-            let mut operands = Vec::new();
-            let mut heads_norms = [cuda::HeadNorm::NONE; 2];
-            for (i, held) in of_norms.iter().enumerate() {
-                let (Some([weight, bias]), Some(norm)) = (held, norms[i]) else {
-                    continue;
-                };
-                let [weight, bias] = [
-                    queue.parameter(weight, depth, dtype)?,
-                    queue.parameter(bias, depth, dtype)?,
-                ];
-                heads_norms[i] = cuda::HeadNorm {
-                    weight: weight.address,
-                    bias: bias.address,
-                    eps: norm.eps(),
-                };
-                operands.extend([weight, bias]);
-            }
-            let mut rotation = cuda::HeadRotation::NONE;
-            if let (Some([cos, sin]), Some(rope)) = (&of_tables, op.rope) {
-                let places = rope.places()?;
-                let [cos, sin] = [
-                    queue.parameter(cos, places * depth, DType::F32)?,
-                    queue.parameter(sin, places * depth, DType::F32)?,
-                ];
-                rotation = cuda::HeadRotation {
-                    cos: cos.address,
-                    sin: sin.address,
-                    places,
-                };
-                operands.extend([cos, sin]);
-            }
-            let qkv = queue.input(qkv, layout, dtype)?;
-            let (to_q, to_k) = (queue.output(&mut q)?, queue.output(&mut k)?);
-            let call = cuda::heads(cuda::HeadsCall {
-                dtype,
-                tokens: (batch, n),
-                heads: (heads, depth),
-                norms: heads_norms,
-                rotation,
-                qkv: qkv.address,
-                q: to_q.address,
-                k: to_k.address,
-            })?;
-            // SAFETY: the operands are alive; parameters were measured against the depth, q and k made for the shape.
-            #[allow(unsafe_code)]
-            unsafe {
-                queue.launch(&call)?;
-            }
-        }
-        Ok(Some([q, k]))
-    }
-}
-
-impl FlashSelf<'_> {
-    fn with_rotation<R>(
-        &self,
-        (n, depth): (usize, usize),
-        f: impl FnOnce(Option<Rotation<'_>>) -> Result<R>,
-    ) -> Result<R> {
-        let Some(rope) = self.op.rope else {
-            return f(None);
-        };
-        let places = rope.places()?;
-        if places == 0 || n % places != 0 || depth % 4 != 0 {
-            bail!("{n} tokens of {depth} channels a head, rotated by {places} places")
-        }
-        cpu::with_numbers(&rope.cos, |cos| {
-            cpu::with_numbers(&rope.sin, |sin| {
-                if cos.len() != places * depth || sin.len() != cos.len() {
-                    bail!("rotations of other heads than {depth} channels")
-                }
-                f(Some(Rotation { cos, sin }))
-            })
-        })
-    }
-}
-
-/// Scale, shift and epsilon of a norm.
-type Norm<'a> = (&'a [f32], &'a [f32], f32);
-
-fn with_norm<R>(
-    norm: Option<&LayerNorm>,
-    depth: usize,
-    f: impl FnOnce(Option<Norm<'_>>) -> Result<R>,
-) -> Result<R> {
-    match norm {
-        Some(norm) => norm.with_numbers(|weight, bias| {
-            if weight.len() != depth || bias.len() != depth {
-                bail!("a norm of {} channels for heads of {depth}", weight.len())
-            }
-            f(Some((weight, bias, norm.eps())))
-        }),
-        None => f(None),
-    }
-}
-
-/// Every head of every batch: queries, keys and values somewhere in memory.
-struct Problem<'a> {
-    q: (HeadRows<'a>, Prepare<'a>),
-    k: (HeadRows<'a>, Prepare<'a>),
-    v: HeadRows<'a>,
-    batch: usize,
-    heads: usize,
-    queries: usize,
-    keys: Keys,
-}
-
-/// Tiles of queries of a task: enough that fetching the packed keys does not count, few enough for many tasks.
-const TILES: usize = 4;
-
-impl Problem<'_> {
-    /// [batch, queries, heads depth]
-    #[allow(unsafe_code)]
-    fn solve<S: Scores>(&self, isa: Isa) -> Result<Vec<f32>> {
-        let lanes = isa.lanes();
-        let Keys { n, depth } = self.keys;
-        let heads = self.batch * self.heads;
-        let of_head = (
-            self.keys.packed_keys::<S>(lanes),
-            self.keys.packed_values(lanes),
-        );
-        let len = heads * (of_head.0 + of_head.1);
-        // SAFETY: packing writes the keys of all heads, then their values; the tiles write every query of every head.
-        unsafe {
-            let packed = cpu::written(len, |packed| {
-                let packed_k = packed.part(0, heads * of_head.0);
-                let packed_v = packed.part(heads * of_head.0, heads * of_head.1);
-                self.pack::<S>(isa, n.div_ceil(flash::KEYS), of_head, (packed_k, packed_v));
-                Ok(())
-            })?;
-            let packed = packed.split_at(heads * of_head.0);
-            cpu::written(heads * self.queries * depth, |out| {
-                self.attend::<S>(isa, of_head, packed, out);
-                Ok(())
-            })
-        }
-    }
-
-    /// Packs keys and values, each block of each head a task.
-    fn pack<S: Scores>(
-        &self,
-        isa: Isa,
-        blocks: usize,
-        of_head: (usize, usize),
-        (packed_k, packed_v): (Shared<'_, f32>, Shared<'_, f32>),
-    ) {
-        let heads = self.batch * self.heads;
-        (0..heads * blocks).into_par_iter().for_each(|task| {
-            let (index, block) = (task / blocks, task % blocks);
-            scratch::with(self.keys.depth, |row| {
-                isa.run(Pack::<S> {
-                    scores: PhantomData,
-                    keys: self.keys,
-                    k: self.k.0,
-                    prepare: self.k.1,
-                    v: self.v,
-                    batch: index / self.heads,
-                    head: index % self.heads,
-                    first: block * flash::KEYS,
-                    packed_k,
-                    packed_v,
-                    at: (index * of_head.0, index * of_head.1),
-                    row,
-                });
-            });
-        });
-    }
-
-    /// Attends, some tiles of queries of a head a task.
-    fn attend<S: Scores>(
-        &self,
-        isa: Isa,
-        of_head: (usize, usize),
-        (packed_k, packed_v): (&[f32], &[f32]),
-        out: Shared<'_, f32>,
-    ) {
-        let lanes = isa.lanes();
-        let depth = self.keys.depth;
-        let heads = self.batch * self.heads;
-        let queries = TILES * flash::tile_queries(lanes);
-        let tasks = self.queries.div_ceil(queries);
-        let run = |task: usize, room: &mut [f32]| {
-            let (index, first) = (task / tasks, task % tasks * queries);
-            let (batch, head) = (index / self.heads, index % self.heads);
-            isa.run(Attend::<S> {
-                scores: PhantomData,
-                keys: self.keys,
-                q: self.q.0,
-                prepare: self.q.1,
-                packed_k: &packed_k[index * of_head.0..][..of_head.0],
-                packed_v: &packed_v[index * of_head.1..][..of_head.1],
-                batch,
-                head,
-                queries: first..(first + queries).min(self.queries),
-                out,
-                out_at: (
-                    (batch * self.queries * self.heads + head) * depth,
-                    self.heads * depth,
-                ),
-                room,
-            });
-        };
-        (0..heads * tasks)
-            .into_par_iter()
-            .with_max_len(1)
-            .for_each(|task| {
-                scratch::with(Attend::<S>::room(lanes, depth), |room| run(task, room))
-            });
+        op.run(qkv, layout)
     }
 }
 
@@ -583,6 +266,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::ops::cpu::Isa;
     use crate::ops::testing::{random, random_sizes, relative_error};
 
     fn wide(t: &Tensor) -> Tensor {
@@ -596,16 +280,16 @@ mod tests {
             random(&[2, 3, 17, 8]),
             random(&[2, 3, 17, 8]),
         );
-        let whole = plain(&q, &k, &v, usize::MAX).unwrap();
+        let whole = reference(&q, &k, &v, usize::MAX).unwrap();
         for max_scores in [1, 3 * 17 * 5, 3 * 17 * 12] {
-            let cut = plain(&q, &k, &v, max_scores).unwrap();
+            let cut = reference(&q, &k, &v, max_scores).unwrap();
             // Another number of rows may take another kernel, whose sums run in another order.
             assert!(relative_error(&cut, &whole) < 1e-6, "{max_scores}");
         }
     }
 
     #[test]
-    fn tiles_give_the_plain_attention() {
+    fn every_instruction_set_is_the_reference() {
         let edges = [
             [1, 1, 1, 1, 1],
             [1, 2, 3, 5, 4],
@@ -620,10 +304,10 @@ mod tests {
         for [b, heads, m, n, d] in sizes {
             let (q, k) = (random(&[b, heads, m, d]), random(&[b, heads, n, d]));
             let v = random(&[b, heads, n, d]);
-            let exact = plain(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
+            let exact = reference(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
             for isa in Isa::all() {
-                let version = Version::Cpu(isa);
-                let ours = q.apply_op3_no_bwd(&k, &v, &Flash { version }).unwrap();
+                let backend = Backend::Cpu(isa);
+                let ours = q.apply_op3_no_bwd(&k, &v, &Flash { backend }).unwrap();
                 let error = relative_error(&ours, &exact);
                 assert!(
                     error < 2e-6,
@@ -646,10 +330,10 @@ mod tests {
             .reshape((1, 1, 600, 8))
             .unwrap();
         let v = random(&[1, 1, 600, 8]);
-        let exact = plain(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
+        let exact = reference(&wide(&q), &wide(&k), &wide(&v), MAX_SCORES).unwrap();
         for isa in Isa::all() {
-            let version = Version::Cpu(isa);
-            let ours = q.apply_op3_no_bwd(&k, &v, &Flash { version }).unwrap();
+            let backend = Backend::Cpu(isa);
+            let ours = q.apply_op3_no_bwd(&k, &v, &Flash { backend }).unwrap();
             // Scores near 2500 have an absolute error of 1e-4 in F32.
             assert!(relative_error(&ours, &exact) < 1e-3, "{}", isa.name());
         }
@@ -681,10 +365,15 @@ mod tests {
                     };
                     match isa {
                         Some(isa) => {
-                            let version = Version::Cpu(isa);
-                            x.apply_op1_no_bwd(&FlashSelf { op, version }).unwrap()
+                            let backend = Backend::Cpu(isa);
+                            x.apply_op1_no_bwd(&FlashSelf {
+                                op,
+                                depth: d,
+                                backend,
+                            })
+                            .unwrap()
                         }
-                        None => op.plain(x).unwrap(),
+                        None => op.reference(x).unwrap(),
                     }
                 };
                 let exact = op(&wide_norms, &wide_rope, None, &wide(&qkv));
@@ -722,10 +411,14 @@ mod tests {
                 rope: None,
                 precision: Precision::Fast,
             };
-            let exact = op.plain(&wide(&qkv)).unwrap();
+            let exact = op.reference(&wide(&qkv)).unwrap();
             for isa in Isa::all() {
-                let version = Version::Cpu(isa);
-                let op = FlashSelf { op, version };
+                let backend = Backend::Cpu(isa);
+                let op = FlashSelf {
+                    op,
+                    depth: d,
+                    backend,
+                };
                 let error = relative_error(&qkv.apply_op1_no_bwd(&op).unwrap(), &exact);
                 assert!(
                     error < FAST_TOLERANCE,
@@ -754,8 +447,12 @@ mod tests {
                     .num_threads(threads)
                     .build()
                     .unwrap();
-                let version = Version::Cpu(isa);
-                let op = FlashSelf { op, version };
+                let backend = Backend::Cpu(isa);
+                let op = FlashSelf {
+                    op,
+                    depth: 16,
+                    backend,
+                };
                 let out = pool.install(|| qkv.apply_op1_no_bwd(&op).unwrap());
                 out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
             });

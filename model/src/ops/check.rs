@@ -6,8 +6,8 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{
-    Conv2d, ConvFusion, ConvTranspose2d, Fusion, LayerNorm, Linear, Positions, RopeTable,
-    SelfAttention, Then, attention, bilinear_align_corners, gelu,
+    Conv2d, Conv2dConfig, ConvFusion, ConvTranspose2d, Epilogue, Fusion, LayerNorm, Linear,
+    Positions, RopeTable, SelfAttention, attention, bilinear_align_corners, gelu,
 };
 use crate::precision::Precision;
 
@@ -101,24 +101,30 @@ fn linears(bench: &mut Bench<'_>, dtype: DType) -> Result<()> {
         let norm = norm(side);
         let fusion = Fusion {
             norm: Some(&norm),
-            then: Then::Nothing,
+            epilogue: Epilogue::None,
         };
         linear(side).forward_fused(&x.of(side), fusion)
     })?;
     bench.check("linear and gelu", limit, &read, flops, |side| {
         let fusion = Fusion {
             norm: None,
-            then: Then::Gelu,
+            epilogue: Epilogue::Gelu,
         };
         linear(side).forward_fused(&x.of(side), fusion)
     })?;
     let read = [&x, &weight, &bias, &gamma, &residual];
     bench.check("linear, scale and residual", limit, &read, flops, |side| {
-        let then = Then::Residual {
+        let epilogue = Epilogue::Residual {
             gamma: &gamma.of(side),
             residual: &residual.of(side),
         };
-        linear(side).forward_fused(&x.of(side), Fusion { norm: None, then })
+        linear(side).forward_fused(
+            &x.of(side),
+            Fusion {
+                norm: None,
+                epilogue,
+            },
+        )
     })
 }
 
@@ -208,7 +214,14 @@ fn maps(bench: &mut Bench<'_>) -> Result<()> {
         &[&x, &weight, &bias, &skip],
         flops,
         |side| {
-            let conv = Conv2d::from_tensors(weight.of(side), bias.of(side), (1, 1))?;
+            let conv = Conv2d::from_tensors(
+                weight.of(side),
+                bias.of(side),
+                Conv2dConfig {
+                    stride: 1,
+                    padding: 1,
+                },
+            )?;
             let fusion = ConvFusion {
                 relu_before: true,
                 relu_after: true,

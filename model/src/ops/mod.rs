@@ -2,29 +2,33 @@
 //! version for the CPU and one for CUDA beside it, chosen inside. The network's own code does not know which one runs.
 
 mod attention;
+mod backend;
 mod bilinear;
 pub mod check;
 mod conv2d;
+mod conv_bands;
 mod conv_transpose2d;
 pub(crate) mod cpu;
 pub mod cuda;
+mod epilogue;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod positions;
 mod rope;
-mod version;
+mod taps;
 
 pub(crate) use attention::MAX_SCORES;
 pub use attention::{SelfAttention, attention};
 pub use bilinear::bilinear_align_corners;
+pub(crate) use conv_bands::MAX_COLUMNS;
 pub use conv_transpose2d::ConvTranspose2d;
-pub(crate) use conv2d::MAX_COLUMNS;
-pub use conv2d::{Conv2d, ConvFusion};
+pub use conv2d::{Conv2d, Conv2dConfig, ConvFusion};
 pub use cpu::{Isa, peak::measured_peak};
+pub use epilogue::Epilogue;
 pub use gelu::gelu;
 pub use layer_norm::{LayerNorm, layer_norm};
-pub use linear::{Fusion, Linear, Then};
+pub use linear::{Fusion, Linear};
 pub use positions::Positions;
 pub use rope::RopeTable;
 

@@ -172,7 +172,7 @@ impl Source for Weights {
             rows,
             columns,
         };
-        matrix.try_numbers().is_some().then_some(matrix)
+        matrix.try_slice().is_some().then_some(matrix)
     }
 }
 
@@ -258,9 +258,9 @@ impl MappedMatrix {
     }
 
     /// The numbers, row by row, in the type in which the file has them.
-    pub fn numbers(&self) -> MatrixSlice<'_> {
+    pub fn as_slice(&self) -> MatrixSlice<'_> {
         // A matrix is only made when this gives it.
-        self.try_numbers().unwrap_or(MatrixSlice::F32(&[]))
+        self.try_slice().unwrap_or(MatrixSlice::F32(&[]))
     }
 
     /// `len` rows from `start`.
@@ -278,7 +278,7 @@ impl MappedMatrix {
         })
     }
 
-    fn try_numbers(&self) -> Option<MatrixSlice<'_>> {
+    fn try_slice(&self) -> Option<MatrixSlice<'_>> {
         if cfg!(target_endian = "big") {
             return None;
         }

@@ -1,6 +1,6 @@
 //! The runner for cards on a machine without one: with a driver whose device is the CPU.
 
-use std::{env, ffi::OsStr, path::Path, process::Command};
+use std::{env, ffi::OsStr, process::Command};
 
 use vggt_model::ops::cuda::Module;
 

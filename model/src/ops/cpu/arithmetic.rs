@@ -1,9 +1,10 @@
 //! How the product of matrices multiplies: in f32, or in whole numbers of 16 bits.
 
 use super::{
-    Vector, gemm,
+    Vector,
     pack::{self, Source},
     simd::Eight,
+    tile::gemm::{WIDE, micro_kernel},
 };
 
 /// A way to pack a block of rows and to multiply two packed blocks.
@@ -25,7 +26,7 @@ pub(crate) trait Arithmetic: Send + Sync {
         depth: usize,
         left: *const f32,
         right: *const f32,
-    ) -> [[V; gemm::WIDE]; MR];
+    ) -> [[V; WIDE]; MR];
 }
 
 /// Products and sums in f32.
@@ -52,9 +53,9 @@ impl Arithmetic for Exact {
         depth: usize,
         left: *const f32,
         right: *const f32,
-    ) -> [[V; gemm::WIDE]; MR] {
+    ) -> [[V; WIDE]; MR] {
         // SAFETY: passed on.
-        unsafe { gemm::micro_kernel::<V, MR>(depth, left, (1, MR), right) }
+        unsafe { micro_kernel::<V, MR>(depth, left, (1, MR), right) }
     }
 }
 
@@ -108,14 +109,14 @@ impl Arithmetic for Int16 {
         depth: usize,
         left: *const f32,
         right: *const f32,
-    ) -> [[V; gemm::WIDE]; MR] {
-        let wide = gemm::WIDE * V::LANES;
+    ) -> [[V; WIDE]; MR] {
+        let wide = WIDE * V::LANES;
         // SAFETY: asked of the caller: pairs, then scales.
         unsafe {
             let (row_scales, column_scales) =
                 (left.add(depth / 2 * MR), right.add(depth / 2 * wide));
             let (mut left, mut right) = (left.cast::<i32>(), right.cast::<i32>());
-            let mut sums = [[V::int_zero(); gemm::WIDE]; MR];
+            let mut sums = [[V::int_zero(); WIDE]; MR];
             for _ in 0..depth / 2 {
                 let columns = [V::int_load(right), V::int_load(right.add(V::LANES))];
                 for (i, sums) in sums.iter_mut().enumerate() {
@@ -127,7 +128,7 @@ impl Arithmetic for Int16 {
                 right = right.add(wide);
             }
             let columns = [V::load(column_scales), V::load(column_scales.add(V::LANES))];
-            let mut scaled = [[V::zero(); gemm::WIDE]; MR];
+            let mut scaled = [[V::zero(); WIDE]; MR];
             for (i, (scaled, sums)) in scaled.iter_mut().zip(sums).enumerate() {
                 let row = V::splat(*row_scales.add(i));
                 scaled[0] = V::from_int(sums[0]) * (row * columns[0]);

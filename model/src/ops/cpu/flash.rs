@@ -6,23 +6,16 @@
 
 use std::marker::PhantomData;
 
-use super::{Kernel, Shared, Vector, math, scores::Scores};
+use super::{
+    Kernel, Shared, Vector,
+    layer_norm::Norm,
+    math,
+    scores::Scores,
+    tile::flash::{WIDE, product, read, tile_queries, tile_rows, write},
+};
 
 /// Keys of a block, whose scores for one tile stay in the first-level cache or close to it.
 pub(crate) const KEYS: usize = 256;
-
-/// Registers of queries in a tile.
-pub(super) const WIDE: usize = 3;
-
-/// Queries of a tile.
-pub(crate) const fn tile_queries(lanes: usize) -> usize {
-    WIDE * lanes
-}
-
-/// Keys or channels of a register tile: with the three registers of queries, what the instruction set has.
-pub(crate) const fn tile_rows(lanes: usize) -> usize {
-    lanes / 2
-}
 
 /// Rows of `depth` channels somewhere in memory.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +29,15 @@ pub(crate) struct HeadRows<'a> {
 }
 
 impl<'a> HeadRows<'a> {
+    /// Returns the rows of a tensor [batch, heads, rows, depth].
+    pub(crate) fn contiguous(data: &'a [f32], heads: usize, rows: usize, depth: usize) -> Self {
+        Self {
+            data,
+            start: 0,
+            strides: [heads * rows * depth, rows * depth, depth],
+        }
+    }
+
     /// The `depth` channels of one row.
     #[inline(always)]
     fn row(&self, batch: usize, head: usize, row: usize, depth: usize) -> &'a [f32] {
@@ -47,8 +49,8 @@ impl<'a> HeadRows<'a> {
 /// What happens to a row of q or k before it is used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Prepare<'a> {
-    /// Scale, shift and epsilon of a normalisation of each row.
-    pub(crate) norm: Option<(&'a [f32], &'a [f32], f32)>,
+    /// Normalizes each row.
+    pub(crate) norm: Option<Norm<'a>>,
     /// The rotation by the row's place.
     pub(crate) rope: Option<Rotation<'a>>,
 }
@@ -69,7 +71,7 @@ impl Prepare<'_> {
     unsafe fn apply<V: Vector>(&self, row: &[f32], index: usize, scale: f32, out: &mut [f32]) {
         let depth = row.len();
         match self.norm {
-            Some((weight, bias, eps)) => {
+            Some(Norm { weight, bias, eps }) => {
                 // SAFETY: passed on.
                 let (mean, rstd) = unsafe { math::moments::<V>(row, eps) };
                 let affine = weight.iter().zip(bias);
@@ -353,72 +355,6 @@ impl<V: Vector> Softmax<V> {
                     *sum = *sum + power;
                     power.store(p);
                 }
-            }
-        }
-    }
-}
-
-/// `sums` plus rows [depth, R] times columns [depth, 3 registers], both packed.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; both must be `depth` deep.
-#[inline(always)]
-pub(super) unsafe fn product<V: Vector, const R: usize>(
-    depth: usize,
-    mut rows: *const f32,
-    mut columns: *const f32,
-    mut sums: [[V; WIDE]; R],
-) -> [[V; WIDE]; R] {
-    // SAFETY: asked of the caller.
-    unsafe {
-        for _ in 0..depth {
-            let c = [
-                V::load(columns),
-                V::load(columns.add(V::LANES)),
-                V::load(columns.add(2 * V::LANES)),
-            ];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = V::splat(*rows.add(i));
-                for j in 0..WIDE {
-                    sums[j] = row.mul_add(c[j], sums[j]);
-                }
-            }
-            rows = rows.add(R);
-            columns = columns.add(WIDE * V::LANES);
-        }
-        sums
-    }
-}
-
-/// A register tile from memory.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; R rows of three registers must be readable.
-#[inline(always)]
-unsafe fn read<V: Vector, const R: usize>(p: *const f32) -> [[V; WIDE]; R] {
-    // SAFETY: asked of the caller.
-    unsafe {
-        let mut sums = [[V::zero(); WIDE]; R];
-        for (i, row) in sums.iter_mut().enumerate() {
-            for (j, x) in row.iter_mut().enumerate() {
-                *x = V::load(p.add((i * WIDE + j) * V::LANES));
-            }
-        }
-        sums
-    }
-}
-
-/// A register tile to memory.
-///
-/// # Safety
-/// R rows of three registers must be writable.
-#[inline(always)]
-unsafe fn write<V: Vector, const R: usize>(sums: [[V; WIDE]; R], p: *mut f32) {
-    // SAFETY: asked of the caller.
-    unsafe {
-        for (i, row) in sums.into_iter().enumerate() {
-            for (j, x) in row.into_iter().enumerate() {
-                x.store(p.add((i * WIDE + j) * V::LANES));
             }
         }
     }

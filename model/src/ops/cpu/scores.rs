@@ -3,7 +3,7 @@
 use super::{
     Vector,
     arithmetic::{Exact, Int16},
-    flash::WIDE,
+    tile::flash::{WIDE, product},
 };
 
 /// A way to pack queries and keys and to multiply them.
@@ -48,7 +48,7 @@ impl Scores for Exact {
         queries: *const f32,
     ) -> [[V; WIDE]; R] {
         // SAFETY: passed on.
-        unsafe { super::flash::product::<V, R>(depth, keys, queries, [[V::zero(); WIDE]; R]) }
+        unsafe { product::<V, R>(depth, keys, queries, [[V::zero(); WIDE]; R]) }
     }
 }
 

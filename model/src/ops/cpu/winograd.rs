@@ -9,8 +9,10 @@ use rayon::prelude::*;
 
 use super::{
     Isa, Kernel, Shared, Vector,
-    gemm::{self, Epilogue},
+    epilogue::Epilogue,
     scratch,
+    simd::load,
+    tile::gemm::{micro_kernel, tile_columns, tile_rows},
 };
 
 /// Outputs along a side of a tile.
@@ -26,28 +28,54 @@ const TILES: usize = 48;
 /// Numbers between the rows of the transformed inputs, beyond the channels: keeps rows from sharing lines of the cache.
 const GAP: usize = 16;
 
-/// out [H W, n] = epilogue of the convolution of x [H, W, c], of max(x, 0) if `relu`, with `weight` [3, 3, c, n], stride 1
-/// and padding 1. Writes all of `out` and reads none of it.
+/// A map, and the weights that it is convolved with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operands<'a> {
+    /// [height, width, c_in]
+    pub(crate) x: &'a [f32],
+    /// Height of the map.
+    pub(crate) height: usize,
+    /// Width of the map.
+    pub(crate) width: usize,
+    /// Channels of the map.
+    pub(crate) c_in: usize,
+    /// Takes max(x, 0) for x.
+    pub(crate) relu: bool,
+    /// [3, 3, c_in, c_out]
+    pub(crate) weight: &'a [f32],
+    /// Channels of the result.
+    pub(crate) c_out: usize,
+}
+
+/// out [height width, c_out] = epilogue of the convolution with stride 1 and padding 1. Writes all of `out` and reads none
+/// of it.
 ///
 /// # Panics
 /// When the lengths do not fit.
 pub(crate) fn conv3x3<E: Epilogue>(
     isa: Isa,
-    (x, size, relu): (&[f32], (usize, usize, usize), bool),
-    (weight, n): (&[f32], usize),
+    operands: Operands<'_>,
     epilogue: &E,
     out: Shared<'_, f32>,
 ) {
-    let (h, w, c) = size;
+    let Operands {
+        x,
+        height: h,
+        width: w,
+        c_in: c,
+        relu,
+        weight,
+        c_out: n,
+    } = operands;
     assert_eq!(x.len(), h * w * c, "x is [{h}, {w}, {c}]");
     assert_eq!(weight.len(), 9 * c * n, "weight is [3, 3, {c}, {n}]");
     assert_eq!(out.len(), h * w * n, "out is [{h}, {w}, {n}]");
     let lanes = isa.lanes();
-    let wide = gemm::tile_columns(lanes);
+    let wide = tile_columns(lanes);
     let panels = n.div_ceil(wide);
-    let (tile_rows, tile_columns) = (h.div_ceil(TILE), w.div_ceil(TILE));
-    let tiles = tile_rows * tile_columns;
-    let block = tiles_of_a_task(tiles, gemm::tile_rows(lanes));
+    let (rows, columns) = (h.div_ceil(TILE), w.div_ceil(TILE));
+    let tiles = rows * columns;
+    let block = tiles_of_a_task(tiles, tile_rows(lanes));
     scratch::with(PLACES * panels * c * wide, |transformed| {
         let place = Shared::new(transformed);
         (0..panels * c)
@@ -75,13 +103,13 @@ pub(crate) fn conv3x3<E: Epilogue>(
                     let (inputs, sums) = room.split_at_mut(inputs);
                     isa.run(Tiles {
                         x,
-                        size,
+                        size: (h, w, c),
                         relu,
                         n,
                         transformed,
                         epilogue,
                         out,
-                        columns: tile_columns,
+                        columns,
                         tiles: task * block..((task + 1) * block).min(tiles),
                         block,
                         stride,
@@ -117,7 +145,7 @@ impl Kernel for Weights<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let (c, n) = self.size;
-        let wide = gemm::tile_columns(V::LANES);
+        let wide = tile_columns(V::LANES);
         for j in (0..wide).step_by(V::LANES) {
             let first = self.panel * wide + j;
             let lanes = n.saturating_sub(first).min(V::LANES);
@@ -128,7 +156,7 @@ impl Kernel for Weights<'_> {
                     for (x, g) in row.iter_mut().enumerate() {
                         if lanes > 0 {
                             let at = ((y * 3 + x) * c + self.channel) * n + first;
-                            *g = gemm::load(self.weight, at, lanes);
+                            *g = load(self.weight, at, lanes);
                         }
                     }
                 }
@@ -178,7 +206,7 @@ impl<E: Epilogue> Kernel for Tiles<'_, E> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(mut self) {
-        let panels = self.n.div_ceil(gemm::tile_columns(V::LANES));
+        let panels = self.n.div_ceil(tile_columns(V::LANES));
         // SAFETY: passed on.
         unsafe {
             for tile in 0..self.tiles.len() {
@@ -186,9 +214,9 @@ impl<E: Epilogue> Kernel for Tiles<'_, E> {
             }
             for panel in 0..panels {
                 if V::LANES == 16 {
-                    self.multiply::<V, { gemm::tile_rows(16) }>(panels, panel);
+                    self.multiply::<V, { tile_rows(16) }>(panels, panel);
                 } else {
-                    self.multiply::<V, { gemm::tile_rows(8) }>(panels, panel);
+                    self.multiply::<V, { tile_rows(8) }>(panels, panel);
                 }
                 for tile in 0..self.tiles.len() {
                     self.finish::<V>(panel, tile);
@@ -230,7 +258,7 @@ impl<E: Epilogue> Tiles<'_, E> {
                     for (j, d) in d.iter_mut().enumerate() {
                         let x = left + j;
                         if x > 0 && x <= w {
-                            let value = gemm::load::<V>(self.x, (y * w + x - 1) * c + k, lanes);
+                            let value = load::<V>(self.x, (y * w + x - 1) * c + k, lanes);
                             *d = if self.relu {
                                 V::zero().max(value)
                             } else {
@@ -258,7 +286,7 @@ impl<E: Epilogue> Tiles<'_, E> {
     /// The processor must have the instruction set of `V`.
     #[inline(always)]
     unsafe fn multiply<V: Vector, const MR: usize>(&mut self, panels: usize, panel: usize) {
-        let wide = gemm::tile_columns(V::LANES);
+        let wide = tile_columns(V::LANES);
         let c = self.size.2;
         for place in 0..PLACES {
             let right = &self.transformed[(place * panels + panel) * c * wide..][..c * wide];
@@ -270,7 +298,7 @@ impl<E: Epilogue> Tiles<'_, E> {
                 // multiple of MR.
                 unsafe {
                     let steps = (self.stride, 1);
-                    let sums = gemm::micro_kernel::<V, MR>(c, left.as_ptr(), steps, right.as_ptr());
+                    let sums = micro_kernel::<V, MR>(c, left.as_ptr(), steps, right.as_ptr());
                     for (i, sums) in sums.into_iter().enumerate() {
                         for (j, sum) in sums.into_iter().enumerate() {
                             sum.store(out.as_mut_ptr().add(i * wide + j * V::LANES));
@@ -288,7 +316,7 @@ impl<E: Epilogue> Tiles<'_, E> {
     #[inline(always)]
     unsafe fn finish<V: Vector>(&mut self, panel: usize, tile: usize) {
         let (h, w, _) = self.size;
-        let wide = gemm::tile_columns(V::LANES);
+        let wide = tile_columns(V::LANES);
         let (top, left) = self.corner(tile);
         for j in (0..wide).step_by(V::LANES) {
             let column = panel * wide + j;

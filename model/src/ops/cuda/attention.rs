@@ -77,7 +77,7 @@ const FLASH_THREADS: u32 = 128;
 const THREADS: u32 = 256;
 const ROWS: usize = 32;
 /// Numbers of a head for which there is shared memory.
-pub const MOST_DEPTH: usize = 174;
+pub const MAX_DEPTH: usize = 174;
 
 /// How attention is called where the card runs code of this compute capability: the kernel on tensor cores where code, type
 /// and heads are right for it.
@@ -121,7 +121,7 @@ fn on_others(problem: AttentionCall) -> Result<Call> {
     let depth = problem.heads.1;
     // Queries, and keys or values; weights. Rows are a number longer, for the banks.
     let shared = (2 * ROWS * (depth + 1) + ROWS * (ROWS + 1)) * size_of::<f32>();
-    if depth > MOST_DEPTH || shared > SHARED_BYTES {
+    if depth > MAX_DEPTH || shared > SHARED_BYTES {
         bail!("heads of {depth} channels are wider than the kernel's")
     }
     let name = Module::Attention.kernel("attention", problem.dtype)?;
@@ -220,8 +220,8 @@ mod tests {
     #[test]
     fn what_no_kernel_takes_is_refused() {
         let card = (9, 0);
-        assert!(attention(problem(DType::F32, MOST_DEPTH, 256), card).is_ok());
-        assert!(attention(problem(DType::F32, MOST_DEPTH + 1, 256), card).is_err());
+        assert!(attention(problem(DType::F32, MAX_DEPTH, 256), card).is_ok());
+        assert!(attention(problem(DType::F32, MAX_DEPTH + 1, 256), card).is_err());
         assert!(attention(problem(DType::F64, 64, 256), card).is_err());
         let none = AttentionCall {
             keys: 0,

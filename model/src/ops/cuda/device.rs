@@ -1,5 +1,5 @@
 //! Calls on a device: modules, addresses, launches.
-// Raw addresses are read and kernels launched here and nowhere else; the operations call this from marked blocks.
+// Addresses are taken and kernels launched here and nowhere else.
 #![allow(unsafe_code)]
 
 use std::sync::{Arc, OnceLock};
@@ -96,37 +96,78 @@ impl Loaded {
 }
 
 /// A device and the stream of this thread on it.
-pub(in crate::ops) struct Queue {
+pub(super) struct Queue {
     device: CudaDevice,
     stream: Arc<CudaStream>,
 }
 
-/// Memory that calls may touch as long as this lives; what other streams have to wait for is settled with it.
-pub(in crate::ops) struct Operand<'a> {
-    pub(in crate::ops) address: Address,
-    _sync: Option<SyncOnDrop<'a>>,
+/// A tensor that a kernel reads, or nothing in its place.
+#[derive(Clone, Copy)]
+pub(super) struct Parameter<'a> {
+    tensor: Option<&'a Tensor>,
+    count: usize,
+    dtype: DType,
 }
 
-impl Operand<'_> {
-    /// What stands for a parameter that is not there.
-    pub(in crate::ops) fn none() -> Self {
+impl<'a> Parameter<'a> {
+    /// The parameter that is not there; its address is null.
+    pub(super) const NONE: Self = Self {
+        tensor: None,
+        count: 0,
+        dtype: DType::F32,
+    };
+
+    /// A contiguous tensor with `count` elements of `dtype`. [`Queue::launch`] refuses any other.
+    pub(super) fn new(tensor: &'a Tensor, count: usize, dtype: DType) -> Self {
         Self {
-            address: Address::NULL,
-            _sync: None,
+            tensor: Some(tensor),
+            count,
+            dtype,
         }
     }
 }
 
-/// A tensor's memory, kept from being written while this lives.
-pub(in crate::ops) struct Held<'a> {
-    storage: StorageRef<'a>,
-    layout: &'a Layout,
+/// The input of an operation, which a kernel reads: contiguous, of `dtype`. [`Queue::launch`] refuses any other.
+#[derive(Clone, Copy)]
+pub(super) struct Input<'a> {
+    pub(super) storage: &'a CudaStorage,
+    pub(super) layout: &'a Layout,
+    pub(super) dtype: DType,
 }
 
-/// Keeps a tensor's memory for an [`Operand`].
-pub(in crate::ops) fn hold(tensor: &Tensor) -> Held<'_> {
-    let (storage, layout) = tensor.storage_and_layout();
-    Held { storage, layout }
+/// Everything that a kernel reads and writes.
+pub(super) struct Operands<'a, const P: usize, const I: usize, const O: usize> {
+    pub(super) parameters: [Parameter<'a>; P],
+    pub(super) inputs: [Input<'a>; I],
+    /// Written, or read and written.
+    pub(super) outputs: [&'a mut CudaStorage; O],
+}
+
+/// Where the operands are.
+pub(super) struct Addresses<const P: usize, const I: usize, const O: usize> {
+    pub(super) parameters: [Address; P],
+    pub(super) inputs: [Address; I],
+    pub(super) outputs: [Address; O],
+}
+
+/// Memory that a call may use as long as this lives; what other streams have to wait for is settled with it.
+struct Operand<'a> {
+    address: Address,
+    _sync: Option<SyncOnDrop<'a>>,
+}
+
+impl Operand<'_> {
+    /// Stands for a parameter that is not there.
+    const NONE: Self = Self {
+        address: Address::NULL,
+        _sync: None,
+    };
+}
+
+/// A tensor's memory, kept from being written while this lives.
+struct Held<'a> {
+    storage: StorageRef<'a>,
+    layout: &'a Layout,
 }
 
 /// Runs `$body` with `$slice`, a macro because the slices of different types are different types.
@@ -151,14 +192,15 @@ macro_rules! each_type {
 }
 
 impl Queue {
-    pub(in crate::ops) fn of(storage: &CudaStorage) -> Self {
+    /// Returns the queue of the device that `storage` is on.
+    pub(super) fn of(storage: &CudaStorage) -> Self {
         let device = storage.device().clone();
         let stream = device.cuda_stream();
         Self { device, stream }
     }
 
     /// The compute capability that the code was compiled for which this card runs of our kernels.
-    pub(in crate::ops) fn code(&self) -> Result<(usize, usize)> {
+    pub(super) fn code(&self) -> Result<(usize, usize)> {
         let card = capability(&self.device)?;
         let Some(code) = BUILT.on(card) else {
             bail!("the kernels were not compiled for a card of compute capability {card:?}")
@@ -166,25 +208,77 @@ impl Queue {
         Ok(code)
     }
 
-    /// Memory for `shape`, with anything in it.
-    pub(in crate::ops) fn unwritten(&self, shape: &Shape, dtype: DType) -> Result<CudaStorage> {
-        // SAFETY: every caller's kernels write all of it; numbers of any bits are numbers.
+    /// Returns memory for `shape`, with anything in it.
+    pub(super) fn uninit(&self, shape: &Shape, dtype: DType) -> Result<CudaStorage> {
+        // SAFETY: every caller's kernels write all of it, and any bits are a float.
         unsafe { self.device.alloc_uninit(shape, dtype) }
     }
 
-    /// A contiguous tensor of `dtype` to read.
-    pub(in crate::ops) fn input<'a>(
-        &'a self,
-        storage: &'a CudaStorage,
-        layout: &Layout,
-        dtype: DType,
-    ) -> Result<Operand<'a>> {
+    /// Keeps the operands in place, computes the call from their addresses, and sends it to the device.
+    ///
+    /// `call` is one of the functions of `ops::cuda` that return a [`Call`]. They compute from sizes what a kernel reads and
+    /// writes; the caller gives them the sizes that the operands have. That is what makes the launch sound, and why this
+    /// module is private to `ops::cuda`: parameters are compared with their sizes here, inputs and outputs are allocated for
+    /// the shapes that the sizes come from.
+    pub(super) fn launch<const P: usize, const I: usize, const O: usize>(
+        &self,
+        operands: Operands<'_, P, I, O>,
+        call: impl FnOnce(Addresses<P, I, O>) -> Result<Call>,
+    ) -> Result<()> {
+        let Operands {
+            parameters,
+            inputs,
+            outputs,
+        } = operands;
+        let held = parameters.map(|parameter| {
+            let held = parameter.tensor.map(|tensor| {
+                let (storage, layout) = tensor.storage_and_layout();
+                Held { storage, layout }
+            });
+            (parameter, held)
+        });
+        let mut failed = None;
+        let mut or_none = |operand: Result<_>| match operand {
+            Ok(operand) => operand,
+            Err(e) => {
+                failed.get_or_insert(e);
+                Operand::NONE
+            }
+        };
+        let parameters = held.each_ref().map(|(parameter, held)| {
+            or_none(match held {
+                Some(held) => self.parameter(held, *parameter),
+                None => Ok(Operand::NONE),
+            })
+        });
+        let inputs = inputs.map(|input| or_none(self.input(input)));
+        let outputs = outputs.map(|output| or_none(self.output(output)));
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        let call = call(Addresses {
+            parameters: parameters.each_ref().map(|operand| operand.address),
+            inputs: inputs.each_ref().map(|operand| operand.address),
+            outputs: outputs.each_ref().map(|operand| operand.address),
+        })?;
+        // SAFETY: the operands are alive until the end of this function and in place on the stream; the call's sizes are
+        // theirs, as said above.
+        unsafe { self.submit(&call) }
+    }
+
+    /// Returns the address of a contiguous tensor to read.
+    fn input<'a>(&'a self, input: Input<'a>) -> Result<Operand<'a>> {
+        let Input {
+            storage,
+            layout,
+            dtype,
+        } = input;
         if storage.dtype() != dtype {
-            let other = storage.dtype();
-            bail!("{} among {}", other.as_str(), dtype.as_str())
+            let (got, expected) = (storage.dtype().as_str(), dtype.as_str());
+            bail!("expected a tensor of {expected}, got {got}")
         }
         let Some((start, _)) = layout.contiguous_offsets() else {
-            bail!("kernels take contiguous tensors, not {layout:?}")
+            bail!("expected a contiguous tensor, got {layout:?}")
         };
         let (address, sync) = each_type!(dtype, T => {
             storage.as_cuda_slice::<T>()?.device_ptr(&self.stream)
@@ -195,28 +289,28 @@ impl Queue {
         })
     }
 
-    /// A parameter of `count` numbers of `dtype` to read.
-    pub(in crate::ops) fn parameter<'a>(
+    /// Returns the address of a parameter to read.
+    fn parameter<'a>(
         &'a self,
         held: &'a Held<'_>,
-        count: usize,
-        dtype: DType,
+        parameter: Parameter<'_>,
     ) -> Result<Operand<'a>> {
         let Storage::Cuda(storage) = &*held.storage else {
             bail!("a parameter is on another device")
         };
-        let there = held.layout.shape().elem_count();
-        if there != count {
-            bail!("a parameter of {there} numbers where {count} are needed")
+        let (got, expected) = (held.layout.shape().elem_count(), parameter.count);
+        if got != expected {
+            bail!("expected a parameter of {expected} elements, got {got}")
         }
-        self.input(storage, held.layout, dtype)
+        self.input(Input {
+            storage,
+            layout: held.layout,
+            dtype: parameter.dtype,
+        })
     }
 
-    /// All of `storage` to write, or to read and write.
-    pub(in crate::ops) fn output<'a>(
-        &'a self,
-        storage: &'a mut CudaStorage,
-    ) -> Result<Operand<'a>> {
+    /// Returns the address of all of `storage`, to write or to read and write.
+    fn output<'a>(&'a self, storage: &'a mut CudaStorage) -> Result<Operand<'a>> {
         let dtype = storage.dtype();
         let (address, sync) = each_type!(dtype, T => {
             storage.as_cuda_slice_mut::<T>()?.device_ptr_mut(&self.stream)
@@ -230,9 +324,9 @@ impl Queue {
     /// Sends a call to the device.
     ///
     /// # Safety
-    /// The addresses in it must be those of operands that are alive, as long as the call says, and written only through
-    /// [`Queue::output`].
-    pub(in crate::ops) unsafe fn launch(&self, call: &Call) -> Result<()> {
+    /// The addresses in it must be those of operands that are alive, as long as the call says, and written only where the
+    /// operand is an output.
+    unsafe fn submit(&self, call: &Call) -> Result<()> {
         if call.grid == 0 {
             return Ok(());
         }

@@ -10,15 +10,17 @@ mod call;
 #[cfg(feature = "cuda-kernels")]
 mod code;
 #[cfg(feature = "cuda")]
-pub(super) mod device;
+mod device;
 mod dtype;
 mod epilogue;
 mod heads;
 mod layer_norm;
+#[cfg(feature = "cuda")]
+pub(super) mod run;
 mod target;
 pub mod work;
 
-pub use attention::{AttentionCall, HeadRows, MOST_DEPTH, attention};
+pub use attention::{AttentionCall, HeadRows, MAX_DEPTH, attention};
 pub use bilinear::{BilinearCall, bilinear};
 pub use call::{Address, Arg, Call, Module};
 // For the tests, which run the kernels on a card without candle.

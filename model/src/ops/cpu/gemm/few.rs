@@ -7,8 +7,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::{
-    super::{Isa, Kernel, Vector, scratch},
-    Epilogue, Operands, Prepare, Rows, Weights,
+    super::{Isa, Kernel, Vector, epilogue::Epilogue, scratch},
+    Operands, Prepare, Rows, Weights,
     weights::Number,
 };
 

@@ -15,12 +15,13 @@ use std::{marker::PhantomData, ops::Range};
 
 use rayon::prelude::*;
 
-use super::{Isa, Shared, Vector, arithmetic::Arithmetic, scratch};
+use super::{
+    Isa, Shared, arithmetic::Arithmetic, epilogue::Epilogue, scratch, tile::gemm::tile_rows,
+};
 use few::{FEW, few};
 use pack_left::PackLeft;
 use task::Task;
 
-pub(crate) use task::micro_kernel;
 pub(crate) use weights::Weights;
 
 /// Numbers of k that are multiplied before the tile goes back to memory: two panels of this depth fit the first-level
@@ -38,19 +39,6 @@ const MC: usize = 192;
 
 /// Columns of a task: as many as leave tasks enough to keep every thread busy to the end.
 const NC: usize = 64;
-
-/// Registers a tile is wide.
-pub(crate) const WIDE: usize = 2;
-
-/// Rows of the register tile: with two registers a row and two for the right side, what the instruction set has.
-pub(crate) const fn tile_rows(lanes: usize) -> usize {
-    if lanes == 16 { 12 } else { 6 }
-}
-
-/// Columns of the register tile.
-pub(crate) const fn tile_columns(lanes: usize) -> usize {
-    WIDE * lanes
-}
 
 /// The left side.
 pub(crate) trait Rows: Sync {
@@ -102,44 +90,6 @@ pub(crate) enum Prepare<'a> {
         /// A summand for each k.
         bias: &'a [f32],
     },
-}
-
-/// What happens to each number of the product before it is written.
-pub(crate) trait Epilogue: Sync {
-    /// The result for `x`, the first `n` lanes of which stand for row `row` from column `column`.
-    ///
-    /// # Safety
-    /// The processor must have the instruction set of `V`; row and columns must lie inside the product.
-    unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V;
-}
-
-/// The product as it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Identity;
-
-impl Epilogue for Identity {
-    #[inline(always)]
-    unsafe fn apply<V: Vector>(&self, x: V, _: usize, _: usize, _: usize) -> V {
-        x
-    }
-}
-
-/// The `n` numbers of `data` from `at`, for epilogues.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; the numbers must be there.
-#[inline(always)]
-pub(crate) unsafe fn load<V: Vector>(data: &[f32], at: usize, n: usize) -> V {
-    debug_assert!(at + n <= data.len());
-    // SAFETY: asked of the caller.
-    unsafe {
-        let p = data.as_ptr().add(at);
-        if n == V::LANES {
-            V::load(p)
-        } else {
-            V::load_first(p, n)
-        }
-    }
 }
 
 /// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool. Writes all of `out` before it reads any.

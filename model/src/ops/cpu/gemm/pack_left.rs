@@ -1,8 +1,11 @@
 //! The left side in panels of as many rows as the register tile has, prepared on the way.
 
 use super::{
-    super::{Kernel, Shared, Vector, arithmetic::Arithmetic, pack},
-    Epilogue, Prepare, Product, Rows, load, tile_rows,
+    super::{
+        Kernel, Shared, Vector, arithmetic::Arithmetic, epilogue::Epilogue, pack, simd::load,
+        tile::gemm::tile_rows,
+    },
+    Prepare, Product, Rows,
 };
 
 /// Packs one panel of rows, all of its depth. Packed: for each block of k all panels, each [block, tile rows].

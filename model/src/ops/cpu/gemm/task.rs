@@ -5,8 +5,14 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::{
-    super::{Kernel, Vector, arithmetic::Arithmetic, pack},
-    Epilogue, MC, Operands, Product, Rows, WIDE, Weights, tile_columns, tile_rows,
+    super::{
+        Kernel, Vector,
+        arithmetic::Arithmetic,
+        epilogue::Epilogue,
+        pack,
+        tile::gemm::{tile_columns, tile_rows},
+    },
+    MC, Operands, Product, Rows, Weights,
     weights::Number,
 };
 
@@ -198,34 +204,5 @@ impl<V: Vector, T: Number> pack::Source<V> for Right<T> {
             }
             V::Eight::load(some.as_ptr())
         }
-    }
-}
-
-/// The sums of one tile: left, MR rows, times right [depth, 2 registers]. `steps` are those from one row of the left side
-/// to the next and from one k to the next: (1, MR) for a packed panel.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; both sides must be `depth` deep.
-#[inline(always)]
-pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
-    depth: usize,
-    mut left: *const f32,
-    (row_step, k_step): (usize, usize),
-    mut right: *const f32,
-) -> [[V; WIDE]; MR] {
-    // SAFETY: asked of the caller.
-    unsafe {
-        let mut sums = [[V::zero(); WIDE]; MR];
-        for _ in 0..depth {
-            let columns = [V::load(right), V::load(right.add(V::LANES))];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = V::splat(*left.add(i * row_step));
-                sums[0] = row.mul_add(columns[0], sums[0]);
-                sums[1] = row.mul_add(columns[1], sums[1]);
-            }
-            left = left.add(k_step);
-            right = right.add(WIDE * V::LANES);
-        }
-        sums
     }
 }

@@ -1,7 +1,12 @@
 use half::{bf16, f16};
 
 use super::*;
-use crate::ops::cpu::arithmetic::{Exact, Int16};
+use crate::ops::cpu::{
+    Vector,
+    arithmetic::{Exact, Int16},
+    epilogue::Identity,
+    simd::load,
+};
 
 /// Numbers between -1 and 1, the same for the same seed.
 fn random(len: usize, seed: u32) -> Vec<f32> {
