@@ -1,5 +1,9 @@
 //! The doors a user has: files, formats, the command line.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "tests have no interface, and a failure ends them"
+)]
 
 mod client;
 mod colmap;

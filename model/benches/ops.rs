@@ -1,7 +1,11 @@
 //! Every operation of the network at VGGT-1B's shapes, each beside candle's own in the same run.
 //!
 //! `cargo bench -p vggt-model -- linear` runs one group; `VGGT_CPU=avx2` or `plain` lowers the instruction set.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a benchmark has no interface, and a failure ends it"
+)]
 
 use std::{hint::black_box, time::Duration};
 

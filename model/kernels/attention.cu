@@ -126,5 +126,5 @@ __device__ __forceinline__ void attention(const T* q, const T* k, const T* v, T*
         attention(q, k, v, out, m, n, heads, q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,   \
                   scale, depth);                                                                                       \
     }                                                                                                                  \
-    KERNEL_DOOR(attention_##T)
+    KERNEL_ENTRY(attention_##T)
 FOR_EACH_TYPE(ATTENTION)

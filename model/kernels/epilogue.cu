@@ -1,5 +1,5 @@
 // What follows a product of matrices, in one pass over its output and in place; see ops/linear.rs and ops/conv2d.rs, whose
-// plain versions define it.
+// reference implementations define it.
 //
 // Memory-bound. A thread has some columns and walks down ROWS rows, so that bias and gamma are read once for all of them.
 #include "common.cuh"
@@ -86,20 +86,20 @@ __device__ __forceinline__ void finish(T* y, const T* bias, const Others<T> othe
     extern "C" __global__ void __launch_bounds__(THREADS) bias_##T(T* y, const T* bias, int rows, int n, int wide) {   \
         finish<Then::NOTHING>(y, bias, Others<T>{}, rows, n, wide);                                                    \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_##T)                                                                                              \
+    KERNEL_ENTRY(bias_##T)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         bias_gelu_##T(T* y, const T* bias, int rows, int n, int wide) {                                                \
         finish<Then::GELU>(y, bias, Others<T>{}, rows, n, wide);                                                       \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_gelu_##T)                                                                                         \
+    KERNEL_ENTRY(bias_gelu_##T)                                                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         bias_residual_##T(T* y, const T* bias, const T* gamma, const T* residual, int rows, int n, int wide) {         \
         finish<Then::RESIDUAL>(y, bias, Others<T>{gamma, residual}, rows, n, wide);                                    \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_residual_##T)                                                                                     \
+    KERNEL_ENTRY(bias_residual_##T)                                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         bias_skip_##T(T* y, const T* bias, const T* skip_relu, const T* skip, int rows, int n, int relu, int wide) {   \
         finish<Then::CONVOLUTION>(y, bias, Others<T>{nullptr, nullptr, skip_relu, skip, relu}, rows, n, wide);         \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_skip_##T)
+    KERNEL_ENTRY(bias_skip_##T)
 FOR_EACH_TYPE(EPILOGUES)

@@ -1,5 +1,5 @@
 // Queries and keys on their way from the layer `qkv` to attention: normalised, rotated, and each head together; see
-// ops/attention.rs, whose plain version defines it. Values are read where they lie, and so are queries and keys of blocks
+// ops/attention.rs, whose reference implementation defines it. Values are read where they lie, and so are queries and keys of blocks
 // that neither normalise nor rotate.
 //
 // Memory-bound. A warp has the queries or the keys of one head of one token; its numbers meet in shared memory, because a
@@ -113,5 +113,5 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
         heads_of(qkv, q, k, q_weight, q_bias, k_weight, k_bias, cos, sin, tokens, n, heads, depth, places, q_eps,      \
                  k_eps, wide);                                                                                         \
     }                                                                                                                  \
-    KERNEL_DOOR(heads_##T)
+    KERNEL_ENTRY(heads_##T)
 FOR_EACH_TYPE(HEADS)

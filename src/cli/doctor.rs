@@ -6,11 +6,10 @@ use anyhow::{Context as _, bail};
 use candle_core::Device;
 use serde_json::{Value, json};
 use vggt_model::{
-    Isa, cuda, demo, measured_peak,
-    ops::{
-        check::{self, OpCheck},
-        cuda::work::{Card, OpWork, Unit},
-    },
+    Isa,
+    cost::{Card, OpWork, Unit},
+    cuda, demo, measured_peak,
+    ops::check::{self, OpCheck},
     weights::Weights,
 };
 
@@ -209,12 +208,12 @@ impl Findings {
                 "of peak"
             }
             Machine::Cuda(card) => {
-                let (major, minor) = card.capability;
+                let capability = card.capability;
                 let gib = card.memory_bytes as f64 / f64::from(1u32 << 30);
                 let name = &card.name;
                 let _ = write!(
                     text,
-                    "device   cuda, {name}, compute capability {major}.{minor}, {gib:.1} GiB"
+                    "device   cuda, {name}, compute capability {capability}, {gib:.1} GiB"
                 );
                 "of H100"
             }
@@ -319,9 +318,8 @@ impl Findings {
                 report["peak_flop_per_s"] = json!(peak);
             }
             Machine::Cuda(card) => {
-                let (major, minor) = card.capability;
                 report["card"] = json!(card.name);
-                report["compute_capability"] = json!(format!("{major}.{minor}"));
+                report["compute_capability"] = json!(card.capability.to_string());
                 report["memory_bytes"] = json!(card.memory_bytes);
             }
         }
@@ -348,7 +346,7 @@ mod tests {
         Findings {
             machine: Machine::Cuda(cuda::Description {
                 name: "NVIDIA A10".to_owned(),
-                capability: (8, 6),
+                capability: cuda::ComputeCapability::new(8, 6),
                 memory_bytes: 24 << 30,
             }),
             dtype: "bf16",

@@ -54,7 +54,7 @@ pub fn return_freed_memory() {
 
 /// glibc's.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "calls two functions of the C library")]
 mod allocator {
     pub(super) fn keep_freed_memory() {
         // SAFETY: mallopt takes numbers and may be called at any time. One arena for all threads, since only the first

@@ -5,9 +5,9 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
+    cost::{Engine, forward_bytes, frames_that_fit},
     cuda::{self, CudaError},
     default_dtype, demo, limits,
-    memory::{Engine, forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
 
@@ -309,7 +309,7 @@ impl Network {
         match &self.device {
             Device::Cpu => available_memory(),
             // Differs by driver; the frames are not limited where it is not known.
-            _ => vggt_model::memory::free_device_bytes(&self.device),
+            _ => cuda::free_device_bytes(&self.device),
         }
     }
 

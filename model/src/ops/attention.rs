@@ -18,7 +18,7 @@ use super::{
 use crate::precision::Precision;
 
 /// Scores held at once by the reference implementation: 64 MiB in F32. Bounds the memory of global attention, whose full
-/// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no number.
+/// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no result.
 pub(crate) const MAX_SCORES: usize = 1 << 24;
 
 /// softmax(q kᵀ / sqrt(D)) v. q [B, heads, M, D], k and v [B, heads, N, D] -> [B, M, heads D].
@@ -90,7 +90,7 @@ impl SelfAttention<'_> {
     /// Returns the channels of a head, and refuses shapes that do not fit, for every backend.
     fn depth(&self, n: usize, c3: usize) -> Result<usize> {
         let heads = self.num_heads;
-        if heads == 0 || c3 % (3 * heads) != 0 {
+        if heads == 0 || !c3.is_multiple_of(3 * heads) {
             bail!("expected 3 x num_heads x head_dim channels, got {c3} for {heads} heads")
         }
         let depth = c3 / 3 / heads;
@@ -341,12 +341,13 @@ mod tests {
 
     #[test]
     fn norms_and_rotations_happen_on_the_way() {
-        for (b, heads, places, frames, d) in [(1, 1, 1, 1, 4), (2, 3, 5, 3, 16), (1, 2, 60, 5, 64)]
+        for (b, heads, positions, frames, d) in
+            [(1, 1, 1, 1, 4), (2, 3, 5, 3, 16), (1, 2, 60, 5, 64)]
         {
-            let n = places * frames;
+            let n = positions * frames;
             let qkv = random(&[b, n, 3 * heads * d]);
             let norms = [0, 1].map(|_| LayerNorm::from_tensors(random(&[d]), random(&[d]), 1e-5));
-            let rope = RopeTable::new(random(&[places, d]), random(&[places, d]));
+            let rope = RopeTable::new(random(&[positions, d]), random(&[positions, d]));
             let wide_norms = norms
                 .clone()
                 .map(|norm| norm.with_dtype(DType::F64).unwrap());
@@ -390,7 +391,7 @@ mod tests {
         }
     }
 
-    /// Scores of numbers below 1: each is off by some 1e-4 of the largest, at random.
+    /// Scores of elements below 1: each is off by some 1e-4 of the largest, at random.
     const FAST_TOLERANCE: f64 = 3e-4;
 
     #[test]

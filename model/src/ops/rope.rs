@@ -25,7 +25,7 @@ impl RopeTable {
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let (b, heads, n, d) = x.dims4()?;
         let positions = self.positions()?;
-        if positions == 0 || n % positions != 0 {
+        if positions == 0 || !n.is_multiple_of(positions) {
             bail!("expected a multiple of {positions} tokens, got {n}")
         }
         let quarter = d / 4;
@@ -42,7 +42,7 @@ impl RopeTable {
     /// Refuses sequences of `n` tokens and heads of `depth` channels that the table does not fit, for every backend.
     pub(super) fn check(&self, n: usize, depth: usize) -> Result<()> {
         let positions = self.positions()?;
-        if positions == 0 || n % positions != 0 || depth % 4 != 0 {
+        if positions == 0 || !n.is_multiple_of(positions) || !depth.is_multiple_of(4) {
             bail!(
                 "cannot rotate {n} tokens with heads of {depth} channels by {positions} positions"
             )

@@ -5,15 +5,18 @@ use vggt_model::{
     Precision,
     ops::{
         LayerNorm, RopeTable, SelfAttention,
-        cuda::{AttentionCall, HeadNorm, HeadRotation, HeadRows, HeadsCall, attention, heads},
+        cuda::{
+            AttentionCall, ComputeCapability, HeadNorm, HeadRotation, HeadRows, HeadsCall,
+            attention, heads,
+        },
     },
 };
 
 use super::{DTYPES, Memory, Random, Runner, relative_error, rounding};
 
 /// A card with tensor cores, and one without.
-const AMPERE: (usize, usize) = (8, 0);
-const TURING: (usize, usize) = (7, 5);
+const AMPERE: ComputeCapability = ComputeCapability::new(8, 0);
+const TURING: ComputeCapability = ComputeCapability::new(7, 5);
 
 /// Two roundings of numbers to 16 bits: of the weights, and of the result, of which the largest number is the measure.
 /// Scores and sums are F32.
@@ -164,16 +167,16 @@ fn queries_and_keys_are_normalised_and_rotated_as_in_the_plain_version() {
     }
 }
 
-/// softmax(q kᵀ / sqrt(d)) v, the plain version. All F64, [batch, heads, rows, depth].
+/// softmax(q kᵀ / sqrt(d)) v, the reference implementation. All F64, [batch, heads, rows, depth].
 fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     vggt_model::ops::attention(q, k, v).unwrap()
 }
 
-/// The kernel on tensors of their own against the plain version. `card` says which kernel.
+/// The kernel on tensors of their own against the reference implementation. `card` says which kernel.
 fn compare(
     random: &mut Random,
     dtype: DType,
-    card: (usize, usize),
+    card: ComputeCapability,
     (b, h, m, n, d): (usize, usize, usize, usize, usize),
     scale: f32,
 ) {

@@ -332,7 +332,7 @@ fn duration_s(input: &Input) -> Option<f64> {
 /// Width and height that the container declares, in pixels; zero when it declares none.
 fn frame_size(parameters: &codec::Parameters) -> (u32, u32) {
     // SAFETY: `parameters` keeps the structure alive, and only plain numbers are read.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "reads fields of FFmpeg's structure")]
     let (width, height) = unsafe {
         let raw = parameters.as_ptr();
         ((*raw).width, (*raw).height)

@@ -27,7 +27,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) keys: Keys,
 }
 
-/// Tiles of queries of a task: enough that fetching the packed keys does not count, few enough for many tasks.
+/// Tiles of queries of a task: 192 queries with AVX-512. Every task reads all packed keys and values of its head, which more
+/// tiles share; fewer make more tasks: with 16 heads and the 1374 tokens of a frame these are 128.
 const TILES: usize = 4;
 
 impl Problem<'_> {
@@ -107,7 +108,7 @@ impl Problem<'_> {
         let heads = self.batch * self.heads;
         let queries = TILES * tile_queries(lanes);
         let tasks = self.queries.div_ceil(queries);
-        let run = |task: usize, room: &mut [f32]| {
+        let run = |task: usize, scratch: &mut [f32]| {
             let (index, first) = (task / tasks, task % tasks * queries);
             let (batch, head) = (index / self.heads, index % self.heads);
             isa.run(Attend::<S> {
@@ -125,14 +126,16 @@ impl Problem<'_> {
                     (batch * self.queries * self.heads + head) * depth,
                     self.heads * depth,
                 ),
-                room,
+                scratch,
             });
         };
         (0..heads * tasks)
             .into_par_iter()
             .with_max_len(1)
             .for_each(|task| {
-                scratch::with(Attend::<S>::room(lanes, depth), |room| run(task, room))
+                scratch::with(Attend::<S>::scratch_len(lanes, depth), |scratch| {
+                    run(task, scratch)
+                })
             });
     }
 }

@@ -14,13 +14,13 @@ use super::{
 pub(crate) struct Resampling<'a> {
     /// [batch, from.0, from.1, channels]
     pub(crate) x: &'a [f32],
-    /// Number of maps.
+    /// Element of maps.
     pub(crate) batch: usize,
     /// Height and width before.
     pub(crate) from: (usize, usize),
     /// Height and width after.
     pub(crate) to: (usize, usize),
-    /// Number of channels.
+    /// Element of channels.
     pub(crate) channels: usize,
     /// Embeddings [width, C / 2] of the columns and [height, C / 2] of the rows of the result.
     pub(crate) positions: Option<(&'a [f32], &'a [f32])>,

@@ -11,7 +11,7 @@ use super::{
 pub(crate) struct Conv2d<'a> {
     /// [batch, height, width, c_in]
     pub(crate) x: &'a [f32],
-    /// Number of maps.
+    /// Element of maps.
     pub(crate) batch: usize,
     /// Height of a map.
     pub(crate) height: usize,

@@ -10,20 +10,20 @@ pub struct Isa(Set);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Set {
-    /// Registers of 16 numbers.
+    /// Registers of 16 elements.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// Registers of 8 numbers, fused multiply-add and the conversion of halves.
+    /// Registers of 8 elements, fused multiply-add and the conversion of f16.
     #[cfg(target_arch = "x86_64")]
     Avx2,
 }
 
-/// Lowers what is used: `avx512`, `avx2` or `plain`, to compare versions or to step around a fault.
+/// Limits the instruction set to `avx512`, `avx2` or `plain` (none), to compare implementations or to avoid a broken one.
 const VARIABLE: &str = "VGGT_CPU";
 
 impl Isa {
-    /// The fastest set of this machine that the environment variable `VGGT_CPU` allows; `None` where the plain versions
-    /// run.
+    /// Returns the fastest set of this machine that the environment variable `VGGT_CPU` allows; `None` where the reference
+    /// implementations run.
     pub fn best() -> Option<Self> {
         static BEST: OnceLock<Option<Isa>> = OnceLock::new();
         *BEST.get_or_init(|| {
@@ -36,7 +36,7 @@ impl Isa {
         })
     }
 
-    /// Every set this machine has, the fastest first.
+    /// Returns every set that this machine has, the fastest first.
     pub fn all() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
         {
@@ -59,12 +59,12 @@ impl Isa {
         Vec::new()
     }
 
-    /// Numbers in a register.
+    /// Elements in a register.
     pub(crate) fn lanes(self) -> usize {
         self.run(Lanes)
     }
 
-    /// As `VGGT_CPU` spells it.
+    /// Returns its name, as `VGGT_CPU` spells it.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -74,7 +74,7 @@ impl Isa {
         }
     }
 
-    /// Runs the version of `kernel` that was compiled for this set.
+    /// Runs `kernel`, compiled for this set.
     ///
     /// Call it inside the closures given to rayon, not around them: a closure is compiled for what surrounds it where
     /// it is written, and the pool calls it from code without these instructions. The same holds for every closure that
@@ -94,7 +94,7 @@ impl Isa {
     }
 }
 
-/// Numbers in a register.
+/// Elements in a register.
 struct Lanes;
 
 impl Kernel for Lanes {
@@ -108,14 +108,14 @@ impl Kernel for Lanes {
 
 /// Work on one tile, written once for every instruction set.
 pub(crate) trait Kernel {
-    /// What comes of it.
+    /// The result.
     type Output;
 
     /// Does the work with registers `V`. It and all it calls must be `#[inline(always)]`, so that all of it is compiled
     /// with the instructions of the caller.
     ///
     /// # Safety
-    /// The processor must have the instruction set of `V`. [`Isa::run`] sees to it.
+    /// The processor must have the instruction set of `V`. [`Isa::run`] ensures it.
     unsafe fn run<V: Vector>(self) -> Self::Output;
 }
 

@@ -69,7 +69,7 @@ impl Kernel for Moments<'_> {
         let rows = self.rows.chunks_exact(self.c);
         let mut moments = Vec::with_capacity(rows.len());
         for row in rows {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             moments.push(unsafe { math::moments::<V>(row, self.eps) });
         }
         moments

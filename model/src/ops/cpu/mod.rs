@@ -16,7 +16,10 @@
 //! A line uses only itself and the lines below it.
 // This is the one place for pointers and intrinsics of the CPU: every unsafe function says what its caller must ensure, and
 // the functions that the operations call are safe and assert the lengths that the loops rely on.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "the only place for pointers and intrinsics of the CPU"
+)]
 
 pub(crate) mod arithmetic;
 pub(crate) mod attention;

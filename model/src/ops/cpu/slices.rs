@@ -4,7 +4,7 @@ use std::{marker::PhantomData, ops::Deref};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, bail};
 
-/// The numbers of an operation's input, which must be contiguous F32.
+/// Returns the elements of an operation's input, which must be contiguous F32.
 pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
@@ -41,7 +41,7 @@ impl Deref for Slice<'_> {
     }
 }
 
-/// A vector of the `len` numbers that `write` writes. They are not set to zero before, which for the larger ones would take
+/// Returns a vector of the `len` elements that `write` writes. They are not set to zero before: for large outputs that takes
 /// as long as some of the operations themselves.
 ///
 /// # Safety
@@ -50,18 +50,18 @@ pub(crate) unsafe fn collect_into_uninit<T: Copy>(
     len: usize,
     write: impl FnOnce(Shared<'_, T>) -> Result<()>,
 ) -> Result<Vec<T>> {
-    let mut numbers = Vec::with_capacity(len);
+    let mut elements = Vec::with_capacity(len);
     write(Shared {
-        start: numbers.as_mut_ptr(),
+        start: elements.as_mut_ptr(),
         len,
         slice: PhantomData,
     })?;
-    // SAFETY: there is room for them, and the caller promises that they are written.
-    unsafe { numbers.set_len(len) };
-    Ok(numbers)
+    // SAFETY: the capacity is large enough, and the caller promises that they are written.
+    unsafe { elements.set_len(len) };
+    Ok(elements)
 }
 
-/// A slice that several tasks write, each its own places.
+/// A slice that several tasks write, each its own range.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
@@ -69,7 +69,7 @@ pub(crate) struct Shared<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is an exclusive slice by another name; who writes through it promises not to meet another task.
+// SAFETY: it stands for an exclusive slice; `slice` makes its caller promise that tasks do not overlap.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
@@ -83,12 +83,12 @@ impl<'a, T> Shared<'a, T> {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of elements.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The `len` numbers from `at`, still shared.
+    /// The `len` elements from `at`, still shared.
     ///
     /// # Panics
     /// When there are fewer.
@@ -101,22 +101,22 @@ impl<'a, T> Shared<'a, T> {
         }
     }
 
-    /// Where number `at` lies.
+    /// Returns the address of element `at`.
     #[inline(always)]
     pub(crate) fn at(&self, at: usize) -> *mut T {
         debug_assert!(at <= self.len, "{at} of {}", self.len);
         self.start.wrapping_add(at)
     }
 
-    /// `len` numbers from `at`.
+    /// `len` elements from `at`.
     ///
     /// # Safety
-    /// The places must lie inside the slice, and no other task may hold any of them.
+    /// The range must lie inside the slice, and no other task may hold any of it.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref, reason = "tasks write disjoint ranges")]
     pub(crate) unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
         debug_assert!(at + len <= self.len, "{at} + {len} of {}", self.len);
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 }

@@ -1,9 +1,17 @@
 //! 3 x 3 convolutions by Winograd's minimal filtering, F(4 x 4, 3 x 3): 36 multiplications for 16 outputs instead of 144.
 //!
-//! A tile of 6 x 6 inputs and the kernel are transformed, multiplied place by place and transformed back to 4 x 4
-//! outputs. Place by place, the sum over the channels is a product of matrices: tiles times channels, channels times
+//! A tile of 6 x 6 inputs and the kernel are transformed, multiplied position by position and transformed back to 4 x 4
+//! outputs. Position by position, the sum over the channels is a product of matrices: tiles times channels, channels times
 //! outputs. The transformed weights are made anew in every call, which costs little and keeps them from being held four
 //! times over. Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
+//!
+//! The transformations evaluate polynomials at the points 0, 1, -1, 2, -2 and infinity, one for each position along a side.
+//! These are the usual ones, because the points come in pairs x and -x, whose even and odd parts are computed once for both
+//! (the sums and differences in `of_weights`, `of_inputs` and `of_sums`), and because inputs and sums are multiplied by small
+//! integers only, at most 8: fractions appear in the transformation of the weights alone. Rounding errors grow with the
+//! powers of the points. F(2 x 2, 3 x 3), with the points 0, 1, -1 and infinity, is more accurate but takes 4
+//! multiplications per output instead of 2.25; F(6 x 6, 3 x 3) takes 1.78, but needs two points more, such as 1/2 and -1/2,
+//! and fifth powers.
 
 use rayon::prelude::*;
 
@@ -19,13 +27,14 @@ use super::{
 const TILE: usize = 4;
 /// Inputs along a side of a tile.
 const SIDE: usize = 6;
-/// Places of a tile.
-const PLACES: usize = SIDE * SIDE;
+/// Positions in a tile.
+const POSITIONS: usize = SIDE * SIDE;
 
-/// Most tiles of a task: their transformed inputs stay near the core while the outputs go by.
+/// The largest number of tiles of a task, a multiple of both register tiles' rows: with 256 channels their transformed inputs
+/// take 1.9 MB, which stay in or near the second-level cache while the outputs go by.
 const TILES: usize = 48;
 
-/// Numbers between the rows of the transformed inputs, beyond the channels: keeps rows from sharing lines of the cache.
+/// Elements between the rows of the transformed inputs, beyond the channels: keeps rows from sharing lines of the cache.
 const GAP: usize = 16;
 
 /// A map, and the weights that it is convolved with.
@@ -76,8 +85,8 @@ pub(crate) fn conv3x3<E: Epilogue>(
     let (rows, columns) = (h.div_ceil(TILE), w.div_ceil(TILE));
     let tiles = rows * columns;
     let block = tiles_of_a_task(tiles, tile_rows(lanes));
-    scratch::with(PLACES * panels * c * wide, |transformed| {
-        let place = Shared::new(transformed);
+    scratch::with(POSITIONS * panels * c * wide, |transformed| {
+        let shared = Shared::new(transformed);
         (0..panels * c)
             .into_par_iter()
             .with_min_len(64)
@@ -89,7 +98,7 @@ pub(crate) fn conv3x3<E: Epilogue>(
                     panels,
                     panel,
                     channel,
-                    out: place,
+                    out: shared,
                 });
             });
         let transformed: &[f32] = transformed;
@@ -98,9 +107,9 @@ pub(crate) fn conv3x3<E: Epilogue>(
             .with_max_len(1)
             .for_each(|task| {
                 let stride = c.next_multiple_of(lanes) + GAP;
-                let (inputs, sums) = (PLACES * block * stride, PLACES * block * wide);
-                scratch::with(inputs + sums, |room| {
-                    let (inputs, sums) = room.split_at_mut(inputs);
+                let (inputs, sums) = (POSITIONS * block * stride, POSITIONS * block * wide);
+                scratch::with(inputs + sums, |scratch| {
+                    let (inputs, sums) = scratch.split_at_mut(inputs);
                     isa.run(Tiles {
                         x,
                         size: (h, w, c),
@@ -128,7 +137,7 @@ fn tiles_of_a_task(tiles: usize, rows: usize) -> usize {
     tiles.div_ceil(tasks).next_multiple_of(rows)
 }
 
-/// Transforms the weights of one channel to the outputs of one panel: G g Gᵀ. Out: [places, panels, c, outputs].
+/// Transforms the weights of one channel to the outputs of one panel: G g Gᵀ. Out: [positions, panels, c, outputs].
 struct Weights<'a> {
     /// [3, 3, c, n]
     weight: &'a [f32],
@@ -149,7 +158,7 @@ impl Kernel for Weights<'_> {
         for j in (0..wide).step_by(V::LANES) {
             let first = self.panel * wide + j;
             let lanes = n.saturating_sub(first).min(V::LANES);
-            // SAFETY: the lanes are outputs of this channel; every panel, channel and register has places of its own.
+            // SAFETY: the lanes are outputs of this channel; every panel, channel and register has positions of its own.
             unsafe {
                 let mut g = [[V::zero(); 3]; 3];
                 for (y, row) in g.iter_mut().enumerate() {
@@ -167,8 +176,8 @@ impl Kernel for Weights<'_> {
                     let line = of_weights([top, middle, bottom]);
                     for (x, u) in line.into_iter().enumerate() {
                         let panel = (y * SIDE + x) * self.panels + self.panel;
-                        let place = (panel * c + self.channel) * wide + j;
-                        u.store(self.out.slice(place, V::LANES).as_mut_ptr());
+                        let at = (panel * c + self.channel) * wide + j;
+                        u.store(self.out.slice(at, V::LANES).as_mut_ptr());
                     }
                 }
             }
@@ -184,20 +193,20 @@ struct Tiles<'a, E> {
     relu: bool,
     /// Outputs.
     n: usize,
-    /// [places, panels, c, outputs of a panel]
+    /// [positions, panels, c, outputs of a panel]
     transformed: &'a [f32],
     epilogue: &'a E,
     out: Shared<'a, f32>,
     /// Tiles side by side.
     columns: usize,
     tiles: std::ops::Range<usize>,
-    /// Tiles there is room for.
+    /// Capacity in tiles.
     block: usize,
     /// From the inputs of one tile to those of the next.
     stride: usize,
-    /// [places, block, stride]
+    /// [positions, block, stride]
     inputs: &'a mut [f32],
-    /// [places, block, outputs of a panel]
+    /// [positions, block, outputs of a panel]
     sums: &'a mut [f32],
 }
 
@@ -207,7 +216,7 @@ impl<E: Epilogue> Kernel for Tiles<'_, E> {
     #[inline(always)]
     unsafe fn run<V: Vector>(mut self) {
         let panels = self.n.div_ceil(tile_columns(V::LANES));
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             for tile in 0..self.tiles.len() {
                 self.transform::<V>(tile);
@@ -245,7 +254,7 @@ impl<E: Epilogue> Tiles<'_, E> {
         let mut k = 0;
         while k < c {
             let lanes = V::LANES.min(c - k);
-            // SAFETY: only places inside the map are read; those written are this tile's, as long as a register beyond
+            // SAFETY: only pixels inside the map are read; those written are this tile's, as long as a register beyond
             // the last channel.
             unsafe {
                 let mut lines = [[V::zero(); SIDE]; SIDE];
@@ -280,7 +289,7 @@ impl<E: Epilogue> Tiles<'_, E> {
         }
     }
 
-    /// The sums over the channels for the outputs of one panel, at every place.
+    /// The sums over the channels for the outputs of one panel, at every position.
     ///
     /// # Safety
     /// The processor must have the instruction set of `V`.
@@ -288,13 +297,13 @@ impl<E: Epilogue> Tiles<'_, E> {
     unsafe fn multiply<V: Vector, const MR: usize>(&mut self, panels: usize, panel: usize) {
         let wide = tile_columns(V::LANES);
         let c = self.size.2;
-        for place in 0..PLACES {
-            let right = &self.transformed[(place * panels + panel) * c * wide..][..c * wide];
+        for position in 0..POSITIONS {
+            let right = &self.transformed[(position * panels + panel) * c * wide..][..c * wide];
             for first in (0..self.tiles.len()).step_by(MR) {
-                let at = (place * self.block + first) * self.stride;
+                let at = (position * self.block + first) * self.stride;
                 let left = &self.inputs[at..at + (MR - 1) * self.stride + c];
-                let out = &mut self.sums[(place * self.block + first) * wide..][..MR * wide];
-                // SAFETY: MR rows of c numbers, c rows of the panel's outputs, and room for the tile: the block is a
+                let out = &mut self.sums[(position * self.block + first) * wide..][..MR * wide];
+                // SAFETY: MR rows of c elements, c rows of the panel's outputs, and memory for the tile: the block is a
                 // multiple of MR.
                 unsafe {
                     let steps = (self.stride, 1);
@@ -341,11 +350,11 @@ impl<E: Epilogue> Tiles<'_, E> {
                         if top + i < h && left + x < w {
                             let row = (top + i) * w + left + x;
                             let y = self.epilogue.apply(value, row, column, lanes);
-                            let place = self.out.at(row * self.n + column);
+                            let to = self.out.at(row * self.n + column);
                             if lanes == V::LANES {
-                                y.store(place);
+                                y.store(to);
                             } else {
-                                y.store_first(place, lanes);
+                                y.store_first(to, lanes);
                             }
                         }
                     }

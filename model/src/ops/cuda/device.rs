@@ -1,6 +1,9 @@
 //! Calls on a device: modules, addresses, launches.
 // Addresses are taken and kernels launched here and nowhere else.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "the only place that takes addresses and launches kernels"
+)]
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +25,7 @@ use candle_core::{
 use half::{bf16, f16};
 
 use super::{
+    ComputeCapability,
     call::{Address, Arg, Call, Module},
     code::code,
     target::BUILT,
@@ -30,7 +34,7 @@ use super::{
 /// The modules of one device.
 ///
 /// A launch of a kernel that was launched before takes no lock and asks the driver for nothing: it walks the devices, nearly
-/// always one, and takes the function by its place in [`Module::kernels`].
+/// always one, and takes the function by its position in [`Module::kernels`].
 struct Loaded {
     device: DeviceId,
     modules: [LoadedModule; Module::ALL.len()],
@@ -51,9 +55,9 @@ impl Loaded {
     /// The modules of `device`. They stay until the program ends, as a program opens few devices.
     fn on(device: DeviceId) -> &'static Self {
         static FIRST: Next = OnceLock::new();
-        let mut place = &FIRST;
+        let mut slot = &FIRST;
         loop {
-            let loaded = place.get_or_init(|| {
+            let loaded = slot.get_or_init(|| {
                 Box::new(Self {
                     device,
                     modules: Module::ALL.map(|module| LoadedModule {
@@ -66,7 +70,7 @@ impl Loaded {
             if loaded.device == device {
                 return loaded;
             }
-            place = &loaded.next;
+            slot = &loaded.next;
         }
     }
 
@@ -74,11 +78,11 @@ impl Loaded {
     fn function(&self, device: &CudaDevice, call: &Call) -> Result<&CudaFunction> {
         let module = &self.modules[call.module as usize];
         let kernels = call.module.kernels();
-        let Some(number) = kernels.iter().position(|name| *name == call.function) else {
+        let Some(index) = kernels.iter().position(|name| *name == call.function) else {
             bail!("{}.cu has no kernel {}", call.module.name(), call.function)
         };
-        let place = &module.functions[number];
-        if let Some(function) = place.get() {
+        let slot = &module.functions[index];
+        if let Some(function) = slot.get() {
             return Ok(function);
         }
         // When several threads come here at once, each loads what it needs and the first one's stays.
@@ -91,7 +95,7 @@ impl Loaded {
             bail!("{}.cu was not loaded", call.module.name())
         };
         let function = loaded.load_function(call.function).w()?;
-        Ok(place.get_or_init(|| function))
+        Ok(slot.get_or_init(|| function))
     }
 }
 
@@ -199,11 +203,11 @@ impl Queue {
         Self { device, stream }
     }
 
-    /// The compute capability that the code was compiled for which this card runs of our kernels.
-    pub(super) fn code(&self) -> Result<(usize, usize)> {
+    /// The compute capability of the code that this card runs of our kernels.
+    pub(super) fn code(&self) -> Result<ComputeCapability> {
         let card = capability(&self.device)?;
         let Some(code) = BUILT.on(card) else {
-            bail!("the kernels were not compiled for a card of compute capability {card:?}")
+            bail!("the kernels were not compiled for a card of compute capability {card}")
         };
         Ok(code)
     }
@@ -353,7 +357,7 @@ impl Queue {
 }
 
 /// The compute capability of a card.
-pub(crate) fn capability(device: &CudaDevice) -> Result<(usize, usize)> {
+pub(crate) fn capability(device: &CudaDevice) -> Result<ComputeCapability> {
     let (major, minor) = device.cuda_stream().context().compute_capability().w()?;
-    Ok((major as usize, minor as usize))
+    Ok(ComputeCapability::new(major as usize, minor as usize))
 }

@@ -8,10 +8,10 @@ use super::call::{self, Address, Arg, Call, Module};
 const THREADS: usize = 256;
 const VECTORS: usize = THREADS / 32;
 
-/// Numbers of a head that a warp has room for.
+/// Elements of a head that a warp can hold.
 const MAX_DEPTH: usize = 256;
 
-/// How queries or keys are normalised. Null: not.
+/// How queries or keys are normalized. Null: not.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
     /// `[depth]`
@@ -58,7 +58,7 @@ pub struct HeadsCall {
     pub dtype: DType,
     /// Batch entries and tokens of each.
     pub tokens: (usize, usize),
-    /// Heads and numbers of each.
+    /// Heads and elements of each.
     pub heads: (usize, usize),
     /// Of queries and of keys.
     pub norms: [HeadNorm; 2],

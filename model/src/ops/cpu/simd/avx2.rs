@@ -1,5 +1,10 @@
 //! Registers of eight elements: AVX2 with FMA and F16C.
 
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one sentence holds for every block, see below"
+)]
+
 use std::arch::x86_64::*;
 
 use half::{bf16, f16};

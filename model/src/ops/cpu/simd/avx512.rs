@@ -1,5 +1,10 @@
 //! Registers of sixteen elements: AVX-512 with F, BW, DQ, VL and VNNI.
 
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one sentence holds for every block, see below"
+)]
+
 use std::arch::x86_64::*;
 
 use half::{bf16, f16};

@@ -1,4 +1,4 @@
-//! Vectors of f32 numbers, one register each, behind one trait.
+//! Vectors of f32 elements, one register each, behind one trait.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -14,7 +14,7 @@ pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
 
-/// One register of numbers.
+/// One register of elements.
 ///
 /// Making a value is unsafe, since the processor must have the instruction set; having one is proof of that, so that the
 /// arithmetic is not.
@@ -28,10 +28,10 @@ pub(crate) trait Vector:
     + Mul<Output = Self>
     + Div<Output = Self>
 {
-    /// Numbers in a register.
+    /// Elements in a register.
     const LANES: usize;
 
-    /// The register of eight numbers that goes with it.
+    /// The register of eight elements that goes with it.
     type Eight: Eight;
 
     /// All lanes `x`.
@@ -40,25 +40,25 @@ pub(crate) trait Vector:
     /// The processor must have the instruction set.
     unsafe fn splat(x: f32) -> Self;
 
-    /// The numbers from `p`, of any alignment.
+    /// The elements from `p`, of any alignment.
     ///
     /// # Safety
-    /// As [`Vector::splat`], and `LANES` numbers must be readable.
+    /// As [`Vector::splat`], and `LANES` elements must be readable.
     unsafe fn load(p: *const f32) -> Self;
 
-    /// The `n` numbers from `p`, `n` at most `LANES`, then zeros.
+    /// The `n` elements from `p`, `n` at most `LANES`, then zeros.
     ///
     /// # Safety
-    /// As [`Vector::splat`], and `n` numbers must be readable.
+    /// As [`Vector::splat`], and `n` elements must be readable.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
 
-    /// Halves as numbers.
+    /// Converts f16 to f32.
     ///
     /// # Safety
     /// As [`Vector::load`].
     unsafe fn load_f16(p: *const f16) -> Self;
 
-    /// Brain floats as numbers.
+    /// Converts bf16 to f32.
     ///
     /// # Safety
     /// As [`Vector::load`].
@@ -67,13 +67,13 @@ pub(crate) trait Vector:
     /// Writes to `p`, of any alignment.
     ///
     /// # Safety
-    /// `LANES` numbers must be writable.
+    /// `LANES` elements must be writable.
     unsafe fn store(self, p: *mut f32);
 
-    /// Writes the first `n` numbers, `n` at most `LANES`.
+    /// Writes the first `n` elements, `n` at most `LANES`.
     ///
     /// # Safety
-    /// `n` numbers must be writable.
+    /// `n` elements must be writable.
     unsafe fn store_first(self, p: *mut f32, n: usize);
 
     /// self a + b, rounded once.
@@ -82,10 +82,10 @@ pub(crate) trait Vector:
     /// b - self a, rounded once.
     fn neg_mul_add(self, a: Self, b: Self) -> Self;
 
-    /// The larger of each two; `other` where one is no number.
+    /// The larger of each two; `other` where one is NaN.
     fn max(self, other: Self) -> Self;
 
-    /// The smaller of each two; `other` where one is no number.
+    /// The smaller of each two; `other` where one is NaN.
     fn min(self, other: Self) -> Self;
 
     /// Without the sign.
@@ -94,10 +94,10 @@ pub(crate) trait Vector:
     /// With the sign of `sign`; `self` must not be negative.
     fn with_sign_of(self, sign: Self) -> Self;
 
-    /// To the nearest whole number, ties to even.
+    /// To the nearest integer, ties to even.
     fn round(self) -> Self;
 
-    /// self 2^n for whole n; the result must be a normal number.
+    /// self 2^n for an integer n; the result must be a normal number.
     fn times_pow2(self, n: Self) -> Self;
 
     /// Whether any lane is larger than `other`'s.
@@ -106,7 +106,7 @@ pub(crate) trait Vector:
     /// All lanes together.
     fn sum(self) -> f32;
 
-    /// A register of as many 32-bit whole numbers, each of which can also be a pair of 16-bit ones.
+    /// A register of as many 32-bit integers, each of which can also be a pair of 16-bit ones.
     type Int: Copy;
 
     /// All lanes 0.
@@ -121,19 +121,19 @@ pub(crate) trait Vector:
     /// As [`Vector::splat`].
     unsafe fn int_splat(x: i32) -> Self::Int;
 
-    /// The numbers from `p`, of any alignment.
+    /// The elements from `p`, of any alignment.
     ///
     /// # Safety
     /// As [`Vector::load`].
     unsafe fn int_load(p: *const i32) -> Self::Int;
 
-    /// sums + a.0 b.0 + a.1 b.1 for the pairs of 16-bit numbers in each lane.
+    /// sums + a.0 b.0 + a.1 b.1 for the pairs of 16-bit integers in each lane.
     ///
     /// # Safety
     /// As [`Vector::splat`].
     unsafe fn dot_pairs(sums: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
 
-    /// Whole numbers as numbers.
+    /// Converts integers to f32.
     ///
     /// # Safety
     /// As [`Vector::splat`].
@@ -145,38 +145,38 @@ pub(crate) trait Vector:
     /// As [`Vector::splat`].
     #[inline(always)]
     unsafe fn zero() -> Self {
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe { Self::splat(0.0) }
     }
 }
 
-/// A register of eight numbers, the unit in which rows are laid side by side.
+/// A register of eight elements, the unit in which rows are laid side by side.
 pub(crate) trait Eight: Vector {
     /// Rows to columns: lane j of result i is lane i of row j.
     fn transpose(rows: [Self; 8]) -> [Self; 8];
 
-    /// `self` and `other` as 16-bit whole numbers, side by side in pairs: lane i has numbers 2 i and 2 i + 1 of the
-    /// sixteen. Their bits only: they are no numbers of this type.
+    /// `self` and `other` as 16-bit integers, side by side in pairs: lane i has elements 2 i and 2 i + 1 of the
+    /// sixteen. Only the bits count: the result is not a vector of floats.
     fn pairs(self, other: Self) -> Self;
 
     /// The largest lane.
     fn largest(self) -> f32;
 
-    /// Writes the first `N` numbers, 4, 6 or 8, without the cost of a mask.
+    /// Writes the first `N` elements, 4, 6 or 8, without the cost of a mask.
     ///
     /// # Safety
-    /// `N` numbers must be writable.
+    /// `N` elements must be writable.
     unsafe fn store_even<const N: usize>(self, p: *mut f32);
 }
 
-/// The `n` numbers of `data` from `at`, for epilogues.
+/// The `n` elements of `data` from `at`, for epilogues.
 ///
 /// # Safety
-/// The processor must have the instruction set of `V`; the numbers must be there.
+/// The processor must have the instruction set of `V`; the elements must be there.
 #[inline(always)]
 pub(crate) unsafe fn load<V: Vector>(data: &[f32], at: usize, n: usize) -> V {
     debug_assert!(at + n <= data.len());
-    // SAFETY: asked of the caller.
+    // SAFETY: the caller's promise.
     unsafe {
         let p = data.as_ptr().add(at);
         if n == V::LANES {

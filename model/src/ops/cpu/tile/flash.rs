@@ -2,6 +2,12 @@
 
 use super::super::simd::Vector;
 
+// Both products of attention use this tile: keys x queries, summed over the channels, and channels x queries, summed over the
+// keys. Its rows therefore cut the keys and the channels, and the heads of VGGT have 64 channels: 12 rows, as in the tile of
+// `gemm`, would cut them into six groups of which the last is a third full, 8 (4 with AVX2) cut them without a rest. With 8
+// rows the registers allow three columns: 24 sums, 3 for the queries or scores and 1 for the broadcast are 28 of AVX-512's
+// 32; 12, 3 and 1 are all of AVX2's 16.
+
 /// Registers of queries in a tile.
 pub(crate) const WIDE: usize = 3;
 
@@ -10,7 +16,7 @@ pub(crate) const fn tile_queries(lanes: usize) -> usize {
     WIDE * lanes
 }
 
-/// Keys or channels of a register tile: with the three registers of queries, what the instruction set has.
+/// Keys or channels of a register tile.
 pub(crate) const fn tile_rows(lanes: usize) -> usize {
     lanes / 2
 }
@@ -26,7 +32,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
     mut columns: *const f32,
     mut sums: [[V; WIDE]; R],
 ) -> [[V; WIDE]; R] {
-    // SAFETY: asked of the caller.
+    // SAFETY: the caller's promise.
     unsafe {
         for _ in 0..depth {
             let c = [
@@ -53,7 +59,7 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
 /// The processor must have the instruction set of `V`; R rows of three registers must be readable.
 #[inline(always)]
 pub(crate) unsafe fn read<V: Vector, const R: usize>(p: *const f32) -> [[V; WIDE]; R] {
-    // SAFETY: asked of the caller.
+    // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::zero(); WIDE]; R];
         for (i, row) in sums.iter_mut().enumerate() {
@@ -71,7 +77,7 @@ pub(crate) unsafe fn read<V: Vector, const R: usize>(p: *const f32) -> [[V; WIDE
 /// R rows of three registers must be writable.
 #[inline(always)]
 pub(crate) unsafe fn write<V: Vector, const R: usize>(sums: [[V; WIDE]; R], p: *mut f32) {
-    // SAFETY: asked of the caller.
+    // SAFETY: the caller's promise.
     unsafe {
         for (i, row) in sums.into_iter().enumerate() {
             for (j, x) in row.into_iter().enumerate() {

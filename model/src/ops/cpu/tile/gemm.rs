@@ -2,10 +2,20 @@
 
 use super::super::simd::Vector;
 
-/// Registers a tile is wide.
+// The size follows from the number of registers. A tile of R rows and W registers of columns holds R W sums, and each step of
+// k reads W registers of the right side and broadcasts R elements of the left: R + W loads for R W multiply-adds. The
+// processors in question start two of each per cycle, so that loads are hidden as soon as R W exceeds R + W by a margin, and
+// the sums must be more than the eight multiply-adds that two units of latency four keep in flight.
+//
+// AVX-512 has 32 registers: 12 x 2 sums, 2 for the right side and 1 for the broadcast are 27, with 14 loads for 24
+// multiply-adds. AVX2 has 16: 6 x 2, 2 and 1 are 15, with 8 loads for 12. 14 rows would fit as well, but 12 and 6 divide
+// the blocks of rows above (192 and 1536 in `gemm`, 48 in `winograd`), so that only the last panel has rows to spare.
+// Attention has another tile with as many sums, for the reason given there.
+
+/// Registers in a row of the tile.
 pub(crate) const WIDE: usize = 2;
 
-/// Rows of the register tile: with two registers a row and two for the right side, what the instruction set has.
+/// Rows of the register tile.
 pub(crate) const fn tile_rows(lanes: usize) -> usize {
     if lanes == 16 { 12 } else { 6 }
 }
@@ -15,7 +25,7 @@ pub(crate) const fn tile_columns(lanes: usize) -> usize {
     WIDE * lanes
 }
 
-/// The sums of one tile: left, MR rows, times right [depth, 2 registers]. `steps` are those from one row of the left side
+/// Returns the sums of one tile: left, MR rows, times right [depth, 2 registers]. `steps` are those from one row of the left side
 /// to the next and from one k to the next: (1, MR) for a packed panel.
 ///
 /// # Safety
@@ -27,7 +37,7 @@ pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
     (row_step, k_step): (usize, usize),
     mut right: *const f32,
 ) -> [[V; WIDE]; MR] {
-    // SAFETY: asked of the caller.
+    // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::zero(); WIDE]; MR];
         for _ in 0..depth {

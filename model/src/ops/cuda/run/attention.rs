@@ -51,7 +51,7 @@ pub(in crate::ops) fn attention(qkv: [(&CudaStorage, &Layout); 3]) -> Result<(Cu
 
 /// The attention of a sequence to itself.
 pub(in crate::ops) struct SelfAttention<'a> {
-    /// Number of heads.
+    /// Element of heads.
     pub(in crate::ops) heads: usize,
     /// Channels of a head.
     pub(in crate::ops) depth: usize,
