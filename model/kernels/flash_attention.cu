@@ -135,17 +135,17 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
                 float most = largest[t][r];
 #pragma unroll
                 for (int c = 0; c < COLUMN_TILES; c++) {
-                    most = fmaxf(most, fmaxf(scores[t][c][2 * r], scores[t][c][2 * r + 1]));
+                    peak = fmaxf(peak, fmaxf(scores[t][c][2 * r], scores[t][c][2 * r + 1]));
                 }
                 // The four lanes of a row.
-                most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-                most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+                peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 1));
+                peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
                 // The maximum is scaled once a row, so that the exponent of each weight is a single fused multiply-add. The
                 // rounding of `scaled` is the same in `shrink` and in the weights: it cancels when the sum divides.
-                // 0 for the first tile, whose keys are never all masked: `most` is finite.
-                const float scaled = most * scale;
+                // 0 for the first tile, whose keys are never all masked: `peak` is finite.
+                const float scaled = peak * scale;
                 const float shrink = exp2_approximate(largest[t][r] * scale - scaled);
-                largest[t][r] = most;
+                largest[t][r] = peak;
                 float added = 0;
 #pragma unroll
                 for (int c = 0; c < COLUMN_TILES; c++) {

@@ -277,7 +277,7 @@ impl Network {
         let size = (height, width);
         let engine = Engine::of(&self.device);
         let fitting = frames_that_fit(self.config(), size, self.dtype, engine, available);
-        let most = limits::most_frames(&self.device, self.config(), size, false);
+        let most = limits::max_frames(&self.device, self.config(), size, false);
         Some(fitting.min(most.unwrap_or(usize::MAX)).max(1))
     }
 

@@ -18,8 +18,12 @@ use crate::precision::Precision;
 
 /// Every head of every batch: queries, keys and values somewhere in memory.
 pub(crate) struct Problem<'a> {
-    pub(crate) q: (HeadRows<'a>, Prepare<'a>),
-    pub(crate) k: (HeadRows<'a>, Prepare<'a>),
+    pub(crate) q: HeadRows<'a>,
+    /// What happens to the queries before they are used.
+    pub(crate) prepare_q: Prepare<'a>,
+    pub(crate) k: HeadRows<'a>,
+    /// What happens to the keys before they are used.
+    pub(crate) prepare_k: Prepare<'a>,
     pub(crate) v: HeadRows<'a>,
     pub(crate) batch: usize,
     pub(crate) heads: usize,
@@ -80,8 +84,8 @@ impl Problem<'_> {
                 isa.run(Pack::<S> {
                     scores: PhantomData,
                     keys: self.keys,
-                    k: self.k.0,
-                    prepare: self.k.1,
+                    k: self.k,
+                    prepare: self.prepare_k,
                     v: self.v,
                     batch: index / self.heads,
                     head: index % self.heads,
@@ -114,8 +118,8 @@ impl Problem<'_> {
             isa.run(Attend::<S> {
                 scores: PhantomData,
                 keys: self.keys,
-                q: self.q.0,
-                prepare: self.q.1,
+                q: self.q,
+                prepare: self.prepare_q,
                 packed_k: &packed_k[index * of_head.0..][..of_head.0],
                 packed_v: &packed_v[index * of_head.1..][..of_head.1],
                 batch,

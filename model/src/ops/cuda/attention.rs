@@ -112,12 +112,12 @@ fn on_tensor_cores(problem: AttentionCall) -> Result<Call> {
     let shared = (FLASH_QUERIES + 2 * 2 * FLASH_KEYS) * row_bytes;
     let module = Module::FlashAttention;
     let name = module.kernel("flash", problem.dtype)?;
-    called(
-        problem,
-        (module, name),
-        (FLASH_QUERIES, FLASH_THREADS, shared),
-        &[],
-    )
+    let shape = LaunchShape {
+        queries: FLASH_QUERIES,
+        threads: FLASH_THREADS,
+        shared_bytes: shared,
+    };
+    call_of(problem, module, name, shape, &[])
 }
 
 fn on_others(problem: AttentionCall) -> Result<Call> {
@@ -129,12 +129,12 @@ fn on_others(problem: AttentionCall) -> Result<Call> {
     }
     let name = Module::Attention.kernel("attention", problem.dtype)?;
     let last = [call::int(depth, "channels of a head")?];
-    called(
-        problem,
-        (Module::Attention, name),
-        (ROWS, THREADS, shared),
-        &last,
-    )
+    let shape = LaunchShape {
+        queries: ROWS,
+        threads: THREADS,
+        shared_bytes: shared,
+    };
+    call_of(problem, Module::Attention, name, shape, &last)
 }
 
 /// Converts a number of rows; the end of their last tile must fit as well.
@@ -143,10 +143,22 @@ fn rows_of_tiles(n: usize, what: &str) -> Result<Arg> {
     call::int(n, what)
 }
 
-fn called(
+/// What a block of a kernel takes.
+struct LaunchShape {
+    /// Queries of a block.
+    queries: usize,
+    /// Threads of a block.
+    threads: u32,
+    /// Dynamic shared memory of a block.
+    shared_bytes: usize,
+}
+
+/// Returns the call of one of the kernels; `last` are the arguments that only this one has.
+fn call_of(
     problem: AttentionCall,
-    (module, function): (Module, &'static str),
-    (queries_of_block, block, shared_bytes): (usize, u32, usize),
+    module: Module,
+    function: &'static str,
+    shape: LaunchShape,
     last: &[Arg],
 ) -> Result<Call> {
     let (heads, depth) = problem.heads;
@@ -166,13 +178,13 @@ fn called(
     args.extend(strides.map(|stride| Arg::I64(stride as i64)));
     args.push(Arg::F32(scale as f32));
     args.extend_from_slice(last);
-    let tiles = problem.queries.div_ceil(queries_of_block);
+    let tiles = problem.queries.div_ceil(shape.queries);
     Ok(Call {
         module,
         function,
         grid: call::grid(tiles * heads * problem.batch)?,
-        block,
-        shared_bytes: shared_bytes as u32,
+        block: shape.threads,
+        shared_bytes: shape.shared_bytes as u32,
         args,
     })
 }
