@@ -1,6 +1,10 @@
 //! The service's own cost, on loopback: bytes per second up and down, memory while many upload, and the time it adds to
 //! a reconstruction. `cargo bench --bench service [-- CLIENTS MIB]`; 50 clients with 100 MiB each by default.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a benchmark has no interface, and a failure ends it"
+)]
 
 use std::{
     fs,

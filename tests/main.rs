@@ -1,5 +1,9 @@
 //! Tests of what users see: files, formats, the protocol, the command line; and of the layers of the crates.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "tests have no interface, and a failure ends them"
+)]
 
 mod client;
 mod colmap;

@@ -1,7 +1,11 @@
 //! Every operation of the network at VGGT-1B's shapes, each beside candle's own in the same run.
 //!
 //! `cargo bench -p vggt-model -- linear` runs one group; `VGGT_CPU=avx2` or `plain` lowers the instruction set.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a benchmark has no interface, and a failure ends it"
+)]
 
 use std::{hint::black_box, time::Duration};
 
@@ -12,8 +16,8 @@ use criterion::{
 use vggt_model::{
     Precision,
     ops::{
-        Conv2d, ConvFusion, ConvTranspose2d, Fusion, LayerNorm, Linear, RopeTable, SelfAttention,
-        Then, attention, bilinear_align_corners, gelu,
+        Conv2d, Conv2dConfig, ConvFusion, ConvTranspose2d, Epilogue, Fusion, LayerNorm, Linear,
+        RopeTable, SelfAttention, attention, bilinear_align_corners, gelu,
     },
     weights::{VarBuilder, Weights},
 };
@@ -80,18 +84,24 @@ fn linear(c: &mut Criterion) {
         let ours = mapped(&dir, (c_in, c_out), DType::F16, false);
         let fusion = Fusion {
             norm: Some(&norm),
-            then: Then::Gelu,
+            epilogue: Epilogue::Gelu,
         };
         version(&mut group, "f16, norm and gelu", || {
             ours.forward_fused(&x, fusion)
         });
         let (gamma, residual) = (random(&[c_out]), random(&[rows, c_out]));
-        let then = Then::Residual {
+        let epilogue = Epilogue::Residual {
             gamma: &gamma,
             residual: &residual,
         };
         version(&mut group, "f16, scale and residual", || {
-            ours.forward_fused(&x, Fusion { norm: None, then })
+            ours.forward_fused(
+                &x,
+                Fusion {
+                    norm: None,
+                    epilogue,
+                },
+            )
         });
     }
 }
@@ -163,7 +173,11 @@ fn convolutions(c: &mut Criterion) {
             first.conv2d(&weight, kernel / 2, stride, 1, 1)
         });
         let bias = random(&[c_out]);
-        let ours = Conv2d::from_tensors(weight.clone(), bias, (stride, kernel / 2)).unwrap();
+        let config = Conv2dConfig {
+            stride,
+            padding: kernel / 2,
+        };
+        let ours = Conv2d::from_tensors(weight.clone(), bias, config).unwrap();
         version(&mut group, "ours", || ours.forward(&x));
         let fusion = ConvFusion {
             relu_before: true,

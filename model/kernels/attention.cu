@@ -65,17 +65,17 @@ __device__ __forceinline__ void attention(const T* q, const T* k, const T* v, T*
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 if (first + x + j * SIDE >= n) scores[i][j] = -INFINITY;
-                most = fmaxf(most, scores[i][j]);
+                peak = fmaxf(peak, scores[i][j]);
             }
             // The 16 threads of a query are half of a warp.
 #pragma unroll
-            for (int bits = SIDE / 2; bits > 0; bits /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, bits));
-            const float shrink = exp2f((largest[i] - most) * scale);
-            largest[i] = most;
+            for (int bits = SIDE / 2; bits > 0; bits /= 2) peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, bits));
+            const float shrink = exp2f((largest[i] - peak) * scale);
+            largest[i] = peak;
             sum[i] *= shrink;
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                const float weight = exp2f((scores[i][j] - most) * scale);
+                const float weight = exp2f((scores[i][j] - peak) * scale);
                 sum[i] += weight;
                 weights[(y + i * SIDE) * (ROWS + 1) + x + j * SIDE] = weight;
             }
@@ -126,5 +126,5 @@ __device__ __forceinline__ void attention(const T* q, const T* k, const T* v, T*
         attention(q, k, v, out, m, n, heads, q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,   \
                   scale, depth);                                                                                       \
     }                                                                                                                  \
-    KERNEL_DOOR(attention_##T)
+    KERNEL_ENTRY(attention_##T)
 FOR_EACH_TYPE(ATTENTION)

@@ -1,5 +1,5 @@
 // Bilinear resampling whose corners stay in place, channels last, with an embedding of the new places added on the way; see
-// ops/bilinear.rs and ops/positions.rs, whose plain versions define it.
+// ops/bilinear.rs and ops/positions.rs, whose reference implementations define it.
 //
 // Memory-bound. A warp has a pixel of the result, its lanes the channels. F32 alone, as the heads that resample are.
 #include "common.cuh"
@@ -71,4 +71,4 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         pixel<1>(x, out, columns, rows, at, h, w, height, width, c);
     }
 }
-KERNEL_DOOR(bilinear_f32)
+KERNEL_ENTRY(bilinear_f32)

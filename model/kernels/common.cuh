@@ -9,7 +9,7 @@
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #define CHECK_READ(at, bytes)
 #define CHECK_WRITE(at, bytes)
-#define KERNEL_DOOR(name)
+#define KERNEL_ENTRY(name)
 #else
 #include "cuda_cpu.h"
 #endif

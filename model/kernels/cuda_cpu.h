@@ -415,8 +415,8 @@ inline void copy_async(void* to, const void* from, bool valid) {
 #define CHECK_READ(at, bytes) cuda_cpu::check_global(at, bytes, false)
 #define CHECK_WRITE(at, bytes) cuda_cpu::check_global(at, bytes, true)
 
-// A door of its own for every kernel, which the tests find by its name.
-#define KERNEL_DOOR(name)                                                                                             \
+// An entry point for every kernel, which the tests find by its name.
+#define KERNEL_ENTRY(name)                                                                                            \
     extern "C" int name##_on_cpu(const cuda_cpu::Launch* launch, void** arguments, char* message, size_t bytes) {     \
         return cuda_cpu::launch(name, *launch, arguments, message, bytes);                                            \
     }

@@ -1,5 +1,5 @@
 // What follows a product of matrices, in one pass over its output and in place; see ops/linear.rs and ops/conv2d.rs, whose
-// plain versions define it.
+// reference implementations define it.
 //
 // Memory-bound. A thread has some columns and walks down ROWS rows, so that bias and gamma are read once for all of them.
 #include "common.cuh"
@@ -7,7 +7,7 @@
 constexpr int THREADS = 128;
 constexpr int ROWS = 8;
 
-enum class Then {
+enum class Epilogue {
     // y + bias
     NOTHING,
     // gelu(y + bias), by the error function
@@ -28,29 +28,29 @@ struct Others {
     int relu = 0;
 };
 
-template <Then THEN, int N, class T>
+template <Epilogue EPILOGUE, int N, class T>
 __device__ __forceinline__ void walk(T* y, const T* bias, const Others<T> others, int rows, int n) {
     const int64_t first = int64_t(blockIdx.x) * ROWS;
     const int64_t end = first + ROWS < rows ? first + ROWS : rows;
     for (int column = int(threadIdx.x) * N; column < n; column += THREADS * N) {
         float b[N], gamma[N], other[N], v[N];
         load<N>(bias + column, b);
-        if constexpr (THEN == Then::RESIDUAL) load<N>(others.gamma + column, gamma);
+        if constexpr (EPILOGUE == Epilogue::RESIDUAL) load<N>(others.gamma + column, gamma);
         for (int64_t row = first; row < end; row++) {
             const int64_t at = row * n + column;
             load<N>(y + at, v);
 #pragma unroll
             for (int i = 0; i < N; i++) v[i] += b[i];
-            if constexpr (THEN == Then::GELU) {
+            if constexpr (EPILOGUE == Epilogue::GELU) {
 #pragma unroll
                 for (int i = 0; i < N; i++) v[i] = 0.5f * v[i] * (1.0f + erff(v[i] * 0.70710678118654752f));
             }
-            if constexpr (THEN == Then::RESIDUAL) {
+            if constexpr (EPILOGUE == Epilogue::RESIDUAL) {
                 load<N>(others.residual + at, other);
 #pragma unroll
                 for (int i = 0; i < N; i++) v[i] = other[i] + gamma[i] * v[i];
             }
-            if constexpr (THEN == Then::CONVOLUTION) {
+            if constexpr (EPILOGUE == Epilogue::CONVOLUTION) {
                 if (others.skip_relu) {
                     load<N>(others.skip_relu + at, other);
 #pragma unroll
@@ -72,34 +72,34 @@ __device__ __forceinline__ void walk(T* y, const T* bias, const Others<T> others
 }
 
 // `wide`: n is a multiple of WIDTH<T> and everything lies at 16 bytes.
-template <Then THEN, class T>
+template <Epilogue EPILOGUE, class T>
 __device__ __forceinline__ void finish(T* y, const T* bias, const Others<T> others, int rows, int n, int wide) {
     if (wide) {
-        walk<THEN, WIDTH<T>>(y, bias, others, rows, n);
+        walk<EPILOGUE, WIDTH<T>>(y, bias, others, rows, n);
     } else {
-        walk<THEN, 1>(y, bias, others, rows, n);
+        walk<EPILOGUE, 1>(y, bias, others, rows, n);
     }
 }
 
 // y, residual and skips [rows, n]; bias and gamma [n].
 #define EPILOGUES(T)                                                                                                   \
     extern "C" __global__ void __launch_bounds__(THREADS) bias_##T(T* y, const T* bias, int rows, int n, int wide) {   \
-        finish<Then::NOTHING>(y, bias, Others<T>{}, rows, n, wide);                                                    \
+        finish<Epilogue::NOTHING>(y, bias, Others<T>{}, rows, n, wide);                                                \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_##T)                                                                                              \
+    KERNEL_ENTRY(bias_##T)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         bias_gelu_##T(T* y, const T* bias, int rows, int n, int wide) {                                                \
-        finish<Then::GELU>(y, bias, Others<T>{}, rows, n, wide);                                                       \
+        finish<Epilogue::GELU>(y, bias, Others<T>{}, rows, n, wide);                                                   \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_gelu_##T)                                                                                         \
+    KERNEL_ENTRY(bias_gelu_##T)                                                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         bias_residual_##T(T* y, const T* bias, const T* gamma, const T* residual, int rows, int n, int wide) {         \
-        finish<Then::RESIDUAL>(y, bias, Others<T>{gamma, residual}, rows, n, wide);                                    \
+        finish<Epilogue::RESIDUAL>(y, bias, Others<T>{gamma, residual}, rows, n, wide);                                \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_residual_##T)                                                                                     \
+    KERNEL_ENTRY(bias_residual_##T)                                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         bias_skip_##T(T* y, const T* bias, const T* skip_relu, const T* skip, int rows, int n, int relu, int wide) {   \
-        finish<Then::CONVOLUTION>(y, bias, Others<T>{nullptr, nullptr, skip_relu, skip, relu}, rows, n, wide);         \
+        finish<Epilogue::CONVOLUTION>(y, bias, Others<T>{nullptr, nullptr, skip_relu, skip, relu}, rows, n, wide);     \
     }                                                                                                                  \
-    KERNEL_DOOR(bias_skip_##T)
+    KERNEL_ENTRY(bias_skip_##T)
 FOR_EACH_TYPE(EPILOGUES)

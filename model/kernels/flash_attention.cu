@@ -1,6 +1,6 @@
-// softmax(q kᵀ scale) v without the matrix of scores; see ops/attention.rs, whose plain version defines it.
+// softmax(q kᵀ scale) v without the matrix of scores; see ops/attention.rs, whose reference implementation defines it.
 //
-// For heads of 64 numbers of 16 bits, on tensor cores; attention.cu takes the others. A block has some queries of one head
+// For heads of 64 channels of 16 bits, on tensor cores; attention.cu takes the others. A block has some queries of one head
 // and walks over the keys, tile by tile, with a running maximum and sum for each query. Queries, keys and values are read
 // where they lie, by strides; the result is written [batch, m, heads, depth].
 #include "tensor_cores.cuh"
@@ -13,18 +13,22 @@ constexpr int THREADS = WARPS * WARP_SIZE;
 constexpr int QUERY_TILES = 2;
 constexpr int QUERIES = WARPS * QUERY_TILES * 16;
 constexpr int KEYS = 64;
-// Keys, or numbers of the result, in steps of 8: the width of a product.
+// Keys, or channels of the result, in steps of 8: the width of a product.
 constexpr int COLUMN_TILES = KEYS / 8;
 constexpr int DEPTH_TILES = DEPTH / 8;
-// Numbers that a product sums up.
+// Elements that a product sums up.
 constexpr int SUMMED = 16;
 constexpr int ROW_BYTES = DEPTH * 2;
 // Shared memory: the queries, and keys and values twice, so that the next tile comes while this one is used.
 constexpr int TILE_BYTES = KEYS * ROW_BYTES;
 constexpr int QUERY_BYTES = QUERIES * ROW_BYTES;
 
-// Where 16 bytes of a row are. The chunks of a row trade places so that eight rows of the same chunk, which is what a
-// matrix of ldmatrix is, lie in different banks.
+// Where 16 bytes of a row are. A row has 128 bytes, exactly the width of shared memory's 32 banks, so that without further
+// measures the same chunk of all rows would lie in the same four banks, and ldmatrix, which reads one chunk of eight rows at
+// a time, would take eight turns. The number of the chunk is combined with that of the row by exclusive or: of eight
+// successive rows each has its chunk c at another of the eight positions, so that a read touches all banks once. The chunks
+// of a row stay within the row, so that copy_tile, which writes whole rows, has no conflicts either. Padding every row to
+// 144 bytes would do the same, but 384 rows of 128 bytes are already the 48 KiB that every card gives a block.
 __device__ __forceinline__ int chunk_at(int row, int chunk) { return row * ROW_BYTES + ((chunk ^ (row % 8)) * 16); }
 
 // Rows first .. first + ROWS to shared memory; from `end` on they are 0.
@@ -131,17 +135,17 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
                 float most = largest[t][r];
 #pragma unroll
                 for (int c = 0; c < COLUMN_TILES; c++) {
-                    most = fmaxf(most, fmaxf(scores[t][c][2 * r], scores[t][c][2 * r + 1]));
+                    peak = fmaxf(peak, fmaxf(scores[t][c][2 * r], scores[t][c][2 * r + 1]));
                 }
                 // The four lanes of a row.
-                most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-                most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+                peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 1));
+                peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
                 // The maximum is scaled once a row, so that the exponent of each weight is a single fused multiply-add. The
                 // rounding of `scaled` is the same in `shrink` and in the weights: it cancels when the sum divides.
-                // 0 for the first tile, whose keys are never all masked: `most` is finite.
-                const float scaled = most * scale;
+                // 0 for the first tile, whose keys are never all masked: `peak` is finite.
+                const float scaled = peak * scale;
                 const float shrink = exp2_approximate(largest[t][r] * scale - scaled);
-                largest[t][r] = most;
+                largest[t][r] = peak;
                 float added = 0;
 #pragma unroll
                 for (int c = 0; c < COLUMN_TILES; c++) {
@@ -225,6 +229,6 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
                   int64_t v_head, int64_t v_row, float scale) {                                                        \
         FLASH_BODY;                                                                                                    \
     }                                                                                                                  \
-    KERNEL_DOOR(flash_##T)
+    KERNEL_ENTRY(flash_##T)
 FLASH(f16)
 FLASH(bf16)

@@ -1,5 +1,5 @@
 // Queries and keys on their way from the layer `qkv` to attention: normalised, rotated, and each head together; see
-// ops/attention.rs, whose plain version defines it. Values are read where they lie, and so are queries and keys of blocks
+// ops/attention.rs, whose reference implementation defines it. Values are read where they lie, and so are queries and keys of blocks
 // that neither normalise nor rotate.
 //
 // Memory-bound. A warp has the queries or the keys of one head of one token; its numbers meet in shared memory, because a
@@ -8,7 +8,7 @@
 
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / WARP_SIZE;
-constexpr int MOST_DEPTH = 256;
+constexpr int MAX_DEPTH = 256;
 
 // What is done to a vector; what is null is left out.
 template <class T>
@@ -79,7 +79,7 @@ template <class T>
 __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_weight, const T* q_bias, const T* k_weight,
                                          const T* k_bias, const float* cos, const float* sin, int tokens, int n, int heads,
                                          int depth, int places, float q_eps, float k_eps, int wide) {
-    SHARED_ARRAY(float, rows, WARPS * MOST_DEPTH);
+    SHARED_ARRAY(float, rows, WARPS * MAX_DEPTH);
     const int warp = threadIdx.x / WARP_SIZE;
     const int64_t vector = int64_t(blockIdx.x) * WARPS + warp;
     // A whole warp leaves together, and no block waits.
@@ -94,7 +94,7 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
     const int64_t turn = place % places * depth;
     const Prepare<T> p = {is_key ? k_weight : q_weight, is_key ? k_bias : q_bias, is_key ? k_eps : q_eps,
                           cos ? cos + turn : nullptr, cos ? sin + turn : nullptr};
-    float* row = rows + warp * MOST_DEPTH;
+    float* row = rows + warp * MAX_DEPTH;
     if (wide) {
         one<2>(from, to, p, depth, row);
     } else {
@@ -103,7 +103,7 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
 }
 
 // qkv [tokens, 3, heads, depth], where tokens are n of each batch entry; q and k [batch, heads, n, depth]; cos and sin
-// [places, depth], which repeat along n. depth is at most MOST_DEPTH, and a multiple of 4 with rotations. `wide`: it is even
+// [places, depth], which repeat along n. depth is at most MAX_DEPTH, and a multiple of 4 with rotations. `wide`: it is even
 // and everything lies at 16 bytes.
 #define HEADS(T)                                                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
@@ -113,5 +113,5 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
         heads_of(qkv, q, k, q_weight, q_bias, k_weight, k_bias, cos, sin, tokens, n, heads, depth, places, q_eps,      \
                  k_eps, wide);                                                                                         \
     }                                                                                                                  \
-    KERNEL_DOOR(heads_##T)
+    KERNEL_ENTRY(heads_##T)
 FOR_EACH_TYPE(HEADS)

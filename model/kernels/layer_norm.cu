@@ -1,4 +1,4 @@
-// LayerNorm over the last dimension; see ops/layer_norm.rs, whose plain version defines it.
+// LayerNorm over the last dimension; see ops/layer_norm.rs, whose reference implementation defines it.
 //
 // A warp has a row, so that no barrier is needed. Memory-bound: a row is read once when it fits into the warp's registers.
 #include "common.cuh"
@@ -90,5 +90,5 @@ __device__ __forceinline__ void layer_norm(const T* x, const T* weight, const T*
         layer_norm_##T(const T* x, const T* weight, const T* bias, T* out, int rows, int c, float eps, int held) {     \
         layer_norm(x, weight, bias, out, rows, c, eps, held);                                                          \
     }                                                                                                                  \
-    KERNEL_DOOR(layer_norm_##T)
+    KERNEL_ENTRY(layer_norm_##T)
 FOR_EACH_TYPE(LAYER_NORM)

@@ -19,11 +19,20 @@ pub enum Error {
     Input(String),
     /// The weights do not fit.
     #[error(transparent)]
-    Weights(#[from] WeightsError),
+    Weights(WeightsError),
     /// The observer asked to stop.
     #[error("cancelled")]
     Cancelled,
     /// The device or the tensor library failed, for example out of memory.
     #[error("tensor operation failed")]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<WeightsError> for Error {
+    fn from(e: WeightsError) -> Self {
+        match e {
+            WeightsError::Tensor(e) => Self::Candle(e),
+            e => Self::Weights(e),
+        }
+    }
 }

@@ -4,27 +4,37 @@
 //! # Modules
 //!
 //! ```text
-//! config       every dimension of the network, as JSON
-//! weights      model.pt and .safetensors, mapped into memory and checked
-//! convert      one weights file into another, tensor by tensor
-//! preprocess   image files -> images [S, 3, H, W]; feature `image`
-//! builder      weights -> a network that is ready to run
-//! vggt         the whole network: images [S, 3, H, W] -> Predictions
-//! aggregator   patch embedding, alternating frame and global attention
-//! heads        camera, depth and point (DPT), track
-//! layers       what the transformers are made of
-//! ops          the operations all of them are made of, each with its definition
-//! cuda         whether a CUDA device can be used, and opening it
-//! memory       how much of it a pass takes
-//! limits       how many frames CUDA's kernels can count
-//! work         how much there is to compute
-//! precision    exact or fast, for the linear layers and scores of the aggregator
-//! demo         the bundled checkpoint and its scene; feature `demo`
-//! geometry     pose encoding, rotations, unprojection
-//! predictions  what comes out
-//! progress     what is being done, for whoever watches
-//! error        what can go wrong inside the network
+//! module       contents                                          may use
+//! check        every operation against its definition, for doctor cost, layers, ops, precision
+//! builder      weights -> a network that is ready to run         config, error, precision, vggt, weights
+//! vggt         the whole network: images -> Predictions          aggregator, config, error, geometry, heads, limits,
+//!                                                                precision, predictions, progress, weights
+//! heads        camera, depth and point (DPT), track              aggregator, config, error, layers, ops, progress,
+//!                                                                weights
+//! aggregator   patch embedding, frame and global attention       config, error, layers, progress, weights
+//! cost         memory, operations and time of a pass, computed   config, layers, ops
+//! cuda         whether a CUDA device can be used, opening it,    ops
+//!              its memory
+//! layers       what the transformers consist of                  config, error, ops, precision, progress, weights
+//! ops          the operations that all of them consist of        error, precision, weights
+//! demo         the bundled checkpoint and its scene              config, error, weights
+//! preprocess   image files -> images [S, 3, H, W]                -
+//! limits       how many frames CUDA kernels can count            config, error
+//! convert      one weights file into another, tensor by tensor   weights
+//! config       every dimension of the network, as JSON           error
+//! progress     reports of the steps of a pass                    error
+//! error        what can go wrong inside the network              weights
+//! weights      model.pt and .safetensors, mapped and checked     precision
+//! geometry     pose encoding, rotations, unprojection            -
+//! predictions  the results of a pass                             -
+//! precision    exact or fast, for linear layers and scores       -
 //! ```
+//!
+//! A module uses only modules below it.
+//!
+//! Data flows one way: file -> [`weights`] -> [`ops`] and [`layers`] -> [`Vggt`]; images [S, 3, H, W] -> [`aggregator`] ->
+//! tokens -> [`heads`] -> [`Predictions`], from which [`geometry`] computes points and cameras. Progress flows back through
+//! [`progress`].
 //!
 //! Names are upstream's (`facebookresearch/vggt`) wherever it has one. `S` counts frames, `P` tokens of a frame, `C`
 //! channels, `N` tokens or points; `H` and `W` are pixels. Comments that begin with `Differs from upstream` name every
@@ -32,8 +42,11 @@
 
 pub mod aggregator;
 mod builder;
+#[doc(hidden)]
+pub mod check;
 pub mod config;
 pub mod convert;
+pub mod cost;
 pub mod cuda;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -42,7 +55,6 @@ pub mod geometry;
 pub mod heads;
 pub mod layers;
 pub mod limits;
-pub mod memory;
 // Public for the tests, the benchmarks and the check of a device; not a part of the interface.
 #[doc(hidden)]
 pub mod ops;
@@ -53,7 +65,6 @@ pub mod preprocess;
 pub mod progress;
 pub mod vggt;
 pub mod weights;
-pub mod work;
 
 pub use builder::VggtBuilder;
 /// The tensor library, in the version whose types this crate takes and returns.

@@ -12,20 +12,20 @@ use crate::{
 /// `LaunchConfig::for_num_elems(n as u32)` wherever elements are copied, converted or computed one by one.
 ///
 /// This crate's own kernels compute offsets in 64 bits and refuse what is beyond theirs, see `ops::cuda`.
-const MOST_ELEMENTS: u64 = u32::MAX as u64;
+const MAX_ELEMENTS: u64 = u32::MAX as u64;
 
 /// The most frames of `h` x `w` pixels that `device` can handle in one pass, whatever its memory; 0 when not even one. `tracks`
 /// says whether points are followed through them. `None` where only the memory limits them.
-pub fn most_frames(
+pub fn max_frames(
     device: &Device,
     config: &Config,
     size: (usize, usize),
     tracks: bool,
 ) -> Option<usize> {
-    device.is_cuda().then(|| most_on_cuda(config, size, tracks))
+    device.is_cuda().then(|| max_on_cuda(config, size, tracks))
 }
 
-/// Refuses more frames than [`most_frames`].
+/// Refuses more frames than [`max_frames`].
 ///
 /// # Errors
 /// [`Error::Input`], which says how many are possible.
@@ -35,7 +35,7 @@ pub(crate) fn check(
     (s, h, w): (usize, usize, usize),
     tracks: bool,
 ) -> Result<()> {
-    match most_frames(device, config, (h, w), tracks) {
+    match max_frames(device, config, (h, w), tracks) {
         Some(most) => at_most(most, (s, h, w)),
         None => Ok(()),
     }
@@ -54,7 +54,7 @@ fn at_most(most: usize, (s, h, w): (usize, usize, usize)) -> Result<()> {
     )))
 }
 
-fn most_on_cuda(config: &Config, (h, w): (usize, usize), tracks: bool) -> usize {
+fn max_on_cuda(config: &Config, (h, w): (usize, usize), tracks: bool) -> usize {
     let (h, w) = (h as u64, w as u64);
     let patch = config.patch_size.max(1) as u64;
     let patches = h / patch * (w / patch);
@@ -75,10 +75,10 @@ fn most_on_cuda(config: &Config, (h, w): (usize, usize), tracks: bool) -> usize 
     // them on a grid of eight times the patches' in both directions.
     let features = config.dpt_head.features as u64;
     let maps = (features / 2 * pixels).max(features * 64 * patches);
-    if maps > MOST_ELEMENTS {
+    if maps > MAX_ELEMENTS {
         return 0;
     }
-    (MOST_ELEMENTS / of_frame) as usize
+    (MAX_ELEMENTS / of_frame) as usize
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     fn element_counts_beyond_32_bits_are_refused() {
         let config = Config::default();
         for ((h, w), refused) in [((518, 392), 2015), ((392, 518), 2015), ((518, 518), 1527)] {
-            let most = most_on_cuda(&config, (h, w), false);
+            let most = max_on_cuda(&config, (h, w), false);
             assert_eq!(most, refused - 1, "{h} x {w}");
             // [S, P, 2 C]
             let elements = |s: usize| (s * (h / 14 * (w / 14) + 5) * 2048) as u64;
@@ -105,14 +105,14 @@ mod tests {
     #[test]
     fn tracking_has_larger_maps_of_all_frames() {
         let config = Config::default();
-        let most = most_on_cuda(&config, (518, 392), true);
+        let most = max_on_cuda(&config, (518, 392), true);
         // [S, 128, H / 2, W / 2]
         assert_eq!(most, (u32::MAX / (128 * 259 * 196)) as usize);
         let without = Config {
             track_head: None,
             ..config
         };
-        assert_eq!(most_on_cuda(&without, (518, 392), true), 2014);
+        assert_eq!(max_on_cuda(&without, (518, 392), true), 2014);
     }
 
     #[test]
@@ -120,8 +120,8 @@ mod tests {
         let config = Config::default();
         // 128 features for each of 2^25 pixels.
         let side = 5796 / 14 * 14;
-        assert!(most_on_cuda(&config, (side - 14, side - 14), false) > 0);
-        assert_eq!(most_on_cuda(&config, (side + 14, side + 14), false), 0);
+        assert!(max_on_cuda(&config, (side - 14, side - 14), false) > 0);
+        assert_eq!(max_on_cuda(&config, (side + 14, side + 14), false), 0);
         let e = at_most(0, (1, side, side)).unwrap_err().to_string();
         assert!(e.contains("smaller frames"), "{e}");
     }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_cpu_has_no_such_limit() {
         let config = Config::default();
-        assert_eq!(most_frames(&Device::Cpu, &config, (518, 518), true), None);
+        assert_eq!(max_frames(&Device::Cpu, &config, (518, 518), true), None);
         assert!(check(&Device::Cpu, &config, (1 << 20, 518, 518), true).is_ok());
     }
 }

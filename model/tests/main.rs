@@ -1,5 +1,9 @@
 //! The network's numbers and files.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "tests have no interface, and a failure ends them"
+)]
 
 mod convert;
 #[cfg(feature = "demo")]

@@ -5,9 +5,9 @@ use std::{fmt, str::FromStr};
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
+    cost::{Engine, forward_bytes, frames_that_fit},
     cuda::{self, CudaError},
     default_dtype, demo, limits,
-    memory::{Engine, forward_bytes, frames_that_fit},
     weights::{VarBuilder, Weights},
 };
 
@@ -283,7 +283,7 @@ impl Network {
         let size = (height, width);
         let engine = Engine::of(&self.device);
         let fitting = frames_that_fit(self.config(), size, self.dtype, engine, available);
-        let most = limits::most_frames(&self.device, self.config(), size, false);
+        let most = limits::max_frames(&self.device, self.config(), size, false);
         Some(fitting.min(most.unwrap_or(usize::MAX)).max(1))
     }
 
@@ -315,7 +315,7 @@ impl Network {
         match &self.device {
             Device::Cpu => available_memory(),
             // Differs by driver; the frames are not limited where it is not known.
-            _ => vggt_model::memory::free_device_bytes(&self.device),
+            _ => cuda::free_device_bytes(&self.device),
         }
     }
 

@@ -60,7 +60,10 @@ impl Library {
     /// What the loader says of the first name, when no name can be loaded.
     // Threads may do this at once: `dlopen` gives all of them the same handle. Without a lock, since the real library's
     // start-up code may call functions of another one.
-    #[allow(unsafe_code)]
+    #[allow(
+        unsafe_code,
+        reason = "loads libraries at run time and defines their symbols"
+    )]
     pub(super) fn load(&self) -> Result<*mut c_void, String> {
         let handle = self.handle.load(Ordering::Acquire);
         if !handle.is_null() {
@@ -80,7 +83,10 @@ impl Library {
     }
 
     /// The address of the function `name`, or of what stands for it.
-    #[allow(unsafe_code)]
+    #[allow(
+        unsafe_code,
+        reason = "loads libraries at run time and defines their symbols"
+    )]
     fn find(&self, name: &CStr) -> *mut c_void {
         let Ok(handle) = self.load() else {
             return self.missing as *mut c_void;
@@ -95,7 +101,10 @@ impl Library {
 }
 
 /// What the loader of shared libraries last complained about in this thread.
-#[allow(unsafe_code)]
+#[allow(
+    unsafe_code,
+    reason = "loads libraries at run time and defines their symbols"
+)]
 fn loader_error() -> String {
     // SAFETY: dlerror gives null or a C string that stays until this thread's next call of the loader.
     let text = unsafe { libc::dlerror() };
@@ -131,7 +140,10 @@ impl Function {
 ///
 /// The arguments of a call in the System V convention are in these registers and on the stack above the return address,
 /// which stays in its place. rax counts the vector registers for functions of variable arguments.
-#[allow(unsafe_code)]
+#[allow(
+    unsafe_code,
+    reason = "loads libraries at run time and defines their symbols"
+)]
 #[unsafe(naked)]
 extern "C" fn first_call() {
     naked_asm!(
@@ -204,7 +216,11 @@ macro_rules! functions {
                 );
 
                 // r11 is free for this: the convention gives it to whatever stands between a caller and a function.
-                #[allow(unsafe_code, non_snake_case)]
+                #[allow(
+                    unsafe_code,
+                    non_snake_case,
+                    reason = "loads libraries at run time and defines their symbols"
+                )]
                 #[unsafe(naked)]
                 #[unsafe(no_mangle)]
                 extern "C" fn $name() {
@@ -248,7 +264,10 @@ mod tests {
                  + 9*p + 10*q + 11*r + 12*s + 13*t + 14*u + 15*v + 16*w + 17*x;
         }";
 
-    #[allow(unsafe_code)]
+    #[allow(
+        unsafe_code,
+        reason = "loads libraries at run time and defines their symbols"
+    )]
     unsafe extern "C" {
         safe fn vggt_test_absent(a: i32) -> i32;
         safe fn vggt_test_unknown(a: i32) -> i32;
@@ -285,7 +304,10 @@ mod tests {
     }
 
     #[test]
-    #[allow(unsafe_code)]
+    #[allow(
+        unsafe_code,
+        reason = "loads libraries at run time and defines their symbols"
+    )]
     fn calls_reach_the_library_with_every_argument() {
         let folder = tempfile::tempdir().unwrap();
         let (source, library) = (

@@ -1,4 +1,4 @@
-//! CUDA devices: whether one can be used, and opening it. The one door to them; where it stays shut it says why.
+//! CUDA devices: whether one can be used and why not, opening it, and its memory. The only entry point to them.
 //!
 //! A program with the feature `cuda`, or `cuda-kernel-tests`, links none of CUDA's libraries: see `lazy`.
 
@@ -14,13 +14,17 @@ mod lazy;
     any(feature = "cuda-kernel-tests", test)
 ))]
 mod libraries;
+mod memory;
 #[cfg(feature = "cuda")]
-pub(crate) mod pool;
+mod pool;
 // Elsewhere candle's own are linked, and CUDA's runtime with them.
 #[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 mod quantized;
 
 use candle_core::Device;
+
+pub use crate::ops::cuda::ComputeCapability;
+pub use memory::{DeviceMemory, device_peak, free_device_bytes, reset_device_peak};
 
 /// Why no CUDA device can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,27 +57,26 @@ pub enum CudaError {
     },
     /// The card cannot run what this program was compiled to.
     #[error(
-        "CUDA device {ordinal} has compute capability {}.{}, this program needs {}.{}",
-        capability.0, capability.1, needed.0, needed.1
+        "CUDA device {ordinal} has compute capability {capability}, this program needs {needed}"
     )]
     OldDevice {
         /// The number of the device.
         ordinal: usize,
-        /// Its compute capability: the major and the minor number.
-        capability: (usize, usize),
+        /// Its compute capability.
+        capability: ComputeCapability,
         /// The least that candle's kernels were compiled for.
-        needed: (usize, usize),
+        needed: ComputeCapability,
     },
     /// The kernels were compiled for other cards.
     #[error(
-        "this program's kernels were not compiled for CUDA device {ordinal}, whose compute capability is {0}.{1}; build it \
-         with VGGT_CUDA_ARCHS={0}{1}", capability.0, capability.1
+        "this program's kernels were not compiled for CUDA device {ordinal}, whose compute capability is {capability}; \
+         build it with VGGT_CUDA_ARCHS={}{}", capability.major, capability.minor
     )]
     NoCode {
         /// The number of the device.
         ordinal: usize,
-        /// Its compute capability: the major and the minor number.
-        capability: (usize, usize),
+        /// Its compute capability.
+        capability: ComputeCapability,
     },
     /// A library of CUDA is not there.
     #[error(
@@ -122,8 +125,8 @@ pub fn return_freed_memory(device: &Device) -> Result<(), CudaError> {
 pub struct Description {
     /// The product's name.
     pub name: String,
-    /// Compute capability: the major and the minor number.
-    pub capability: (usize, usize),
+    /// Compute capability.
+    pub capability: ComputeCapability,
     /// All of its memory.
     pub memory_bytes: u64,
 }
@@ -165,7 +168,7 @@ mod built {
         sys::{self, CUdevice_attribute},
     };
 
-    use super::{CudaError, Description, Device, pool::Pool};
+    use super::{ComputeCapability, CudaError, Description, Device, pool::Pool};
     use crate::ops;
 
     /// CUDA's version of the compiler that candle's kernels were compiled with, as the driver numbers its own.
@@ -214,7 +217,7 @@ mod built {
     }
 
     /// Sets what candle leaves at its default.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "calls CUDA's driver")]
     pub(super) fn prepare(device: &Device) -> Result<(), CudaError> {
         let Device::Cuda(device) = device else {
             return Ok(());
@@ -260,7 +263,7 @@ mod built {
         }))
     }
 
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "calls CUDA's driver")]
     fn driver_version() -> Result<u32, CudaError> {
         let mut version = 0;
         // SAFETY: writes one number.
@@ -269,14 +272,14 @@ mod built {
     }
 
     /// The compute capability of a device: the major and the minor number.
-    #[allow(unsafe_code)]
-    fn capability(number: i32) -> Result<(usize, usize), CudaError> {
+    #[allow(unsafe_code, reason = "calls CUDA's driver")]
+    fn capability(number: i32) -> Result<ComputeCapability, CudaError> {
         let device = device::get(number)?;
         // SAFETY: the device is from the driver.
         let attribute = |which| unsafe { device::get_attribute(device, which) };
         let major = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-        Ok((major as usize, minor as usize))
+        Ok(ComputeCapability::new(major as usize, minor as usize))
     }
 
     /// What is loaded at run time.

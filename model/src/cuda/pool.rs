@@ -11,7 +11,7 @@ use cudarc::driver::{
     sys::{CUmemPool_attribute as Attribute, CUmemoryPool},
 };
 
-use crate::memory::DeviceMemory;
+use super::DeviceMemory;
 
 /// The default memory pool of a device.
 pub(crate) struct Pool {
@@ -25,7 +25,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the driver fails.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "calls CUDA's driver")]
     pub(crate) fn of(device: &CudaDevice) -> Result<Option<Self>, DriverError> {
         let context = device.cuda_stream().context().clone();
         if !context.has_async_alloc() {
@@ -54,7 +54,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the driver fails.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "calls CUDA's driver")]
     pub(crate) fn trim(&self) -> Result<(), DriverError> {
         self.context.bind_to_thread()?;
         // SAFETY: the pool is a device's default pool, which exists as long as the driver.
@@ -94,7 +94,7 @@ impl Pool {
     }
 
     /// An attribute whose value is a `cuuint64_t`, as that of every one named in this module is (`cuda.h`).
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "calls CUDA's driver")]
     fn get(&self, attribute: Attribute) -> Result<u64, DriverError> {
         self.context.bind_to_thread()?;
         let mut value = 0u64;
@@ -105,7 +105,7 @@ impl Pool {
     }
 
     /// Sets an attribute of the same kind.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "calls CUDA's driver")]
     fn set(&self, attribute: Attribute, mut value: u64) -> Result<(), DriverError> {
         self.context.bind_to_thread()?;
         let place: *mut c_void = (&raw mut value).cast();

@@ -28,7 +28,11 @@ macro_rules! functions {
     ($($name:ident)+) => {
         $(
             const _: () = {
-                #[allow(unsafe_code, non_snake_case)]
+                #[allow(
+                    unsafe_code,
+                    non_snake_case,
+                    reason = "defines symbols that candle links against"
+                )]
                 #[unsafe(no_mangle)]
                 extern "C" fn $name() -> ! {
                     called(stringify!($name))

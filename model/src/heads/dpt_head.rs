@@ -10,13 +10,34 @@ use crate::{
     aggregator::AggregatedTokens,
     config::Config,
     error::Result,
-    ops::{Conv2d, ConvFusion, ConvTranspose2d, LayerNorm, Positions, bilinear_align_corners},
+    ops::{
+        Conv2d, Conv2dConfig, ConvFusion, ConvTranspose2d, LayerNorm, Positions,
+        bilinear_align_corners,
+    },
     progress::{Observer, Stage},
     weights::VarBuilder,
 };
 
 /// Of the norm over the tokens.
 const EPS: f32 = 1e-5;
+
+/// A 1 x 1 convolution.
+const POINTWISE: Conv2dConfig = Conv2dConfig {
+    stride: 1,
+    padding: 0,
+};
+
+/// A 3 x 3 convolution whose result is as large as its input.
+const SAME: Conv2dConfig = Conv2dConfig {
+    stride: 1,
+    padding: 1,
+};
+
+/// A 3 x 3 convolution that halves its input.
+const HALVE: Conv2dConfig = Conv2dConfig {
+    stride: 2,
+    padding: 1,
+};
 
 /// Channels before the last 1 x 1 convolution. Origin: upstream's head_features_2.
 const HEAD_FEATURES: usize = 32;
@@ -52,25 +73,39 @@ struct Scratch {
     output_conv1: Conv2d,
 }
 
+/// What one head's pyramid is like.
+#[derive(Debug, Clone, Copy)]
+pub struct DptFeaturesConfig {
+    /// Channels of the fused levels.
+    pub features: usize,
+    /// Channels of the result.
+    pub c_out: usize,
+    /// Pixels of the image per pixel of the result.
+    pub down_ratio: usize,
+    /// Whether positions are added, once to each level and once to the result.
+    pub pos_embed: bool,
+}
+
 impl DptFeatures {
-    /// Reads the pyramid's parameters. `c_out` is the width of the result.
+    /// Reads the pyramid's parameters.
     ///
     /// # Errors
     /// When one is missing or misshapen.
-    pub fn new(
-        config: &Config,
-        (features, c_out): (usize, usize),
-        (down_ratio, pos_embed): (usize, bool),
-        vb: &VarBuilder,
-    ) -> Result<Self> {
+    pub fn new(config: &Config, pyramid: DptFeaturesConfig, vb: &VarBuilder) -> Result<Self> {
+        let DptFeaturesConfig {
+            features,
+            c_out,
+            down_ratio,
+            pos_embed,
+        } = pyramid;
         let c = 2 * config.embed_dim;
         let out = config.dpt_head.out_channels;
-        let project = |i: usize| Conv2d::new((c, out[i]), 1, (1, 0), &vb.pp("projects").pp(i));
+        let project = |i: usize| Conv2d::new((c, out[i]), 1, POINTWISE, &vb.pp("projects").pp(i));
         let resize = vb.pp("resize_layers");
         let scratch = vb.pp("scratch");
         let layer_rn = |i: usize| {
             let vb = scratch.pp(format!("layer{}_rn", i + 1));
-            Conv2d::no_bias((out[i], features), 3, (1, 1), &vb)
+            Conv2d::no_bias((out[i], features), 3, SAME, &vb)
         };
         let refinenet = |i: usize| {
             // The coarsest level has nothing below it to add.
@@ -87,17 +122,12 @@ impl DptFeatures {
             resize_layers: ResizeLayers {
                 up4: ConvTranspose2d::new((out[0], out[0]), 4, &resize.pp(0))?,
                 up2: ConvTranspose2d::new((out[1], out[1]), 2, &resize.pp(1))?,
-                down2: Conv2d::new((out[3], out[3]), 3, (2, 1), &resize.pp(3))?,
+                down2: Conv2d::new((out[3], out[3]), 3, HALVE, &resize.pp(3))?,
             },
             scratch: Scratch {
                 layer_rn: [layer_rn(0)?, layer_rn(1)?, layer_rn(2)?, layer_rn(3)?],
                 refinenet: [refinenet(0)?, refinenet(1)?, refinenet(2)?, refinenet(3)?],
-                output_conv1: Conv2d::new(
-                    (features, c_out),
-                    3,
-                    (1, 1),
-                    &scratch.pp("output_conv1"),
-                )?,
+                output_conv1: Conv2d::new((features, c_out), 3, SAME, &scratch.pp("output_conv1"))?,
             },
             intermediate_layer_idx: config.dpt_head.intermediate_layer_idx,
             patch_size: config.patch_size,
@@ -180,7 +210,7 @@ impl FeatureFusionBlock {
         Ok(Self {
             res_conf_unit1: has_residual.then(|| unit("resConfUnit1")).transpose()?,
             res_conf_unit2: unit("resConfUnit2")?,
-            out_conv: Conv2d::new((features, features), 1, (1, 0), &vb.pp("out_conv"))?,
+            out_conv: Conv2d::new((features, features), 1, POINTWISE, &vb.pp("out_conv"))?,
         })
     }
 
@@ -210,7 +240,7 @@ struct ResidualConvUnit {
 
 impl ResidualConvUnit {
     fn new(features: usize, vb: &VarBuilder) -> Result<Self> {
-        let conv = |name| Conv2d::new((features, features), 3, (1, 1), &vb.pp(name));
+        let conv = |name| Conv2d::new((features, features), 3, SAME, &vb.pp(name));
         Ok(Self {
             conv1: conv("conv1")?,
             conv2: conv("conv2")?,
@@ -257,13 +287,19 @@ impl DptHead {
         vb: &VarBuilder,
     ) -> Result<Self> {
         let features = config.dpt_head.features;
+        let pyramid = DptFeaturesConfig {
+            features,
+            c_out: features / 2,
+            down_ratio: 1,
+            pos_embed: true,
+        };
         let output = vb.pp("scratch").pp("output_conv2");
         Ok(Self {
-            features: DptFeatures::new(config, (features, features / 2), (1, true), vb)?,
+            features: DptFeatures::new(config, pyramid, vb)?,
             // Index 1 of upstream's Sequential is the ReLU.
             output_conv2: (
-                Conv2d::new((features / 2, HEAD_FEATURES), 3, (1, 1), &output.pp(0))?,
-                Conv2d::new((HEAD_FEATURES, channels + 1), 1, (1, 0), &output.pp(2))?,
+                Conv2d::new((features / 2, HEAD_FEATURES), 3, SAME, &output.pp(0))?,
+                Conv2d::new((HEAD_FEATURES, channels + 1), 1, POINTWISE, &output.pp(2))?,
             ),
             activation,
             stage,

@@ -8,6 +8,6 @@ mod track_modules;
 mod utils;
 
 pub use camera_head::CameraHead;
-pub use dpt_head::{DptFeatures, DptHead};
+pub use dpt_head::{DptFeatures, DptFeaturesConfig, DptHead};
 pub use head_act::{Activation, activate_head, activate_pose};
 pub use track_head::{TrackHead, TrackPrediction};

@@ -2,7 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::{dpt_head::DptFeatures, track_modules::BaseTrackerPredictor};
+use super::{
+    dpt_head::{DptFeatures, DptFeaturesConfig},
+    track_modules::BaseTrackerPredictor,
+};
 use crate::{
     aggregator::AggregatedTokens,
     config::{Config, TrackHeadConfig},
@@ -41,8 +44,12 @@ impl TrackHead {
         Ok(Self {
             feature_extractor: DptFeatures::new(
                 config,
-                (c, c),
-                (head.stride, false),
+                DptFeaturesConfig {
+                    features: c,
+                    c_out: c,
+                    down_ratio: head.stride,
+                    pos_embed: false,
+                },
                 &vb.pp("feature_extractor"),
             )?,
             tracker: BaseTrackerPredictor::new(head, &vb.pp("tracker"))?,

@@ -10,7 +10,7 @@ const OMEGA_0: f64 = 100.0;
 /// What the embedding is multiplied with before it is added. Origin: DPTHead._apply_pos_embed.
 const RATIO: f32 = 0.1;
 
-/// The embedding of `c` channels that a DPT head adds to feature maps of height x width places, made of a picture whose
+/// The embedding of `c` channels that a DPT head adds to feature maps of height x width positions, made of a picture whose
 /// sides are as `aspect_ratio` = W / H.
 ///
 /// # Errors
@@ -32,16 +32,16 @@ pub(super) fn uv_embed(
     ))
 }
 
-/// Sines, then cosines, of `n` places spread evenly over [-span, span] less half a pixel on each side. [n, c]
+/// Sines, then cosines, of `n` positions spread evenly over [-span, span] less half a pixel on each side. [n, c]
 fn axis(n: usize, span: f64, c: usize) -> Vec<f32> {
     let end = (span * (n as f64 - 1.0) / n as f64) as f32;
-    let places = linspace(-end, end, n);
+    let positions = linspace(-end, end, n);
     let half = c / 2;
     let omega = |i: usize| 1.0 / OMEGA_0.powf(i as f64 / half as f64);
     let mut out = Vec::with_capacity(n * c);
-    for place in places {
+    for position in positions {
         for function in [f64::sin as fn(f64) -> f64, f64::cos] {
-            out.extend((0..half).map(|i| function(f64::from(place) * omega(i)) as f32 * RATIO));
+            out.extend((0..half).map(|i| function(f64::from(position) * omega(i)) as f32 * RATIO));
         }
     }
     out

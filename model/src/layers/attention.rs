@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::LayerScale;
 use crate::{
     error::Result,
-    ops::{Fusion, LayerNorm, Linear, RopeTable, SelfAttention, Then},
+    ops::{Epilogue, Fusion, LayerNorm, Linear, RopeTable, SelfAttention},
     precision::Precision,
     weights::VarBuilder,
 };
@@ -56,14 +56,18 @@ impl Attention {
     ) -> Result<Tensor> {
         let normed = Fusion {
             norm: Some(norm),
-            then: Then::Nothing,
+            epilogue: Epilogue::None,
         };
         let qkv = self.qkv.forward_fused(x, normed)?;
         let attended = self.attend(rope).forward(&qkv)?;
-        let then = ls.residual(x);
-        Ok(self
-            .proj
-            .forward_fused(&attended, Fusion { norm: None, then })?)
+        let epilogue = ls.residual(x);
+        Ok(self.proj.forward_fused(
+            &attended,
+            Fusion {
+                norm: None,
+                epilogue,
+            },
+        )?)
     }
 
     fn attend<'a>(&'a self, rope: Option<&'a RopeTable>) -> SelfAttention<'a> {

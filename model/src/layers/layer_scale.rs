@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::{ops::Then, weights::VarBuilder};
+use crate::{ops::Epilogue, weights::VarBuilder};
 
 /// Scales each channel of a residual branch.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ impl LayerScale {
     }
 
     /// How the last layer of a branch ends: residual + gamma y, with residual [..., C].
-    pub fn residual<'a>(&'a self, residual: &'a Tensor) -> Then<'a> {
-        Then::Residual {
+    pub fn residual<'a>(&'a self, residual: &'a Tensor) -> Epilogue<'a> {
+        Epilogue::Residual {
             gamma: &self.gamma,
             residual,
         }

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 
 use super::LayerScale;
 use crate::{
-    ops::{Fusion, LayerNorm, Linear, Then},
+    ops::{Epilogue, Fusion, LayerNorm, Linear},
     weights::VarBuilder,
 };
 
@@ -41,7 +41,7 @@ impl Mlp {
     /// # Errors
     /// When the shape does not fit or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.whole(x, None, Then::Nothing)
+        self.whole(x, None, Epilogue::None)
     }
 
     /// The branch of a block: x + ls(mlp(norm(x))). [..., C] -> [..., C].
@@ -79,13 +79,24 @@ impl Mlp {
         Tensor::cat(&parts, 0)?.reshape(x.shape())
     }
 
-    fn whole(&self, x: &Tensor, norm: Option<&LayerNorm>, then: Then<'_>) -> Result<Tensor> {
+    fn whole(
+        &self,
+        x: &Tensor,
+        norm: Option<&LayerNorm>,
+        epilogue: Epilogue<'_>,
+    ) -> Result<Tensor> {
         let gelu = Fusion {
             norm,
-            then: Then::Gelu,
+            epilogue: Epilogue::Gelu,
         };
         let hidden = self.fc1.forward_fused(x, gelu)?;
-        self.fc2.forward_fused(&hidden, Fusion { norm: None, then })
+        self.fc2.forward_fused(
+            &hidden,
+            Fusion {
+                norm: None,
+                epilogue,
+            },
+        )
     }
 }
 

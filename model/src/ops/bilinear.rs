@@ -2,21 +2,13 @@
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
 #[cfg(feature = "cuda")]
-use super::cuda::{
-    self,
-    device::{self, Operand, Queue},
-};
-use super::{
-    Positions,
-    cpu::{self, Kernel, Shared, Vector, gemm},
-    version::Version,
-};
+use super::cuda;
+use super::{Positions, backend::Backend, cpu, taps::taps};
 
-/// Resamples [B, H, W, C] to [B, height, width, C], and adds an embedding of the new places if there is one.
+/// Resamples [B, H, W, C] to [B, height, width, C], and adds an embedding of the new positions if there is one.
 ///
 /// # Errors
 /// When the shape does not fit or the device fails.
@@ -27,25 +19,28 @@ pub fn bilinear_align_corners(
     (height, width): (usize, usize),
     positions: Option<&Positions>,
 ) -> Result<Tensor> {
-    let (_, h, w, _) = x.dims4()?;
+    let (_, h, w, c) = x.dims4()?;
+    if let Some(positions) = positions {
+        positions.check((height, width), c)?;
+    }
     if (h, w) == (height, width) {
         return match positions {
             Some(positions) => positions.add(x),
             None => Ok(x.clone()),
         };
     }
-    match Version::of(x) {
+    match Backend::of(x) {
         // On both devices it is for the heads, which are F32.
-        Some(version) if x.dtype() == DType::F32 && h > 0 && w > 0 => {
+        Some(backend) if x.dtype() == DType::F32 && h > 0 && w > 0 => {
             x.contiguous()?.apply_op1_no_bwd(&Fused {
                 height,
                 width,
                 positions,
-                version,
+                backend,
             })
         }
         _ => {
-            let y = plain(x, height, width)?;
+            let y = reference(x, height, width)?;
             match positions {
                 Some(positions) => positions.add(&y),
                 None => Ok(y),
@@ -54,34 +49,8 @@ pub fn bilinear_align_corners(
     }
 }
 
-/// The two neighbours of a place along one axis, and the weight of the second.
-#[derive(Debug, Clone, Copy)]
-struct Tap {
-    low: usize,
-    high: usize,
-    t: f32,
-}
-
-fn taps(from: usize, to: usize) -> Vec<Tap> {
-    // PyTorch computes the scale and the place in the type of the data, F32.
-    let scale = if to > 1 {
-        (from - 1) as f32 / (to - 1) as f32
-    } else {
-        0.0
-    };
-    (0..to)
-        .map(|i| {
-            let place = scale * i as f32;
-            let low = (place as usize).min(from - 1);
-            let high = (low + 1).min(from - 1);
-            let t = place - low as f32;
-            Tap { low, high, t }
-        })
-        .collect()
-}
-
-/// The definition: one interpolation matrix for each axis.
-fn plain(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+/// The reference implementation: one interpolation matrix for each axis.
+fn reference(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
     let matrix = |from: usize, to: usize| {
         let mut m = vec![0f32; to * from];
@@ -100,11 +69,12 @@ fn plain(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     x.reshape((b, height, width, c))
 }
 
+/// A resampling on a backend. Its operands were checked.
 struct Fused<'a> {
     height: usize,
     width: usize,
     positions: Option<&'a Positions>,
-    version: Version,
+    backend: Backend,
 }
 
 impl CustomOp1 for Fused<'_> {
@@ -113,168 +83,29 @@ impl CustomOp1 for Fused<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = cpu::contiguous(storage, layout)?;
-        let dims = layout.shape().dims4()?;
-        let out = match self.positions {
-            None => self.resample(x, dims, None),
-            Some(p) => cpu::with_numbers(&p.columns, |columns| {
-                cpu::with_numbers(&p.rows, |rows| {
-                    let half = dims.3 / 2;
-                    if dims.3 % 2 != 0
-                        || columns.len() != self.width * half
-                        || rows.len() != self.height * half
-                    {
-                        bail!("the positions are those of another map")
-                    }
-                    self.resample(x, dims, Some((columns, rows)))
-                })
-            }),
-        }?;
-        let shape = Shape::from((dims.0, self.height, self.width, dims.3));
+        let (batch, h, w, c) = layout.shape().dims4()?;
+        let positions = match self.positions {
+            Some(p) => Some((cpu::slice_of(&p.columns)?, cpu::slice_of(&p.rows)?)),
+            None => None,
+        };
+        let map = cpu::bilinear::Resampling {
+            x: cpu::contiguous(storage, layout)?,
+            batch,
+            from: (h, w),
+            to: (self.height, self.width),
+            channels: c,
+            positions: positions
+                .as_ref()
+                .map(|(columns, rows)| (&**columns, &**rows)),
+        };
+        let out = cpu::bilinear::resample(self.backend.isa()?, map)?;
+        let shape = Shape::from((batch, self.height, self.width, c));
         Ok((CpuStorage::F32(out), shape))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let queue = Queue::of(x);
-        let (batch, h, w, c) = layout.shape().dims4()?;
-        if self.positions.is_some() && c % 2 != 0 {
-            bail!("the positions are those of another map")
-        }
-        let shape = Shape::from((batch, self.height, self.width, c));
-        let mut out = queue.unwritten(&shape, DType::F32)?;
-        let held = self
-            .positions
-            .map(|p| [&p.columns, &p.rows].map(device::hold));
-        {
-            let [columns, rows] = match &held {
-                Some([columns, rows]) => [
-                    queue.parameter(columns, self.width * (c / 2), DType::F32)?,
-                    queue.parameter(rows, self.height * (c / 2), DType::F32)?,
-                ],
-                None => [Operand::none(), Operand::none()],
-            };
-            let x = queue.input(x, layout, DType::F32)?;
-            let to = queue.output(&mut out)?;
-            let call = cuda::bilinear(cuda::BilinearCall {
-                batch,
-                from: (h, w),
-                to: (self.height, self.width),
-                channels: c,
-                x: x.address,
-                out: to.address,
-                positions: [columns.address, rows.address],
-            })?;
-            // SAFETY: the operands are alive, and were measured against the sizes.
-            #[allow(unsafe_code)]
-            unsafe {
-                queue.launch(&call)?;
-            }
-        }
-        Ok((out, shape))
-    }
-}
-
-impl Fused<'_> {
-    fn resample(
-        &self,
-        x: &[f32],
-        (b, h, w, c): (usize, usize, usize, usize),
-        positions: Option<(&[f32], &[f32])>,
-    ) -> Result<Vec<f32>> {
-        let (height, width) = (self.height, self.width);
-        let isa = self.version.isa()?;
-        let (ys, xs) = (taps(h, height), taps(w, width));
-        let row = |index: usize, out: &mut [f32]| {
-            let (batch, y) = (index / height, index % height);
-            let tap = ys[y];
-            let source = |y: usize| &x[(batch * h + y) * w * c..][..w * c];
-            isa.run(Row {
-                low: source(tap.low),
-                high: source(tap.high),
-                t: tap.t,
-                taps: &xs,
-                c,
-                positions: positions.map(|(columns, rows)| {
-                    let half = c / 2;
-                    (columns, &rows[y * half..][..half])
-                }),
-                out,
-            });
-        };
-        let write = |out: Shared<'_, f32>| {
-            (0..b * height).into_par_iter().for_each(|index| {
-                // SAFETY: each task has a row of its own.
-                #[allow(unsafe_code)]
-                row(index, unsafe { out.slice(index * width * c, width * c) });
-            });
-            Ok(())
-        };
-        // SAFETY: every row is written.
-        #[allow(unsafe_code)]
-        unsafe {
-            cpu::written(b * height * width * c, write)
-        }
-    }
-}
-
-/// One row of the result.
-struct Row<'a> {
-    /// The two rows it lies between, [W, C].
-    low: &'a [f32],
-    high: &'a [f32],
-    t: f32,
-    taps: &'a [Tap],
-    c: usize,
-    /// Embeddings [width, C / 2] of the columns and [C / 2] of this row.
-    positions: Option<(&'a [f32], &'a [f32])>,
-    out: &'a mut [f32],
-}
-
-impl Kernel for Row<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn run<V: Vector>(self) {
-        let c = self.c;
-        let half = c / 2;
-        let out = Shared::new(self.out);
-        for (i, tap) in self.taps.iter().enumerate() {
-            let (a, b) = (tap.low * c, tap.high * c);
-            let mut k = 0;
-            while k < c {
-                // A register never covers channels of both embeddings.
-                let end = if self.positions.is_some() && k < half {
-                    half
-                } else {
-                    c
-                };
-                let n = V::LANES.min(end - k);
-                // SAFETY: taps lie inside the source row, whose pixels have c channels; k + n is at most c, and i is a
-                // pixel of the result.
-                unsafe {
-                    let (s, t) = (V::splat(1.0 - tap.t), V::splat(tap.t));
-                    let load = |row: &[f32], at: usize| gemm::load::<V>(row, at + k, n);
-                    let low = load(self.low, a) * s + load(self.low, b) * t;
-                    let high = load(self.high, a) * s + load(self.high, b) * t;
-                    let mut y = low * V::splat(1.0 - self.t) + high * V::splat(self.t);
-                    if let Some((columns, row)) = self.positions {
-                        y = y + if k < half {
-                            gemm::load::<V>(columns, i * half + k, n)
-                        } else {
-                            gemm::load::<V>(row, k - half, n)
-                        };
-                    }
-                    if n == V::LANES {
-                        y.store(out.at(i * c + k));
-                    } else {
-                        y.store_first(out.at(i * c + k), n);
-                    }
-                }
-                k += n;
-            }
-        }
+        cuda::run::resample(x, layout, (self.height, self.width), self.positions)
     }
 }
 
@@ -285,7 +116,7 @@ mod tests {
     use crate::ops::testing::{random, relative_error};
 
     #[test]
-    fn the_vectorised_version_is_the_plain_one() {
+    fn every_instruction_set_is_the_reference() {
         for (h, w, height, width, c) in [
             (3, 5, 6, 10, 3),
             (7, 1, 3, 4, 20),
@@ -294,13 +125,13 @@ mod tests {
             (6, 9, 4, 5, 8),
         ] {
             let x = random(&[2, w, h, c]).transpose(1, 2).unwrap();
-            let exact = plain(&x.to_dtype(DType::F64).unwrap(), height, width).unwrap();
+            let exact = reference(&x.to_dtype(DType::F64).unwrap(), height, width).unwrap();
             for isa in Isa::all() {
                 let op = Fused {
                     height,
                     width,
                     positions: None,
-                    version: Version::Cpu(isa),
+                    backend: Backend::Cpu(isa),
                 };
                 let ours = x.contiguous().unwrap().apply_op1_no_bwd(&op).unwrap();
                 // The weights of the matrices are F32, as PyTorch's are.

@@ -1,22 +1,12 @@
 //! Two-dimensional convolutions of the DPT heads, channels last.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
-#[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, InplaceOp1, backend::BackendStorage};
 
-use super::cpu::{
-    self, Isa, Shared, Vector,
-    arithmetic::Exact,
-    gemm::{self, Epilogue},
-    winograd,
-};
 #[cfg(feature = "cuda")]
+use super::{backend::Backend, cuda};
 use super::{
-    cuda::{
-        self,
-        device::{self, Operand, Queue},
-    },
-    version::Version,
+    conv_bands::{MAX_COLUMNS, in_bands},
+    cpu::{self, Isa, epilogue::BiasSkips},
 };
 use crate::weights::VarBuilder;
 
@@ -27,27 +17,44 @@ pub struct Conv2d {
     /// `[out]`
     bias: Tensor,
     kernel: usize,
-    stride: usize,
-    padding: usize,
+    config: Conv2dConfig,
 }
 
-/// The weights in the order in which the version that runs reads them.
+/// Stride and padding of a convolution, the same in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dConfig {
+    /// From one output to the next.
+    pub stride: usize,
+    /// Zeros around the map.
+    pub padding: usize,
+}
+
+impl Default for Conv2dConfig {
+    fn default() -> Self {
+        Self {
+            stride: 1,
+            padding: 0,
+        }
+    }
+}
+
+/// The weights in the order in which the implementation that runs reads them.
 #[derive(Debug, Clone)]
 enum Weight {
-    /// [out, in, kernel, kernel], for the plain version.
-    Plain(Tensor),
+    /// [out, in, kernel, kernel], for CUDA and the reference implementation.
+    Unchanged(Tensor),
     /// [out, kernel, kernel, in], for the product of matrices.
     Product(Tensor),
     /// [3, 3, in, out], for Winograd's transformation.
     Winograd(Tensor),
 }
 
-/// What a convolution is joined with, so that no map is written and read again in between.
+/// What a convolution is fused with, so that no map is written and read again in between.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConvFusion<'a> {
     /// Takes max(x, 0) for x.
     pub relu_before: bool,
-    /// Gives max(y, 0) for y.
+    /// Returns max(y, 0) for y.
     pub relu_after: bool,
     /// Adds max(s, 0) to the output. [B, H, W, out]
     pub skip_relu: Option<&'a Tensor>,
@@ -63,15 +70,11 @@ impl Conv2d {
     pub fn new(
         (c_in, c_out): (usize, usize),
         kernel: usize,
-        geometry: (usize, usize),
+        config: Conv2dConfig,
         vb: &VarBuilder,
     ) -> crate::Result<Self> {
         let weight = vb.get((c_out, c_in, kernel, kernel), "weight")?;
-        Ok(Self::from_tensors(
-            weight,
-            vb.get(c_out, "bias")?,
-            geometry,
-        )?)
+        Ok(Self::from_tensors(weight, vb.get(c_out, "bias")?, config)?)
     }
 
     /// As [`Conv2d::new`] without a bias.
@@ -81,38 +84,34 @@ impl Conv2d {
     pub fn no_bias(
         (c_in, c_out): (usize, usize),
         kernel: usize,
-        geometry: (usize, usize),
+        config: Conv2dConfig,
         vb: &VarBuilder,
     ) -> crate::Result<Self> {
         let weight = vb.get((c_out, c_in, kernel, kernel), "weight")?;
         let bias = Tensor::zeros(c_out, weight.dtype(), weight.device())?;
-        Ok(Self::from_tensors(weight, bias, geometry)?)
+        Ok(Self::from_tensors(weight, bias, config)?)
     }
 
     /// A convolution with given parameters. `weight` [out, in, kernel, kernel], `bias` `[out]`.
     ///
     /// # Errors
     /// When the shape does not fit or the device fails.
-    pub fn from_tensors(
-        weight: Tensor,
-        bias: Tensor,
-        (stride, padding): (usize, usize),
-    ) -> Result<Self> {
+    pub fn from_tensors(weight: Tensor, bias: Tensor, config: Conv2dConfig) -> Result<Self> {
         let (_, _, kernel, _) = weight.dims4()?;
+        let Conv2dConfig { stride, padding } = config;
         let fast = weight.device().is_cpu() && weight.dtype() == DType::F32;
         let weight = match Isa::best() {
             Some(_) if fast && (kernel, stride, padding) == (3, 1, 1) => {
                 Weight::Winograd(weight.permute((2, 3, 1, 0))?.contiguous()?)
             }
             Some(_) if fast => Weight::Product(weight.permute((0, 2, 3, 1))?.contiguous()?),
-            _ => Weight::Plain(weight),
+            _ => Weight::Unchanged(weight),
         };
         Ok(Self {
             weight,
             bias,
             kernel,
-            stride,
-            padding,
+            config,
         })
     }
 
@@ -129,31 +128,89 @@ impl Conv2d {
     /// # Errors
     /// When a shape does not fit or the device fails.
     pub fn forward_fused(&self, x: &Tensor, fusion: ConvFusion<'_>) -> Result<Tensor> {
+        self.check(x, fusion)?;
         match (&self.weight, Isa::best()) {
             #[cfg(feature = "cuda")]
-            (Weight::Plain(weight), _) if matches!(Version::of(x), Some(Version::Cuda)) => {
-                self.on_cuda(x, weight, fusion)
+            (Weight::Unchanged(weight), _) if matches!(Backend::of(x), Some(Backend::Cuda)) => {
+                let conv = cuda::run::Conv2d {
+                    weight,
+                    bias: &self.bias,
+                    stride: self.config.stride,
+                    padding: self.config.padding,
+                    relu_before: fusion.relu_before,
+                    relu_after: fusion.relu_after,
+                    skip_relu: fusion.skip_relu,
+                    skip: fusion.skip,
+                };
+                conv.run(x)
             }
-            (Weight::Plain(weight), _) => self.plain(x, weight, fusion),
-            (_, Some(isa)) => x.contiguous()?.apply_op1_no_bwd(&Fused {
+            (Weight::Unchanged(weight), _) => self.reference(x, weight, fusion),
+            (_, Some(isa)) => x.contiguous()?.apply_op1_no_bwd(&OnCpu {
                 conv: self,
                 fusion,
                 isa,
             }),
-            (_, None) => bail!("weights were laid out for another processor"),
+            (_, None) => bail!("the weights were laid out for another processor"),
         }
     }
 
-    /// The definition. `weight` [out, in, kernel, kernel]
+    /// Returns the number of input channels.
+    fn c_in(&self) -> Result<usize> {
+        match &self.weight {
+            Weight::Unchanged(weight) => weight.dim(1),
+            Weight::Product(weight) => weight.dim(3),
+            Weight::Winograd(weight) => weight.dim(2),
+        }
+    }
+
+    /// Returns the side of the result for a side of `n` pixels; `None` when the kernel does not fit.
+    fn output_side(&self, n: usize) -> Option<usize> {
+        let Conv2dConfig { stride, padding } = self.config;
+        (n + 2 * padding)
+            .checked_sub(self.kernel)
+            .map(|n| n / stride + 1)
+    }
+
+    /// Returns the height and the width of the result for a map of `h` x `w`.
+    fn output_size(&self, h: usize, w: usize) -> Result<(usize, usize)> {
+        match (self.output_side(h), self.output_side(w)) {
+            (Some(rows), Some(columns)) => Ok((rows, columns)),
+            _ => {
+                let kernel = self.kernel;
+                bail!("a map of {h} x {w} is too small for a kernel of {kernel}")
+            }
+        }
+    }
+
+    /// Refuses shapes that do not fit, for every backend.
+    fn check(&self, x: &Tensor, fusion: ConvFusion<'_>) -> Result<()> {
+        let (b, h, w, c) = x.dims4()?;
+        let c_in = self.c_in()?;
+        if h * w * c == 0 || c != c_in {
+            bail!("conv2d expects a map with {c_in} channels, got {h} x {w} with {c}")
+        }
+        let (rows, columns) = self.output_size(h, w)?;
+        let len = b * rows * columns * self.bias.elem_count();
+        for skip in [fusion.skip_relu, fusion.skip].into_iter().flatten() {
+            if skip.elem_count() != len {
+                let skip = skip.dims();
+                bail!("a skip of {skip:?} does not fit a result of {rows} x {columns}")
+            }
+        }
+        Ok(())
+    }
+
+    /// The reference implementation. `weight` [out, in, kernel, kernel]
     // PyTorch: nn.Conv2d, channels last
-    fn plain(&self, x: &Tensor, weight: &Tensor, fusion: ConvFusion<'_>) -> Result<Tensor> {
+    fn reference(&self, x: &Tensor, weight: &Tensor, fusion: ConvFusion<'_>) -> Result<Tensor> {
         let x = if fusion.relu_before {
             x.relu()?
         } else {
             x.clone()
         };
         let x = x.permute((0, 3, 1, 2))?.contiguous()?;
-        let y = in_bands(&x, weight, self.padding, self.stride, MAX_COLUMNS)?;
+        let Conv2dConfig { stride, padding } = self.config;
+        let y = in_bands(&x, weight, padding, stride, MAX_COLUMNS)?;
         let mut y = y.permute((0, 2, 3, 1))?.broadcast_add(&self.bias)?;
         if let Some(skip) = fusion.skip_relu {
             y = (y + skip.relu()?)?;
@@ -165,339 +222,63 @@ impl Conv2d {
     }
 }
 
-#[cfg(feature = "cuda")]
-impl Conv2d {
-    /// The CUDA version: candle's product, then one kernel for all that follows it.
-    fn on_cuda(&self, x: &Tensor, weight: &Tensor, fusion: ConvFusion<'_>) -> Result<Tensor> {
-        let x = if fusion.relu_before {
-            x.relu()?
-        } else {
-            x.clone()
-        };
-        let (b, h, w, c) = x.dims4()?;
-        let y = if (self.kernel, self.stride, self.padding) == (1, 1, 0) {
-            // A product over the places as they lie.
-            let x = x.contiguous()?.reshape((b * h * w, c))?;
-            let y = x.matmul(&weight.flatten_from(1)?.t()?)?;
-            y.reshape((b, h, w, weight.dim(0)?))?
-        } else {
-            let x = x.permute((0, 3, 1, 2))?.contiguous()?;
-            let y = in_bands(&x, weight, self.padding, self.stride, MAX_COLUMNS)?;
-            // A copy of its own in any case: what follows works in place.
-            y.permute((0, 2, 3, 1))?.force_contiguous()?
-        };
-        let skip = |skip: Option<&Tensor>| skip.map(Tensor::contiguous).transpose();
-        y.inplace_op1(&AfterOnCuda {
-            bias: &self.bias,
-            skip_relu: skip(fusion.skip_relu)?,
-            skip: skip(fusion.skip)?,
-            relu: fusion.relu_after,
-        })?;
-        Ok(y)
-    }
-}
-
-/// Bias, skips, ReLU, in place, channels last.
-#[cfg(feature = "cuda")]
-struct AfterOnCuda<'a> {
-    bias: &'a Tensor,
-    skip_relu: Option<Tensor>,
-    skip: Option<Tensor>,
-    relu: bool,
-}
-
-#[cfg(feature = "cuda")]
-impl InplaceOp1 for AfterOnCuda<'_> {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
-        bail!("an operation for CUDA got a tensor of the CPU")
-    }
-
-    fn cuda_fwd(&self, y: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        let (queue, dtype) = (Queue::of(y), y.dtype());
-        let n = self.bias.elem_count();
-        let count = layout.shape().elem_count();
-        if layout.contiguous_offsets() != Some((0, count)) || layout.dims().last() != Some(&n) {
-            bail!("{n} channels do not follow {layout:?}")
-        }
-        let bias = device::hold(self.bias);
-        let skips = [&self.skip_relu, &self.skip].map(|skip| skip.as_ref().map(device::hold));
-        let skip = |i: usize| match &skips[i] {
-            Some(skip) => queue.parameter(skip, count, dtype),
-            None => Ok(Operand::none()),
-        };
-        let (bias, skip_relu, skip) = (queue.parameter(&bias, n, dtype)?, skip(0)?, skip(1)?);
-        let y = queue.output(y)?;
-        let kind = cuda::Epilogue::Skip {
-            skip_relu: skip_relu.address,
-            skip: skip.address,
-            relu: self.relu,
-        };
-        let size = (count / n.max(1), n);
-        let call = cuda::epilogue(kind, dtype, size, (y.address, bias.address))?;
-        // SAFETY: the operands are alive, and were measured against rows and columns.
-        #[allow(unsafe_code)]
-        unsafe {
-            queue.launch(&call)
-        }
-    }
-}
-
-/// Numbers that candle's CPU convolution spreads its input into at once: 128 MiB in F32. The widest layer of VGGT-1B
-/// would take 1.2 GiB for one frame of 518 x 518.
-pub(crate) const MAX_COLUMNS: usize = 1 << 25;
-
-/// candle's convolution, some rows of the output at a time. x [B, in, H, W], weight [out, in, k, k].
-fn in_bands(
-    x: &Tensor,
-    weight: &Tensor,
-    padding: usize,
-    stride: usize,
-    max_columns: usize,
-) -> Result<Tensor> {
-    let (b, c_in, h, w) = x.dims4()?;
-    let kernel = weight.dim(3)?;
-    let rows = (h + 2 * padding - kernel) / stride + 1;
-    let columns = (w + 2 * padding - kernel) / stride + 1;
-    let per_row = b * c_in * kernel * kernel * columns;
-    if rows * per_row <= max_columns {
-        return x.conv2d(weight, padding, stride, 1, 1);
-    }
-    let padded = x
-        .pad_with_zeros(2, padding, padding)?
-        .pad_with_zeros(3, padding, padding)?;
-    let band = (max_columns / per_row).max(1);
-    let parts = (0..rows)
-        .step_by(band)
-        .map(|start| {
-            let len = band.min(rows - start);
-            let x = padded.narrow(2, start * stride, (len - 1) * stride + kernel)?;
-            x.contiguous()?.conv2d(weight, 0, stride, 1, 1)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Tensor::cat(&parts, 2)
-}
-
-/// The CPU version.
-struct Fused<'a> {
+/// A convolution on the CPU. Its operands were checked.
+struct OnCpu<'a> {
     conv: &'a Conv2d,
     fusion: ConvFusion<'a>,
     isa: Isa,
 }
 
-impl CustomOp1 for Fused<'_> {
+impl CustomOp1 for OnCpu<'_> {
     fn name(&self) -> &'static str {
         "conv2d"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let conv = self.conv;
-        let x = cpu::contiguous(storage, layout)?;
-        let (b, h, w, c) = layout.shape().dims4()?;
-        if h * w * c == 0 {
-            bail!("a map of {h} x {w} with {c} channels")
-        }
-        let side = |n: usize| {
-            (n + 2 * conv.padding)
-                .checked_sub(conv.kernel)
-                .map(|n| n / conv.stride + 1)
+        let (batch, height, width, c_in) = layout.shape().dims4()?;
+        let (rows, columns) = self.conv.output_size(height, width)?;
+        let weight = match &self.conv.weight {
+            Weight::Product(weight) | Weight::Winograd(weight) => cpu::slice_of(weight)?,
+            Weight::Unchanged(_) => bail!("the weights were laid out for another processor"),
         };
-        let (Some(rows), Some(columns)) = (side(h), side(w)) else {
-            bail!(
-                "a map of {h} x {w} is too small for a kernel of {}",
-                conv.kernel
-            )
+        let weights = match &self.conv.weight {
+            Weight::Winograd(_) => cpu::conv2d::Weights::Winograd(&weight),
+            _ => cpu::conv2d::Weights::Product(&weight),
         };
-        let n = conv.bias.elem_count();
-        let shape = Shape::from((b, rows, columns, n));
-        let map = Map {
-            x,
-            size: (h, w, c),
-            conv,
+        let bias = cpu::slice_of(&self.conv.bias)?;
+        let contiguous = |skip: Option<&Tensor>| skip.map(Tensor::contiguous).transpose();
+        let skips = [
+            contiguous(self.fusion.skip_relu)?,
+            contiguous(self.fusion.skip)?,
+        ];
+        let [skip_relu, skip] = skips
+            .each_ref()
+            .map(|skip| skip.as_ref().map(cpu::slice_of));
+        let (skip_relu, skip) = (skip_relu.transpose()?, skip.transpose()?);
+        let conv = cpu::conv2d::Conv2d {
+            x: cpu::contiguous(storage, layout)?,
+            batch,
+            height,
+            width,
+            c_in,
+            kernel: self.conv.kernel,
+            stride: self.conv.config.stride,
+            padding: self.conv.config.padding,
+            rows,
             columns,
+            relu_before: self.fusion.relu_before,
+            weights,
+            epilogue: BiasSkips {
+                bias: &bias,
+                skip_relu: skip_relu.as_deref(),
+                skip: skip.as_deref(),
+                relu: self.fusion.relu_after,
+                first: 0,
+            },
         };
-        let write = |out: Shared<'_, f32>| {
-            self.with_after(out.len(), |after| {
-                let len = rows * columns * n;
-                for (i, x) in x.chunks_exact((h * w * c).max(1)).enumerate() {
-                    let out = out.part(i * len, len);
-                    let map = Map { x, ..map };
-                    let after = After {
-                        first: i * rows * columns,
-                        ..after
-                    };
-                    self.one(map, (rows * columns, n), after, out)?;
-                }
-                Ok(())
-            })
-        };
-        // SAFETY: both ways of multiplying write every number of every map.
-        #[allow(unsafe_code)]
-        let out = unsafe { cpu::written(shape.elem_count(), write)? };
+        let out = conv.run(self.isa)?;
+        let shape = Shape::from((batch, rows, columns, bias.len()));
         Ok((CpuStorage::F32(out), shape))
-    }
-}
-
-impl Fused<'_> {
-    /// The numbers of the epilogue.
-    fn with_after(&self, len: usize, f: impl FnOnce(After<'_>) -> Result<()>) -> Result<()> {
-        cpu::with_numbers(&self.conv.bias, |bias| {
-            with_skip(self.fusion.skip_relu, len, |skip_relu| {
-                with_skip(self.fusion.skip, len, |skip| {
-                    f(After {
-                        bias,
-                        skip_relu,
-                        skip,
-                        relu: self.fusion.relu_after,
-                        first: 0,
-                    })
-                })
-            })
-        })
-    }
-
-    /// The convolution of one map.
-    fn one(
-        &self,
-        map: Map<'_>,
-        (m, n): (usize, usize),
-        after: After<'_>,
-        out: Shared<'_, f32>,
-    ) -> Result<()> {
-        let (h, w, c) = map.size;
-        let prepare = match self.fusion.relu_before {
-            true => gemm::Prepare::Relu,
-            false => gemm::Prepare::Plain,
-        };
-        match &self.conv.weight {
-            Weight::Winograd(weight) if weight.dims() == [3, 3, c, n] => {
-                let relu = self.fusion.relu_before;
-                cpu::with_numbers(weight, |weight| {
-                    winograd::conv3x3(self.isa, (map.x, (h, w, c), relu), (weight, n), &after, out);
-                    Ok(())
-                })
-            }
-            Weight::Product(weight) if weight.dim(3)? == c && c > 0 => {
-                cpu::with_numbers(weight, |weight| {
-                    let weights = gemm::Weights::F32(weight);
-                    if self.conv.kernel == 1 && self.conv.stride == 1 {
-                        let left = gemm::Matrix {
-                            data: map.x,
-                            depth: c,
-                        };
-                        gemm::gemm::<Exact, _, _>(
-                            self.isa,
-                            (m, n),
-                            (&left, prepare),
-                            weights,
-                            &after,
-                            out,
-                        );
-                    } else {
-                        gemm::gemm::<Exact, _, _>(
-                            self.isa,
-                            (m, n),
-                            (&map, prepare),
-                            weights,
-                            &after,
-                            out,
-                        );
-                    }
-                    Ok(())
-                })
-            }
-            _ => bail!("conv2d of other weights than a map of {c} channels asks for"),
-        }
-    }
-}
-
-fn with_skip<R>(
-    skip: Option<&Tensor>,
-    len: usize,
-    f: impl FnOnce(Option<&[f32]>) -> Result<R>,
-) -> Result<R> {
-    match skip {
-        None => f(None),
-        Some(skip) => cpu::with_numbers(&skip.contiguous()?, |skip| {
-            if skip.len() != len {
-                bail!("a skip of {} numbers for {len}", skip.len())
-            }
-            f(Some(skip))
-        }),
-    }
-}
-
-/// One map as the left side of a product: a row holds what the kernel sees from one place, tap by tap.
-#[derive(Clone, Copy)]
-struct Map<'a> {
-    /// [H, W, C]
-    x: &'a [f32],
-    size: (usize, usize, usize),
-    conv: &'a Conv2d,
-    /// Width of the result.
-    columns: usize,
-}
-
-/// What a tap outside the map sees.
-static ZEROS: [f32; gemm::KC] = [0.0; gemm::KC];
-
-impl gemm::Rows for Map<'_> {
-    fn depth(&self) -> usize {
-        self.conv.kernel * self.conv.kernel * self.size.2
-    }
-
-    // Never beyond the channels of one tap.
-    fn run(&self, k: usize) -> usize {
-        gemm::KC.min(self.size.2 - k % self.size.2)
-    }
-
-    fn slice(&self, row: usize, k: usize, len: usize) -> &[f32] {
-        let (h, w, c) = self.size;
-        let (tap, channel) = (k / c, k % c);
-        let place = |at: usize, tap: usize, n: usize| {
-            (at * self.conv.stride + tap)
-                .checked_sub(self.conv.padding)
-                .filter(|at| *at < n)
-        };
-        let y = place(row / self.columns, tap / self.conv.kernel, h);
-        let x = place(row % self.columns, tap % self.conv.kernel, w);
-        match (y, x) {
-            (Some(y), Some(x)) => &self.x[(y * w + x) * c + channel..][..len],
-            _ => &ZEROS[..len],
-        }
-    }
-}
-
-/// Bias, skips, ReLU.
-#[derive(Clone, Copy)]
-struct After<'a> {
-    bias: &'a [f32],
-    skip_relu: Option<&'a [f32]>,
-    skip: Option<&'a [f32]>,
-    relu: bool,
-    /// Row of the skips that row 0 of the product stands for.
-    first: usize,
-}
-
-impl Epilogue for After<'_> {
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V {
-        let at = (self.first + row) * self.bias.len() + column;
-        // SAFETY: bias and skips were measured against the result, inside which row and columns lie.
-        unsafe {
-            let mut y = x + gemm::load::<V>(self.bias, column, n);
-            if let Some(skip) = self.skip_relu {
-                y = y + V::zero().max(gemm::load::<V>(skip, at, n));
-            }
-            if let Some(skip) = self.skip {
-                y = y + gemm::load::<V>(skip, at, n);
-            }
-            if self.relu { V::zero().max(y) } else { y }
-        }
     }
 }
 
@@ -506,26 +287,11 @@ mod tests {
     use super::*;
     use crate::ops::testing::{random, random_sizes, relative_error};
 
-    #[test]
-    fn cutting_the_rows_changes_nothing() {
-        let (x, weight) = (random(&[2, 3, 11, 6]), random(&[4, 3, 3, 3]));
-        for stride in [1, 2] {
-            let whole = x.conv2d(&weight, 1, stride, 1, 1).unwrap();
-            for max_columns in [1, 700, 1000] {
-                let cut = in_bands(&x, &weight, 1, stride, max_columns).unwrap();
-                assert!(
-                    relative_error(&cut, &whole) < 1e-6,
-                    "{stride} {max_columns}"
-                );
-            }
-        }
-    }
-
     /// Every kind of convolution that the heads have, at odd sizes: kernel, stride, padding.
     const KINDS: [(usize, usize, usize); 4] = [(1, 1, 0), (3, 1, 1), (3, 2, 1), (2, 2, 0)];
 
     #[test]
-    fn every_version_is_the_plain_one() {
+    fn every_instruction_set_is_the_reference() {
         for (kernel, stride, padding) in KINDS {
             let edges = [
                 [2, 2, 1, 1],
@@ -541,14 +307,14 @@ mod tests {
             for [h, w, c_in, c_out] in edges.into_iter().chain(sizes) {
                 let weight = random(&[c_out, c_in, kernel, kernel]);
                 let bias = random(&[c_out]);
-                let conv =
-                    Conv2d::from_tensors(weight.clone(), bias.clone(), (stride, padding)).unwrap();
+                let config = Conv2dConfig { stride, padding };
+                let conv = Conv2d::from_tensors(weight.clone(), bias.clone(), config).unwrap();
                 let x = random(&[2, h, w, c_in]);
                 let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
-                let in_f64 =
-                    Conv2d::from_tensors(wide(&weight), wide(&bias), (stride, padding)).unwrap();
-                let plain = |fusion| in_f64.plain(&wide(&x), &wide(&weight), fusion).unwrap();
-                let shape = plain(ConvFusion::default()).dims().to_vec();
+                let in_f64 = Conv2d::from_tensors(wide(&weight), wide(&bias), config).unwrap();
+                let reference =
+                    |fusion| in_f64.reference(&wide(&x), &wide(&weight), fusion).unwrap();
+                let shape = reference(ConvFusion::default()).dims().to_vec();
                 let (a, b) = (random(&shape), random(&shape));
                 let (wide_a, wide_b) = (wide(&a), wide(&b));
                 for (relu, skips) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -558,9 +324,9 @@ mod tests {
                         skip_relu: Some(a).filter(|_| skips),
                         skip: Some(b).filter(|_| skips),
                     };
-                    let exact = plain(fusion(&wide_a, &wide_b));
+                    let exact = reference(fusion(&wide_a, &wide_b));
                     for isa in Isa::all() {
-                        let op = Fused {
+                        let op = OnCpu {
                             conv: &conv,
                             fusion: fusion(&a, &b),
                             isa,
@@ -581,19 +347,20 @@ mod tests {
 
     #[test]
     fn maps_that_do_not_fit_are_refused() {
-        let conv = |kernel, geometry| {
-            Conv2d::from_tensors(random(&[2, 3, kernel, kernel]), random(&[2]), geometry).unwrap()
+        let conv = |kernel, stride, padding| {
+            let config = Conv2dConfig { stride, padding };
+            Conv2d::from_tensors(random(&[2, 3, kernel, kernel]), random(&[2]), config).unwrap()
         };
-        assert!(conv(3, (1, 1)).forward(&random(&[1, 4, 4, 5])).is_err());
-        assert!(conv(1, (1, 0)).forward(&random(&[1, 4, 4, 5])).is_err());
-        assert!(conv(3, (2, 0)).forward(&random(&[1, 2, 4, 3])).is_err());
+        assert!(conv(3, 1, 1).forward(&random(&[1, 4, 4, 5])).is_err());
+        assert!(conv(1, 1, 0).forward(&random(&[1, 4, 4, 5])).is_err());
+        assert!(conv(3, 2, 0).forward(&random(&[1, 2, 4, 3])).is_err());
         let skip = random(&[1, 4, 4, 3]);
         let fusion = ConvFusion {
             skip: Some(&skip),
             ..ConvFusion::default()
         };
         assert!(
-            conv(3, (1, 1))
+            conv(3, 1, 1)
                 .forward_fused(&random(&[1, 4, 4, 3]), fusion)
                 .is_err()
         );

@@ -1,9 +1,8 @@
 //! Transposed convolutions of the DPT heads.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
-use super::cpu::{self, Isa, Shared, arithmetic::Exact, gemm};
+use super::cpu::{self, Isa, gemm};
 use crate::weights::VarBuilder;
 
 /// A transposed convolution whose kernel is as wide as its stride, so that its output tiles do not overlap.
@@ -49,17 +48,21 @@ impl ConvTranspose2d {
     /// # Errors
     /// When the shape does not fit or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (depth, c_in) = (self.weight.dim(1)?, x.dims4()?.3);
+        if depth != c_in || depth == 0 {
+            bail!("conv_transpose2d expects {depth} channels, got {c_in}")
+        }
         match (x.device(), Isa::best()) {
             (Device::Cpu, Some(isa)) if x.dtype() == DType::F32 => {
-                x.contiguous()?.apply_op1_no_bwd(&Tiles { op: self, isa })
+                x.contiguous()?.apply_op1_no_bwd(&OnCpu { op: self, isa })
             }
-            _ => self.plain(x),
+            _ => self.reference(x),
         }
     }
 
-    /// The definition.
+    /// The reference implementation.
     // PyTorch: nn.ConvTranspose2d(c_in, c_out, k, stride=k), channels last
-    fn plain(&self, x: &Tensor) -> Result<Tensor> {
+    fn reference(&self, x: &Tensor) -> Result<Tensor> {
         let (b, h, w, c_in) = x.dims4()?;
         let k = self.kernel;
         let c_out = self.bias.elem_count();
@@ -73,70 +76,36 @@ impl ConvTranspose2d {
     }
 }
 
-/// The CPU version: the product, then every row of a tile to its place.
-struct Tiles<'a> {
+/// A transposed convolution on the CPU. Its operands were checked.
+struct OnCpu<'a> {
     op: &'a ConvTranspose2d,
     isa: Isa,
 }
 
-impl CustomOp1 for Tiles<'_> {
+impl CustomOp1 for OnCpu<'_> {
     fn name(&self) -> &'static str {
         "conv_transpose2d"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = cpu::contiguous(storage, layout)?;
         let (b, h, w, c_in) = layout.shape().dims4()?;
-        let (n, depth) = self.op.weight.dims2()?;
-        if depth != c_in || depth == 0 {
-            bail!("conv_transpose2d takes {depth} channels, got {c_in}")
-        }
         let k = self.op.kernel;
-        let c_out = n / (k * k);
-        let left = gemm::Matrix { data: x, depth };
-        let multiply = |tiles: Shared<'_, f32>| {
-            cpu::with_numbers(&self.op.weight, |weight| {
-                let weights = gemm::Weights::F32(weight);
-                let left = (&left, gemm::Prepare::Plain);
-                gemm::gemm::<Exact, _, _>(
-                    self.isa,
-                    (b * h * w, n),
-                    left,
-                    weights,
-                    &gemm::Identity,
-                    tiles,
-                );
-                Ok(())
-            })
+        let (weight, bias) = (
+            cpu::slice_of(&self.op.weight)?,
+            cpu::slice_of(&self.op.bias)?,
+        );
+        let op = cpu::conv_transpose2d::ConvTranspose2d {
+            x: gemm::Matrix {
+                data: cpu::contiguous(storage, layout)?,
+                depth: c_in,
+            },
+            width: w,
+            kernel: k,
+            weight: &weight,
+            bias: &bias,
         };
-        // SAFETY: the product writes every number, and the depth is not 0.
-        #[allow(unsafe_code)]
-        let tiles = unsafe { cpu::written(b * h * w * n, multiply)? };
-        let place = |out: Shared<'_, f32>| {
-            cpu::with_numbers(&self.op.bias, |bias| {
-                let len = w * k * c_out;
-                (0..b * h * k).into_par_iter().for_each(|row| {
-                    // SAFETY: each task has a row of its own.
-                    #[allow(unsafe_code)]
-                    let out = unsafe { out.slice(row * len, len) };
-                    // Row k y + i of the result has row i of the tiles of row y.
-                    let (y, i) = (row / k, row % k);
-                    for (x, out) in out.chunks_exact_mut(k * c_out).enumerate() {
-                        let tile = &tiles[(y * w + x) * n + i * k * c_out..][..k * c_out];
-                        for (out, tile) in out.chunks_exact_mut(c_out).zip(tile.chunks(c_out)) {
-                            for ((out, tile), bias) in out.iter_mut().zip(tile).zip(bias) {
-                                *out = tile + bias;
-                            }
-                        }
-                    }
-                });
-                Ok(())
-            })
-        };
-        // SAFETY: the rows of all maps are written.
-        #[allow(unsafe_code)]
-        let out = unsafe { cpu::written(tiles.len(), place)? };
-        Ok((CpuStorage::F32(out), (b, h * k, w * k, c_out).into()))
+        let out = op.run(self.isa)?;
+        Ok((CpuStorage::F32(out), (b, h * k, w * k, bias.len()).into()))
     }
 }
 
@@ -146,7 +115,7 @@ mod tests {
     use crate::ops::testing::{random, relative_error};
 
     #[test]
-    fn every_version_is_candles_transposed_convolution() {
+    fn every_implementation_is_candles_transposed_convolution() {
         for (c_in, c_out, k, h, w) in [(5, 3, 4, 3, 7), (16, 20, 2, 5, 1), (1, 1, 1, 2, 2)] {
             let weight = random(&[c_in, c_out, k, k]);
             let bias = random(&[c_out]);
@@ -163,9 +132,9 @@ mod tests {
                 .broadcast_add(&bias)
                 .unwrap();
             let op = ConvTranspose2d::from_tensors(&weight, bias).unwrap();
-            assert!(relative_error(&op.plain(&x).unwrap(), &exact) < 2e-6);
+            assert!(relative_error(&op.reference(&x).unwrap(), &exact) < 2e-6);
             for isa in Isa::all() {
-                let ours = x.apply_op1_no_bwd(&Tiles { op: &op, isa }).unwrap();
+                let ours = x.apply_op1_no_bwd(&OnCpu { op: &op, isa }).unwrap();
                 assert!(relative_error(&ours, &exact) < 2e-6, "{}", isa.name());
             }
         }

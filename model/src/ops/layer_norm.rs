@@ -1,18 +1,14 @@
-//! Layer normalisation over the last dimension.
+//! Layer normalization over the last dimension.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
-#[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, backend::BackendStorage};
-use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
-use super::cuda::{
-    self,
-    device::{self, Queue},
-};
+use super::cuda;
 use super::{
-    cpu::{self, Isa, Kernel, Shared, Vector, gemm, math},
-    version::Version,
+    backend::Backend,
+    cpu::{self, layer_norm::Norm},
 };
 use crate::weights::VarBuilder;
 
@@ -42,28 +38,38 @@ impl LayerNorm {
         Self { weight, bias, eps }
     }
 
-    /// Normalises [..., C].
+    /// Normalizes [..., C].
     ///
     /// # Errors
     /// When the shape does not fit or the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match Version::of(x) {
-            Some(version) => x.contiguous()?.apply_op1_no_bwd(&Fused {
+        self.check(x.dim(D::Minus1)?)?;
+        match Backend::of(x) {
+            Some(backend) => x.contiguous()?.apply_op1_no_bwd(&Fused {
                 norm: self,
-                version,
+                backend,
             }),
-            None => self.plain(x),
+            None => self.reference(x),
         }
     }
 
-    /// The definition.
+    /// Refuses rows of other than the norm's channels, for every backend.
+    pub(super) fn check(&self, c: usize) -> Result<()> {
+        let (weight, bias) = (self.weight.elem_count(), self.bias.elem_count());
+        if weight != c || bias != c || c == 0 {
+            bail!("layer_norm expects {weight} channels, got {c}")
+        }
+        Ok(())
+    }
+
+    /// The reference implementation.
     // PyTorch: F.layer_norm(x, (C,), weight, bias, eps)
-    pub(super) fn plain(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn reference(&self, x: &Tensor) -> Result<Tensor> {
         let c = x.dim(D::Minus1)? as f64;
         let mean = (x.sum_keepdim(D::Minus1)? / c)?;
-        let centred = x.broadcast_sub(&mean)?;
-        let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / c)?;
-        centred
+        let centered = x.broadcast_sub(&mean)?;
+        let variance = (centered.sqr()?.sum_keepdim(D::Minus1)? / c)?;
+        centered
             .broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?
             .broadcast_mul(&self.weight)?
             .broadcast_add(&self.bias)
@@ -79,39 +85,45 @@ impl LayerNorm {
         ))
     }
 
-    /// Scale and shift in the memory of the device.
-    #[cfg(feature = "cuda")]
-    pub(super) fn held(&self) -> [device::Held<'_>; 2] {
-        [&self.weight, &self.bias].map(device::hold)
-    }
-
-    /// Added to the variance.
-    pub(super) fn eps(&self) -> f32 {
-        self.eps
-    }
-
-    /// Scale and shift as numbers of the CPU.
-    pub(super) fn with_numbers<R>(&self, f: impl FnOnce(&[f32], &[f32]) -> Result<R>) -> Result<R> {
-        cpu::with_numbers(&self.weight, |weight| {
-            cpu::with_numbers(&self.bias, |bias| f(weight, bias))
+    /// Borrows the parameters for the CPU.
+    pub(super) fn slices(&self) -> Result<NormSlices<'_>> {
+        Ok(NormSlices {
+            weight: cpu::slice_of(&self.weight)?,
+            bias: cpu::slice_of(&self.bias)?,
+            eps: self.eps,
         })
     }
 
-    /// Mean and 1 / standard deviation of each row of `x`, rows of `c` numbers.
-    pub(super) fn moments(&self, isa: Isa, x: &[f32], c: usize) -> Vec<(f32, f32)> {
-        x.par_chunks(ROWS * c)
-            .flat_map_iter(|rows| {
-                isa.run(Moments {
-                    rows,
-                    c,
-                    eps: self.eps,
-                })
-            })
-            .collect()
+    /// Returns the parameters for CUDA.
+    #[cfg(feature = "cuda")]
+    pub(super) fn tensors(&self) -> cuda::run::Norm<'_> {
+        cuda::run::Norm {
+            weight: &self.weight,
+            bias: &self.bias,
+            eps: self.eps,
+        }
     }
 }
 
-/// Normalises [..., C] to mean 0 and variance 1, without a learned scale and shift.
+/// The parameters of a norm on the CPU, kept from being written while this lives.
+pub(super) struct NormSlices<'a> {
+    weight: cpu::Slice<'a>,
+    bias: cpu::Slice<'a>,
+    eps: f32,
+}
+
+impl NormSlices<'_> {
+    /// Returns them as the CPU implementations take them.
+    pub(super) fn parameters(&self) -> Norm<'_> {
+        Norm {
+            weight: &self.weight,
+            bias: &self.bias,
+            eps: self.eps,
+        }
+    }
+}
+
+/// Normalizes [..., C] to mean 0 and variance 1, without a learned scale and shift.
 ///
 /// # Errors
 /// When the device fails.
@@ -122,12 +134,10 @@ pub fn layer_norm(x: &Tensor, eps: f32) -> Result<Tensor> {
     LayerNorm::from_tensors(one, bias, eps).forward(x)
 }
 
-/// Rows of a task.
-const ROWS: usize = 16;
-
+/// A norm on a backend. Its operands were checked.
 struct Fused<'a> {
     norm: &'a LayerNorm,
-    version: Version,
+    backend: Backend,
 }
 
 impl CustomOp1 for Fused<'_> {
@@ -136,160 +146,39 @@ impl CustomOp1 for Fused<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let isa = self.version.isa()?;
         let x = cpu::contiguous(storage, layout)?;
-        let c = layout.dims().last().copied().unwrap_or(0);
-        let write = |out: Shared<'_, f32>| {
-            self.norm.with_numbers(|weight, bias| {
-                if weight.len() != c || bias.len() != c || c == 0 {
-                    bail!(
-                        "layer_norm of {} channels, got {:?}",
-                        weight.len(),
-                        layout.dims()
-                    )
-                }
-                x.par_chunks(ROWS * c).enumerate().for_each(|(i, rows)| {
-                    // SAFETY: each task has rows of its own.
-                    #[allow(unsafe_code)]
-                    let out = unsafe { out.slice(i * ROWS * c, rows.len()) };
-                    let moments = isa.run(Moments {
-                        rows,
-                        c,
-                        eps: self.norm.eps,
-                    });
-                    let moments = &moments;
-                    isa.run(Apply {
-                        rows,
-                        moments,
-                        weight,
-                        bias,
-                        out,
-                    });
-                });
-                Ok(())
-            })
-        };
-        // SAFETY: every row is written.
-        #[allow(unsafe_code)]
-        let out = unsafe { cpu::written(x.len(), write)? };
+        let norm = self.norm.slices()?;
+        let out = cpu::layer_norm::layer_norm(self.backend.isa()?, x, norm.parameters())?;
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        Ok((self.norm.on_cuda(x, layout)?, layout.shape().clone()))
-    }
-}
-
-#[cfg(feature = "cuda")]
-impl LayerNorm {
-    /// The CUDA version. `x` is contiguous, [..., C], and so is what it gives.
-    pub(super) fn on_cuda(&self, x: &CudaStorage, layout: &Layout) -> Result<CudaStorage> {
-        let (queue, dtype) = (Queue::of(x), x.dtype());
-        let c = layout.dims().last().copied().unwrap_or(0);
-        let mut out = queue.unwritten(layout.shape(), dtype)?;
-        let (weight, bias) = (device::hold(&self.weight), device::hold(&self.bias));
-        {
-            let x = queue.input(x, layout, dtype)?;
-            let weight = queue.parameter(&weight, c, dtype)?;
-            let bias = queue.parameter(&bias, c, dtype)?;
-            let to = queue.output(&mut out)?;
-            let call = cuda::layer_norm(cuda::LayerNormCall {
-                dtype,
-                size: (layout.shape().elem_count() / c.max(1), c),
-                eps: self.eps,
-                x: x.address,
-                weight: weight.address,
-                bias: bias.address,
-                out: to.address,
-            })?;
-            // SAFETY: the operands are alive and as long as the call's size, by which they were measured.
-            #[allow(unsafe_code)]
-            unsafe {
-                queue.launch(&call)?;
-            }
-        }
-        Ok(out)
-    }
-}
-
-/// Mean and 1 / standard deviation of rows.
-struct Moments<'a> {
-    rows: &'a [f32],
-    c: usize,
-    eps: f32,
-}
-
-impl Kernel for Moments<'_> {
-    type Output = Vec<(f32, f32)>;
-
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn run<V: Vector>(self) -> Self::Output {
-        let rows = self.rows.chunks_exact(self.c);
-        let mut moments = Vec::with_capacity(rows.len());
-        for row in rows {
-            // SAFETY: passed on.
-            moments.push(unsafe { math::moments::<V>(row, self.eps) });
-        }
-        moments
-    }
-}
-
-/// Scales and shifts rows whose moments are known.
-struct Apply<'a> {
-    rows: &'a [f32],
-    moments: &'a [(f32, f32)],
-    weight: &'a [f32],
-    bias: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl Kernel for Apply<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn run<V: Vector>(self) {
-        let c = self.weight.len();
-        let out = Shared::new(self.out);
-        for (i, (mean, rstd)) in self.moments.iter().enumerate() {
-            let mut k = 0;
-            while k < c {
-                let n = V::LANES.min(c - k);
-                // SAFETY: row i and its k below c are inside `rows` and `out`, which are equally long.
-                unsafe {
-                    let x = gemm::load::<V>(self.rows, i * c + k, n);
-                    let x = (x - V::splat(*mean)) * V::splat(*rstd);
-                    let weight = gemm::load::<V>(self.weight, k, n);
-                    let y = x.mul_add(weight, gemm::load::<V>(self.bias, k, n));
-                    y.store_first(out.at(i * c + k), n);
-                }
-                k += n;
-            }
-        }
+        let out = self.norm.tensors().run(x, layout)?;
+        Ok((out, layout.shape().clone()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::cpu::Isa;
     use crate::ops::testing::{random, relative_error};
 
     #[test]
-    fn the_vectorised_version_is_the_plain_one() {
+    fn every_instruction_set_is_the_reference() {
         for (rows, c) in [(0, 4), (1, 1), (3, 5), (17, 64), (40, 1027)] {
             let x = (random(&[2, rows, c]) + 3.0).unwrap();
             let norm = LayerNorm::from_tensors(random(&[c]), random(&[c]), 1e-5);
             let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
             let exact = LayerNorm::from_tensors(wide(&norm.weight), wide(&norm.bias), 1e-5)
-                .plain(&wide(&x))
+                .reference(&wide(&x))
                 .unwrap();
             for isa in Isa::all() {
                 let ours = x
                     .apply_op1_no_bwd(&Fused {
                         norm: &norm,
-                        version: Version::Cpu(isa),
+                        backend: Backend::Cpu(isa),
                     })
                     .unwrap();
                 let error = relative_error(&ours, &exact);

@@ -1,23 +1,16 @@
 //! y = x Wᵀ + b, with W read where it lies and with what comes before and after in the same pass.
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, backend::BackendStorage};
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 
 #[cfg(feature = "cuda")]
-use super::cuda::{
-    self, Epilogue,
-    device::{self, Queue},
-};
+use super::cuda;
 use super::{
-    LayerNorm,
-    cpu::{
-        self, Isa, Shared, Vector,
-        arithmetic::{Arithmetic, Exact, Int16},
-        gemm, math,
-    },
+    Epilogue, LayerNorm,
+    backend::Backend,
+    cpu::{self, Isa, gemm},
     gelu,
-    version::Version,
 };
 use crate::{
     precision::Precision,
@@ -41,30 +34,13 @@ enum Weight {
     Owned(Tensor),
 }
 
-/// What a layer is joined with, so that no tensor is written and read again in between.
+/// What a layer is fused with, so that no tensor is written and read again in between.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fusion<'a> {
-    /// Normalises the input.
+    /// Normalizes the input.
     pub norm: Option<&'a LayerNorm>,
-    /// Takes the output.
-    pub then: Then<'a>,
-}
-
-/// What happens to the output y of a layer.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Then<'a> {
-    /// y
-    #[default]
-    Nothing,
-    /// gelu(y), in its exact form
-    Gelu,
-    /// residual + gamma y: the end of a transformer's branch.
-    Residual {
-        /// `[out]`
-        gamma: &'a Tensor,
-        /// [..., out]
-        residual: &'a Tensor,
-    },
+    /// What happens to the output.
+    pub epilogue: Epilogue<'a>,
 }
 
 impl Linear {
@@ -86,7 +62,7 @@ impl Linear {
         (weight, bias): (&str, &str),
         vb: &VarBuilder,
     ) -> crate::Result<Self> {
-        // Only the fast version reads halves and unowned numbers.
+        // Only the CPU backend reads half precision and memory that no tensor owns.
         let mapped = match Isa::best() {
             Some(_) => vb.mapped_matrix((c_out, c_in), weight)?,
             None => None,
@@ -135,27 +111,59 @@ impl Linear {
         self.forward_fused(x, Fusion::default())
     }
 
-    /// then(layer(norm(x))). [..., in] -> [..., out].
+    /// epilogue(layer(norm(x))). [..., in] -> [..., out].
     ///
     /// # Errors
     /// When a shape does not fit or the device fails.
     pub fn forward_fused(&self, x: &Tensor, fusion: Fusion<'_>) -> Result<Tensor> {
-        match (&self.weight, Version::of(x)) {
-            (_, Some(version)) => x.contiguous()?.apply_op1_no_bwd(&Fused {
+        self.check(x, fusion)?;
+        match (&self.weight, Backend::of(x)) {
+            (_, Some(backend)) => x.contiguous()?.apply_op1_no_bwd(&Fused {
                 linear: self,
                 fusion,
-                version,
+                backend,
             }),
-            (Weight::Owned(weight), None) => self.plain(x, weight, fusion),
+            (Weight::Owned(weight), None) => self.reference(x, weight, fusion),
             (Weight::Mapped(_), None) => bail!("mapped weights are for F32 on the CPU"),
         }
     }
 
-    /// The definition.
+    /// Returns the number of output and input channels.
+    fn channels(&self) -> Result<(usize, usize)> {
+        match &self.weight {
+            Weight::Mapped(m) => Ok((m.rows(), m.columns())),
+            Weight::Owned(w) => w.dims2(),
+        }
+    }
+
+    /// Refuses shapes that do not fit, for every backend.
+    fn check(&self, x: &Tensor, fusion: Fusion<'_>) -> Result<()> {
+        let (n, depth) = self.channels()?;
+        if depth == 0 || x.dims().last() != Some(&depth) {
+            bail!("linear expects {depth} channels, got {:?}", x.dims())
+        }
+        let bias = self.bias.elem_count();
+        if bias != n {
+            bail!("linear of {n} channels expects as many biases, got {bias}")
+        }
+        if let Some(norm) = fusion.norm {
+            norm.check(depth)?;
+        }
+        if let Epilogue::Residual { gamma, residual } = fusion.epilogue {
+            let len = x.elem_count() / depth * n;
+            if gamma.elem_count() != n || residual.elem_count() != len {
+                let (gamma, residual) = (gamma.dims(), residual.dims());
+                bail!("gamma {gamma:?} and residual {residual:?} do not fit {n} channels")
+            }
+        }
+        Ok(())
+    }
+
+    /// The reference implementation.
     // PyTorch: F.linear(F.layer_norm(x), weight, bias), then F.gelu(y) or residual + gamma * y
-    fn plain(&self, x: &Tensor, weight: &Tensor, fusion: Fusion<'_>) -> Result<Tensor> {
+    fn reference(&self, x: &Tensor, weight: &Tensor, fusion: Fusion<'_>) -> Result<Tensor> {
         let x = match fusion.norm {
-            Some(norm) => norm.plain(x)?,
+            Some(norm) => norm.reference(x)?,
             None => x.clone(),
         };
         let mut shape = x.dims().to_vec();
@@ -171,19 +179,62 @@ impl Linear {
             .matmul(&weight.t()?)?
             .reshape(shape)?
             .broadcast_add(&self.bias)?;
-        match fusion.then {
-            Then::Nothing => Ok(y),
-            Then::Gelu => gelu(&y),
-            Then::Residual { gamma, residual } => residual + y.broadcast_mul(gamma)?,
+        match fusion.epilogue {
+            Epilogue::None => Ok(y),
+            Epilogue::Gelu => gelu(&y),
+            Epilogue::Residual { gamma, residual } => residual + y.broadcast_mul(gamma)?,
         }
     }
 }
 
-/// The joined versions.
+/// A layer on a backend. Its operands were checked.
 struct Fused<'a> {
     linear: &'a Linear,
     fusion: Fusion<'a>,
-    version: Version,
+    backend: Backend,
+}
+
+impl Fused<'_> {
+    /// Returns the shape of the output.
+    fn shape(&self, layout: &Layout) -> Result<Shape> {
+        let mut dims = layout.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.linear.channels()?.0;
+        }
+        Ok(Shape::from(dims))
+    }
+
+    fn on_cpu(
+        &self,
+        isa: Isa,
+        x: gemm::Matrix<'_>,
+        weights: gemm::Weights<'_>,
+    ) -> Result<Vec<f32>> {
+        let bias = cpu::slice_of(&self.linear.bias)?;
+        let norm = self.fusion.norm.map(LayerNorm::slices).transpose()?;
+        let residual = match self.fusion.epilogue {
+            Epilogue::Residual { gamma, residual } => Some((gamma, residual.contiguous()?)),
+            _ => None,
+        };
+        let residual = match &residual {
+            Some((gamma, residual)) => Some((cpu::slice_of(gamma)?, cpu::slice_of(residual)?)),
+            None => None,
+        };
+        let epilogue = match (self.fusion.epilogue, &residual) {
+            (Epilogue::Gelu, _) => cpu::linear::Epilogue::Gelu,
+            (_, Some((gamma, residual))) => cpu::linear::Epilogue::Residual { gamma, residual },
+            _ => cpu::linear::Epilogue::None,
+        };
+        let linear = cpu::linear::Linear {
+            x,
+            norm: norm.as_ref().map(|norm| norm.parameters()),
+            weights,
+            bias: &bias,
+            epilogue,
+            precision: self.linear.precision,
+        };
+        linear.run(isa)
+    }
 }
 
 impl CustomOp1 for Fused<'_> {
@@ -192,251 +243,38 @@ impl CustomOp1 for Fused<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = cpu::contiguous(storage, layout)?;
-        let mut shape = layout.dims().to_vec();
+        let isa = self.backend.isa()?;
+        let x = gemm::Matrix {
+            data: cpu::contiguous(storage, layout)?,
+            depth: self.linear.channels()?.1,
+        };
         let out = match &self.linear.weight {
             Weight::Mapped(m) => {
-                let weights = match m.numbers() {
+                let weights = match m.as_slice() {
                     MatrixSlice::F32(w) => gemm::Weights::F32(w),
                     MatrixSlice::F16(w) => gemm::Weights::F16(w),
                     MatrixSlice::BF16(w) => gemm::Weights::Bf16(w),
                 };
-                self.normed(x, &mut shape, (m.rows(), m.columns()), weights)
+                self.on_cpu(isa, x, weights)
             }
-            Weight::Owned(w) => {
-                let size = w.dims2()?;
-                cpu::with_numbers(w, |w| {
-                    self.normed(x, &mut shape, size, gemm::Weights::F32(w))
-                })
-            }
+            Weight::Owned(w) => self.on_cpu(isa, x, gemm::Weights::F32(&cpu::slice_of(w)?)),
         }?;
-        Ok((CpuStorage::F32(out), Shape::from(shape)))
+        Ok((CpuStorage::F32(out), self.shape(layout)?))
     }
 
-    // The product is cuBLAS'; norm and epilogue are kernels before and after it.
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
         let Weight::Owned(weight) = &self.linear.weight else {
             bail!("mapped weights are for F32 on the CPU")
         };
-        let (n, depth) = weight.dims2()?;
-        let mut shape = layout.dims().to_vec();
-        match shape.last_mut() {
-            Some(last) if *last == depth && depth > 0 => *last = n,
-            _ => bail!("linear takes {depth} channels, got {shape:?}"),
-        }
-        let rows = layout.shape().elem_count() / depth;
-        if rows * n == 0 {
-            let none = Queue::of(x).unwritten(&Shape::from(shape.clone()), x.dtype())?;
-            return Ok((none, Shape::from(shape)));
-        }
-        let mut y = match self.fusion.norm {
-            None => product(x, layout.start_offset(), rows, weight)?,
-            Some(norm) => product(&norm.on_cuda(x, layout)?, 0, rows, weight)?,
+        let linear = cuda::run::Linear {
+            weight,
+            bias: &self.linear.bias,
+            norm: self.fusion.norm.map(LayerNorm::tensors),
+            epilogue: self.fusion.epilogue,
         };
-        self.finish_on_cuda(&mut y, (rows, n))?;
-        Ok((y, Shape::from(shape)))
-    }
-}
-
-/// x Wᵀ by cuBLAS, with `rows` contiguous rows of x from `offset` and W [out, in]. [rows, out]
-#[cfg(feature = "cuda")]
-fn product(x: &CudaStorage, offset: usize, rows: usize, weight: &Tensor) -> Result<CudaStorage> {
-    let (n, depth) = weight.dims2()?;
-    let (storage, layout) = weight.storage_and_layout();
-    let candle_core::Storage::Cuda(weight) = &*storage else {
-        bail!("the weights are on another device")
-    };
-    let left = Layout::contiguous_with_offset((rows, depth), offset);
-    x.matmul(weight, (1, rows, n, depth), &left, &layout.transpose(0, 1)?)
-}
-
-#[cfg(feature = "cuda")]
-impl Fused<'_> {
-    /// Bias and what comes after it, in place. y [rows, n]
-    fn finish_on_cuda(&self, y: &mut CudaStorage, (rows, n): (usize, usize)) -> Result<()> {
-        let (queue, dtype) = (Queue::of(y), y.dtype());
-        let bias = device::hold(&self.linear.bias);
-        let contiguous;
-        let others = match self.fusion.then {
-            Then::Residual { gamma, residual } => {
-                contiguous = residual.contiguous()?;
-                Some((device::hold(gamma), device::hold(&contiguous)))
-            }
-            _ => None,
-        };
-        let bias = queue.parameter(&bias, n, dtype)?;
-        let others = match &others {
-            Some((gamma, residual)) => Some((
-                queue.parameter(gamma, n, dtype)?,
-                queue.parameter(residual, rows * n, dtype)?,
-            )),
-            None => None,
-        };
-        let kind = match (self.fusion.then, &others) {
-            (Then::Gelu, _) => Epilogue::Gelu,
-            (_, Some((gamma, residual))) => Epilogue::Residual {
-                gamma: gamma.address,
-                residual: residual.address,
-            },
-            _ => Epilogue::Bias,
-        };
-        let y = queue.output(y)?;
-        let call = cuda::epilogue(kind, dtype, (rows, n), (y.address, bias.address))?;
-        // SAFETY: the operands are alive, and were measured against rows and columns.
-        #[allow(unsafe_code)]
-        unsafe {
-            queue.launch(&call)
-        }
-    }
-}
-
-impl Fused<'_> {
-    /// The left side: as it is or normalised. Sets the last dimension of `shape` to that of the output.
-    fn normed(
-        &self,
-        x: &[f32],
-        shape: &mut [usize],
-        (n, depth): (usize, usize),
-        weights: gemm::Weights<'_>,
-    ) -> Result<Vec<f32>> {
-        match shape.last_mut() {
-            Some(last) if *last == depth && depth > 0 => *last = n,
-            _ => bail!("linear takes {depth} channels, got {shape:?}"),
-        }
-        let left = gemm::Matrix { data: x, depth };
-        match self.fusion.norm {
-            None => self.multiplied(left, gemm::Prepare::Plain, n, weights),
-            Some(norm) => norm.with_numbers(|weight, bias| {
-                if weight.len() != depth || bias.len() != depth {
-                    bail!("a norm of {} channels before {depth}", weight.len())
-                }
-                let moments = &norm.moments(self.version.isa()?, x, depth);
-                let prepare = gemm::Prepare::Norm {
-                    moments,
-                    weight,
-                    bias,
-                };
-                self.multiplied(left, prepare, n, weights)
-            }),
-        }
-    }
-
-    /// The arithmetic that the layer asks for and its depth allows.
-    fn multiplied(
-        &self,
-        left: gemm::Matrix<'_>,
-        prepare: gemm::Prepare<'_>,
-        n: usize,
-        weights: gemm::Weights<'_>,
-    ) -> Result<Vec<f32>> {
-        match self.linear.precision {
-            Precision::Fast if Int16::takes(left.depth) => {
-                self.finished::<Int16>(left, prepare, n, weights)
-            }
-            _ => self.finished::<Exact>(left, prepare, n, weights),
-        }
-    }
-
-    /// The right side and what comes after.
-    fn finished<A: Arithmetic>(
-        &self,
-        left: gemm::Matrix<'_>,
-        prepare: gemm::Prepare<'_>,
-        n: usize,
-        weights: gemm::Weights<'_>,
-    ) -> Result<Vec<f32>> {
-        let m = left.data.len() / left.depth;
-        let left = (&left, prepare);
-        // SAFETY: the product writes every number, and the depth is not 0.
-        #[allow(unsafe_code)]
-        let out =
-            unsafe { cpu::written(m * n, |out| self.finish::<A>(left, (m, n), weights, out)) };
-        out
-    }
-
-    fn finish<A: Arithmetic>(
-        &self,
-        left: (&gemm::Matrix<'_>, gemm::Prepare<'_>),
-        (m, n): (usize, usize),
-        weights: gemm::Weights<'_>,
-        out: Shared<'_, f32>,
-    ) -> Result<()> {
-        let isa = self.version.isa()?;
-        cpu::with_numbers(&self.linear.bias, |bias| {
-            if bias.len() != n {
-                bail!("a bias of {} for {n} channels", bias.len())
-            }
-            match self.fusion.then {
-                Then::Nothing => {
-                    gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &Bias(bias), out);
-                }
-                Then::Gelu => {
-                    gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &BiasGelu(bias), out);
-                }
-                Then::Residual { gamma, residual } => cpu::with_numbers(gamma, |gamma| {
-                    cpu::with_numbers(&residual.contiguous()?, |residual| {
-                        if gamma.len() != n || residual.len() != m * n {
-                            bail!("gamma and residual do not fit [{m}, {n}]")
-                        }
-                        let then = BiasResidual {
-                            bias,
-                            gamma,
-                            residual,
-                        };
-                        gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &then, out);
-                        Ok(())
-                    })
-                })?,
-            }
-            Ok(())
-        })
-    }
-}
-
-/// y + b
-struct Bias<'a>(&'a [f32]);
-
-/// gelu(y + b)
-struct BiasGelu<'a>(&'a [f32]);
-
-/// residual + gamma (y + b)
-struct BiasResidual<'a> {
-    bias: &'a [f32],
-    gamma: &'a [f32],
-    /// [rows, columns]
-    residual: &'a [f32],
-}
-
-// SAFETY of the blocks below: the lengths were checked against the product's, inside which row and columns lie.
-#[allow(unsafe_code)]
-mod epilogues {
-    use super::*;
-
-    impl gemm::Epilogue for Bias<'_> {
-        #[inline(always)]
-        unsafe fn apply<V: Vector>(&self, x: V, _: usize, column: usize, n: usize) -> V {
-            x + unsafe { gemm::load::<V>(self.0, column, n) }
-        }
-    }
-
-    impl gemm::Epilogue for BiasGelu<'_> {
-        #[inline(always)]
-        unsafe fn apply<V: Vector>(&self, x: V, _: usize, column: usize, n: usize) -> V {
-            unsafe { math::gelu(x + gemm::load::<V>(self.0, column, n)) }
-        }
-    }
-
-    impl gemm::Epilogue for BiasResidual<'_> {
-        #[inline(always)]
-        unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V {
-            let at = row * self.bias.len() + column;
-            unsafe {
-                let y = x + gemm::load::<V>(self.bias, column, n);
-                let residual = gemm::load::<V>(self.residual, at, n);
-                y.mul_add(gemm::load::<V>(self.gamma, column, n), residual)
-            }
-        }
+        let shape = self.shape(layout)?;
+        Ok((linear.run(x, layout, &shape)?, shape))
     }
 }
 
@@ -452,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fusion_is_the_plain_one() {
+    fn every_fusion_is_the_reference() {
         let edges = [[1, 1, 1], [3, 5, 7], [64, 130, 33], [0, 4, 4], [31, 9, 515]];
         let sizes = edges.into_iter().chain(random_sizes(8, [40, 70, 300]));
         for [m, n, k] in sizes {
@@ -469,41 +307,41 @@ mod tests {
             let norm_in_f64 = norm.with_dtype(DType::F64).unwrap();
             let (wide_gamma, wide_residual) = (wide(&gamma), wide(&residual));
             for normed in [false, true] {
-                let thens = [
-                    (Then::Nothing, Then::Nothing),
-                    (Then::Gelu, Then::Gelu),
+                let epilogues = [
+                    (Epilogue::None, Epilogue::None),
+                    (Epilogue::Gelu, Epilogue::Gelu),
                     (
-                        Then::Residual {
+                        Epilogue::Residual {
                             gamma: &gamma,
                             residual: &residual,
                         },
-                        Then::Residual {
+                        Epilogue::Residual {
                             gamma: &wide_gamma,
                             residual: &wide_residual,
                         },
                     ),
                 ];
-                for (then, in_wide) in thens {
+                for (epilogue, in_wide) in epilogues {
                     let fusion = Fusion {
                         norm: normed.then_some(&norm_in_f64),
-                        then: in_wide,
+                        epilogue: in_wide,
                     };
-                    let exact = in_f64.plain(&wide(&x), &weight, fusion).unwrap();
+                    let exact = in_f64.reference(&wide(&x), &weight, fusion).unwrap();
                     let fusion = Fusion {
                         norm: normed.then_some(&norm),
-                        then,
+                        epilogue,
                     };
                     for isa in Isa::all() {
                         let op = Fused {
                             linear: &linear,
                             fusion,
-                            version: Version::Cpu(isa),
+                            backend: Backend::Cpu(isa),
                         };
                         let ours = x.apply_op1_no_bwd(&op).unwrap();
                         let error = relative_error(&ours, &exact);
                         assert!(
                             error < 2e-6,
-                            "{} {m} {n} {k} {then:?}: {error:e}",
+                            "{} {m} {n} {k} {epilogue:?}: {error:e}",
                             isa.name()
                         );
                     }
@@ -518,11 +356,14 @@ mod tests {
         assert!(linear.forward(&random(&[2, 5])).is_err());
         let gamma = random(&[2]);
         let residual = random(&[2, 3]);
-        let then = Then::Residual {
+        let epilogue = Epilogue::Residual {
             gamma: &gamma,
             residual: &residual,
         };
-        let fusion = Fusion { norm: None, then };
+        let fusion = Fusion {
+            norm: None,
+            epilogue,
+        };
         assert!(linear.forward_fused(&random(&[2, 4]), fusion).is_err());
     }
 }

@@ -1,9 +1,9 @@
-//! A position embedding that is the sum of what a row and what a column says.
+//! A position embedding that is the sum of a part for the row and a part for the column.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Result, Tensor, bail};
 
-/// An embedding of H x W places whose first half of channels depends on the column and whose second half depends on the
-/// row, so that H + W vectors say it all.
+/// An embedding of H x W positions whose first half of channels depends on the column and whose second half depends on the
+/// row, so that H + W vectors define it.
 #[derive(Debug, Clone)]
 pub struct Positions {
     /// [W, C / 2]
@@ -24,6 +24,18 @@ impl Positions {
     /// When the shape does not fit or the device fails.
     pub fn add(&self, x: &Tensor) -> Result<Tensor> {
         x.broadcast_add(&self.whole()?)
+    }
+
+    /// Refuses an embedding of another map than one of `size` with `c` channels.
+    pub(super) fn check(&self, (height, width): (usize, usize), c: usize) -> Result<()> {
+        let expected = (width * (c / 2), height * (c / 2));
+        if !c.is_multiple_of(2) || expected != (self.columns.elem_count(), self.rows.elem_count()) {
+            let (columns, rows) = (self.columns.dims(), self.rows.dims());
+            bail!(
+                "expected an embedding of {height} x {width} positions with {c} channels, got columns {columns:?} and rows {rows:?}"
+            )
+        }
+        Ok(())
     }
 
     /// [1, H, W, C]

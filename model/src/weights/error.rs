@@ -6,6 +6,9 @@ use std::{fmt, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
+    /// The device or the tensor library failed while a parameter was loaded.
+    #[error("cannot load a parameter")]
+    Tensor(#[from] candle_core::Error),
     /// There is no file of that name.
     #[error(
         "cannot open weights \"{}\": no such file; expected the path of a model.pt or .safetensors",

@@ -49,7 +49,7 @@ impl Source {
     }
 }
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "maps the weights file")]
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the map is read-only and only handed out as bytes, for which every value is valid. What must hold and
     // cannot be enforced: nobody shrinks or rewrites the file while it is mapped. Touching a page behind the new end
@@ -60,7 +60,7 @@ fn map(file: &File) -> io::Result<Mmap> {
 }
 
 #[cfg(unix)]
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "maps the weights file")]
 fn release(map: &Mmap, range: Range<usize>) {
     // SAFETY: the map is of a file and never written to, so that dropped pages are read again with the same content;
     // `range` lies inside the map, since every range was checked against its length.

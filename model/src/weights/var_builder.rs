@@ -12,7 +12,9 @@ use candle_core::{DType, Device, Shape, Tensor};
 use half::{bf16, f16};
 
 use super::{Mismatch, Weights, WeightsError};
-use crate::{error::Result, precision::Precision};
+use crate::precision::Precision;
+
+type Result<T, E = WeightsError> = std::result::Result<T, E>;
 
 /// A place in the tree of parameters, with the type and device they are wanted in.
 #[derive(Clone)]
@@ -143,9 +145,9 @@ impl VarBuilder {
 ///
 /// # Errors
 /// Whatever `build` returns.
-pub fn record_keys<T>(
-    build: impl FnOnce(&VarBuilder) -> Result<T>,
-) -> Result<Vec<(String, Vec<usize>)>> {
+pub fn record_keys<T, E>(
+    build: impl FnOnce(&VarBuilder) -> Result<T, E>,
+) -> Result<Vec<(String, Vec<usize>)>, E> {
     let keys = Arc::new(Mutex::new(Vec::new()));
     let recorder = Recorder(Arc::clone(&keys));
     build(&VarBuilder::new(recorder, DType::F32, &Device::Cpu))?;
@@ -156,11 +158,11 @@ pub fn record_keys<T>(
 impl Source for Weights {
     fn get(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         Source::expect(self, name, shape)?;
-        Ok(self.tensor(name, dtype, device)?)
+        self.tensor(name, dtype, device)
     }
 
     fn expect(&self, name: &str, shape: &Shape) -> Result<()> {
-        Ok(self.check_one(name, shape.dims())?)
+        self.check_one(name, shape.dims())
     }
 
     fn mapped(&self, name: &str, shape: &Shape) -> Option<MappedMatrix> {
@@ -172,7 +174,7 @@ impl Source for Weights {
             rows,
             columns,
         };
-        matrix.try_numbers().is_some().then_some(matrix)
+        matrix.try_slice().is_some().then_some(matrix)
     }
 }
 
@@ -258,9 +260,9 @@ impl MappedMatrix {
     }
 
     /// The numbers, row by row, in the type in which the file has them.
-    pub fn numbers(&self) -> MatrixSlice<'_> {
+    pub fn as_slice(&self) -> MatrixSlice<'_> {
         // A matrix is only made when this gives it.
-        self.try_numbers().unwrap_or(MatrixSlice::F32(&[]))
+        self.try_slice().unwrap_or(MatrixSlice::F32(&[]))
     }
 
     /// `len` rows from `start`.
@@ -278,7 +280,7 @@ impl MappedMatrix {
         })
     }
 
-    fn try_numbers(&self) -> Option<MatrixSlice<'_>> {
+    fn try_slice(&self) -> Option<MatrixSlice<'_>> {
         if cfg!(target_endian = "big") {
             return None;
         }

@@ -5,15 +5,18 @@ use vggt_model::{
     Precision,
     ops::{
         LayerNorm, RopeTable, SelfAttention,
-        cuda::{AttentionCall, HeadNorm, HeadRotation, HeadRows, HeadsCall, attention, heads},
+        cuda::{
+            AttentionCall, ComputeCapability, HeadNorm, HeadRotation, HeadRows, HeadsCall,
+            attention, heads,
+        },
     },
 };
 
 use super::{DTYPES, Memory, Random, Runner, relative_error, rounding};
 
 /// A card with tensor cores, and one without.
-const AMPERE: (usize, usize) = (8, 0);
-const TURING: (usize, usize) = (7, 5);
+const AMPERE: ComputeCapability = ComputeCapability::new(8, 0);
+const TURING: ComputeCapability = ComputeCapability::new(7, 5);
 
 /// Two roundings of numbers to 16 bits: of the weights, and of the result, of which the largest number is the measure.
 /// Scores and sums are F32.
@@ -25,7 +28,7 @@ fn tolerance(dtype: DType) -> f64 {
 struct Preparation {
     norms: [(Memory, Memory, f32); 2],
     rotation: (Memory, Memory),
-    places: usize,
+    positions: usize,
     depth: usize,
     normed: bool,
     rotated: bool,
@@ -35,7 +38,7 @@ impl Preparation {
     fn random(
         random: &mut Random,
         dtype: DType,
-        (places, depth): (usize, usize),
+        (positions, depth): (usize, usize),
         (normed, rotated): (bool, bool),
     ) -> Self {
         let norm = |random: &mut Random, eps| {
@@ -43,11 +46,12 @@ impl Preparation {
             (weight, bias, eps)
         };
         let norms = [norm(random, 1e-5), norm(random, 1e-3)];
-        let table = |random: &mut Random| Memory::new(&random.numbers(places * depth), DType::F32);
+        let table =
+            |random: &mut Random| Memory::new(&random.numbers(positions * depth), DType::F32);
         Self {
             norms,
             rotation: (table(random), table(random)),
-            places,
+            positions,
             depth,
             normed,
             rotated,
@@ -75,7 +79,7 @@ impl Preparation {
             true => HeadRotation {
                 cos: self.rotation.0.address(),
                 sin: self.rotation.1.address(),
-                places: self.places,
+                positions: self.positions,
             },
             false => HeadRotation::NONE,
         }
@@ -89,7 +93,7 @@ impl Preparation {
     }
 
     fn plain_rope(&self) -> RopeTable {
-        let shape = (self.places, self.depth);
+        let shape = (self.positions, self.depth);
         RopeTable::new(self.rotation.0.tensor(shape), self.rotation.1.tensor(shape))
     }
 }
@@ -97,7 +101,7 @@ impl Preparation {
 #[test]
 fn queries_and_keys_are_normalised_and_rotated_as_in_the_plain_version() {
     let mut random = Random(21);
-    // Batch, heads, places, repetitions of them, depth, offset of the memory.
+    // Batch, heads, positions, repetitions of them, depth, offset of the memory.
     let shapes = [
         (1, 1, 1, 1, 4, 0),
         (2, 3, 5, 3, 64, 0),
@@ -107,12 +111,12 @@ fn queries_and_keys_are_normalised_and_rotated_as_in_the_plain_version() {
         (1, 1, 3, 1, 256, 0),
     ];
     for dtype in DTYPES {
-        for (b, h, places, frames, d, offset) in shapes {
-            let n = places * frames;
+        for (b, h, positions, frames, d, offset) in shapes {
+            let n = positions * frames;
             let qkv = Memory::at_offset(&random.numbers(b * n * 3 * h * d), dtype, offset);
             for (normed, rotated) in [(false, false), (true, false), (false, true), (true, true)] {
                 let prepare =
-                    Preparation::random(&mut random, dtype, (places, d), (normed, rotated));
+                    Preparation::random(&mut random, dtype, (positions, d), (normed, rotated));
                 for &runner in Runner::all() {
                     // Queries and keys side by side, so that one buffer shows what was written.
                     let len = b * h * n * d;
@@ -163,16 +167,16 @@ fn queries_and_keys_are_normalised_and_rotated_as_in_the_plain_version() {
     }
 }
 
-/// softmax(q kᵀ / sqrt(d)) v, the plain version. All F64, [batch, heads, rows, depth].
+/// softmax(q kᵀ / sqrt(d)) v, the reference implementation. All F64, [batch, heads, rows, depth].
 fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     vggt_model::ops::attention(q, k, v).unwrap()
 }
 
-/// The kernel on tensors of their own against the plain version. `card` says which kernel.
+/// The kernel on tensors of their own against the reference implementation. `card` says which kernel.
 fn compare(
     random: &mut Random,
     dtype: DType,
-    card: (usize, usize),
+    card: ComputeCapability,
     (b, h, m, n, d): (usize, usize, usize, usize, usize),
     scale: f32,
 ) {
@@ -266,8 +270,8 @@ fn sizes_by_chance_are_the_plain_ones_too() {
 fn self_attention_reads_queries_keys_and_values_where_they_lie() {
     let mut random = Random(41);
     let (b, h, d) = (2, 2, 64);
-    let (places, frames) = (13, 2);
-    let n = places * frames;
+    let (positions, frames) = (13, 2);
+    let n = positions * frames;
     for (dtype, normed, rotated) in [
         (DType::BF16, false, false),
         (DType::BF16, true, true),
@@ -276,7 +280,7 @@ fn self_attention_reads_queries_keys_and_values_where_they_lie() {
         (DType::F32, true, true),
     ] {
         let qkv = Memory::new(&random.numbers(b * n * 3 * h * d), dtype);
-        let prepare = Preparation::random(&mut random, dtype, (places, d), (normed, rotated));
+        let prepare = Preparation::random(&mut random, dtype, (positions, d), (normed, rotated));
         for &runner in Runner::all() {
             let [mut q, mut k] = [0, 1].map(|_| Memory::unwritten(b * h * n * d, dtype, 0));
             let in_place = |which| HeadRows::in_qkv(qkv.address(), which, dtype, (h, n, d));

@@ -9,7 +9,7 @@ extern "C" __global__ void good(const float* x, float* y, int n) {
     __syncthreads();
     store(y + i, numbers[n - 1 - i]);
 }
-KERNEL_DOOR(good)
+KERNEL_ENTRY(good)
 
 // Half of the threads go past the barrier.
 extern "C" __global__ void divergent_barrier(const float* x, float* y, int n) {
@@ -17,7 +17,7 @@ extern "C" __global__ void divergent_barrier(const float* x, float* y, int n) {
     if (i < n / 2) __syncthreads();
     store(y + i, load(x + i));
 }
-KERNEL_DOOR(divergent_barrier)
+KERNEL_ENTRY(divergent_barrier)
 
 // The lanes of a warp meet at different operations.
 extern "C" __global__ void divergent_shuffle(const float* x, float* y, int) {
@@ -30,7 +30,7 @@ extern "C" __global__ void divergent_shuffle(const float* x, float* y, int) {
     }
     store(y + i, v);
 }
-KERNEL_DOOR(divergent_shuffle)
+KERNEL_ENTRY(divergent_shuffle)
 
 // `good` with a barrier of the warp where one of the block is needed: right only when the warps run in step.
 extern "C" __global__ void missing_barrier(const float* x, float* y, int n) {
@@ -40,26 +40,26 @@ extern "C" __global__ void missing_barrier(const float* x, float* y, int n) {
     __syncwarp();
     store(y + i, numbers[n - 1 - i]);
 }
-KERNEL_DOOR(missing_barrier)
+KERNEL_ENTRY(missing_barrier)
 
 extern "C" __global__ void reads_outside(const float* x, float* y, int) {
     const int i = threadIdx.x;
     store(y + i, load(x + i + 1));
 }
-KERNEL_DOOR(reads_outside)
+KERNEL_ENTRY(reads_outside)
 
 extern "C" __global__ void writes_the_input(const float* x, float* y, int) {
     const int i = threadIdx.x;
     store(const_cast<float*>(x) + i, load(y + i));
 }
-KERNEL_DOOR(writes_the_input)
+KERNEL_ENTRY(writes_the_input)
 
 extern "C" __global__ void unaligned_vector(const float* x, float* y, int) {
     float v[4];
     load<4>(x + threadIdx.x, v);
     store(y + threadIdx.x, v[0]);
 }
-KERNEL_DOOR(unaligned_vector)
+KERNEL_ENTRY(unaligned_vector)
 
 extern "C" __global__ void writes_beyond_shared(const float* x, float* y, int) {
     DYNAMIC_SHARED(bytes);
@@ -69,7 +69,7 @@ extern "C" __global__ void writes_beyond_shared(const float* x, float* y, int) {
     __syncthreads();
     store(y + i, numbers[i + 1]);
 }
-KERNEL_DOOR(writes_beyond_shared)
+KERNEL_ENTRY(writes_beyond_shared)
 
 // Copies 16 bytes and reads them; WAITS says whether it waits for the copy before it does, or after, or never.
 template <int WAITS>
@@ -86,11 +86,11 @@ __device__ void copied(const float* x, float* y) {
     if (i < WARP_SIZE / 2 && WAITS == 1) copy_wait<0>();
 }
 extern "C" __global__ void copy_waited_for(const float* x, float* y, int) { copied<0>(x, y); }
-KERNEL_DOOR(copy_waited_for)
+KERNEL_ENTRY(copy_waited_for)
 extern "C" __global__ void copy_waited_for_late(const float* x, float* y, int) { copied<1>(x, y); }
-KERNEL_DOOR(copy_waited_for_late)
+KERNEL_ENTRY(copy_waited_for_late)
 extern "C" __global__ void copy_forgotten(const float* x, float* y, int) { copied<2>(x, y); }
-KERNEL_DOOR(copy_forgotten)
+KERNEL_ENTRY(copy_forgotten)
 
 // No fault: rounds numbers, and rounds what they became once more.
 template <class T>
@@ -98,6 +98,6 @@ __device__ void convert(const float* x, T* y, int n) {
     for (int i = threadIdx.x; i < n; i += WARP_SIZE) store(y + i, to_float(from_float<T>(load(x + i))));
 }
 extern "C" __global__ void convert_f16(const float* x, f16* y, int n) { convert(x, y, n); }
-KERNEL_DOOR(convert_f16)
+KERNEL_ENTRY(convert_f16)
 extern "C" __global__ void convert_bf16(const float* x, bf16* y, int n) { convert(x, y, n); }
-KERNEL_DOOR(convert_bf16)
+KERNEL_ENTRY(convert_bf16)

@@ -1,5 +1,5 @@
 //! Runs kernels on a card: the code that nvcc made of them, through CUDA's driver and nothing else.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "calls CUDA's driver")]
 
 use std::{
     ffi::{CString, c_void},

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::ops::{
-    Conv2d, ConvFusion, Fusion, LayerNorm, Linear, Then,
+    self, Conv2d, Conv2dConfig, ConvFusion, Fusion, LayerNorm, Linear,
     cuda::{Address, Epilogue, LayerNormCall, epilogue, layer_norm},
 };
 
@@ -93,20 +93,20 @@ fn what_follows_a_linear_layer_is_the_plain_one() {
             let product = random.numbers(rows * n);
             let (wide_gamma, wide_residual) = (gamma.tensor(n), residual.tensor((rows, n)));
             let kinds = [
-                (Epilogue::Bias, Then::Nothing),
-                (Epilogue::Gelu, Then::Gelu),
+                (Epilogue::Bias, ops::Epilogue::None),
+                (Epilogue::Gelu, ops::Epilogue::Gelu),
                 (
                     Epilogue::Residual {
                         gamma: gamma.address(),
                         residual: residual.address(),
                     },
-                    Then::Residual {
+                    ops::Epilogue::Residual {
                         gamma: &wide_gamma,
                         residual: &wide_residual,
                     },
                 ),
             ];
-            for (kind, then) in kinds {
+            for (kind, fused) in kinds {
                 for &runner in Runner::all() {
                     let mut y = Memory::at_offset(&product, dtype, offset);
                     let x = y.tensor((rows, n));
@@ -114,7 +114,10 @@ fn what_follows_a_linear_layer_is_the_plain_one() {
                     let call = epilogue(kind, dtype, (rows, n), addresses).unwrap();
                     runner.run(&call, &[&bias, &gamma, &residual], &mut y);
 
-                    let fusion = Fusion { norm: None, then };
+                    let fusion = Fusion {
+                        norm: None,
+                        epilogue: fused,
+                    };
                     let exact = identity(n, &bias).forward_fused(&x, fusion).unwrap();
                     let error = relative_error(&y.tensor((rows, n)), &exact);
                     assert!(
@@ -156,7 +159,8 @@ fn what_follows_a_convolution_is_the_plain_one() {
 
                 let weight = Tensor::eye(n, DType::F64, &Device::Cpu).unwrap();
                 let weight = weight.reshape((n, n, 1, 1)).unwrap();
-                let conv = Conv2d::from_tensors(weight, bias.tensor(n), (1, 0)).unwrap();
+                let conv =
+                    Conv2d::from_tensors(weight, bias.tensor(n), Conv2dConfig::default()).unwrap();
                 let fusion = ConvFusion {
                     relu_before: false,
                     relu_after: relu,

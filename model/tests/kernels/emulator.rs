@@ -61,7 +61,7 @@ struct Launch {
     argument_count: usize,
 }
 
-type Door = unsafe extern "C" fn(*const Launch, *const *const c_void, *mut c_char, usize) -> c_int;
+type Entry = unsafe extern "C" fn(*const Launch, *const *const c_void, *mut c_char, usize) -> c_int;
 
 impl Emulator {
     /// That of a file of `model/kernels`, compiled once for all tests.
@@ -78,7 +78,7 @@ impl Emulator {
         let library = dir.path().join("kernels.so");
         Self::build(source, &library);
         // SAFETY: a library of ours, which does nothing when it is loaded. Its file may go once it is.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "loads a library and calls it")]
         let library = unsafe { Library::new(library) }.unwrap();
         Self { library }
     }
@@ -109,8 +109,8 @@ impl Emulator {
     pub(crate) fn has(&self, function: &str) -> bool {
         let name = format!("{function}_on_cpu");
         // SAFETY: as in `run`; it is not called.
-        #[allow(unsafe_code)]
-        unsafe { self.library.get::<Door>(name.as_bytes()) }.is_ok()
+        #[allow(unsafe_code, reason = "loads a library and calls it")]
+        unsafe { self.library.get::<Entry>(name.as_bytes()) }.is_ok()
     }
 
     /// Runs a call over the memory that it may touch. Gives what the kernel did wrong.
@@ -145,12 +145,12 @@ impl Emulator {
         };
         let mut message = [0 as c_char; 512];
         let name = format!("{}_on_cpu", call.function);
-        // SAFETY: the door has this signature by KERNEL_DOOR; all it is given outlives the call, and it touches the
+        // SAFETY: the entry point has this signature by KERNEL_ENTRY; all it is given outlives the call, and it touches the
         // buffers alone, which belong to us: that is what it checks.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "loads a library and calls it")]
         let (failed, message) = unsafe {
-            let door = self.library.get::<Door>(name.as_bytes()).unwrap();
-            let failed = door(
+            let entry = self.library.get::<Entry>(name.as_bytes()).unwrap();
+            let failed = entry(
                 &launch,
                 pointers.as_ptr(),
                 message.as_mut_ptr(),

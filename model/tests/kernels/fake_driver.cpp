@@ -129,11 +129,11 @@ Status cuModuleLoadData(void** module, const void* image) {
 Status cuModuleUnload(void*) { return SUCCESS; }
 
 Status cuModuleGetFunction(void** function, void*, const char* name) {
-    const std::string door = std::string(name) + "_on_cpu", list = getenv("FAKE_DRIVER_KERNELS");
+    const std::string entry = std::string(name) + "_on_cpu", list = getenv("FAKE_DRIVER_KERNELS");
     for (size_t start = 0, end; start < list.size(); start = end + 1) {
         end = std::min(list.find(':', start), list.size());
         void* library = dlopen(list.substr(start, end - start).c_str(), RTLD_NOW | RTLD_LOCAL);
-        if (library && (*function = dlsym(library, door.c_str()))) return SUCCESS;
+        if (library && (*function = dlsym(library, entry.c_str()))) return SUCCESS;
     }
     return NOT_FOUND;
 }

@@ -1,5 +1,5 @@
-//! The CUDA kernels against the plain versions of their operations, run with the very calls that the device would get: in an
-//! emulator, compiled as C++, and with the feature `cuda-kernel-tests` on a card as well. Exact is the plain version in F64 on
+//! The CUDA kernels against the reference implementations of their operations, run with the very calls that the device would get: in an
+//! emulator, compiled as C++, and with the feature `cuda-kernel-tests` on a card as well. Exact is the reference implementation in F64 on
 //! what the kernel read.
 
 mod attention;
@@ -15,8 +15,8 @@ mod emulator;
 ))]
 mod fake_card;
 mod harness;
-mod paper;
 mod resampling;
+mod roofline;
 mod runner;
 
 use candle_core::{DType, Tensor};

@@ -33,7 +33,7 @@ impl fmt::Display for Runner {
 }
 
 impl Runner {
-    /// All that this process tests with, each of which has to compute what the plain versions compute.
+    /// All that this process tests with, each of which has to compute what the reference implementations compute.
     pub(crate) fn all() -> &'static [Self] {
         static RUNNERS: OnceLock<Vec<Runner>> = OnceLock::new();
         RUNNERS.get_or_init(|| {

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use candle_core::{Device, Tensor};
 use vggt_model::{
     ForwardOptions,
-    memory::{DeviceMemory, device_peak, reset_device_peak},
+    cuda::{DeviceMemory, device_peak, reset_device_peak},
     progress::Stage,
 };
 

@@ -9,10 +9,10 @@ use anyhow::bail;
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use vggt_model::{
-    Isa, measured_peak,
-    ops::cuda::work::{Card, aggregator, camera_head, dense_head},
+    Isa,
+    cost::{Card, aggregator, camera_head, dense_head, transformer_flops},
+    measured_peak,
     progress::Stage,
-    work::transformer_operations,
 };
 
 use self::measure::{Measurement, Passes, Summary};
@@ -163,13 +163,13 @@ fn report(
 
     let size = (height, width);
     let config = network.config();
-    let operations = transformer_operations(config, frames, size) as f64;
+    let flops = transformer_flops(config, frames, size) as f64;
     let blocks: Option<f64> = [Stage::PatchEmbed, Stage::FrameBlocks, Stage::GlobalBlocks]
         .into_iter()
         .map(stage)
         .sum();
-    let speed = blocks.map(|seconds| operations / seconds / 1e9);
-    put("transformer_gflop", json!(operations / 1e9));
+    let speed = blocks.map(|seconds| flops / seconds / 1e9);
+    put("transformer_gflop", json!(flops / 1e9));
     put("transformer_gflop_per_s", json!(speed));
     if network.device().is_cpu() {
         let peak = machine.peak.map(|peak| peak / 1e9);

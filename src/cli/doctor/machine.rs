@@ -5,9 +5,9 @@ use candle_core::Device;
 use serde_json::{Value, json};
 use vggt_model::{
     Isa,
+    cost::{Card, OpWork, Unit},
     cuda::{self, CudaError},
     measured_peak,
-    ops::cuda::work::{Card, OpWork, Unit},
 };
 
 use crate::pipeline::{DeviceChoice, OpenedDevice};
@@ -71,10 +71,10 @@ impl Machine {
                 format!("cpu, {instructions}{peak}")
             }
             Self::Cuda(card) => {
-                let (major, minor) = card.capability;
+                let capability = card.capability;
                 let gib = card.memory_bytes as f64 / f64::from(1u32 << 30);
                 let name = &card.name;
-                format!("cuda, {name}, compute capability {major}.{minor}, {gib:.1} GiB")
+                format!("cuda, {name}, compute capability {capability}, {gib:.1} GiB")
             }
         }
     }
@@ -110,10 +110,10 @@ impl Machine {
                 report["peak_flop_per_s"] = json!(peak);
             }
             Self::Cuda(card) => {
-                let (major, minor) = card.capability;
+                let capability = card.capability;
                 report["device"] = json!("cuda");
                 report["card"] = json!(card.name);
-                report["compute_capability"] = json!(format!("{major}.{minor}"));
+                report["compute_capability"] = json!(capability.to_string());
                 report["memory_bytes"] = json!(card.memory_bytes);
             }
         }
@@ -146,12 +146,14 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use vggt_model::cuda::ComputeCapability;
+
     use super::*;
 
     fn card(name: &str) -> Machine {
         Machine::Cuda(cuda::Description {
             name: name.to_owned(),
-            capability: (9, 0),
+            capability: ComputeCapability::new(9, 0),
             memory_bytes: 80 << 30,
         })
     }

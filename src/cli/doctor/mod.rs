@@ -1,6 +1,6 @@
 //! `vggt doctor`: whether this machine computes what it should, and how fast.
 //!
-//! What is checked is `vggt_model::ops::check`. On the CPU the checks run here; on CUDA in a child of this program, since a
+//! What is checked is `vggt_model::check`. On the CPU the checks run here; on CUDA in a child of this program, since a
 //! failed call spoils a card for the rest of its process.
 
 mod machine;
@@ -13,7 +13,7 @@ use std::{env, path::Path, process::Command, time::Duration};
 
 use anyhow::Context as _;
 use candle_core::{DType, Device};
-use vggt_model::ops::check::Case;
+use vggt_model::check::Case;
 
 use super::{UsageError, model_args::ModelArgs};
 use crate::pipeline::DeviceChoice;

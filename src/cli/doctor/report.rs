@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::bail;
 use serde_json::{Value, json};
-use vggt_model::ops::check::{Case, Purpose};
+use vggt_model::check::{Case, Purpose};
 
 use super::{
     machine::{Choice, Machine},
@@ -236,9 +236,9 @@ fn failure(why: &str) -> String {
 mod tests {
     use candle_core::DType;
     use vggt_model::{
-        cuda::{self, CudaError},
+        check::{Operation, Outcome},
+        cuda::{self, ComputeCapability, CudaError},
         demo,
-        ops::check::{Operation, Outcome},
     };
 
     use super::*;
@@ -279,7 +279,7 @@ mod tests {
         Findings {
             machine: Machine::Cuda(cuda::Description {
                 name: "NVIDIA A10".to_owned(),
-                capability: (8, 6),
+                capability: ComputeCapability::new(8, 6),
                 memory_bytes: 24 << 30,
             }),
             choice: Choice {

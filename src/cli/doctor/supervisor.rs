@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use vggt_model::ops::check::Case;
+use vggt_model::check::Case;
 
 use super::worker::{CaseResult, Message};
 
@@ -169,7 +169,7 @@ fn the_end_of(mut from: impl Read) -> Vec<u8> {
 #[cfg(all(test, unix))]
 mod tests {
     use candle_core::DType;
-    use vggt_model::ops::check::{self, Target};
+    use vggt_model::check::{self, Target};
 
     use super::*;
 

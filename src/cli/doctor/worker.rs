@@ -8,7 +8,7 @@ use std::{
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
-use vggt_model::ops::check::{self, Case, Outcome, Target};
+use vggt_model::check::{self, Case, Outcome, Target};
 
 use super::Args;
 use crate::{cli::UsageError, pipeline::transformer_dtype};

@@ -135,8 +135,8 @@ impl BaseTrackerPredictor {
                 .flatten_all()?
                 .to_vec1()?;
             // The query frame stays as it was asked for.
-            for (place, step) in coords.iter_mut().zip(&moves).skip(2 * n) {
-                *place += step;
+            for (position, step) in coords.iter_mut().zip(&moves).skip(2 * n) {
+                *position += step;
             }
             observer.report(Stage::Track, i + 1, self.head.iters)?;
         }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     modules::{AttnBlock, CrossAttnBlock, EPS},
-    utils::grid_sample_place,
+    utils::grid_sample_position,
 };
 use crate::{
     config::TrackHeadConfig,
@@ -194,13 +194,15 @@ impl Level {
             let sum: f32 = pixel.iter().zip(feature).map(|(a, b)| a * b).sum();
             sum / normalise
         };
-        let places = |centre: f32, n: usize| -> Vec<f32> {
+        let positions = |centre: f32, n: usize| -> Vec<f32> {
             // A point that left the picture by far reads zeros; this keeps whole numbers in range.
             let centre = centre.clamp(-FAR, FAR);
             let offsets = (0..side).map(|i| i as f32 - radius as f32);
-            offsets.map(|d| grid_sample_place(centre + d, n)).collect()
+            offsets
+                .map(|d| grid_sample_position(centre + d, n))
+                .collect()
         };
-        let (xs, ys) = (places(x, self.w), places(y, self.h));
+        let (xs, ys) = (positions(x, self.w), positions(y, self.h));
         // Places are a pixel apart but for rounding, so these pixels hold both taps of each.
         let (left, top) = (xs[0].floor() as i64, ys[0].floor() as i64);
         let wide = side + 2;

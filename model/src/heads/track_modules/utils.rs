@@ -10,21 +10,21 @@ use candle_core::{DType, Result, Tensor};
 pub(super) fn sample_features4d(map: &Tensor, coords: &[f32]) -> Result<Tensor> {
     let (c, h, w) = map.dims3()?;
     let last = map.permute((1, 2, 0))?.contiguous()?.reshape((h * w, c))?;
-    let mut places = [const { Vec::new() }; 4];
+    let mut positions = [const { Vec::new() }; 4];
     let mut weights = [const { Vec::new() }; 4];
     for point in coords.chunks_exact(2) {
         let (x, y) = (axis(point[0], w), axis(point[1], h));
         for (k, (px, py)) in [(0, 0), (1, 0), (0, 1), (1, 1)].into_iter().enumerate() {
-            places[k].push((y.taps[py] * w + x.taps[px]) as u32);
+            positions[k].push((y.taps[py] * w + x.taps[px]) as u32);
             weights[k].push(x.weights[px] * y.weights[py]);
         }
     }
     let n = coords.len() / 2;
     let mut sum: Option<Tensor> = None;
-    for (places, weights) in places.into_iter().zip(weights) {
-        let places = Tensor::from_vec(places, n, map.device())?;
+    for (positions, weights) in positions.into_iter().zip(weights) {
+        let positions = Tensor::from_vec(positions, n, map.device())?;
         let weights = Tensor::from_vec(weights, (n, 1), map.device())?.to_dtype(map.dtype())?;
-        let part = last.index_select(&places, 0)?.broadcast_mul(&weights)?;
+        let part = last.index_select(&positions, 0)?.broadcast_mul(&weights)?;
         sum = Some(match sum {
             Some(sum) => (sum + part)?,
             None => part,
@@ -36,22 +36,22 @@ pub(super) fn sample_features4d(map: &Tensor, coords: &[f32]) -> Result<Tensor> 
     }
 }
 
-/// Two neighbouring places and their weights.
+/// Two neighbouring positions and their weights.
 struct Taps {
     taps: [usize; 2],
     weights: [f32; 2],
 }
 
-/// Where `F.grid_sample(align_corners=True)` reads when it is asked for place `x` among `n`: `x`, but for rounding.
-// Upstream scales places to [-1, 1] and PyTorch scales them back. The last digits that this costs are kept, because the
+/// Where `F.grid_sample(align_corners=True)` reads when it is asked for position `x` among `n`: `x`, but for rounding.
+// Upstream scales positions to [-1, 1] and PyTorch scales them back. The last digits that this costs are kept, because the
 // tracker multiplies flows by up to a thousand before it takes their sine.
-pub(super) fn grid_sample_place(x: f32, n: usize) -> f32 {
+pub(super) fn grid_sample_position(x: f32, n: usize) -> f32 {
     let scale = (2.0 / (n.max(2) - 1) as f64) as f32;
     (x * scale - 1.0 + 1.0) * ((n - 1) as f32 / 2.0)
 }
 
 fn axis(x: f32, n: usize) -> Taps {
-    let x = grid_sample_place(x, n).clamp(0.0, (n - 1) as f32);
+    let x = grid_sample_position(x, n).clamp(0.0, (n - 1) as f32);
     let low = (x as usize).min(n - 1);
     let t = x - low as f32;
     Taps {
@@ -74,7 +74,7 @@ pub(super) fn get_2d_embedding(xy: &[f32], c: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The sine-cosine embedding of a grid of `h` x `w` places, read bilinearly at `coords`. [n, 2] -> [n, c]
+/// The sine-cosine embedding of a grid of `h` x `w` positions, read bilinearly at `coords`. [n, 2] -> [n, c]
 // get_2d_sincos_pos_embed and sample_features4d in one. Upstream fills the whole grid and reads it at a few points; its
 // first half depends on x only and the second on y only, so that two taps on each axis give the same.
 pub(super) fn sample_sincos_pos_embed(
@@ -88,8 +88,8 @@ pub(super) fn sample_sincos_pos_embed(
         .collect();
     let mut out = Vec::with_capacity(coords.len() / 2 * c);
     for point in coords.chunks_exact(2) {
-        for (place, n) in [(point[0], w), (point[1], h)] {
-            let Taps { taps, weights } = axis(place, n);
+        for (position, n) in [(point[0], w), (point[1], h)] {
+            let Taps { taps, weights } = axis(position, n);
             for function in [f64::sin as fn(f64) -> f64, f64::cos] {
                 out.extend(omega.iter().map(|o| {
                     let at = |i: usize| function(taps[i] as f64 * o) as f32 * weights[i];

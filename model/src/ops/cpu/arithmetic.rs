@@ -1,17 +1,18 @@
-//! How the product of matrices multiplies: in f32, or in whole numbers of 16 bits.
+//! How the product of matrices multiplies: in f32, or in 16-bit integers.
 
 use super::{
-    Vector, gemm,
+    Vector,
     pack::{self, Source},
     simd::Eight,
+    tile::gemm::{WIDE, micro_kernel},
 };
 
 /// A way to pack a block of rows and to multiply two packed blocks.
 pub(crate) trait Arithmetic: Send + Sync {
-    /// Whether rows of `depth` numbers can be multiplied.
+    /// Whether rows of `depth` elements can be multiplied.
     fn takes(depth: usize) -> bool;
 
-    /// Packs `W` rows of `depth` numbers into at most `depth * W` numbers.
+    /// Packs `W` rows of `depth` elements into at most `depth * W` elements.
     ///
     /// # Safety
     /// As [`pack::side_by_side`].
@@ -25,7 +26,7 @@ pub(crate) trait Arithmetic: Send + Sync {
         depth: usize,
         left: *const f32,
         right: *const f32,
-    ) -> [[V; gemm::WIDE]; MR];
+    ) -> [[V; WIDE]; MR];
 }
 
 /// Products and sums in f32.
@@ -43,7 +44,7 @@ impl Arithmetic for Exact {
         depth: usize,
         out: *mut f32,
     ) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { pack::side_by_side::<V, W>(source, depth, out) }
     }
 
@@ -52,23 +53,23 @@ impl Arithmetic for Exact {
         depth: usize,
         left: *const f32,
         right: *const f32,
-    ) -> [[V; gemm::WIDE]; MR] {
-        // SAFETY: passed on.
-        unsafe { gemm::micro_kernel::<V, MR>(depth, left, (1, MR), right) }
+    ) -> [[V; WIDE]; MR] {
+        // SAFETY: the caller's promise.
+        unsafe { micro_kernel::<V, MR>(depth, left, (1, MR), right) }
     }
 }
 
-/// Products and sums of whole numbers: each row of a block is scaled so that its largest number becomes [`LARGEST`], and
+/// Products and sums of integers: each row of a block is scaled so that its largest element becomes [`LARGEST`], and
 /// rounded. Twice as many products an instruction, at a relative error near 4e-4; bf16 has one near 3e-3.
 ///
-/// Packed: pairs of 16-bit numbers [depth / 2, W], then the scales `[W]`.
+/// Packed: pairs of 16-bit integers [depth / 2, W], then the scales `[W]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Int16;
 
-/// The largest number whose square, summed over the depth of a block, stays below 2^31.
+/// The largest integer whose square, summed over the depth of a block, stays below 2^31.
 const LARGEST: f32 = 2896.0;
 
-/// Numbers that are packed in one step: two registers of eight.
+/// Elements that are packed in one step: two registers of eight.
 const STEP: usize = 16;
 
 impl Arithmetic for Int16 {
@@ -82,7 +83,7 @@ impl Arithmetic for Int16 {
         depth: usize,
         out: *mut f32,
     ) {
-        // SAFETY: passed on; pairs and scales together are fewer than depth W.
+        // SAFETY: the caller's promise; pairs and scales together are fewer than depth W.
         unsafe {
             let scales = out.add(depth / 2 * W);
             let mut inverse = [0.0; W];
@@ -92,7 +93,7 @@ impl Arithmetic for Int16 {
                     largest = largest.max(source.load(row, k, 8).abs());
                 }
                 let largest = largest.largest();
-                // A row of zeros, or of numbers so small that the inverse is none, counts as zeros.
+                // A row of zeros, or of elements so small that the inverse is infinite, counts as zeros.
                 if largest > f32::MIN_POSITIVE * LARGEST {
                     *inverse = LARGEST / largest;
                 }
@@ -108,14 +109,14 @@ impl Arithmetic for Int16 {
         depth: usize,
         left: *const f32,
         right: *const f32,
-    ) -> [[V; gemm::WIDE]; MR] {
-        let wide = gemm::WIDE * V::LANES;
-        // SAFETY: asked of the caller: pairs, then scales.
+    ) -> [[V; WIDE]; MR] {
+        let wide = WIDE * V::LANES;
+        // SAFETY: the caller's promise: pairs, then scales.
         unsafe {
             let (row_scales, column_scales) =
                 (left.add(depth / 2 * MR), right.add(depth / 2 * wide));
             let (mut left, mut right) = (left.cast::<i32>(), right.cast::<i32>());
-            let mut sums = [[V::int_zero(); gemm::WIDE]; MR];
+            let mut sums = [[V::int_zero(); WIDE]; MR];
             for _ in 0..depth / 2 {
                 let columns = [V::int_load(right), V::int_load(right.add(V::LANES))];
                 for (i, sums) in sums.iter_mut().enumerate() {
@@ -127,7 +128,7 @@ impl Arithmetic for Int16 {
                 right = right.add(wide);
             }
             let columns = [V::load(column_scales), V::load(column_scales.add(V::LANES))];
-            let mut scaled = [[V::zero(); gemm::WIDE]; MR];
+            let mut scaled = [[V::zero(); WIDE]; MR];
             for (i, (scaled, sums)) in scaled.iter_mut().zip(sums).enumerate() {
                 let row = V::splat(*row_scales.add(i));
                 scaled[0] = V::from_int(sums[0]) * (row * columns[0]);
@@ -138,7 +139,7 @@ impl Arithmetic for Int16 {
     }
 }
 
-/// The rows of a source as pairs of whole numbers.
+/// The rows of a source as pairs of integers.
 struct Pairs<'a, S, const W: usize> {
     source: &'a S,
     /// What each row is multiplied with.
@@ -148,7 +149,7 @@ struct Pairs<'a, S, const W: usize> {
 impl<V: Vector, S: Source<V>, const W: usize> Source<V> for Pairs<'_, S, W> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, k: usize, _: usize) -> V::Eight {
-        // SAFETY: asked of the caller; the depth is a multiple of `STEP`.
+        // SAFETY: the caller's promise; the depth is a multiple of `STEP`.
         unsafe {
             let scale = V::Eight::splat(self.inverse[row]);
             let a = self.source.load(row, 2 * k, 8) * scale;

@@ -1,33 +1,37 @@
 //! Attention one tile of queries at a time, so that no matrix of all scores ever exists.
 //!
-//! Everything stands on its head: the queries of a tile lie along the vector lanes, keys and channels along the rows. Then
-//! the maximum and the sum of a softmax are taken lane by lane, and both products have the same register tile. The
-//! softmax is the running one: when a block of keys brings a larger score, what was summed before is scaled down.
+//! All operands are transposed: the queries of a tile lie along the vector lanes, keys and channels along the rows. What is
+//! computed is Sᵀ = K Qᵀ and Oᵀ = Vᵀ Pᵀ, for three reasons:
+//!
+//! - The softmax of a query runs over the keys, that is over the rows: its maximum and its sum are taken lane by lane, for as
+//!   many queries at once as a register has lanes. With queries along the rows each would take a reduction across the lanes.
+//! - Pᵀ [keys, queries] comes out of the first product in the order in which the second one reads its right side. Nothing is
+//!   transposed or packed in between, and both products use one register tile.
+//! - Scaling a query's sum down is a product with a register that is loaded once for all channels.
+//!
+//! The price is paid once per tile, where Oᵀ is written to the result query by query.
+//!
+//! The softmax is the running one: when a block of keys brings a larger score, what was summed before is scaled down.
 
 use std::marker::PhantomData;
 
-use super::{Kernel, Shared, Vector, math, scores::Scores};
+use super::{
+    Kernel, Shared, Vector,
+    layer_norm::Norm,
+    math,
+    scores::Scores,
+    tile::flash::{WIDE, product, read, tile_queries, tile_rows, write},
+};
 
-/// Keys of a block, whose scores for one tile stay in the first-level cache or close to it.
+/// Keys of a block. Their scores for one tile take 48 KiB with AVX-512 and 24 KiB with AVX2, about the size of the first-level
+/// cache of processors with these instructions; the packed keys and the values of a block, 64 KiB each with 64 channels, are
+/// read from the second-level cache. Fewer keys would update the running softmax and scale the sums more often.
 pub(crate) const KEYS: usize = 256;
-
-/// Registers of queries in a tile.
-pub(super) const WIDE: usize = 3;
-
-/// Queries of a tile.
-pub(crate) const fn tile_queries(lanes: usize) -> usize {
-    WIDE * lanes
-}
-
-/// Keys or channels of a register tile: with the three registers of queries, what the instruction set has.
-pub(crate) const fn tile_rows(lanes: usize) -> usize {
-    lanes / 2
-}
 
 /// Rows of `depth` channels somewhere in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadRows<'a> {
-    /// All numbers.
+    /// All elements.
     pub(crate) data: &'a [f32],
     /// Where batch 0, head 0, row 0 begins.
     pub(crate) start: usize,
@@ -36,6 +40,15 @@ pub(crate) struct HeadRows<'a> {
 }
 
 impl<'a> HeadRows<'a> {
+    /// Returns the rows of a tensor [batch, heads, rows, depth].
+    pub(crate) fn contiguous(data: &'a [f32], heads: usize, rows: usize, depth: usize) -> Self {
+        Self {
+            data,
+            start: 0,
+            strides: [heads * rows * depth, rows * depth, depth],
+        }
+    }
+
     /// The `depth` channels of one row.
     #[inline(always)]
     fn row(&self, batch: usize, head: usize, row: usize, depth: usize) -> &'a [f32] {
@@ -47,13 +60,13 @@ impl<'a> HeadRows<'a> {
 /// What happens to a row of q or k before it is used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Prepare<'a> {
-    /// Scale, shift and epsilon of a normalisation of each row.
-    pub(crate) norm: Option<(&'a [f32], &'a [f32], f32)>,
-    /// The rotation by the row's place.
+    /// Normalizes each row.
+    pub(crate) norm: Option<Norm<'a>>,
+    /// The rotation by the row's position.
     pub(crate) rope: Option<Rotation<'a>>,
 }
 
-/// Cosines and signed sines, [places, depth]; row i has place i modulo their number.
+/// Cosines and signed sines, [positions, depth]; row i has position i modulo their number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rotation<'a> {
     pub(crate) cos: &'a [f32],
@@ -69,8 +82,8 @@ impl Prepare<'_> {
     unsafe fn apply<V: Vector>(&self, row: &[f32], index: usize, scale: f32, out: &mut [f32]) {
         let depth = row.len();
         match self.norm {
-            Some((weight, bias, eps)) => {
-                // SAFETY: passed on.
+            Some(Norm { weight, bias, eps }) => {
+                // SAFETY: the caller's promise.
                 let (mean, rstd) = unsafe { math::moments::<V>(row, eps) };
                 let affine = weight.iter().zip(bias);
                 for ((y, x), (w, b)) in out.iter_mut().zip(row).zip(affine) {
@@ -103,19 +116,19 @@ impl Prepare<'_> {
 /// Sizes of the keys of one head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keys {
-    /// Number of keys.
+    /// Element of keys.
     pub(crate) n: usize,
     /// Channels of a head.
     pub(crate) depth: usize,
 }
 
 impl Keys {
-    /// Numbers of the packed keys of a head: groups of tile rows, each [packed depth, tile rows].
+    /// Elements of the packed keys of a head: groups of tile rows, each [packed depth, tile rows].
     pub(crate) fn packed_keys<S: Scores>(self, lanes: usize) -> usize {
         self.n.next_multiple_of(tile_rows(lanes)) * S::packed(self.depth)
     }
 
-    /// Numbers of the packed values of a head: blocks of keys, each [groups of channels, block, tile rows].
+    /// Elements of the packed values of a head: blocks of keys, each [groups of channels, block, tile rows].
     pub(crate) fn packed_values(self, lanes: usize) -> usize {
         self.n * self.depth.next_multiple_of(tile_rows(lanes))
     }
@@ -132,13 +145,13 @@ pub(crate) struct Pack<'a, S> {
     pub(crate) head: usize,
     /// First key of the block.
     pub(crate) first: usize,
-    /// The head's packed keys; the block's places belong to this task alone.
+    /// The head's packed keys; the block's range belongs to this task alone.
     pub(crate) packed_k: Shared<'a, f32>,
     /// The head's packed values, likewise.
     pub(crate) packed_v: Shared<'a, f32>,
     /// Where the head begins in both.
     pub(crate) at: (usize, usize),
-    /// Room for one row.
+    /// Scratch memory for one row.
     pub(crate) row: &'a mut [f32],
 }
 
@@ -152,7 +165,7 @@ impl<S: Scores> Kernel for Pack<'_, S> {
         let count = KEYS.min(n - self.first);
         let groups = depth.div_ceil(rows);
         let packed_depth = S::packed(depth);
-        // SAFETY: keys of a block fill whole groups but for the last one, which is filled up with zeros; all places are
+        // SAFETY: keys of a block fill whole groups but for the last one, which is filled up with zeros; all ranges are
         // inside what `Keys` says and no other block has them.
         unsafe {
             let k_len = count.next_multiple_of(rows) * packed_depth;
@@ -202,13 +215,13 @@ pub(crate) struct Attend<'a, S> {
     pub(crate) out: Shared<'a, f32>,
     /// Where the head's first query begins in `out`, and from one query to the next.
     pub(crate) out_at: (usize, usize),
-    /// Room of [`Attend::room`] numbers.
-    pub(crate) room: &'a mut [f32],
+    /// Memory of [`Attend::scratch_len`] elements.
+    pub(crate) scratch: &'a mut [f32],
 }
 
 impl<S: Scores> Attend<'_, S> {
-    /// Numbers of room a task needs.
-    pub(crate) fn room(lanes: usize, depth: usize) -> usize {
+    /// Returns the elements of scratch memory that a task needs.
+    pub(crate) fn scratch_len(lanes: usize, depth: usize) -> usize {
         let channels = depth.next_multiple_of(tile_rows(lanes));
         tile_queries(lanes) * (S::packed(depth) + channels + KEYS + 1) + depth
     }
@@ -219,7 +232,7 @@ impl<S: Scores> Kernel for Attend<'_, S> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             if V::LANES == 16 {
                 self.tiles::<V, { tile_rows(16) }>();
@@ -237,7 +250,7 @@ impl<S: Scores> Attend<'_, S> {
         let wide = tile_queries(V::LANES);
         let channels = depth.next_multiple_of(R);
         let packed_depth = S::packed(depth);
-        let (q_tile, rest) = self.room.split_at_mut(packed_depth * wide);
+        let (q_tile, rest) = self.scratch.split_at_mut(packed_depth * wide);
         let (out_tile, rest) = rest.split_at_mut(channels * wide);
         let (scores, rest) = rest.split_at_mut(KEYS * wide);
         let (inverse, row) = rest.split_at_mut(wide);
@@ -249,7 +262,7 @@ impl<S: Scores> Attend<'_, S> {
             for i in 0..count {
                 let q = self.q.row(self.batch, self.head, first + i, depth);
                 let row = &mut row[..depth];
-                // SAFETY: passed on; the tile has as many packed queries.
+                // SAFETY: the caller's promise; the tile has as many packed queries.
                 unsafe {
                     self.prepare.apply::<V>(q, first + i, scale, row);
                     S::pack(row, q_tile[i..].as_mut_ptr(), wide);
@@ -271,9 +284,9 @@ impl<S: Scores> Attend<'_, S> {
                     for group in 0..channels / R {
                         let values = self.packed_v.as_ptr();
                         let values = values.add(block * channels + group * len * R);
-                        let place = out_tile.as_mut_ptr().add(group * R * wide);
-                        let sums = read::<V, R>(place);
-                        write(product::<V, R>(len, values, scores.as_ptr(), sums), place);
+                        let sums_at = out_tile.as_mut_ptr().add(group * R * wide);
+                        let sums = read::<V, R>(sums_at);
+                        write(product::<V, R>(len, values, scores.as_ptr(), sums), sums_at);
                     }
                 }
                 for (j, sum) in softmax.sum.into_iter().enumerate() {
@@ -306,7 +319,7 @@ impl<V: Vector> Softmax<V> {
     /// The processor must have the instruction set of `V`.
     #[inline(always)]
     unsafe fn new() -> Self {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             Self {
                 max: [V::splat(LOWEST); WIDE],
@@ -323,7 +336,7 @@ impl<V: Vector> Softmax<V> {
     #[inline(always)]
     unsafe fn block(&mut self, scores: &mut [f32], out: &mut [f32]) {
         let wide = tile_queries(V::LANES);
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             let mut max = self.max;
             for row in scores.chunks_exact(wide) {
@@ -353,72 +366,6 @@ impl<V: Vector> Softmax<V> {
                     *sum = *sum + power;
                     power.store(p);
                 }
-            }
-        }
-    }
-}
-
-/// `sums` plus rows [depth, R] times columns [depth, 3 registers], both packed.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; both must be `depth` deep.
-#[inline(always)]
-pub(super) unsafe fn product<V: Vector, const R: usize>(
-    depth: usize,
-    mut rows: *const f32,
-    mut columns: *const f32,
-    mut sums: [[V; WIDE]; R],
-) -> [[V; WIDE]; R] {
-    // SAFETY: asked of the caller.
-    unsafe {
-        for _ in 0..depth {
-            let c = [
-                V::load(columns),
-                V::load(columns.add(V::LANES)),
-                V::load(columns.add(2 * V::LANES)),
-            ];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = V::splat(*rows.add(i));
-                for j in 0..WIDE {
-                    sums[j] = row.mul_add(c[j], sums[j]);
-                }
-            }
-            rows = rows.add(R);
-            columns = columns.add(WIDE * V::LANES);
-        }
-        sums
-    }
-}
-
-/// A register tile from memory.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; R rows of three registers must be readable.
-#[inline(always)]
-unsafe fn read<V: Vector, const R: usize>(p: *const f32) -> [[V; WIDE]; R] {
-    // SAFETY: asked of the caller.
-    unsafe {
-        let mut sums = [[V::zero(); WIDE]; R];
-        for (i, row) in sums.iter_mut().enumerate() {
-            for (j, x) in row.iter_mut().enumerate() {
-                *x = V::load(p.add((i * WIDE + j) * V::LANES));
-            }
-        }
-        sums
-    }
-}
-
-/// A register tile to memory.
-///
-/// # Safety
-/// R rows of three registers must be writable.
-#[inline(always)]
-unsafe fn write<V: Vector, const R: usize>(sums: [[V; WIDE]; R], p: *mut f32) {
-    // SAFETY: asked of the caller.
-    unsafe {
-        for (i, row) in sums.into_iter().enumerate() {
-            for (j, x) in row.into_iter().enumerate() {
-                x.store(p.add((i * WIDE + j) * V::LANES));
             }
         }
     }

@@ -9,9 +9,9 @@ use super::Vector;
 // Cephes' expf: x = n ln 2 + r with |r| <= ln(2)/2, a polynomial for e^r, and n into the exponent.
 #[inline(always)]
 pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
-    // SAFETY: asked of the caller.
+    // SAFETY: the caller's promise.
     let c = |x: f32| unsafe { V::splat(x) };
-    // In this order, what is no number stays none.
+    // In this order, NaN is propagated.
     let x = c(88.3).min(c(-87.3).max(x));
     let n = (x * c(std::f32::consts::LOG2_E)).round();
     // ln 2 in two parts, of which n times the first is exact.
@@ -34,7 +34,7 @@ pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
 // As `exp`, with the coefficients of Cephes' exp2f.
 #[inline(always)]
 pub(crate) unsafe fn exp2<V: Vector>(x: V) -> V {
-    // SAFETY: asked of the caller.
+    // SAFETY: the caller's promise.
     let c = |x: f32| unsafe { V::splat(x) };
     let x = c(127.0).min(c(-126.0).max(x));
     let n = x.round();
@@ -55,7 +55,7 @@ pub(crate) unsafe fn exp2<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(crate) unsafe fn moments<V: Vector>(row: &[f32], eps: f32) -> (f32, f32) {
     let n = row.len() as f32;
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe {
         let mean = sum::<V, false>(row, 0.0) / n;
         let variance = sum::<V, true>(row, mean) / n;
@@ -63,15 +63,15 @@ pub(crate) unsafe fn moments<V: Vector>(row: &[f32], eps: f32) -> (f32, f32) {
     }
 }
 
-/// The sum of x - centre, or of its squares.
+/// The sum of x - center, or of its squares.
 ///
 /// # Safety
 /// The processor must have the instruction set of `V`.
 #[inline(always)]
-unsafe fn sum<V: Vector, const SQUARES: bool>(row: &[f32], centre: f32) -> f32 {
-    // SAFETY: all places lie inside the row.
+unsafe fn sum<V: Vector, const SQUARES: bool>(row: &[f32], center: f32) -> f32 {
+    // SAFETY: all elements lie inside the row.
     unsafe {
-        let c = V::splat(centre);
+        let c = V::splat(center);
         let mut sum = V::zero();
         let chunks = row.chunks_exact(V::LANES);
         let rest = chunks.remainder();
@@ -81,7 +81,7 @@ unsafe fn sum<V: Vector, const SQUARES: bool>(row: &[f32], centre: f32) -> f32 {
         }
         let mut total = sum.sum();
         for x in rest {
-            let x = x - centre;
+            let x = x - center;
             total += if SQUARES { x * x } else { x };
         }
         total
@@ -95,7 +95,7 @@ unsafe fn sum<V: Vector, const SQUARES: bool>(row: &[f32], centre: f32) -> f32 {
 // Φ through the error function, by formula 7.1.26 of Abramowitz and Stegun, whose error is at most 1.5e-7.
 #[inline(always)]
 pub(crate) unsafe fn gelu<V: Vector>(x: V) -> V {
-    // SAFETY: asked of the caller, here and below.
+    // SAFETY: the caller's promise.
     let c = |x: f32| unsafe { V::splat(x) };
     let z = (x * c(std::f32::consts::FRAC_1_SQRT_2)).abs();
     let t = c(1.0) / z.mul_add(c(0.327_591_1), c(1.0));
@@ -104,6 +104,7 @@ pub(crate) unsafe fn gelu<V: Vector>(x: V) -> V {
     let p = p.mul_add(t, c(1.421_413_7));
     let p = p.mul_add(t, c(-0.284_496_74));
     let p = p.mul_add(t, c(0.254_829_6));
+    // SAFETY: the caller's promise.
     let tail = unsafe { exp(c(0.0) - z * z) };
     let erf = (p * t).neg_mul_add(tail, c(1.0)).with_sign_of(x);
     x * c(0.5) * (c(1.0) + erf)
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
     use crate::ops::cpu::{Isa, Kernel};
 
-    /// Applies a function to numbers, a multiple of 16 of them.
+    /// Applies a function to elements, a multiple of 16 of them.
     struct Map<'a>(&'a mut [f32], Function);
 
     #[derive(Clone, Copy)]

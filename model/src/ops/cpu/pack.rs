@@ -2,19 +2,19 @@
 
 use super::{Vector, simd::Eight};
 
-/// Rows of numbers, eight at a time.
+/// Rows of elements, eight at a time.
 pub(crate) trait Source<V: Vector> {
-    /// The `n` numbers of row `row` from `k`, then zeros; `n` is at most 8.
+    /// The `n` elements of row `row` from `k`, then zeros; `n` is at most 8.
     ///
     /// # Safety
-    /// The processor must have the instruction set of `V`, and the row must have these numbers.
+    /// The processor must have the instruction set of `V`, and the row must have these elements.
     unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight;
 }
 
-/// Writes number k of row i to `out[k * W + i]` for all k below `len` and i below `W`, an even number.
+/// Writes element k of row i to `out[k * W + i]` for all k below `len` and i below `W`, an even number.
 ///
 /// # Safety
-/// As [`Source::load`] for all of these, and `len * W` numbers must be writable.
+/// As [`Source::load`] for all of these, and `len * W` elements must be writable.
 #[inline(always)]
 pub(crate) unsafe fn side_by_side<V: Vector, const W: usize>(
     source: &impl Source<V>,
@@ -26,7 +26,7 @@ pub(crate) unsafe fn side_by_side<V: Vector, const W: usize>(
         let wide = (W - first).min(EIGHT);
         for k in (0..len).step_by(EIGHT) {
             let n = (len - k).min(EIGHT);
-            // SAFETY: rows below W and numbers below len are asked of the caller; so are the places written.
+            // SAFETY: rows below W and elements below len are the caller's promise, as are the elements written.
             unsafe {
                 let mut rows = [V::Eight::zero(); EIGHT];
                 for (i, row) in rows.iter_mut().enumerate().take(wide) {

@@ -35,7 +35,7 @@ impl Kernel for Chains {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) -> usize {
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe {
             let mut chains = [V::splat(1.0); CHAINS];
             let (a, b) = (V::splat(black_box(0.999)), V::splat(black_box(0.001)));

@@ -1,20 +1,20 @@
-//! How the scores of attention, products of queries and keys, are multiplied: in f32, or in whole numbers of 16 bits.
+//! How the scores of attention, products of queries and keys, are multiplied: in f32, or in 16-bit integers.
 
 use super::{
     Vector,
     arithmetic::{Exact, Int16},
-    flash::WIDE,
+    tile::flash::{WIDE, product},
 };
 
 /// A way to pack queries and keys and to multiply them.
 pub(crate) trait Scores: Send + Sync {
-    /// Numbers that a packed row of `depth` channels takes.
+    /// Elements that a packed row of `depth` channels takes.
     fn packed(depth: usize) -> usize;
 
-    /// Packs one row into every `step`th number from `out`.
+    /// Packs one row into every `step`th element from `out`.
     ///
     /// # Safety
-    /// As many numbers as [`Scores::packed`] says must be writable, `step` apart.
+    /// As many elements as [`Scores::packed`] says must be writable, `step` apart.
     unsafe fn pack(row: &[f32], out: *mut f32, step: usize);
 
     /// The scores of R keys, packed R apart, for three registers of queries, packed as many apart.
@@ -36,7 +36,7 @@ impl Scores for Exact {
     #[inline(always)]
     unsafe fn pack(row: &[f32], out: *mut f32, step: usize) {
         for (d, x) in row.iter().enumerate() {
-            // SAFETY: asked of the caller.
+            // SAFETY: the caller's promise.
             unsafe { out.add(d * step).write(*x) };
         }
     }
@@ -47,13 +47,13 @@ impl Scores for Exact {
         keys: *const f32,
         queries: *const f32,
     ) -> [[V; WIDE]; R] {
-        // SAFETY: passed on.
-        unsafe { super::flash::product::<V, R>(depth, keys, queries, [[V::zero(); WIDE]; R]) }
+        // SAFETY: the caller's promise.
+        unsafe { product::<V, R>(depth, keys, queries, [[V::zero(); WIDE]; R]) }
     }
 }
 
-/// Packed: pairs of 16-bit numbers, then the scale of the row. The largest number of a row becomes as large as the sum of
-/// `depth` products allows: 5792 for heads of 64, which is off by at most 9e-5 of that largest number.
+/// Packed: pairs of 16-bit integers, then the scale of the row. The largest element of a row becomes as large as the sum of
+/// `depth` products allows: 5792 for heads of 64, which is off by at most 9e-5 of that largest element.
 impl Scores for Int16 {
     fn packed(depth: usize) -> usize {
         depth.div_ceil(2) + 1
@@ -61,19 +61,19 @@ impl Scores for Int16 {
 
     #[inline(always)]
     unsafe fn pack(row: &[f32], out: *mut f32, step: usize) {
-        let most = most(row.len());
-        // A number that is none stays one.
+        let max = max_integer(row.len());
+        // NaN is propagated.
         let larger = |a: f32, b: f32| if a >= b || a.is_nan() { a } else { b };
         let largest = row.iter().fold(0.0, |a, x| larger(a, x.abs()));
-        // A row of zeros, or of numbers so small that the inverse is none, counts as zeros.
-        let inverse = if largest > f32::MIN_POSITIVE * most {
-            most / largest
+        // A row of zeros, or of elements so small that the inverse is infinite, counts as zeros.
+        let inverse = if largest > f32::MIN_POSITIVE * max {
+            max / largest
         } else {
             0.0
         };
         let whole = |x: f32| (x * inverse).round_ties_even() as i16;
         let pairs = row.len().div_ceil(2);
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe {
             for (i, pair) in row.chunks(2).enumerate() {
                 let low = whole(pair[0]) as u16;
@@ -81,7 +81,7 @@ impl Scores for Int16 {
                 let both = u32::from(low) | u32::from(high) << 16;
                 out.add(i * step).cast::<u32>().write(both);
             }
-            out.add(pairs * step).write(largest / most);
+            out.add(pairs * step).write(largest / max);
         }
     }
 
@@ -93,7 +93,7 @@ impl Scores for Int16 {
     ) -> [[V; WIDE]; R] {
         let pairs = depth.div_ceil(2);
         let wide = WIDE * V::LANES;
-        // SAFETY: asked of the caller: pairs, then scales.
+        // SAFETY: the caller's promise: pairs, then scales.
         unsafe {
             let (key_scales, query_scales) = (keys.add(pairs * R), queries.add(pairs * wide));
             let (mut keys, mut queries) = (keys.cast::<i32>(), queries.cast::<i32>());
@@ -126,8 +126,8 @@ impl Scores for Int16 {
     }
 }
 
-/// The largest whole number of 16 bits whose square, summed `depth` times, stays below 2^31.
-fn most(depth: usize) -> f32 {
+/// The largest 16-bit integer whose square, summed `depth` times, stays below 2^31.
+fn max_integer(depth: usize) -> f32 {
     let squares = f64::from(i32::MAX) / depth.next_multiple_of(2) as f64;
     squares.sqrt().floor().min(f64::from(i16::MAX)) as f32
 }
@@ -139,14 +139,14 @@ mod tests {
     #[test]
     fn the_largest_sum_fits() {
         for depth in [1, 2, 3, 16, 63, 64, 128, 1000] {
-            let most = f64::from(most(depth)) as i64;
-            let sum = most * most * depth.next_multiple_of(2) as i64;
+            let max = f64::from(max_integer(depth)) as i64;
+            let sum = max * max * depth.next_multiple_of(2) as i64;
             assert!(
-                sum <= i64::from(i32::MAX) && most <= i64::from(i16::MAX),
+                sum <= i64::from(i32::MAX) && max <= i64::from(i16::MAX),
                 "{depth}"
             );
             // And hardly less than what fits.
-            assert!(most == i64::from(i16::MAX) || sum as f64 > 0.99 * f64::from(i32::MAX));
+            assert!(max == i64::from(i16::MAX) || sum as f64 > 0.99 * f64::from(i32::MAX));
         }
     }
 
@@ -154,8 +154,8 @@ mod tests {
     fn rows_are_packed_as_pairs_and_a_scale() {
         let unpacked = |row: &[f32]| {
             let mut out = vec![0.0; <Int16 as Scores>::packed(row.len())];
-            // SAFETY: there is room for them, one apart.
-            #[allow(unsafe_code)]
+            // SAFETY: the buffer holds them, one apart.
+            #[allow(unsafe_code, reason = "calls the packing directly")]
             unsafe {
                 <Int16 as Scores>::pack(row, out.as_mut_ptr(), 1);
             }
@@ -170,11 +170,11 @@ mod tests {
             )
         };
         let row = [0.5, -2.0, 1.25e-3, 1.0, -0.75];
-        let (numbers, _) = unpacked(&row);
-        for (x, y) in row.iter().zip(&numbers) {
-            assert!((x - y).abs() <= 0.5001 * 2.0 / most(5), "{x} {y}");
+        let (elements, _) = unpacked(&row);
+        for (x, y) in row.iter().zip(&elements) {
+            assert!((x - y).abs() <= 0.5001 * 2.0 / max_integer(5), "{x} {y}");
         }
-        assert_eq!(numbers[5], 0.0);
+        assert_eq!(elements[5], 0.0);
         assert_eq!(unpacked(&[0.0; 4]).0, [0.0; 4]);
         assert_eq!(unpacked(&[1e-41, 0.0]).0, [0.0; 2]);
         for bad in [f32::NAN, f32::INFINITY] {

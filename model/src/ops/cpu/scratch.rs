@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 
-/// Numbers a buffer starts at a multiple of: a cache line, which is also the widest register.
+/// Elements a buffer starts at a multiple of: a cache line, which is also the widest register.
 const ALIGNED: usize = 16;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `f` with `len` numbers of whatever content, aligned to a cache line. Calls may nest; each gets a buffer of its
+/// Calls `f` with `len` elements of whatever content, aligned to a cache line. Calls may nest; each gets a buffer of its
 /// own.
 pub(crate) fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut buffer = FREE

@@ -4,14 +4,17 @@ use std::f64::consts::LOG2_E;
 
 use candle_core::{DType, Result, bail};
 
-use super::call::{self, Address, Arg, Call, Module, SHARED_BYTES, WIDE_BYTES};
+use super::{
+    ComputeCapability,
+    call::{self, Address, Arg, Call, Module, SHARED_BYTES, WIDE_BYTES},
+};
 
 /// The matrices of every head somewhere in memory, their rows contiguous.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadRows {
     /// Row 0 of head 0 of batch entry 0.
     pub start: Address,
-    /// Numbers from one batch entry to the next, one head to the next, one row to the next.
+    /// Elements from one batch entry to the next, one head to the next, one row to the next.
     pub strides: [usize; 3],
 }
 
@@ -47,7 +50,7 @@ pub struct AttentionCall {
     pub dtype: DType,
     /// Batch entries.
     pub batch: usize,
-    /// Heads and numbers of each.
+    /// Heads and elements of each.
     pub heads: (usize, usize),
     /// Queries of a head.
     pub queries: usize,
@@ -64,9 +67,9 @@ pub struct AttentionCall {
 }
 
 /// The tensor cores that the tiled kernel was written for. Origin: `tensor_cores.cuh`.
-const TENSOR_CORES: (usize, usize) = (8, 0);
+const TENSOR_CORES: ComputeCapability = ComputeCapability::new(8, 0);
 
-/// What the tiled kernel takes: heads of 64 numbers.
+/// What the tiled kernel takes: heads of 64 elements.
 const FLASH_DEPTH: usize = 64;
 /// Queries of a block, keys of a tile, threads.
 const FLASH_QUERIES: usize = 128;
@@ -76,15 +79,15 @@ const FLASH_THREADS: u32 = 128;
 /// Threads of a block of the other kernel, and its queries and keys.
 const THREADS: u32 = 256;
 const ROWS: usize = 32;
-/// Numbers of a head for which there is shared memory.
-pub const MOST_DEPTH: usize = 174;
+/// Elements of a head for which there is shared memory.
+pub const MAX_DEPTH: usize = 174;
 
 /// How attention is called where the card runs code of this compute capability: the kernel on tensor cores where code, type
 /// and heads are right for it.
 ///
 /// # Errors
 /// When the type or the size is beyond both kernels.
-pub fn attention(problem: AttentionCall, capability: (usize, usize)) -> Result<Call> {
+pub fn attention(problem: AttentionCall, capability: ComputeCapability) -> Result<Call> {
     let rows = [problem.q, problem.k, problem.v];
     let size = problem.dtype.size_in_bytes();
     let strides = rows.iter().flat_map(|rows| rows.strides);
@@ -109,41 +112,53 @@ fn on_tensor_cores(problem: AttentionCall) -> Result<Call> {
     let shared = (FLASH_QUERIES + 2 * 2 * FLASH_KEYS) * row_bytes;
     let module = Module::FlashAttention;
     let name = module.kernel("flash", problem.dtype)?;
-    called(
-        problem,
-        (module, name),
-        (FLASH_QUERIES, FLASH_THREADS, shared),
-        &[],
-    )
+    let shape = LaunchShape {
+        queries: FLASH_QUERIES,
+        threads: FLASH_THREADS,
+        shared_bytes: shared,
+    };
+    call_of(problem, module, name, shape, &[])
 }
 
 fn on_others(problem: AttentionCall) -> Result<Call> {
     let depth = problem.heads.1;
-    // Queries, and keys or values; weights. Rows are a number longer, for the banks.
+    // Queries, and keys or values; weights. Rows are an element longer, for the banks.
     let shared = (2 * ROWS * (depth + 1) + ROWS * (ROWS + 1)) * size_of::<f32>();
-    if depth > MOST_DEPTH || shared > SHARED_BYTES {
+    if depth > MAX_DEPTH || shared > SHARED_BYTES {
         bail!("heads of {depth} channels are wider than the kernel's")
     }
     let name = Module::Attention.kernel("attention", problem.dtype)?;
     let last = [call::int(depth, "channels of a head")?];
-    called(
-        problem,
-        (Module::Attention, name),
-        (ROWS, THREADS, shared),
-        &last,
-    )
+    let shape = LaunchShape {
+        queries: ROWS,
+        threads: THREADS,
+        shared_bytes: shared,
+    };
+    call_of(problem, Module::Attention, name, shape, &last)
 }
 
-/// A number of rows; the end of their last tile has to be a number as well.
+/// Converts a number of rows; the end of their last tile must fit as well.
 fn rows_of_tiles(n: usize, what: &str) -> Result<Arg> {
     call::int(n + FLASH_QUERIES.max(FLASH_KEYS), what)?;
     call::int(n, what)
 }
 
-fn called(
+/// What a block of a kernel takes.
+struct LaunchShape {
+    /// Queries of a block.
+    queries: usize,
+    /// Threads of a block.
+    threads: u32,
+    /// Dynamic shared memory of a block.
+    shared_bytes: usize,
+}
+
+/// Returns the call of one of the kernels; `last` are the arguments that only this one has.
+fn call_of(
     problem: AttentionCall,
-    (module, function): (Module, &'static str),
-    (queries_of_block, block, shared_bytes): (usize, u32, usize),
+    module: Module,
+    function: &'static str,
+    shape: LaunchShape,
     last: &[Arg],
 ) -> Result<Call> {
     let (heads, depth) = problem.heads;
@@ -163,13 +178,13 @@ fn called(
     args.extend(strides.map(|stride| Arg::I64(stride as i64)));
     args.push(Arg::F32(scale as f32));
     args.extend_from_slice(last);
-    let tiles = problem.queries.div_ceil(queries_of_block);
+    let tiles = problem.queries.div_ceil(shape.queries);
     Ok(Call {
         module,
         function,
         grid: call::grid(tiles * heads * problem.batch)?,
-        block,
-        shared_bytes: shared_bytes as u32,
+        block: shape.threads,
+        shared_bytes: shape.shared_bytes as u32,
         args,
     })
 }
@@ -195,7 +210,8 @@ mod tests {
 
     #[test]
     fn tensor_cores_are_used_where_they_can_be() {
-        let name = |dtype, depth, start, capability| {
+        let name = |dtype, depth, start, (major, minor)| {
+            let capability = ComputeCapability::new(major, minor);
             let call = attention(problem(dtype, depth, start), capability).unwrap();
             assert!(call.shared_bytes as usize <= SHARED_BYTES);
             call.function
@@ -211,17 +227,17 @@ mod tests {
 
     #[test]
     fn a_block_has_queries_of_one_head() {
-        let call = attention(problem(DType::BF16, 64, 256), (8, 0)).unwrap();
+        let call = attention(problem(DType::BF16, 64, 256), TENSOR_CORES).unwrap();
         assert_eq!(call.grid, 3 * 16 * 8);
-        let call = attention(problem(DType::F32, 64, 256), (8, 0)).unwrap();
+        let call = attention(problem(DType::F32, 64, 256), TENSOR_CORES).unwrap();
         assert_eq!(call.grid, 3 * 16 * 32);
     }
 
     #[test]
     fn what_no_kernel_takes_is_refused() {
-        let card = (9, 0);
-        assert!(attention(problem(DType::F32, MOST_DEPTH, 256), card).is_ok());
-        assert!(attention(problem(DType::F32, MOST_DEPTH + 1, 256), card).is_err());
+        let card = ComputeCapability::new(9, 0);
+        assert!(attention(problem(DType::F32, MAX_DEPTH, 256), card).is_ok());
+        assert!(attention(problem(DType::F32, MAX_DEPTH + 1, 256), card).is_err());
         assert!(attention(problem(DType::F64, 64, 256), card).is_err());
         let none = AttentionCall {
             keys: 0,

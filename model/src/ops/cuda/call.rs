@@ -1,4 +1,4 @@
-//! A call of a kernel, as plain numbers.
+//! A call of a kernel, as plain data.
 
 use candle_core::{DType, Result, bail};
 
@@ -128,7 +128,7 @@ pub struct Call {
 }
 
 /// Blocks in the first dimension of a grid. Origin: CUDA's programming guide, technical specifications.
-const MOST_BLOCKS: usize = i32::MAX as usize;
+const MAX_BLOCKS: usize = i32::MAX as usize;
 
 /// Shared memory that every block of every card may have without asking for more. Origin: as above.
 pub(super) const SHARED_BYTES: usize = 48 << 10;
@@ -156,13 +156,13 @@ pub(super) fn int(n: usize, what: &str) -> Result<Arg> {
 
 /// A number of blocks.
 pub(super) fn grid(blocks: usize) -> Result<u32> {
-    if blocks > MOST_BLOCKS {
+    if blocks > MAX_BLOCKS {
         bail!("{blocks} blocks are more than a grid has")
     }
     Ok(blocks as u32)
 }
 
-/// Whether rows of `c` numbers that begin at `addresses` can be moved 16 bytes at once.
+/// Whether rows of `c` elements that begin at `addresses` can be moved 16 bytes at once.
 pub(super) fn is_wide(dtype: DType, c: usize, addresses: &[Address]) -> bool {
     (c * dtype.size_in_bytes()).is_multiple_of(WIDE_BYTES)
         && addresses.iter().all(|address| address.is_wide())
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_its_size() {
-        assert_eq!(grid(MOST_BLOCKS).unwrap(), i32::MAX as u32);
-        let e = grid(MOST_BLOCKS + 1).unwrap_err().to_string();
+        assert_eq!(grid(MAX_BLOCKS).unwrap(), i32::MAX as u32);
+        let e = grid(MAX_BLOCKS + 1).unwrap_err().to_string();
         assert!(e.contains("2147483648 blocks"), "{e}");
         let e = int(1 << 31, "rows").unwrap_err().to_string();
         assert!(e.contains("2147483648 rows"), "{e}");

@@ -1,6 +1,9 @@
 //! Calls on a device: modules, addresses, launches.
-// Raw addresses are read and kernels launched here and nowhere else; the operations call this from marked blocks.
-#![allow(unsafe_code)]
+// Addresses are taken and kernels launched here and nowhere else.
+#![allow(
+    unsafe_code,
+    reason = "the only place that takes addresses and launches kernels"
+)]
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +25,7 @@ use candle_core::{
 use half::{bf16, f16};
 
 use super::{
+    ComputeCapability,
     call::{Address, Arg, Call, Module},
     code::code,
     target::BUILT,
@@ -30,7 +34,7 @@ use super::{
 /// The modules of one device.
 ///
 /// A launch of a kernel that was launched before takes no lock and asks the driver for nothing: it walks the devices, nearly
-/// always one, and takes the function by its place in [`Module::kernels`].
+/// always one, and takes the function by its position in [`Module::kernels`].
 struct Loaded {
     device: DeviceId,
     modules: [LoadedModule; Module::ALL.len()],
@@ -51,9 +55,9 @@ impl Loaded {
     /// The modules of `device`. They stay until the program ends, as a program opens few devices.
     fn on(device: DeviceId) -> &'static Self {
         static FIRST: Next = OnceLock::new();
-        let mut place = &FIRST;
+        let mut slot = &FIRST;
         loop {
-            let loaded = place.get_or_init(|| {
+            let loaded = slot.get_or_init(|| {
                 Box::new(Self {
                     device,
                     modules: Module::ALL.map(|module| LoadedModule {
@@ -66,7 +70,7 @@ impl Loaded {
             if loaded.device == device {
                 return loaded;
             }
-            place = &loaded.next;
+            slot = &loaded.next;
         }
     }
 
@@ -74,11 +78,11 @@ impl Loaded {
     fn function(&self, device: &CudaDevice, call: &Call) -> Result<&CudaFunction> {
         let module = &self.modules[call.module as usize];
         let kernels = call.module.kernels();
-        let Some(number) = kernels.iter().position(|name| *name == call.function) else {
+        let Some(index) = kernels.iter().position(|name| *name == call.function) else {
             bail!("{}.cu has no kernel {}", call.module.name(), call.function)
         };
-        let place = &module.functions[number];
-        if let Some(function) = place.get() {
+        let slot = &module.functions[index];
+        if let Some(function) = slot.get() {
             return Ok(function);
         }
         // When several threads come here at once, each loads what it needs and the first one's stays.
@@ -91,42 +95,83 @@ impl Loaded {
             bail!("{}.cu was not loaded", call.module.name())
         };
         let function = loaded.load_function(call.function).w()?;
-        Ok(place.get_or_init(|| function))
+        Ok(slot.get_or_init(|| function))
     }
 }
 
 /// A device and the stream of this thread on it.
-pub(in crate::ops) struct Queue {
+pub(super) struct Queue {
     device: CudaDevice,
     stream: Arc<CudaStream>,
 }
 
-/// Memory that calls may touch as long as this lives; what other streams have to wait for is settled with it.
-pub(in crate::ops) struct Operand<'a> {
-    pub(in crate::ops) address: Address,
-    _sync: Option<SyncOnDrop<'a>>,
+/// A tensor that a kernel reads, or nothing in its place.
+#[derive(Clone, Copy)]
+pub(super) struct Parameter<'a> {
+    tensor: Option<&'a Tensor>,
+    count: usize,
+    dtype: DType,
 }
 
-impl Operand<'_> {
-    /// What stands for a parameter that is not there.
-    pub(in crate::ops) fn none() -> Self {
+impl<'a> Parameter<'a> {
+    /// The parameter that is not there; its address is null.
+    pub(super) const NONE: Self = Self {
+        tensor: None,
+        count: 0,
+        dtype: DType::F32,
+    };
+
+    /// A contiguous tensor with `count` elements of `dtype`. [`Queue::launch`] refuses any other.
+    pub(super) fn new(tensor: &'a Tensor, count: usize, dtype: DType) -> Self {
         Self {
-            address: Address::NULL,
-            _sync: None,
+            tensor: Some(tensor),
+            count,
+            dtype,
         }
     }
 }
 
-/// A tensor's memory, kept from being written while this lives.
-pub(in crate::ops) struct Held<'a> {
-    storage: StorageRef<'a>,
-    layout: &'a Layout,
+/// The input of an operation, which a kernel reads: contiguous, of `dtype`. [`Queue::launch`] refuses any other.
+#[derive(Clone, Copy)]
+pub(super) struct Input<'a> {
+    pub(super) storage: &'a CudaStorage,
+    pub(super) layout: &'a Layout,
+    pub(super) dtype: DType,
 }
 
-/// Keeps a tensor's memory for an [`Operand`].
-pub(in crate::ops) fn hold(tensor: &Tensor) -> Held<'_> {
-    let (storage, layout) = tensor.storage_and_layout();
-    Held { storage, layout }
+/// Everything that a kernel reads and writes.
+pub(super) struct Operands<'a, const P: usize, const I: usize, const O: usize> {
+    pub(super) parameters: [Parameter<'a>; P],
+    pub(super) inputs: [Input<'a>; I],
+    /// Written, or read and written.
+    pub(super) outputs: [&'a mut CudaStorage; O],
+}
+
+/// Where the operands are.
+pub(super) struct Addresses<const P: usize, const I: usize, const O: usize> {
+    pub(super) parameters: [Address; P],
+    pub(super) inputs: [Address; I],
+    pub(super) outputs: [Address; O],
+}
+
+/// Memory that a call may use as long as this lives; what other streams have to wait for is settled with it.
+struct Operand<'a> {
+    address: Address,
+    _sync: Option<SyncOnDrop<'a>>,
+}
+
+impl Operand<'_> {
+    /// Stands for a parameter that is not there.
+    const NONE: Self = Self {
+        address: Address::NULL,
+        _sync: None,
+    };
+}
+
+/// A tensor's memory, kept from being written while this lives.
+struct Held<'a> {
+    storage: StorageRef<'a>,
+    layout: &'a Layout,
 }
 
 /// Runs `$body` with `$slice`, a macro because the slices of different types are different types.
@@ -151,40 +196,93 @@ macro_rules! each_type {
 }
 
 impl Queue {
-    pub(in crate::ops) fn of(storage: &CudaStorage) -> Self {
+    /// Returns the queue of the device that `storage` is on.
+    pub(super) fn of(storage: &CudaStorage) -> Self {
         let device = storage.device().clone();
         let stream = device.cuda_stream();
         Self { device, stream }
     }
 
-    /// The compute capability that the code was compiled for which this card runs of our kernels.
-    pub(in crate::ops) fn code(&self) -> Result<(usize, usize)> {
+    /// The compute capability of the code that this card runs of our kernels.
+    pub(super) fn code(&self) -> Result<ComputeCapability> {
         let card = capability(&self.device)?;
         let Some(code) = BUILT.on(card) else {
-            bail!("the kernels were not compiled for a card of compute capability {card:?}")
+            bail!("the kernels were not compiled for a card of compute capability {card}")
         };
         Ok(code)
     }
 
-    /// Memory for `shape`, with anything in it.
-    pub(in crate::ops) fn unwritten(&self, shape: &Shape, dtype: DType) -> Result<CudaStorage> {
-        // SAFETY: every caller's kernels write all of it; numbers of any bits are numbers.
+    /// Returns memory for `shape`, with anything in it.
+    pub(super) fn uninit(&self, shape: &Shape, dtype: DType) -> Result<CudaStorage> {
+        // SAFETY: every caller's kernels write all of it, and any bits are a float.
         unsafe { self.device.alloc_uninit(shape, dtype) }
     }
 
-    /// A contiguous tensor of `dtype` to read.
-    pub(in crate::ops) fn input<'a>(
-        &'a self,
-        storage: &'a CudaStorage,
-        layout: &Layout,
-        dtype: DType,
-    ) -> Result<Operand<'a>> {
+    /// Keeps the operands in place, computes the call from their addresses, and sends it to the device.
+    ///
+    /// `call` is one of the functions of `ops::cuda` that return a [`Call`]. They compute from sizes what a kernel reads and
+    /// writes; the caller gives them the sizes that the operands have. That is what makes the launch sound, and why this
+    /// module is private to `ops::cuda`: parameters are compared with their sizes here, inputs and outputs are allocated for
+    /// the shapes that the sizes come from.
+    pub(super) fn launch<const P: usize, const I: usize, const O: usize>(
+        &self,
+        operands: Operands<'_, P, I, O>,
+        call: impl FnOnce(Addresses<P, I, O>) -> Result<Call>,
+    ) -> Result<()> {
+        let Operands {
+            parameters,
+            inputs,
+            outputs,
+        } = operands;
+        let held = parameters.map(|parameter| {
+            let held = parameter.tensor.map(|tensor| {
+                let (storage, layout) = tensor.storage_and_layout();
+                Held { storage, layout }
+            });
+            (parameter, held)
+        });
+        let mut failed = None;
+        let mut or_none = |operand: Result<_>| match operand {
+            Ok(operand) => operand,
+            Err(e) => {
+                failed.get_or_insert(e);
+                Operand::NONE
+            }
+        };
+        let parameters = held.each_ref().map(|(parameter, held)| {
+            or_none(match held {
+                Some(held) => self.parameter(held, *parameter),
+                None => Ok(Operand::NONE),
+            })
+        });
+        let inputs = inputs.map(|input| or_none(self.input(input)));
+        let outputs = outputs.map(|output| or_none(self.output(output)));
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        let call = call(Addresses {
+            parameters: parameters.each_ref().map(|operand| operand.address),
+            inputs: inputs.each_ref().map(|operand| operand.address),
+            outputs: outputs.each_ref().map(|operand| operand.address),
+        })?;
+        // SAFETY: the operands are alive until the end of this function and in place on the stream; the call's sizes are
+        // theirs, as said above.
+        unsafe { self.submit(&call) }
+    }
+
+    /// Returns the address of a contiguous tensor to read.
+    fn input<'a>(&'a self, input: Input<'a>) -> Result<Operand<'a>> {
+        let Input {
+            storage,
+            layout,
+            dtype,
+        } = input;
         if storage.dtype() != dtype {
-            let other = storage.dtype();
-            bail!("{} among {}", other.as_str(), dtype.as_str())
+            let (got, expected) = (storage.dtype().as_str(), dtype.as_str());
+            bail!("expected a tensor of {expected}, got {got}")
         }
         let Some((start, _)) = layout.contiguous_offsets() else {
-            bail!("kernels take contiguous tensors, not {layout:?}")
+            bail!("expected a contiguous tensor, got {layout:?}")
         };
         let (address, sync) = each_type!(dtype, T => {
             storage.as_cuda_slice::<T>()?.device_ptr(&self.stream)
@@ -195,28 +293,28 @@ impl Queue {
         })
     }
 
-    /// A parameter of `count` numbers of `dtype` to read.
-    pub(in crate::ops) fn parameter<'a>(
+    /// Returns the address of a parameter to read.
+    fn parameter<'a>(
         &'a self,
         held: &'a Held<'_>,
-        count: usize,
-        dtype: DType,
+        parameter: Parameter<'_>,
     ) -> Result<Operand<'a>> {
         let Storage::Cuda(storage) = &*held.storage else {
             bail!("a parameter is on another device")
         };
-        let there = held.layout.shape().elem_count();
-        if there != count {
-            bail!("a parameter of {there} numbers where {count} are needed")
+        let (got, expected) = (held.layout.shape().elem_count(), parameter.count);
+        if got != expected {
+            bail!("expected a parameter of {expected} elements, got {got}")
         }
-        self.input(storage, held.layout, dtype)
+        self.input(Input {
+            storage,
+            layout: held.layout,
+            dtype: parameter.dtype,
+        })
     }
 
-    /// All of `storage` to write, or to read and write.
-    pub(in crate::ops) fn output<'a>(
-        &'a self,
-        storage: &'a mut CudaStorage,
-    ) -> Result<Operand<'a>> {
+    /// Returns the address of all of `storage`, to write or to read and write.
+    fn output<'a>(&'a self, storage: &'a mut CudaStorage) -> Result<Operand<'a>> {
         let dtype = storage.dtype();
         let (address, sync) = each_type!(dtype, T => {
             storage.as_cuda_slice_mut::<T>()?.device_ptr_mut(&self.stream)
@@ -230,9 +328,9 @@ impl Queue {
     /// Sends a call to the device.
     ///
     /// # Safety
-    /// The addresses in it must be those of operands that are alive, as long as the call says, and written only through
-    /// [`Queue::output`].
-    pub(in crate::ops) unsafe fn launch(&self, call: &Call) -> Result<()> {
+    /// The addresses in it must be those of operands that are alive, as long as the call says, and written only where the
+    /// operand is an output.
+    unsafe fn submit(&self, call: &Call) -> Result<()> {
         if call.grid == 0 {
             return Ok(());
         }
@@ -259,7 +357,7 @@ impl Queue {
 }
 
 /// The compute capability of a card.
-pub(crate) fn capability(device: &CudaDevice) -> Result<(usize, usize)> {
+pub(crate) fn capability(device: &CudaDevice) -> Result<ComputeCapability> {
     let (major, minor) = device.cuda_stream().context().compute_capability().w()?;
-    Ok((major as usize, minor as usize))
+    Ok(ComputeCapability::new(major as usize, minor as usize))
 }

@@ -2,13 +2,15 @@
 
 use candle_core::{DType, Device, Result};
 
+use super::ComputeCapability;
+
 /// The compute capability from which on tensor cores take BF16. Origin: CUDA's programming guide, Ampere.
-const BF16: (usize, usize) = (8, 0);
+const BF16: ComputeCapability = ComputeCapability::new(8, 0);
 
 /// The type of the transformer on a card of this compute capability when nobody asks for one: BF16, which has the range of
 /// F32, and F16 on cards whose tensor cores know nothing else, or when candle's kernels were compiled for such cards
 /// (`candle`, if known), since these have no BF16.
-pub fn of_capability(card: (usize, usize), candle: Option<(usize, usize)>) -> DType {
+pub fn of_capability(card: ComputeCapability, candle: Option<ComputeCapability>) -> DType {
     if candle.map_or(card, |candle| candle.min(card)) >= BF16 {
         DType::BF16
     } else {
@@ -38,7 +40,7 @@ mod tests {
 
     #[test]
     fn older_cards_compute_in_f16() {
-        for (capability, dtype) in [
+        for ((major, minor), dtype) in [
             ((6, 1), DType::F16),
             ((7, 5), DType::F16),
             ((8, 0), DType::BF16),
@@ -46,9 +48,11 @@ mod tests {
             ((9, 0), DType::BF16),
             ((12, 0), DType::BF16),
         ] {
-            assert_eq!(of_capability(capability, None), dtype);
-            assert_eq!(of_capability(capability, Some((8, 0))), dtype);
-            assert_eq!(of_capability(capability, Some((7, 5))), DType::F16);
+            let card = ComputeCapability::new(major, minor);
+            let turing = ComputeCapability::new(7, 5);
+            assert_eq!(of_capability(card, None), dtype);
+            assert_eq!(of_capability(card, Some(BF16)), dtype);
+            assert_eq!(of_capability(card, Some(turing)), DType::F16);
         }
         assert_eq!(default_dtype(&Device::Cpu).unwrap(), DType::F32);
     }

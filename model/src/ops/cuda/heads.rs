@@ -8,10 +8,10 @@ use super::call::{self, Address, Arg, Call, Module};
 const THREADS: usize = 256;
 const VECTORS: usize = THREADS / 32;
 
-/// Numbers of a head that a warp has room for.
-const MOST_DEPTH: usize = 256;
+/// Elements of a head that a warp can hold.
+const MAX_DEPTH: usize = 256;
 
-/// How queries or keys are normalised. Null: not.
+/// How queries or keys are normalized. Null: not.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
     /// `[depth]`
@@ -31,15 +31,15 @@ impl HeadNorm {
     };
 }
 
-/// Rotations of the places of a sequence, F32. Null: none.
+/// Rotations of the positions of a sequence, F32. Null: none.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadRotation {
-    /// [places, depth]
+    /// [positions, depth]
     pub cos: Address,
-    /// [places, depth]
+    /// [positions, depth]
     pub sin: Address,
     /// How many; the sequence is that long or a multiple of it.
-    pub places: usize,
+    pub positions: usize,
 }
 
 impl HeadRotation {
@@ -47,7 +47,7 @@ impl HeadRotation {
     pub const NONE: Self = Self {
         cos: Address::NULL,
         sin: Address::NULL,
-        places: 1,
+        positions: 1,
     };
 }
 
@@ -58,7 +58,7 @@ pub struct HeadsCall {
     pub dtype: DType,
     /// Batch entries and tokens of each.
     pub tokens: (usize, usize),
-    /// Heads and numbers of each.
+    /// Heads and elements of each.
     pub heads: (usize, usize),
     /// Of queries and of keys.
     pub norms: [HeadNorm; 2],
@@ -87,14 +87,14 @@ pub fn heads(problem: HeadsCall) -> Result<Call> {
         q,
         k,
     } = problem;
-    if depth > MOST_DEPTH {
-        bail!("heads of {depth} channels are wider than the kernel's {MOST_DEPTH}")
+    if depth > MAX_DEPTH {
+        bail!("heads of {depth} channels are wider than the kernel's {MAX_DEPTH}")
     }
     let rotated = rotation.cos != Address::NULL;
-    if rotated && (rotation.places == 0 || n % rotation.places != 0 || depth % 4 != 0) {
+    if rotated && (rotation.positions == 0 || n % rotation.positions != 0 || depth % 4 != 0) {
         bail!(
-            "{n} tokens of {depth} channels a head, rotated by {} places",
-            rotation.places
+            "{n} tokens of {depth} channels a head, rotated by {} positions",
+            rotation.positions
         )
     }
     let mut addresses = vec![qkv, q, k];
@@ -108,7 +108,7 @@ pub fn heads(problem: HeadsCall) -> Result<Call> {
         call::int(n, "tokens")?,
         call::int(heads, "heads")?,
         call::int(depth, "channels of a head")?,
-        call::int(rotation.places, "places")?,
+        call::int(rotation.positions, "positions")?,
         Arg::F32(q_norm.eps),
         Arg::F32(k_norm.eps),
         Arg::I32(wide.into()),
@@ -136,7 +136,7 @@ mod tests {
             rotation: HeadRotation {
                 cos: Address(256),
                 sin: Address(512),
-                places: 5,
+                positions: 5,
             },
             qkv: Address(1024),
             q: Address(2048),
@@ -153,9 +153,9 @@ mod tests {
 
     #[test]
     fn what_the_kernel_cannot_take_is_refused() {
-        assert!(heads(problem(MOST_DEPTH, 5)).is_ok());
-        // Too wide, no multiple of the places, no pairs to rotate, more vectors than warps.
-        assert!(heads(problem(MOST_DEPTH + 4, 5)).is_err());
+        assert!(heads(problem(MAX_DEPTH, 5)).is_ok());
+        // Too wide, no multiple of the positions, no pairs to rotate, more vectors than warps.
+        assert!(heads(problem(MAX_DEPTH + 4, 5)).is_err());
         assert!(heads(problem(64, 6)).is_err());
         assert!(heads(problem(62, 5)).is_err());
         assert!(heads(problem(64, 5 << 27)).is_err());

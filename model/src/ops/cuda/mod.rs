@@ -7,20 +7,23 @@
 mod attention;
 mod bilinear;
 mod call;
+mod capability;
 #[cfg(feature = "cuda-kernels")]
 mod code;
 #[cfg(feature = "cuda")]
-pub(super) mod device;
+mod device;
 mod dtype;
 mod epilogue;
 mod heads;
 mod layer_norm;
+#[cfg(feature = "cuda")]
+pub(super) mod run;
 mod target;
-pub mod work;
 
-pub use attention::{AttentionCall, HeadRows, MOST_DEPTH, attention};
+pub use attention::{AttentionCall, HeadRows, MAX_DEPTH, attention};
 pub use bilinear::{BilinearCall, bilinear};
 pub use call::{Address, Arg, Call, Module};
+pub use capability::ComputeCapability;
 // For the tests, which run the kernels on a card without candle.
 #[cfg(feature = "cuda-kernels")]
 #[doc(hidden)]

@@ -3,6 +3,8 @@
 #[cfg(feature = "cuda")]
 use std::sync::LazyLock;
 
+use super::ComputeCapability;
+
 /// The targets of our own kernels.
 #[cfg(feature = "cuda")]
 pub(crate) static BUILT: LazyLock<Targets> = LazyLock::new(|| {
@@ -12,22 +14,23 @@ pub(crate) static BUILT: LazyLock<Targets> = LazyLock::new(|| {
     )
 });
 
-/// Compute capabilities, major and minor number, that kernels were compiled for.
+/// Compute capabilities that kernels were compiled for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
     /// Those with machine code.
-    pub machine: Vec<(usize, usize)>,
+    pub machine: Vec<ComputeCapability>,
     /// That of the PTX, which a driver compiles.
-    pub ptx: Option<(usize, usize)>,
+    pub ptx: Option<ComputeCapability>,
 }
 
 /// `"75"` is 7.5.
-fn of(number: &str) -> Option<(usize, usize)> {
-    number.parse().ok().map(|n: usize| (n / 10, n % 10))
+fn of(number: &str) -> Option<ComputeCapability> {
+    let number = number.parse().ok();
+    number.map(|n: usize| ComputeCapability::new(n / 10, n % 10))
 }
 
 impl Targets {
-    /// Reads what `build.rs` writes: numbers without their point, as in `"75,80,90"` and `"90"`. What is no number is left
+    /// Reads what `build.rs` writes: versions without their point, as in `"75,80,90"` and `"90"`. Anything else is left
     /// out.
     pub fn new(machine: &str, ptx: &str) -> Self {
         Self {
@@ -39,10 +42,10 @@ impl Targets {
     /// The target whose code a card of this compute capability runs: machine code of its generation that is not newer than
     /// it, else PTX that is not newer; `None` when it can run nothing. Origin: CUDA's programming guide, application
     /// compatibility.
-    pub fn on(&self, card: (usize, usize)) -> Option<(usize, usize)> {
+    pub fn on(&self, card: ComputeCapability) -> Option<ComputeCapability> {
         let machine = self.machine.iter().copied();
         machine
-            .filter(|code| code.0 == card.0 && *code <= card)
+            .filter(|code| code.major == card.major && *code <= card)
             .max()
             .or(self.ptx.filter(|code| *code <= card))
     }
@@ -50,13 +53,19 @@ impl Targets {
 
 /// The compute capability that candle's kernels were compiled for, all of them PTX, where the build said so: see `build.rs`.
 #[cfg(feature = "cuda")]
-pub(crate) fn of_candle() -> Option<(usize, usize)> {
+pub(crate) fn of_candle() -> Option<ComputeCapability> {
     option_env!("VGGT_CUDA_COMPUTE_CAP").and_then(of)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns the code that a card runs, both as major and minor number.
+    fn on(targets: &Targets, (major, minor): (usize, usize)) -> Option<(usize, usize)> {
+        let code = targets.on(ComputeCapability::new(major, minor))?;
+        Some((code.major, code.minor))
+    }
 
     #[test]
     fn a_card_runs_the_newest_code_that_it_can() {
@@ -71,7 +80,7 @@ mod tests {
             ((10, 0), Some((9, 0))),
             ((12, 0), Some((9, 0))),
         ] {
-            assert_eq!(usual.on(card), code, "{card:?}");
+            assert_eq!(on(&usual, card), code, "{card:?}");
         }
     }
 
@@ -79,15 +88,15 @@ mod tests {
     fn code_for_older_cards_is_older_code_on_newer_ones() {
         // Such a program has no tensor cores on an A100: its attention must not take the kernel for them.
         let old = Targets::new("75", "75");
-        assert_eq!(old.on((7, 5)), Some((7, 5)));
-        assert_eq!(old.on((8, 0)), Some((7, 5)));
-        assert_eq!(old.on((7, 0)), None);
+        assert_eq!(on(&old, (7, 5)), Some((7, 5)));
+        assert_eq!(on(&old, (8, 0)), Some((7, 5)));
+        assert_eq!(on(&old, (7, 0)), None);
         // Machine code of 7.5 runs on no card of 8.x, and PTX of 9.0 on none before it.
         let gap = Targets::new("75,90", "90");
-        assert_eq!(gap.on((8, 6)), None);
+        assert_eq!(on(&gap, (8, 6)), None);
         // 90a alone has no PTX.
         let alone = Targets::new("90", "");
-        assert_eq!(alone.on((9, 0)), Some((9, 0)));
-        assert_eq!(alone.on((10, 0)), None);
+        assert_eq!(on(&alone, (9, 0)), Some((9, 0)));
+        assert_eq!(on(&alone, (10, 0)), None);
     }
 }

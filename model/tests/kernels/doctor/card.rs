@@ -2,13 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
+    check::{Case, Inputs, LinearThen, MapSize, NORM_EPS, Operation, Role},
     layers::{Mlp, bicubic_antialias},
-    ops::{
-        check::{Case, Inputs, LinearThen, MapSize, NORM_EPS, Operation, Role},
-        cuda::{
-            Address, AttentionCall, BilinearCall, Call, Epilogue, HeadNorm, HeadRotation, HeadRows,
-            HeadsCall, LayerNormCall, Module, attention, bilinear, epilogue, heads, layer_norm,
-        },
+    ops::cuda::{
+        Address, AttentionCall, BilinearCall, Call, ComputeCapability, Epilogue, HeadNorm,
+        HeadRotation, HeadRows, HeadsCall, LayerNormCall, Module, attention, bilinear, epilogue,
+        heads, layer_norm,
     },
 };
 
@@ -19,7 +18,7 @@ use super::super::{
 
 /// A card that the CPU stands in for: our kernels are emulated, and what candle and cuBLAS do between them is computed plainly.
 pub(super) struct Card {
-    pub(super) capability: (usize, usize),
+    pub(super) capability: ComputeCapability,
     /// A module whose source was changed.
     pub(super) changed: Option<(Module, &'static Emulator)>,
 }
@@ -39,7 +38,7 @@ struct Layer<'a> {
 }
 
 impl Card {
-    pub(super) fn new(capability: (usize, usize)) -> Self {
+    pub(super) fn new(capability: ComputeCapability) -> Self {
         Self {
             capability,
             changed: None,
@@ -290,7 +289,7 @@ impl Card {
                 [cos, sin] => HeadRotation {
                     cos: cos.address(),
                     sin: sin.address(),
-                    places,
+                    positions: places,
                 },
                 _ => HeadRotation::NONE,
             };

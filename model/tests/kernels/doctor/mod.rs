@@ -4,14 +4,17 @@ mod card;
 mod faults;
 
 use candle_core::DType;
-use vggt_model::ops::check::{self, Case, Purpose, Target};
+use vggt_model::{
+    check::{self, Case, Purpose, Target},
+    ops::cuda::ComputeCapability,
+};
 
 use super::DTYPES;
 use card::{Card, Result};
 
 /// Hopper: with tensor cores that the kernels know. Turing: without.
-const HOPPER: (usize, usize) = (9, 0);
-const TURING: (usize, usize) = (7, 5);
+const HOPPER: ComputeCapability = ComputeCapability::new(9, 0);
+const TURING: ComputeCapability = ComputeCapability::new(7, 5);
 
 /// Doctor's cases of correctness, each once; those of the dense heads are F32.
 fn cases() -> Vec<Case> {
@@ -27,7 +30,7 @@ fn error_on(card: &Card, case: &Case) -> Option<Result<f64>> {
 }
 
 /// Every case that `of` chooses passes on a card of this capability. Prints how near each is to its tolerance.
-fn all_pass(capability: (usize, usize), of: impl Fn(&Case) -> bool) {
+fn all_pass(capability: ComputeCapability, of: impl Fn(&Case) -> bool) {
     let card = Card::new(capability);
     let mut wrong = Vec::new();
     let mut computed = 0;

@@ -7,9 +7,9 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::{
-    super::{Isa, Kernel, Vector, scratch},
-    Epilogue, Operands, Prepare, Rows, Weights,
-    weights::Number,
+    super::{Isa, Kernel, Vector, epilogue::Epilogue, scratch},
+    Operands, Prepare, Rows, Weights,
+    weights::Element,
 };
 
 /// Rows of the left side up to which nothing is packed.
@@ -100,7 +100,7 @@ impl<R: Rows, E: Epilogue> Kernel for Few<'_, R, E> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             match self.operands.weights {
                 Weights::F32(w) => self.of_type::<V, f32>(w),
@@ -113,8 +113,8 @@ impl<R: Rows, E: Epilogue> Kernel for Few<'_, R, E> {
 
 impl<R: Rows, E: Epilogue> Few<'_, R, E> {
     #[inline(always)]
-    unsafe fn of_type<V: Vector, T: Number>(&self, weights: &[T]) {
-        // SAFETY: passed on; there are as many rows as asked for.
+    unsafe fn of_type<V: Vector, T: Element>(&self, weights: &[T]) {
+        // SAFETY: the caller's promise; there are as many rows as asked for.
         unsafe {
             match self.left.len() / self.depth {
                 1 => self.rows::<V, T, 1>(weights),
@@ -126,13 +126,13 @@ impl<R: Rows, E: Epilogue> Few<'_, R, E> {
     }
 
     #[inline(always)]
-    unsafe fn rows<V: Vector, T: Number, const M: usize>(&self, weights: &[T]) {
+    unsafe fn rows<V: Vector, T: Element, const M: usize>(&self, weights: &[T]) {
         let Operands {
             epilogue, out, n, ..
         } = self.operands;
         for first in self.columns.clone().step_by(V::LANES) {
             let count = V::LANES.min(self.columns.end - first);
-            let mut sums = [[0.0; MOST_LANES]; M];
+            let mut sums = [[0.0; MAX_LANES]; M];
             for column in 0..count {
                 let w = &weights[(first + column) * self.depth..][..self.depth];
                 // SAFETY: the processor has the instruction set; both sides are `depth` long.
@@ -154,11 +154,11 @@ impl<R: Rows, E: Epilogue> Few<'_, R, E> {
 
     /// The sums of one column for all rows, each by turns in `CHAINS` registers.
     #[inline(always)]
-    unsafe fn dot<V: Vector, T: Number, const M: usize>(&self, w: &[T]) -> [f32; M] {
+    unsafe fn dot<V: Vector, T: Element, const M: usize>(&self, w: &[T]) -> [f32; M] {
         /// Additions wait for each other; this many do not.
         const CHAINS: usize = 4;
         let depth = self.depth;
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[V::zero(); CHAINS]; M];
             let step = CHAINS * V::LANES;
@@ -185,5 +185,5 @@ impl<R: Rows, E: Epilogue> Few<'_, R, E> {
     }
 }
 
-/// Numbers in the widest register.
-const MOST_LANES: usize = 16;
+/// Elements in the widest register.
+const MAX_LANES: usize = 16;

@@ -1,10 +1,10 @@
 //! The product of matrices behind linear layers and convolutions: y = f(g(x) wᵀ).
 //!
 //! The left side is packed once, by all threads, into panels of as many rows as the register tile has; g, a
-//! normalisation or a ReLU, happens on the way. Then every task takes some columns: it packs a block of w, which may be
+//! normalization or a ReLU, happens on the way. Then every task takes some columns: it packs a block of w, which may be
 //! halves in a mapped file, and multiplies it with all panels while it lies in the cache. f, the epilogue, is applied to
 //! each tile on its way to memory. The sum over k runs in blocks of [`KC`] in rising order, whatever the task split: the
-//! numbers do not depend on the number of threads. A left side of a few rows is not worth packing w for: see [`few()`].
+//! results do not depend on the number of threads. A left side of a few rows is not worth packing w for: see [`few()`].
 
 mod few;
 mod pack_left;
@@ -15,54 +15,53 @@ use std::{marker::PhantomData, ops::Range};
 
 use rayon::prelude::*;
 
-use super::{Isa, Shared, Vector, arithmetic::Arithmetic, scratch};
+use super::{
+    Isa, Shared, arithmetic::Arithmetic, epilogue::Epilogue, scratch, tile::gemm::tile_rows,
+};
 use few::{FEW, few};
 use pack_left::PackLeft;
 use task::Task;
 
-pub(crate) use task::micro_kernel;
 pub(crate) use weights::Weights;
 
-/// Numbers of k that are multiplied before the tile goes back to memory: two panels of this depth fit the first-level
-/// cache.
+// The blocks follow from the sizes of caches, in the order in which the loops reuse what is in them (Goto and van de Geijn,
+// Anatomy of High-Performance Matrix Multiplication, 2008). Sizes below are those with AVX-512; with AVX2 panels are half as
+// high and half as wide.
+
+/// Elements of k that are multiplied before the tile goes back to memory. A panel of the left side takes 12 x 256 elements or
+/// 12 KiB, one of the right side 32 x 256 or 32 KiB: together they fit a first-level cache of 48 KiB, and with AVX2 6 and 16
+/// KiB fit one of 32. Smaller blocks would load and store the sums more often.
+///
+/// `Int16` relies on it too: its largest factor is the one whose square, summed this often, stays below 2^31.
 pub(crate) const KC: usize = 256;
 
-/// Rows of the left side that are packed at once; each lot of rows packs the right side again.
+/// Rows of the left side that are packed at once. Each lot of rows packs the right side again, so that lots should be large:
+/// one frame of 518 x 518 pixels has 1374 tokens, which are one lot.
 const ROWS: usize = 1536;
 
-/// How deep rows are packed at once: with [`ROWS`] 6 MiB, what a core can count on in the third-level cache.
+/// How deep rows are packed at once: with [`ROWS`] 6 MiB, which should stay in the third-level cache while all columns pass by.
+/// Cutting k instead of the rows keeps the right side from being packed more often when rows are deep.
 const DEPTH: usize = 1024;
 
-/// Rows of a block that stays in the second-level cache while the columns of a task pass by.
+/// Rows of a block that stays in the second-level cache while the columns of a task pass by: 192 x 256 elements or 192 KiB,
+/// next to the 64 KiB of the task's columns. A multiple of both tile heights.
 const MC: usize = 192;
 
-/// Columns of a task: as many as leave tasks enough to keep every thread busy to the end.
+/// Columns of a task, a multiple of both tile widths. More would read the left side less often; fewer make more tasks, so that
+/// threads wait less for the last one. The narrowest layers, 1024 columns, are 16 tasks for each group of rows.
 const NC: usize = 64;
-
-/// Registers a tile is wide.
-pub(crate) const WIDE: usize = 2;
-
-/// Rows of the register tile: with two registers a row and two for the right side, what the instruction set has.
-pub(crate) const fn tile_rows(lanes: usize) -> usize {
-    if lanes == 16 { 12 } else { 6 }
-}
-
-/// Columns of the register tile.
-pub(crate) const fn tile_columns(lanes: usize) -> usize {
-    WIDE * lanes
-}
 
 /// The left side.
 pub(crate) trait Rows: Sync {
-    /// Numbers in a row.
+    /// Elements in a row.
     fn depth(&self) -> usize;
 
-    /// How many numbers from `k` lie side by side in every row, at most [`KC`]; blocks of k end there.
+    /// How many elements from `k` lie side by side in every row, at most [`KC`]; blocks of k end there.
     fn run(&self, k: usize) -> usize {
         KC.min(self.depth() - k)
     }
 
-    /// The `len` numbers of row `row` from `k`, where `len` is [`Rows::run`] of `k`.
+    /// The `len` elements of row `row` from `k`, where `len` is [`Rows::run`] of `k`.
     fn slice(&self, row: usize, k: usize, len: usize) -> &[f32];
 }
 
@@ -71,7 +70,7 @@ pub(crate) trait Rows: Sync {
 pub(crate) struct Matrix<'a> {
     /// [rows, depth]
     pub(crate) data: &'a [f32],
-    /// Numbers in a row.
+    /// Elements in a row.
     pub(crate) depth: usize,
 }
 
@@ -102,44 +101,6 @@ pub(crate) enum Prepare<'a> {
         /// A summand for each k.
         bias: &'a [f32],
     },
-}
-
-/// What happens to each number of the product before it is written.
-pub(crate) trait Epilogue: Sync {
-    /// The result for `x`, the first `n` lanes of which stand for row `row` from column `column`.
-    ///
-    /// # Safety
-    /// The processor must have the instruction set of `V`; row and columns must lie inside the product.
-    unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V;
-}
-
-/// The product as it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Identity;
-
-impl Epilogue for Identity {
-    #[inline(always)]
-    unsafe fn apply<V: Vector>(&self, x: V, _: usize, _: usize, _: usize) -> V {
-        x
-    }
-}
-
-/// The `n` numbers of `data` from `at`, for epilogues.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; the numbers must be there.
-#[inline(always)]
-pub(crate) unsafe fn load<V: Vector>(data: &[f32], at: usize, n: usize) -> V {
-    debug_assert!(at + n <= data.len());
-    // SAFETY: asked of the caller.
-    unsafe {
-        let p = data.as_ptr().add(at);
-        if n == V::LANES {
-            V::load(p)
-        } else {
-            V::load_first(p, n)
-        }
-    }
 }
 
 /// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool. Writes all of `out` before it reads any.
@@ -208,7 +169,7 @@ struct Operands<'a, R, E> {
     n: usize,
 }
 
-/// One lot of rows and numbers of k of a product.
+/// One lot of rows and elements of k of a product.
 struct Product<'a, A, R, E> {
     arithmetic: PhantomData<A>,
     operands: &'a Operands<'a, R, E>,
@@ -226,14 +187,14 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Product<'_, A, R, E> {
         let tile = tile_rows(lanes);
         let panels = self.len.div_ceil(tile);
         scratch::with(panels * tile * self.depth.len(), |packed| {
-            let place = Shared::new(packed);
+            let shared = Shared::new(packed);
             (0..panels)
                 .into_par_iter()
                 .with_min_len(4)
                 .for_each(|panel| {
                     isa.run(PackLeft {
                         product: self,
-                        packed: place,
+                        packed: shared,
                         panels,
                         panel,
                     });

@@ -1,8 +1,11 @@
 //! The left side in panels of as many rows as the register tile has, prepared on the way.
 
 use super::{
-    super::{Kernel, Shared, Vector, arithmetic::Arithmetic, pack},
-    Epilogue, Prepare, Product, Rows, load, tile_rows,
+    super::{
+        Kernel, Shared, Vector, arithmetic::Arithmetic, epilogue::Epilogue, pack, simd::load,
+        tile::gemm::tile_rows,
+    },
+    Prepare, Product, Rows,
 };
 
 /// Packs one panel of rows, all of its depth. Packed: for each block of k all panels, each [block, tile rows].
@@ -20,7 +23,7 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Kernel for PackLeft<'_, A, R, E> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             if V::LANES == 16 {
                 self.pack::<V, { tile_rows(16) }>();
@@ -53,7 +56,7 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> PackLeft<'_, A, R, E> {
                 *p = rows.slice(row + i, k, block).as_ptr();
             }
             let at = (k - depth.start) * self.panels * W + self.panel * block * W;
-            // SAFETY: every start has `block` numbers; each panel has places of its own in `packed`; moments, weight and
+            // SAFETY: every start has `block` elements; each panel has a range of its own in `packed`; moments, weight and
             // bias were measured when the product began.
             unsafe {
                 let out = self.packed.slice(at, block * W).as_mut_ptr();
@@ -90,7 +93,7 @@ struct Left<const W: usize> {
 impl<V: Vector, const W: usize> pack::Source<V> for Left<W> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe {
             match self.starts.get(row) {
                 Some(start) if row < self.count && n == 8 => V::Eight::load(start.add(k)),
@@ -107,12 +110,12 @@ struct Relu<const W: usize>(Left<W>);
 impl<V: Vector, const W: usize> pack::Source<V> for Relu<W> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe { V::Eight::zero().max(pack::Source::<V>::load(&self.0, row, k, n)) }
     }
 }
 
-/// Normalised rows.
+/// Normalized rows.
 struct Norm<'a, const W: usize> {
     left: Left<W>,
     moments: &'a [(f32, f32)],
@@ -123,7 +126,7 @@ struct Norm<'a, const W: usize> {
 impl<V: Vector, const W: usize> pack::Source<V> for Norm<'_, W> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe {
             let Some((mean, rstd)) = self.moments.get(row) else {
                 return V::Eight::zero();

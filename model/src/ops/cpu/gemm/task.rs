@@ -5,9 +5,15 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::{
-    super::{Kernel, Vector, arithmetic::Arithmetic, pack},
-    Epilogue, MC, Operands, Product, Rows, WIDE, Weights, tile_columns, tile_rows,
-    weights::Number,
+    super::{
+        Kernel, Vector,
+        arithmetic::Arithmetic,
+        epilogue::Epilogue,
+        pack,
+        tile::gemm::{tile_columns, tile_rows},
+    },
+    MC, Operands, Product, Rows, Weights,
+    weights::Element,
 };
 
 /// Some columns of some panels.
@@ -21,7 +27,7 @@ pub(super) struct Task<'a, A, R, E> {
     pub(super) rows: Range<usize>,
     /// Columns of this task.
     pub(super) columns: Range<usize>,
-    /// Room for the columns at a depth of [`KC`](super::KC).
+    /// Scratch memory for the columns at a depth of [`KC`](super::KC).
     pub(super) right: &'a mut [f32],
 }
 
@@ -30,7 +36,7 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Kernel for Task<'_, A, R, E> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             if V::LANES == 16 {
                 self.multiply::<V, { tile_rows(16) }, { tile_columns(16) }>();
@@ -69,7 +75,7 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Task<'_, A, R, E> {
     /// Lays the columns of the task side by side, in panels of `NR`.
     #[inline(always)]
     unsafe fn pack_right<V: Vector, const NR: usize>(&mut self, k: usize, block: usize) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             match self.product.operands.weights {
                 Weights::F32(w) => self.pack_of_type::<V, f32, NR>(w, k, block),
@@ -80,7 +86,7 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Task<'_, A, R, E> {
     }
 
     #[inline(always)]
-    unsafe fn pack_of_type<V: Vector, T: Number, const NR: usize>(
+    unsafe fn pack_of_type<V: Vector, T: Element, const NR: usize>(
         &mut self,
         weights: &[T],
         k: usize,
@@ -90,7 +96,7 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Task<'_, A, R, E> {
         for (j, column) in self.columns.clone().step_by(NR).enumerate() {
             let count = NR.min(self.columns.end - column);
             let out = self.right[j * block * NR..][..block * NR].as_mut_ptr();
-            // SAFETY: `count` rows of `depth` numbers begin at `column * depth`: the weights' length was checked.
+            // SAFETY: `count` rows of `depth` elements begin at `column * depth`: the weights' length was checked.
             unsafe {
                 let right = Right {
                     start: weights.as_ptr().add(column * depth + k),
@@ -145,27 +151,27 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Task<'_, A, R, E> {
                     if lanes == 0 {
                         break;
                     }
-                    let place = out.at((row + i) * n + column);
+                    let to = out.at((row + i) * n + column);
                     if lanes == V::LANES {
-                        let sum = if k == 0 { sum } else { sum + V::load(place) };
+                        let sum = if k == 0 { sum } else { sum + V::load(to) };
                         let y = if last {
                             epilogue.apply(sum, row + i, column, lanes)
                         } else {
                             sum
                         };
-                        y.store(place);
+                        y.store(to);
                     } else {
                         let sum = if k == 0 {
                             sum
                         } else {
-                            sum + V::load_first(place, lanes)
+                            sum + V::load_first(to, lanes)
                         };
                         let y = if last {
                             epilogue.apply(sum, row + i, column, lanes)
                         } else {
                             sum
                         };
-                        y.store_first(place, lanes);
+                        y.store_first(to, lanes);
                     }
                 }
             }
@@ -173,17 +179,17 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Task<'_, A, R, E> {
     }
 }
 
-/// `count` rows of the right side, `depth` numbers apart; rows behind them are zeros.
+/// `count` rows of the right side, `depth` elements apart; rows behind them are zeros.
 struct Right<T> {
     start: *const T,
     depth: usize,
     count: usize,
 }
 
-impl<V: Vector, T: Number> pack::Source<V> for Right<T> {
+impl<V: Vector, T: Element> pack::Source<V> for Right<T> {
     #[inline(always)]
     unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
-        // SAFETY: asked of the caller.
+        // SAFETY: the caller's promise.
         unsafe {
             if row >= self.count {
                 return V::Eight::zero();
@@ -198,34 +204,5 @@ impl<V: Vector, T: Number> pack::Source<V> for Right<T> {
             }
             V::Eight::load(some.as_ptr())
         }
-    }
-}
-
-/// The sums of one tile: left, MR rows, times right [depth, 2 registers]. `steps` are those from one row of the left side
-/// to the next and from one k to the next: (1, MR) for a packed panel.
-///
-/// # Safety
-/// The processor must have the instruction set of `V`; both sides must be `depth` deep.
-#[inline(always)]
-pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
-    depth: usize,
-    mut left: *const f32,
-    (row_step, k_step): (usize, usize),
-    mut right: *const f32,
-) -> [[V; WIDE]; MR] {
-    // SAFETY: asked of the caller.
-    unsafe {
-        let mut sums = [[V::zero(); WIDE]; MR];
-        for _ in 0..depth {
-            let columns = [V::load(right), V::load(right.add(V::LANES))];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = V::splat(*left.add(i * row_step));
-                sums[0] = row.mul_add(columns[0], sums[0]);
-                sums[1] = row.mul_add(columns[1], sums[1]);
-            }
-            left = left.add(k_step);
-            right = right.add(WIDE * V::LANES);
-        }
-        sums
     }
 }

@@ -1,9 +1,14 @@
 use half::{bf16, f16};
 
 use super::*;
-use crate::ops::cpu::arithmetic::{Exact, Int16};
+use crate::ops::cpu::{
+    Vector,
+    arithmetic::{Exact, Int16},
+    epilogue::Identity,
+    simd::load,
+};
 
-/// Numbers between -1 and 1, the same for the same seed.
+/// Elements between -1 and 1, the same for the same seed.
 fn random(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     (0..len)
@@ -14,8 +19,8 @@ fn random(len: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-/// The definition.
-fn plain(x: &[f64], w: &[f32], (m, n, k): (usize, usize, usize)) -> Vec<f64> {
+/// The reference implementation.
+fn reference(x: &[f64], w: &[f32], (m, n, k): (usize, usize, usize)) -> Vec<f64> {
     let dot = |i: usize, j: usize| (0..k).map(|l| x[i * k + l] * f64::from(w[j * k + l])).sum();
     (0..m)
         .flat_map(|i| (0..n).map(move |j| dot(i, j)))
@@ -26,7 +31,7 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|x| f64::from(*x)).collect()
 }
 
-/// The product by `A`; what is not written is no number.
+/// The product by `A`; what is not written stays NaN.
 fn product<A: Arithmetic>(
     isa: Isa,
     (m, n): (usize, usize),
@@ -39,7 +44,7 @@ fn product<A: Arithmetic>(
     y
 }
 
-/// Asserts that no number of `y` is further than `tolerance` from the exact one.
+/// Asserts that no element of `y` is further than `tolerance` from the exact one.
 fn assert_near(y: &[f32], exact: &[f64], tolerance: f64, what: &str) {
     assert_eq!(y.len(), exact.len(), "{what}");
     for (y, exact) in y.iter().zip(exact) {
@@ -67,29 +72,29 @@ const SIZES: [(usize, usize, usize); 15] = [
     (20, 9, 1300),
 ];
 
-/// Of sums of k products of numbers below 1.
+/// Of sums of k products of elements below 1.
 fn tolerance(k: usize) -> f64 {
     1e-7 * (k as f64 + 10.0)
 }
 
 #[test]
-fn the_product_is_the_plain_one() {
+fn the_product_is_the_reference() {
     for isa in Isa::all() {
         for (m, n, k) in SIZES {
             let (x, w) = (random(m * k, 1), random(n * k, 2));
             let halves: Vec<f16> = w.iter().map(|x| f16::from_f32(*x)).collect();
-            let brains: Vec<bf16> = w.iter().map(|x| bf16::from_f32(*x)).collect();
+            let bf16s: Vec<bf16> = w.iter().map(|x| bf16::from_f32(*x)).collect();
             let from_halves: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
-            let from_brains: Vec<f32> = brains.iter().map(|x| x.to_f32()).collect();
+            let from_brains: Vec<f32> = bf16s.iter().map(|x| x.to_f32()).collect();
             let left = Matrix { data: &x, depth: k };
             for (weights, w) in [
                 (Weights::F32(&w), &w),
                 (Weights::F16(&halves), &from_halves),
-                (Weights::Bf16(&brains), &from_brains),
+                (Weights::Bf16(&bf16s), &from_brains),
             ] {
                 let left = (&left, Prepare::Plain);
                 let y = product::<Exact>(isa, (m, n), left, weights, &Identity);
-                let exact = plain(&wide(&x), w, (m, n, k));
+                let exact = reference(&wide(&x), w, (m, n, k));
                 let what = format!("{} {m} {n} {k}", isa.name());
                 assert_near(&y, &exact, tolerance(k), &what);
             }
@@ -121,7 +126,7 @@ fn the_left_side_is_prepared_on_the_way() {
             for (prepare, x) in [(Prepare::Relu, &relu), (norm, &normed)] {
                 let (left, right) = ((&left, prepare), Weights::F32(&w));
                 let y = product::<Exact>(isa, (m, n), left, right, &Identity);
-                let exact = plain(x, &w, (m, n, k));
+                let exact = reference(x, &w, (m, n, k));
                 let what = format!("{} {m} {n} {k}", isa.name());
                 assert_near(&y, &exact, 10.0 * tolerance(k), &what);
             }
@@ -130,28 +135,28 @@ fn the_left_side_is_prepared_on_the_way() {
 }
 
 /// Adds 1000 row + column.
-struct Place;
+struct Position;
 
-impl Epilogue for Place {
+impl Epilogue for Position {
     #[inline(always)]
     unsafe fn apply<V: Vector>(&self, x: V, row: usize, column: usize, n: usize) -> V {
-        let places: Vec<f32> = (0..n).map(|i| (1000 * row + column + i) as f32).collect();
+        let positions: Vec<f32> = (0..n).map(|i| (1000 * row + column + i) as f32).collect();
         // SAFETY: there are n of them.
-        x + unsafe { load::<V>(&places, 0, n) }
+        x + unsafe { load::<V>(&positions, 0, n) }
     }
 }
 
 #[test]
-fn the_epilogue_sees_every_place_once() {
+fn the_epilogue_sees_every_position_once() {
     for isa in Isa::all() {
         for (m, n, k) in SIZES {
             let x = vec![0.0; m * k];
             let left = Matrix { data: &x, depth: k };
             let w = random(n * k, 1);
             let (left, right) = ((&left, Prepare::Plain), Weights::F32(&w));
-            let y = product::<Exact>(isa, (m, n), left, right, &Place);
-            let places = (0..m * n).map(|i| (1000 * (i / n) + i % n) as f32);
-            assert!(y.into_iter().eq(places), "{} {m} {n} {k}", isa.name());
+            let y = product::<Exact>(isa, (m, n), left, right, &Position);
+            let positions = (0..m * n).map(|i| (1000 * (i / n) + i % n) as f32);
+            assert!(y.into_iter().eq(positions), "{} {m} {n} {k}", isa.name());
         }
     }
 }
@@ -174,7 +179,7 @@ fn threads_change_no_bit() {
     }
 }
 
-/// Depths that whole numbers are multiplied at, in one block and in several.
+/// Depths that integers are multiplied at, in one block and in several.
 const FAST: [(usize, usize, usize); 5] = [
     (1, 1, 16),
     (13, 33, 32),
@@ -193,13 +198,13 @@ fn whole_numbers_lose_what_their_digits_say() {
             let y = product::<Int16>(isa, (m, n), left, right, &Identity);
             // Each factor is off by at most half of 1 / 2896, evenly spread: two errors of 1e-4 rms against factors of
             // 0.58 rms, added up over k at random.
-            let exact = plain(&wide(&x), &w, (m, n, k));
+            let exact = reference(&wide(&x), &w, (m, n, k));
             let rms = (y.iter().zip(&exact))
                 .map(|(y, exact)| (f64::from(*y) - exact).powi(2))
                 .sum::<f64>();
             let rms = (rms / (m * n) as f64).sqrt();
             let expected = (2.0 * k as f64).sqrt() * 0.58 / 2896.0 / 12f64.sqrt();
-            // One number alone may be three times off.
+            // A single element may be three times off.
             let limit = if m * n == 1 { 3.0 } else { 1.2 };
             assert!(
                 rms < limit * expected,
@@ -213,15 +218,15 @@ fn whole_numbers_lose_what_their_digits_say() {
 #[test]
 fn zeros_and_extremes_stay_what_they_are() {
     let k = 256;
-    // More rows than those that are never multiplied in whole numbers.
-    let numbers = [0.0f32, 1e30, -1.0, 1e-30].repeat(2);
-    let x: Vec<f32> = numbers.iter().flat_map(|x| vec![*x; k]).collect();
+    // More rows than those that are never multiplied in integers.
+    let elements = [0.0f32, 1e30, -1.0, 1e-30].repeat(2);
+    let x: Vec<f32> = elements.iter().flat_map(|x| vec![*x; k]).collect();
     let left = Matrix { data: &x, depth: k };
     let w = vec![1.0; k];
     for isa in Isa::all() {
         let (left, right) = ((&left, Prepare::Plain), Weights::F32(&w));
         let y = product::<Int16>(isa, (8, 1), left, right, &Identity);
-        for (y, x) in y.into_iter().zip(&numbers) {
+        for (y, x) in y.into_iter().zip(&elements) {
             assert!(
                 (y - 256.0 * x).abs() <= 1e-3 * (256.0 * x).abs(),
                 "{}: {y}",

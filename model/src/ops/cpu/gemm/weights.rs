@@ -16,7 +16,7 @@ pub(crate) enum Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// How many numbers there are.
+    /// How many elements there are.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::F32(w) => w.len(),
@@ -27,23 +27,23 @@ impl Weights<'_> {
 }
 
 /// A type in which weights are kept.
-pub(super) trait Number: Copy {
-    /// Eight numbers.
+pub(super) trait Element: Copy {
+    /// Eight elements.
     ///
     /// # Safety
-    /// The processor must have the instruction set; the numbers must be readable.
+    /// The processor must have the instruction set; the elements must be readable.
     unsafe fn load<V: Vector>(p: *const Self) -> V;
 
-    /// The same number.
+    /// Returns the same value.
     fn to_f32(self) -> f32;
 }
 
-macro_rules! number {
-    ($($number:ty, $load:ident, |$x:ident| $to_f32:expr;)*) => {$(
-        impl Number for $number {
+macro_rules! element {
+    ($($element:ty, $load:ident, |$x:ident| $to_f32:expr;)*) => {$(
+        impl Element for $element {
             #[inline(always)]
             unsafe fn load<V: Vector>(p: *const Self) -> V {
-                // SAFETY: asked of the caller.
+                // SAFETY: the caller's promise.
                 unsafe { V::$load(p) }
             }
 
@@ -56,7 +56,7 @@ macro_rules! number {
     )*};
 }
 
-number! {
+element! {
     f32, load, |x| x;
     f16, load_f16, |x| x.to_f32();
     bf16, load_bf16, |x| x.to_f32();

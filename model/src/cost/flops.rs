@@ -1,10 +1,10 @@
-//! How much there is to compute.
+//! How many operations the transformers of a forward pass take.
 
 use crate::config::Config;
 
-/// Operations, a multiplication and an addition being two, that the transformers of a forward pass take: the linear layers
-/// and the attention of the trunk's, the frame and the global blocks. Norms, softmax and activations are not counted.
-pub fn transformer_operations(config: &Config, s: usize, (h, w): (usize, usize)) -> u64 {
+/// Returns the operations, a multiplication and an addition being two, that the transformers of a forward pass take: the linear layers
+/// and the attention of the blocks of the trunk, the frame blocks and the global blocks. Norms, softmax and activations are not counted.
+pub fn transformer_flops(config: &Config, s: usize, (h, w): (usize, usize)) -> u64 {
     let (s, c) = (s as u64, config.embed_dim as u64);
     let patches = (h / config.patch_size * (w / config.patch_size)) as u64;
     let block = |sequences: u64, n: u64, mlp_ratio: f64| {
@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn only_global_attention_grows_faster_than_the_frames() {
         let config = Config::default();
-        let of = |s| transformer_operations(&config, s, (294, 518));
+        let of = |s| transformer_flops(&config, s, (294, 518));
         // 72 blocks of 12 C² weights for 782 tokens, and their attention.
         let (n, c) = (782u64, 1024u64);
         assert_eq!(of(1), 72 * (24 * n * c * c + 4 * n * n * c));

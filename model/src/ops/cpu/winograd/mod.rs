@@ -1,55 +1,83 @@
 //! 3 x 3 convolutions by Winograd's minimal filtering, F(4 x 4, 3 x 3): 36 multiplications for 16 outputs instead of 144.
 //!
-//! A tile of 6 x 6 inputs and the kernel are transformed, multiplied place by place and transformed back to 4 x 4
-//! outputs. Place by place, the sum over the channels is a product of matrices: tiles times channels, channels times
+//! A tile of 6 x 6 inputs and the kernel are transformed, multiplied position by position and transformed back to 4 x 4
+//! outputs. Position by position, the sum over the channels is a product of matrices: tiles times channels, channels times
 //! outputs. The transformed weights are made anew in every call, which costs little and keeps them from being held four
 //! times over. Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
+
+mod transform;
 
 use rayon::prelude::*;
 
 use super::{
     Isa, Kernel, Shared, Vector,
-    gemm::{self, Epilogue},
+    epilogue::Epilogue,
     scratch,
+    simd::load,
+    tile::gemm::{micro_kernel, tile_columns, tile_rows},
 };
+use transform::{SIDE, TILE, of_inputs, of_sums, of_weights};
 
-/// Outputs along a side of a tile.
-const TILE: usize = 4;
-/// Inputs along a side of a tile.
-const SIDE: usize = 6;
-/// Places of a tile.
-const PLACES: usize = SIDE * SIDE;
+/// Positions in a tile.
+const POSITIONS: usize = SIDE * SIDE;
 
-/// Most tiles of a task: their transformed inputs stay near the core while the outputs go by.
+/// The largest number of tiles of a task, a multiple of both register tiles' rows: with 256 channels their transformed inputs
+/// take 1.9 MB, which stay in or near the second-level cache while the outputs go by.
 const TILES: usize = 48;
 
-/// Numbers between the rows of the transformed inputs, beyond the channels: keeps rows from sharing lines of the cache.
+/// Elements between the rows of the transformed inputs, beyond the channels: keeps rows from sharing lines of the cache.
 const GAP: usize = 16;
 
-/// out [H W, n] = epilogue of the convolution of x [H, W, c], of max(x, 0) if `relu`, with `weight` [3, 3, c, n], stride 1
-/// and padding 1. Writes all of `out` and reads none of it.
+/// A map, and the weights that it is convolved with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operands<'a> {
+    /// [height, width, c_in]
+    pub(crate) x: &'a [f32],
+    /// Height of the map.
+    pub(crate) height: usize,
+    /// Width of the map.
+    pub(crate) width: usize,
+    /// Channels of the map.
+    pub(crate) c_in: usize,
+    /// Takes max(x, 0) for x.
+    pub(crate) relu: bool,
+    /// [3, 3, c_in, c_out]
+    pub(crate) weight: &'a [f32],
+    /// Channels of the result.
+    pub(crate) c_out: usize,
+}
+
+/// out [height width, c_out] = epilogue of the convolution with stride 1 and padding 1. Writes all of `out` and reads none
+/// of it.
 ///
 /// # Panics
 /// When the lengths do not fit.
 pub(crate) fn conv3x3<E: Epilogue>(
     isa: Isa,
-    (x, size, relu): (&[f32], (usize, usize, usize), bool),
-    (weight, n): (&[f32], usize),
+    operands: Operands<'_>,
     epilogue: &E,
     out: Shared<'_, f32>,
 ) {
-    let (h, w, c) = size;
+    let Operands {
+        x,
+        height: h,
+        width: w,
+        c_in: c,
+        relu,
+        weight,
+        c_out: n,
+    } = operands;
     assert_eq!(x.len(), h * w * c, "x is [{h}, {w}, {c}]");
     assert_eq!(weight.len(), 9 * c * n, "weight is [3, 3, {c}, {n}]");
     assert_eq!(out.len(), h * w * n, "out is [{h}, {w}, {n}]");
     let lanes = isa.lanes();
-    let wide = gemm::tile_columns(lanes);
+    let wide = tile_columns(lanes);
     let panels = n.div_ceil(wide);
-    let (tile_rows, tile_columns) = (h.div_ceil(TILE), w.div_ceil(TILE));
-    let tiles = tile_rows * tile_columns;
-    let block = tiles_of_a_task(tiles, gemm::tile_rows(lanes));
-    scratch::with(PLACES * panels * c * wide, |transformed| {
-        let place = Shared::new(transformed);
+    let (rows, columns) = (h.div_ceil(TILE), w.div_ceil(TILE));
+    let tiles = rows * columns;
+    let block = tiles_of_a_task(tiles, tile_rows(lanes));
+    scratch::with(POSITIONS * panels * c * wide, |transformed| {
+        let shared = Shared::new(transformed);
         (0..panels * c)
             .into_par_iter()
             .with_min_len(64)
@@ -61,7 +89,7 @@ pub(crate) fn conv3x3<E: Epilogue>(
                     panels,
                     panel,
                     channel,
-                    out: place,
+                    out: shared,
                 });
             });
         let transformed: &[f32] = transformed;
@@ -70,18 +98,18 @@ pub(crate) fn conv3x3<E: Epilogue>(
             .with_max_len(1)
             .for_each(|task| {
                 let stride = c.next_multiple_of(lanes) + GAP;
-                let (inputs, sums) = (PLACES * block * stride, PLACES * block * wide);
-                scratch::with(inputs + sums, |room| {
-                    let (inputs, sums) = room.split_at_mut(inputs);
+                let (inputs, sums) = (POSITIONS * block * stride, POSITIONS * block * wide);
+                scratch::with(inputs + sums, |scratch| {
+                    let (inputs, sums) = scratch.split_at_mut(inputs);
                     isa.run(Tiles {
                         x,
-                        size,
+                        size: (h, w, c),
                         relu,
                         n,
                         transformed,
                         epilogue,
                         out,
-                        columns: tile_columns,
+                        columns,
                         tiles: task * block..((task + 1) * block).min(tiles),
                         block,
                         stride,
@@ -100,7 +128,7 @@ fn tiles_of_a_task(tiles: usize, rows: usize) -> usize {
     tiles.div_ceil(tasks).next_multiple_of(rows)
 }
 
-/// Transforms the weights of one channel to the outputs of one panel: G g Gᵀ. Out: [places, panels, c, outputs].
+/// Transforms the weights of one channel to the outputs of one panel: G g Gᵀ. Out: [positions, panels, c, outputs].
 struct Weights<'a> {
     /// [3, 3, c, n]
     weight: &'a [f32],
@@ -117,18 +145,18 @@ impl Kernel for Weights<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let (c, n) = self.size;
-        let wide = gemm::tile_columns(V::LANES);
+        let wide = tile_columns(V::LANES);
         for j in (0..wide).step_by(V::LANES) {
             let first = self.panel * wide + j;
             let lanes = n.saturating_sub(first).min(V::LANES);
-            // SAFETY: the lanes are outputs of this channel; every panel, channel and register has places of its own.
+            // SAFETY: the lanes are outputs of this channel; every panel, channel and register has positions of its own.
             unsafe {
                 let mut g = [[V::zero(); 3]; 3];
                 for (y, row) in g.iter_mut().enumerate() {
                     for (x, g) in row.iter_mut().enumerate() {
                         if lanes > 0 {
                             let at = ((y * 3 + x) * c + self.channel) * n + first;
-                            *g = gemm::load(self.weight, at, lanes);
+                            *g = load(self.weight, at, lanes);
                         }
                     }
                 }
@@ -139,8 +167,8 @@ impl Kernel for Weights<'_> {
                     let line = of_weights([top, middle, bottom]);
                     for (x, u) in line.into_iter().enumerate() {
                         let panel = (y * SIDE + x) * self.panels + self.panel;
-                        let place = (panel * c + self.channel) * wide + j;
-                        u.store(self.out.slice(place, V::LANES).as_mut_ptr());
+                        let at = (panel * c + self.channel) * wide + j;
+                        u.store(self.out.slice(at, V::LANES).as_mut_ptr());
                     }
                 }
             }
@@ -156,20 +184,20 @@ struct Tiles<'a, E> {
     relu: bool,
     /// Outputs.
     n: usize,
-    /// [places, panels, c, outputs of a panel]
+    /// [positions, panels, c, outputs of a panel]
     transformed: &'a [f32],
     epilogue: &'a E,
     out: Shared<'a, f32>,
     /// Tiles side by side.
     columns: usize,
     tiles: std::ops::Range<usize>,
-    /// Tiles there is room for.
+    /// Capacity in tiles.
     block: usize,
     /// From the inputs of one tile to those of the next.
     stride: usize,
-    /// [places, block, stride]
+    /// [positions, block, stride]
     inputs: &'a mut [f32],
-    /// [places, block, outputs of a panel]
+    /// [positions, block, outputs of a panel]
     sums: &'a mut [f32],
 }
 
@@ -178,17 +206,17 @@ impl<E: Epilogue> Kernel for Tiles<'_, E> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(mut self) {
-        let panels = self.n.div_ceil(gemm::tile_columns(V::LANES));
-        // SAFETY: passed on.
+        let panels = self.n.div_ceil(tile_columns(V::LANES));
+        // SAFETY: the caller's promise.
         unsafe {
             for tile in 0..self.tiles.len() {
                 self.transform::<V>(tile);
             }
             for panel in 0..panels {
                 if V::LANES == 16 {
-                    self.multiply::<V, { gemm::tile_rows(16) }>(panels, panel);
+                    self.multiply::<V, { tile_rows(16) }>(panels, panel);
                 } else {
-                    self.multiply::<V, { gemm::tile_rows(8) }>(panels, panel);
+                    self.multiply::<V, { tile_rows(8) }>(panels, panel);
                 }
                 for tile in 0..self.tiles.len() {
                     self.finish::<V>(panel, tile);
@@ -217,7 +245,7 @@ impl<E: Epilogue> Tiles<'_, E> {
         let mut k = 0;
         while k < c {
             let lanes = V::LANES.min(c - k);
-            // SAFETY: only places inside the map are read; those written are this tile's, as long as a register beyond
+            // SAFETY: only pixels inside the map are read; those written are this tile's, as long as a register beyond
             // the last channel.
             unsafe {
                 let mut lines = [[V::zero(); SIDE]; SIDE];
@@ -230,7 +258,7 @@ impl<E: Epilogue> Tiles<'_, E> {
                     for (j, d) in d.iter_mut().enumerate() {
                         let x = left + j;
                         if x > 0 && x <= w {
-                            let value = gemm::load::<V>(self.x, (y * w + x - 1) * c + k, lanes);
+                            let value = load::<V>(self.x, (y * w + x - 1) * c + k, lanes);
                             *d = if self.relu {
                                 V::zero().max(value)
                             } else {
@@ -252,25 +280,25 @@ impl<E: Epilogue> Tiles<'_, E> {
         }
     }
 
-    /// The sums over the channels for the outputs of one panel, at every place.
+    /// The sums over the channels for the outputs of one panel, at every position.
     ///
     /// # Safety
     /// The processor must have the instruction set of `V`.
     #[inline(always)]
     unsafe fn multiply<V: Vector, const MR: usize>(&mut self, panels: usize, panel: usize) {
-        let wide = gemm::tile_columns(V::LANES);
+        let wide = tile_columns(V::LANES);
         let c = self.size.2;
-        for place in 0..PLACES {
-            let right = &self.transformed[(place * panels + panel) * c * wide..][..c * wide];
+        for position in 0..POSITIONS {
+            let right = &self.transformed[(position * panels + panel) * c * wide..][..c * wide];
             for first in (0..self.tiles.len()).step_by(MR) {
-                let at = (place * self.block + first) * self.stride;
+                let at = (position * self.block + first) * self.stride;
                 let left = &self.inputs[at..at + (MR - 1) * self.stride + c];
-                let out = &mut self.sums[(place * self.block + first) * wide..][..MR * wide];
-                // SAFETY: MR rows of c numbers, c rows of the panel's outputs, and room for the tile: the block is a
+                let out = &mut self.sums[(position * self.block + first) * wide..][..MR * wide];
+                // SAFETY: MR rows of c elements, c rows of the panel's outputs, and memory for the tile: the block is a
                 // multiple of MR.
                 unsafe {
                     let steps = (self.stride, 1);
-                    let sums = gemm::micro_kernel::<V, MR>(c, left.as_ptr(), steps, right.as_ptr());
+                    let sums = micro_kernel::<V, MR>(c, left.as_ptr(), steps, right.as_ptr());
                     for (i, sums) in sums.into_iter().enumerate() {
                         for (j, sum) in sums.into_iter().enumerate() {
                             sum.store(out.as_mut_ptr().add(i * wide + j * V::LANES));
@@ -288,7 +316,7 @@ impl<E: Epilogue> Tiles<'_, E> {
     #[inline(always)]
     unsafe fn finish<V: Vector>(&mut self, panel: usize, tile: usize) {
         let (h, w, _) = self.size;
-        let wide = gemm::tile_columns(V::LANES);
+        let wide = tile_columns(V::LANES);
         let (top, left) = self.corner(tile);
         for j in (0..wide).step_by(V::LANES) {
             let column = panel * wide + j;
@@ -313,11 +341,11 @@ impl<E: Epilogue> Tiles<'_, E> {
                         if top + i < h && left + x < w {
                             let row = (top + i) * w + left + x;
                             let y = self.epilogue.apply(value, row, column, lanes);
-                            let place = self.out.at(row * self.n + column);
+                            let to = self.out.at(row * self.n + column);
                             if lanes == V::LANES {
-                                y.store(place);
+                                y.store(to);
                             } else {
-                                y.store_first(place, lanes);
+                                y.store_first(to, lanes);
                             }
                         }
                     }
@@ -325,61 +353,4 @@ impl<E: Epilogue> Tiles<'_, E> {
             }
         }
     }
-}
-
-/// All lanes `x`, where there is a vector already.
-#[inline(always)]
-fn constant<V: Vector>(x: f32, _proof: V) -> V {
-    // SAFETY: a vector is proof of the instruction set.
-    unsafe { V::splat(x) }
-}
-
-/// G g, one line.
-#[inline(always)]
-fn of_weights<V: Vector>(g: [V; 3]) -> [V; SIDE] {
-    let c = |x: f32| constant(x, g[0]);
-    let ends = (g[0] + g[2]) * c(-1.0 / 6.0);
-    let middle = g[1] * c(1.0 / 6.0);
-    let far = g[0].mul_add(c(1.0 / 24.0), g[2] * c(1.0 / 6.0));
-    let near = g[1] * c(1.0 / 12.0);
-    [
-        g[0] * c(0.25),
-        ends - middle,
-        ends + middle,
-        far + near,
-        far - near,
-        g[2],
-    ]
-}
-
-/// Bᵀ d, one line.
-#[inline(always)]
-fn of_inputs<V: Vector>(d: [V; SIDE]) -> [V; SIDE] {
-    let c = |x: f32| constant(x, d[0]);
-    let a = d[2].neg_mul_add(c(4.0), d[4]);
-    let b = d[1].neg_mul_add(c(4.0), d[3]);
-    let e = d[4] - d[2];
-    let f = (d[3] - d[1]) * c(2.0);
-    [
-        d[0].mul_add(c(4.0), d[2].neg_mul_add(c(5.0), d[4])),
-        a + b,
-        a - b,
-        e + f,
-        e - f,
-        d[1].mul_add(c(4.0), d[3].neg_mul_add(c(5.0), d[5])),
-    ]
-}
-
-/// Aᵀ m, one line.
-#[inline(always)]
-fn of_sums<V: Vector>(m: [V; SIDE]) -> [V; TILE] {
-    let c = |x: f32| constant(x, m[0]);
-    let (a, b) = (m[1] + m[2], m[1] - m[2]);
-    let (e, f) = (m[3] + m[4], m[3] - m[4]);
-    [
-        m[0] + a + e,
-        f.mul_add(c(2.0), b),
-        e.mul_add(c(4.0), a),
-        f.mul_add(c(8.0), b) + m[5],
-    ]
 }

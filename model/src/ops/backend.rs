@@ -1,20 +1,20 @@
-//! Which version of an operation runs.
+//! Which implementation of an operation runs.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::cpu::Isa;
 
-/// A version beside the plain one.
+/// An implementation that is faster than the reference implementation.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Version {
+pub(super) enum Backend {
     /// The CPU's, on this instruction set.
     Cpu(Isa),
     /// The kernels of `model/kernels`.
     Cuda,
 }
 
-impl Version {
-    /// The one for `x`; `None` where the plain version runs.
+impl Backend {
+    /// Returns the backend for `x`; `None` where the reference implementation runs.
     pub(super) fn of(x: &Tensor) -> Option<Self> {
         match (x.device(), x.dtype()) {
             (Device::Cpu, DType::F32) => Isa::best().map(Self::Cpu),
@@ -25,14 +25,14 @@ impl Version {
         }
     }
 
-    /// The instruction set.
+    /// Returns the instruction set.
     ///
     /// # Errors
-    /// When this is no version of the CPU's.
+    /// When this is not a backend of the CPU.
     pub(super) fn isa(self) -> Result<Isa> {
         match self {
             Self::Cpu(isa) => Ok(isa),
-            Self::Cuda => bail!("an operation for CUDA got a tensor of the CPU"),
+            Self::Cuda => bail!("an operation for CUDA got a tensor on the CPU"),
         }
     }
 }

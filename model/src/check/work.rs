@@ -4,8 +4,8 @@ use candle_core::DType;
 
 use super::case::{Case, LinearThen, Operation};
 use crate::{
+    cost::{OpWork, Unit},
     layers::Mlp,
-    ops::cuda::work::{OpWork, Unit},
 };
 
 /// Heads that the kernel on tensor cores takes. Origin: `ops/cuda/attention.rs`.

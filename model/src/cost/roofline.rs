@@ -1,5 +1,5 @@
-//! Roofline estimate of a forward pass on a card: bytes moved, operations and, where they decide, instructions of every kernel
-//! and every product between them.
+//! Roofline estimate of a forward pass on a CUDA device: bytes moved, operations and, where they decide, instructions of every
+//! kernel and every product between them.
 
 use candle_core::DType;
 
@@ -24,10 +24,10 @@ pub struct OpWork {
     pub instructions: u64,
 }
 
-/// Which part of a card does the arithmetic.
+/// Which part of a device does the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Nothing that would count beside the memory.
+    /// Nothing that counts next to the memory.
     Memory,
     /// The tensor cores, as cuBLAS uses them.
     Product,
@@ -37,7 +37,7 @@ pub enum Unit {
     ProductF32,
 }
 
-/// How fast a card is.
+/// How fast a device is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Card {
     /// Bytes a second.
@@ -48,13 +48,13 @@ pub struct Card {
     pub peak_f32: f64,
     /// Instructions a second of all threads: the multiprocessors, four schedulers each, a warp of 32 a clock.
     pub instructions: f64,
-    /// Part of the bandwidth that a kernel gets which does nothing but move numbers.
+    /// Part of the bandwidth that a kernel gets which does nothing but move elements.
     pub of_bandwidth: f64,
     /// Part of the peak that cuBLAS gets for products as large as these.
     pub of_peak_product: f64,
     /// Part of the peak that the flash kernel gets.
     pub of_peak_attention: f64,
-    /// Seconds of each call in which the card fills and empties.
+    /// Seconds of each call in which the device fills and empties.
     pub of_call: f64,
 }
 
@@ -73,7 +73,7 @@ impl Card {
         of_call: 3e-6,
     };
 
-    /// Seconds that the calls take one after the other.
+    /// Returns the seconds that the calls take one after the other.
     pub fn seconds(&self, work: &OpWork) -> f64 {
         let memory = work.bytes as f64 / (self.bandwidth * self.of_bandwidth);
         let speed = match work.unit {
@@ -99,7 +99,7 @@ impl Card {
     }
 }
 
-/// The calls of a pass of the aggregator over `s` frames of `h` x `w` pixels in `dtype`, in the order in which a block makes
+/// Returns the calls of a pass of the aggregator over `s` frames of `h` x `w` pixels in `dtype`, in the order in which a block makes
 /// them.
 ///
 /// Left out, as too small to count: parameters of norms and biases, and the few calls that make the special tokens and the
@@ -113,7 +113,7 @@ pub fn aggregator(config: &Config, s: usize, (h, w): (usize, usize), dtype: DTyp
     let of_trunk = patches + 1 + config.dino.num_register_tokens as u64;
     let trunk_blocks = config.dino.depth as u64;
     let pairs = config.aggregator.depth as u64;
-    // Tokens that go through all blocks: how often a row of C numbers meets a block.
+    // Tokens that go through all blocks: how often a row of C elements meets a block.
     let (trunk_rows, pair_rows) = (trunk_blocks * s * of_trunk, 2 * pairs * s * of_frame);
     let rows = trunk_rows + pair_rows;
     let blocks = trunk_blocks + 2 * pairs;
@@ -122,12 +122,12 @@ pub fn aggregator(config: &Config, s: usize, (h, w): (usize, usize), dtype: DTyp
     let chunks =
         trunk_blocks * (s * of_trunk).div_ceil(chunk) + 2 * pairs * (s * of_frame).div_ceil(chunk);
 
-    let memory = |name, calls, numbers: u64| OpWork {
+    let memory = |name, calls, elements: u64| OpWork {
         name,
         ours: true,
         unit: Unit::Memory,
         calls,
-        bytes: numbers * size,
+        bytes: elements * size,
         flops: 0,
         instructions: 0,
     };
@@ -207,7 +207,7 @@ const IM2COL_INSTRUCTIONS: u64 = 270;
 /// The same of candle's strided copy, `ucopy_f32`.
 const COPY_INSTRUCTIONS: u64 = 240;
 
-/// The calls of the camera head: its blocks over one token a frame, once for each refinement. Its weights, which every
+/// Returns the calls of the camera head: its blocks over one token a frame, once for each refinement. Its weights, which every
 /// refinement reads anew in F32, outweigh everything else.
 pub fn camera_head(config: &Config, s: usize) -> Vec<OpWork> {
     let head = &config.camera_head;
@@ -227,7 +227,7 @@ pub fn camera_head(config: &Config, s: usize) -> Vec<OpWork> {
     }]
 }
 
-/// The calls of the depth head or the point head for `s` frames of `h` x `w` pixels: candle's `im2col` and cuBLAS' products in
+/// Returns the calls of the depth head or the point head for `s` frames of `h` x `w` pixels: candle's `im2col` and cuBLAS' products in
 /// F32, the copies around them, and the kernels of this crate that follow.
 pub fn dense_head(config: &Config, s: usize, (h, w): (usize, usize)) -> Vec<OpWork> {
     let f32_size = DType::F32.size_in_bytes() as u64;
@@ -338,8 +338,8 @@ pub fn dense_head(config: &Config, s: usize, (h, w): (usize, usize)) -> Vec<OpWo
 
 #[cfg(test)]
 mod tests {
+    use super::super::flops::transformer_flops;
     use super::*;
-    use crate::work::transformer_operations;
 
     #[test]
     fn the_operations_are_those_of_the_transformers() {
@@ -348,11 +348,7 @@ mod tests {
             let work = aggregator(&config, s, size, DType::BF16);
             let all: u64 = work.iter().map(|op| op.flops).sum();
             let embedding = work[0].flops;
-            assert_eq!(
-                all - embedding,
-                transformer_operations(&config, s, size),
-                "{s}"
-            );
+            assert_eq!(all - embedding, transformer_flops(&config, s, size), "{s}");
         }
     }
 

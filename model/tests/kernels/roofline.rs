@@ -3,15 +3,14 @@
 use candle_core::DType;
 use vggt_model::{
     Config,
-    memory::{Engine, aggregator_bytes},
-    ops::cuda::work::{Card, OpWork, aggregator, camera_head, dense_head},
+    cost::{Card, Engine, OpWork, aggregator, aggregator_bytes, camera_head, dense_head},
     state_dict_keys,
 };
 
 const README: &str = include_str!("../../kernels/README.md");
 
 /// Where the table is.
-const BEGIN: &str = "<!-- table: tests/kernels/paper.rs -->\n";
+const BEGIN: &str = "<!-- table: tests/kernels/roofline.rs -->\n";
 const END: &str = "<!-- end of table -->";
 
 /// Frames, and what upstream publishes for them on an H100: seconds and GB of the aggregator. Origin: the table "Runtime and GPU

@@ -21,7 +21,7 @@ pub use case::{Case, LinearThen, MapSize, NORM_EPS, Operation, Purpose};
 pub use inputs::{Inputs, Role};
 pub use judge::unit_roundoff;
 
-use super::cuda::default_dtype;
+use crate::ops::cuda::default_dtype;
 
 /// What kind of device the cases are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     layers::{LayerScale, Mlp, bicubic_antialias},
     ops::{
-        Conv2d, ConvFusion, ConvTranspose2d, Fusion, LayerNorm, Linear, Positions, RopeTable,
-        SelfAttention, Then, attention, bilinear_align_corners, gelu,
+        Conv2d, Conv2dConfig, ConvFusion, ConvTranspose2d, Epilogue, Fusion, LayerNorm, Linear,
+        Positions, RopeTable, SelfAttention, attention, bilinear_align_corners, gelu,
     },
     precision::Precision,
 };
@@ -95,7 +95,7 @@ impl Operation {
                 ..
             } => {
                 let (x, weight, bias) = (get(Role::X)?, get(Role::Weight)?, get(Role::Bias)?);
-                let conv = Conv2d::from_tensors(weight, bias, (stride, padding))?;
+                let conv = Conv2d::from_tensors(weight, bias, Conv2dConfig { stride, padding })?;
                 let skips = match fused {
                     true => Some((get(Role::SkipRelu)?, get(Role::Skip)?)),
                     false => None,
@@ -139,12 +139,12 @@ fn linear(inputs: &Inputs, after_norm: bool, then: LinearThen) -> Result<Prepare
         LinearThen::Bias | LinearThen::Gelu => None,
     };
     Ok(Box::new(move || {
-        let then = match &branch {
-            Some((gamma, residual)) => Then::Residual { gamma, residual },
-            None if then == LinearThen::Gelu => Then::Gelu,
-            None => Then::Nothing,
+        let epilogue = match &branch {
+            Some((gamma, residual)) => Epilogue::Residual { gamma, residual },
+            None if then == LinearThen::Gelu => Epilogue::Gelu,
+            None => Epilogue::None,
         };
         let norm = norm.as_ref();
-        linear.forward_fused(&x, Fusion { norm, then })
+        linear.forward_fused(&x, Fusion { norm, epilogue })
     }))
 }

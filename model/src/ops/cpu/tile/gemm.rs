@@ -1,0 +1,55 @@
+//! The register tile of the product of matrices.
+
+use super::super::simd::Vector;
+
+// The size follows from the number of registers. A tile of R rows and W registers of columns holds R W sums, and each step of
+// k reads W registers of the right side and broadcasts R elements of the left: R + W loads for R W multiply-adds. The
+// processors in question start two of each per cycle, so that loads are hidden as soon as R W exceeds R + W by a margin, and
+// the sums must be more than the eight multiply-adds that two units of latency four keep in flight.
+//
+// AVX-512 has 32 registers: 12 x 2 sums, 2 for the right side and 1 for the broadcast are 27, with 14 loads for 24
+// multiply-adds. AVX2 has 16: 6 x 2, 2 and 1 are 15, with 8 loads for 12. 14 rows would fit as well, but 12 and 6 divide
+// the blocks of rows above (192 and 1536 in `gemm`, 48 in `winograd`), so that only the last panel has rows to spare.
+// Attention has another tile with as many sums, for the reason given there.
+
+/// Registers in a row of the tile.
+pub(crate) const WIDE: usize = 2;
+
+/// Rows of the register tile.
+pub(crate) const fn tile_rows(lanes: usize) -> usize {
+    if lanes == 16 { 12 } else { 6 }
+}
+
+/// Columns of the register tile.
+pub(crate) const fn tile_columns(lanes: usize) -> usize {
+    WIDE * lanes
+}
+
+/// Returns the sums of one tile: left, MR rows, times right [depth, 2 registers]. `steps` are those from one row of the left side
+/// to the next and from one k to the next: (1, MR) for a packed panel.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; both sides must be `depth` deep.
+#[inline(always)]
+pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
+    depth: usize,
+    mut left: *const f32,
+    (row_step, k_step): (usize, usize),
+    mut right: *const f32,
+) -> [[V; WIDE]; MR] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::zero(); WIDE]; MR];
+        for _ in 0..depth {
+            let columns = [V::load(right), V::load(right.add(V::LANES))];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = V::splat(*left.add(i * row_step));
+                sums[0] = row.mul_add(columns[0], sums[0]);
+                sums[1] = row.mul_add(columns[1], sums[1]);
+            }
+            left = left.add(k_step);
+            right = right.add(WIDE * V::LANES);
+        }
+        sums
+    }
+}
