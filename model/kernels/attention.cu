@@ -61,7 +61,7 @@ __device__ __forceinline__ void attention(const T* q, const T* k, const T* v, T*
         }
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            float most = largest[i];
+            float peak = largest[i];
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 if (first + x + j * SIDE >= n) scores[i][j] = -INFINITY;

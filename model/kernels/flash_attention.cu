@@ -132,7 +132,7 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
         for (int t = 0; t < QUERY_TILES; t++) {
 #pragma unroll
             for (int r = 0; r < 2; r++) {
-                float most = largest[t][r];
+                float peak = largest[t][r];
 #pragma unroll
                 for (int c = 0; c < COLUMN_TILES; c++) {
                     peak = fmaxf(peak, fmaxf(scores[t][c][2 * r], scores[t][c][2 * r + 1]));

@@ -78,7 +78,7 @@ impl Isa {
     ///
     /// Call it inside the closures given to rayon, not around them: a closure is compiled for what surrounds it where
     /// it is written, and the pool calls it from code without these instructions. The same holds for every closure that
-    /// a function which is not inlined calls, such as [`scratch::with`].
+    /// a function which is not inlined calls, such as [`super::scratch::with`].
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(not(target_arch = "x86_64"))]

@@ -1,6 +1,6 @@
 //! Mistakes in kernels that doctor has to find.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use vggt_model::ops::cuda::Module;
 
@@ -18,7 +18,7 @@ struct Fault {
 impl Fault {
     /// A card whose kernel has it.
     fn card(&self) -> Card {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let folder = crate::crate_dir().join("kernels");
         let file = folder.join(self.module.name()).with_extension("cu");
         let source = fs::read_to_string(file).unwrap();
         let (right, module) = (self.right, self.module);
@@ -99,8 +99,8 @@ fn doctor_finds_keys_that_are_not_there() {
 fn doctor_finds_a_scale_of_scores_that_is_off_by_a_hundredth() {
     let fault = Fault {
         module: Module::Attention,
-        right: "exp2f((scores[i][j] - most) * scale)",
-        wrong: "exp2f((scores[i][j] - most) * scale * 1.01f)",
+        right: "exp2f((scores[i][j] - peak) * scale)",
+        wrong: "exp2f((scores[i][j] - peak) * scale * 1.01f)",
     };
     fault.is_found_by(&[
         "self-attention, heads of 32 [f32]",
