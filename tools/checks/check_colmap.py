@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Reads COLMAP models with pycolmap and tells whether they hold together.
 
-    tools/check_colmap.py FOLDER...
+    tools/checks/check_colmap.py FOLDER...
 
-Needs tools/requirements.txt. Every folder below FOLDER that holds a cameras.bin is read in its binary and in its text
+Needs tools/checks/requirements.txt. Every folder below FOLDER that holds a cameras.bin is read in its binary and in its text
 form. Both must agree; every point must be seen by its image inside the picture, and its error must be what pycolmap
 computes. Where the comments name the mode "Depthmap and Camera", points must project to their pixels. Exits 1 on any
 fault, or when there is no model.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A hub, and the name server that knows it, for tools/test_static.
+"""A hub, and the name server that knows it, for tools/checks/test_static.
 
 Serves, on loopback and on the ports that nobody has to name:
   53   a name server: hub.test and cdn.test are 127.0.0.1, there is nothing else

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The steps of tools/test_static, which gives this process a network of its own and the right to change its root."""
+"""The steps of tools/checks/test_static, which gives this process a network of its own and the right to change its root."""
 
 import argparse
 import base64
@@ -20,7 +20,7 @@ import tempfile
 from compare_tensors import difference, tensors
 
 HERE = pathlib.Path(__file__).resolve().parent
-REPOSITORY = HERE.parent
+REPOSITORY = HERE.parent.parent
 PICTURES = REPOSITORY / "tests/data/frames/formats"
 CLIPS = REPOSITORY / "tests/data/frames/clips"
 CHECKPOINT = REPOSITORY / "model/tests/data/tiny"
@@ -178,7 +178,7 @@ def client(root, port):
         ask("delete", said["hash"])
         expect(len(ask("list")) == 1, ask("list"))
     with step("tools/client.py from outside: images, get"):
-        args = [HERE / "client.py", "--user", "alice", "--port", port, "images", *sorted(DEMO.iterdir())]
+        args = [REPOSITORY / "tools/client.py", "--user", "alice", "--port", port, "images", *sorted(DEMO.iterdir())]
         process = subprocess.Popen(
             [*map(str, args), "--out", str(root.folder / "outside.glb"), "--fetch-again"],
             env={**os.environ, "VGGT_PASSWORD": PASSWORD},
