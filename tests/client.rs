@@ -18,7 +18,7 @@ use vggt::{
     },
 };
 
-use crate::command::{command, files};
+use crate::support::{command, files};
 
 const DIGITS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 

@@ -1,5 +1,5 @@
 //! COLMAP models, read back from both forms. Everything written here also goes through pycolmap:
-//! `tools/check_colmap.py` on the folder `colmap` below Cargo's temporary folder.
+//! `tools/checks/check_colmap.py` on the folder `colmap` below Cargo's temporary folder.
 
 use std::{fs, path::PathBuf};
 

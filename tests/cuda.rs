@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::command::{command, text};
+use super::support::{command, text};
 
 /// What every driver says of this test's card, but its version. 100 is "no device", 500 "no such function".
 const DRIVER: &str = "

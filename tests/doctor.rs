@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use crate::{
-    command::{fail, repository, run, vggt},
     hub::hash,
+    support::{fail, repository, run, vggt},
 };
 
 fn report(dir: &Path, args: &[&str]) -> (Option<i32>, Value) {

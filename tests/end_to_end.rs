@@ -14,8 +14,8 @@ use vggt::{
 };
 
 use crate::{
-    command::{checked, command},
     service::{PASSWORD, Service, assert_glb, pictures, wait_for},
+    support::{checked, command},
 };
 
 fn demo(name: &str) -> PathBuf {

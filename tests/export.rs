@@ -14,8 +14,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    command::{checked, command, fail, files, repository, run, summary, text, vggt},
     glb::Glb,
+    support::{checked, command, fail, files, repository, run, summary, text, vggt},
 };
 
 /// ‖a - b‖ / ‖b‖ against PyTorch's predictions from the same 8-bit frames.

@@ -1,5 +1,5 @@
 //! GLB files, read back with a reader of their own. Everything written here also goes through the Khronos
-//! validator: `tools/validate_glb` on the folder `glb` below Cargo's temporary folder.
+//! validator: `tools/checks/validate_glb` on the folder `glb` below Cargo's temporary folder.
 
 use std::{fs, path::PathBuf};
 

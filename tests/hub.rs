@@ -13,7 +13,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use vggt::hub::{Hub, HubError, HubSettings, find_weights};
 
-use crate::command::{command, repository, text};
+use crate::support::{command, repository, text};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Large enough for several reads, so that a connection can drop in the middle.

@@ -7,7 +7,6 @@
 
 mod client;
 mod colmap;
-mod command;
 #[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 mod cuda;
 mod doctor;
@@ -30,5 +29,6 @@ mod service;
 mod session;
 mod sky;
 mod store;
+mod support;
 mod user;
 mod weights;

@@ -13,7 +13,7 @@ use rexpect::{
 };
 use serde_json::Value;
 
-use crate::command::{command, fail, files, run, text};
+use crate::support::{command, fail, files, run, text};
 
 /// The longest wait for an answer of the program: a machine busy with other tests is slow.
 const PATIENCE_MS: u64 = 60_000;

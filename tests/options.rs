@@ -3,7 +3,7 @@
 use serde_json::Value;
 use vggt::{jobs::JobOptions, scene::SceneOptions};
 
-use crate::command::command;
+use crate::support::command;
 
 fn names(options: Value) -> Vec<String> {
     options.as_object().unwrap().keys().cloned().collect()

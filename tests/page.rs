@@ -1,4 +1,4 @@
-//! The page that `vggt export --out x.html` writes. What it shows is checked by `tools/check_page`, which runs its script
+//! The page that `vggt export --out x.html` writes. What it shows is checked by `tools/checks/check_page`, which runs its script
 //! on the pages that these tests leave in the folder `html` below Cargo's temporary folder.
 
 use std::{fs, path::PathBuf, process::Command};
@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use vggt::html;
 
-use crate::command::{fail, files, run, summary, text};
+use crate::support::{fail, files, run, summary, text};
 
 /// What stands before each piece of the GLB.
 const PIECE: &str = "<script class=\"glb\" type=\"model/gltf-binary;base64\">";
 
-/// Where a page goes that `tools/check_page` is to see.
+/// Where a page goes that `tools/checks/check_page` is to see.
 fn checked(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("html");
     fs::create_dir_all(&dir).unwrap();

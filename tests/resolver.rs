@@ -19,7 +19,7 @@ use vggt::{
     resolver::Resolver,
 };
 
-use crate::command::{command, repository, text};
+use crate::support::{command, repository, text};
 
 /// A name that no other name server knows: `test` is reserved for this.
 const NAME: &str = "hub.test";

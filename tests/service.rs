@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use vggt::store::{Store, StoreSettings};
 use vggt_model::demo;
 
-use crate::command::command;
+use crate::support::command;
 
 /// Far beyond what anything here takes on a slow machine; a test that needs it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);

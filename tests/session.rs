@@ -469,7 +469,7 @@ fn the_log_has_a_line_for_each_request_and_no_password() {
 #[test]
 fn a_second_server_does_not_take_the_folder_of_the_first() {
     let service = Service::start(&[]);
-    let err = crate::command::fail(
+    let err = crate::support::fail(
         service.dir.path(),
         1,
         &["serve", "--demo", "--port", "0", "--host", "127.0.0.1"],
@@ -482,7 +482,7 @@ fn a_port_that_is_taken_is_named() {
     let service = Service::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let port = service.address.port().to_string();
-    let err = crate::command::fail(
+    let err = crate::support::fail(
         dir.path(),
         1,
         &["serve", "--demo", "--port", &port, "--host", "127.0.0.1"],

@@ -22,8 +22,8 @@ use vggt::store::{
 };
 
 use crate::{
-    command::{repository, text},
     hub::hash,
+    support::{repository, text},
 };
 
 /// The shortest GLB header: its own 12 bytes.

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use vggt::store::Store;
 
 use crate::{
-    command::{command, fail, run, summary},
     store::{GLB, House, OLD_HASH, house, python_house, save, settings},
+    support::{command, fail, run, summary},
 };
 
 #[test]

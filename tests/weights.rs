@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 use vggt_model::weights::Weights;
 
-use crate::command::{fail, files, repository, run, text};
+use crate::support::{fail, files, repository, run, text};
 
 #[test]
 fn a_converted_file_appears_whole_under_its_name_and_works() {
