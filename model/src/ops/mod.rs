@@ -2,7 +2,7 @@
 //!
 //! Each has one file here: its interface, its reference implementation in candle's operations, which defines it, the check of
 //! its shapes, and the choice between the reference and the backends in `cpu` and `cuda`. The network's own code does not
-//! know which one runs. Backends take slices, tensors and sizes that were checked, and know nothing of the types here.
+//! know which one runs. Backends take slices, tensors and sizes that were checked, never an operation of this folder.
 
 mod attention;
 mod backend;
