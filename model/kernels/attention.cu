@@ -1,5 +1,5 @@
-// softmax(q kᵀ scale) v without the matrix of scores, for every type and depth of heads; see ops/attention.rs, whose plain
-// version defines it.
+// softmax(q kᵀ scale) v without the matrix of scores, for every type and depth of heads; see ops/attention.rs, whose
+// reference implementation defines it.
 //
 // Arithmetic in f32 on the ordinary cores: for `--dtype f32`, and for cards and heads that flash_attention.cu does not take.
 // The same walk as there, and the same strides.
