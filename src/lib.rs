@@ -8,7 +8,7 @@
 //! jobs         queue and worker: input files -> GLB      pipeline, store, vggt-model
 //! pipeline     the recipe: frames -> network -> scene    frames, scene, glb, html, ply, colmap, atomic_file,
 //!              -> file                                   vggt-model
-//! frames       images and videos -> [S, 3, H, W]         -
+//! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
 //! html         a web page that draws a GLB               -
 //! ply          scene -> binary PLY                       scene
@@ -28,12 +28,7 @@
 //! [`glb`] (alone or in [`html`]), [`ply`] or [`colmap`] -> [`atomic_file`]. A request: bytes -> [`protocol`] -> the
 //! session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the reply. Progress flows back on one typed stream.
 
-// Only for this crate: the network's has vector loops whose unsafe blocks share one comment per file.
-#![warn(
-    clippy::allow_attributes_without_reason,
-    clippy::return_self_not_must_use,
-    clippy::undocumented_unsafe_blocks
-)]
+#![warn(clippy::return_self_not_must_use)]
 
 pub mod atomic_file;
 pub mod cli;

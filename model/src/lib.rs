@@ -6,7 +6,7 @@
 //! ```text
 //! module       contents                                          may use
 //! check        every operation against its definition, for doctor cost, layers, ops, precision
-//! builder      weights -> a network that is ready to run         config, error, precision, vggt, weights
+//! builder      weights -> a network that is ready to run         config, error, ops, precision, vggt, weights
 //! vggt         the whole network: images -> Predictions          aggregator, config, error, geometry, heads, limits,
 //!                                                                precision, predictions, progress, weights
 //! heads        camera, depth and point (DPT), track              aggregator, config, error, layers, ops, progress,
@@ -17,8 +17,8 @@
 //!              its memory
 //! layers       what the transformers consist of                  config, error, ops, precision, progress, weights
 //! ops          the operations that all of them consist of        error, precision, weights
-//! demo         the bundled checkpoint and its scene              config, error, weights
-//! preprocess   image files -> images [S, 3, H, W]                -
+//! demo         the bundled checkpoint and its scene              config, error, preprocess, weights
+//! preprocess   image files -> images [S, 3, H, W]                config
 //! limits       how many frames CUDA kernels can count            config, error
 //! convert      one weights file into another, tensor by tensor   weights
 //! config       every dimension of the network, as JSON           error
