@@ -94,8 +94,9 @@ fn the_program_has_no_kernels_for_quantized_weights() {
         let text = text.as_bytes();
         program.windows(text.len()).any(|bytes| bytes == text)
     };
-    // What stands for them names itself, so that they would be found.
-    assert!(has("launch_mmq_gguf_q4_0"));
+    // That the search finds what is there: the driver's functions are looked up by name. The stubs of the kernels are not, and
+    // a linker that drops what nothing calls drops them too.
+    assert!(has("cuLaunchKernel"));
     // The section that nvcc puts kernels of an object into, and the function with which they register themselves at the start.
     assert!(!has(".nv_fatbin"));
     assert!(!has("__cudaRegisterFatBinary"));
