@@ -22,8 +22,8 @@ impl DeviceMemory {
     }
 }
 
-/// Returns the peak of the memory that tensors took of a CUDA device since [`reset_device_peak`], or since the start of the program. `None` on
-/// the CPU and where the driver does not count.
+/// Returns the peak of the memory that tensors took of a CUDA device since [`reset_device_peak`], or since the start of the
+/// program. `None` on the CPU and where the driver does not count.
 ///
 /// The driver's own memory, which holds kernels and cuBLAS' workspace, is not in it.
 pub fn device_peak(device: &Device) -> Option<DeviceMemory> {
