@@ -103,8 +103,8 @@ fn unnamed(glb: &[u8]) -> Vec<u8> {
     [&encode::blob_head(glb.len() as u32)[..], glb].concat()
 }
 
-/// Two "pictures": the server of a test looks at bytes only. The second is longer than one piece of the client.
-fn pictures(dir: &Path) -> (Vec<PathBuf>, Vec<u8>) {
+/// Two "images": the server of a test looks at bytes only. The second is longer than one piece of the client.
+fn images(dir: &Path) -> (Vec<PathBuf>, Vec<u8>) {
     let (a, b) = (b"first".to_vec(), vec![7; 300_000]);
     let paths = vec![dir.join("a.png"), dir.join("b.png")];
     let mut payload = 2u32.to_be_bytes().to_vec();
@@ -119,7 +119,7 @@ fn pictures(dir: &Path) -> (Vec<PathBuf>, Vec<u8>) {
 #[tokio::test]
 async fn login_images_and_get_go_over_one_connection() {
     let dir = tempfile::tempdir().unwrap();
-    let (paths, payload) = pictures(dir.path());
+    let (paths, payload) = images(dir.path());
     let script = vec![
         login_step(true, true),
         (request(2, &payload), named(&glb())),
@@ -145,7 +145,7 @@ async fn login_images_and_get_go_over_one_connection() {
 #[tokio::test]
 async fn every_command_of_version_2_is_understood_a_byte_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let (paths, payload) = pictures(dir.path());
+    let (paths, payload) = images(dir.path());
     let clip = dir.path().join("clip.mp4");
     fs::write(&clip, b"a clip").unwrap();
     let file = json!({"hash": DIGITS, "name": "a.glb", "size": 3, "created_at": "2026-01-31T12:00:00Z", "public": true});
@@ -245,7 +245,7 @@ async fn every_command_of_version_2_is_understood_a_byte_at_a_time() {
 #[tokio::test]
 async fn a_refusal_is_told_and_leaves_the_connection_usable() {
     let dir = tempfile::tempdir().unwrap();
-    let (paths, payload) = pictures(dir.path());
+    let (paths, payload) = images(dir.path());
     let refused = |command: u8, code, reason| encode::error_reply(command.into(), code, reason);
     let script = vec![
         login_step(false, false),
@@ -381,7 +381,7 @@ async fn files_that_cannot_be_sent_are_named_before_anything_is() {
 #[test]
 fn the_command_sends_pictures_with_options_and_writes_the_glb() {
     let dir = tempfile::tempdir().unwrap();
-    let (paths, payload) = pictures(dir.path());
+    let (paths, payload) = images(dir.path());
     let script = vec![
         login_step(true, false),
         (
@@ -479,7 +479,7 @@ fn python(dir: &Path, port: u16, args: &[&str]) -> std::process::Output {
 fn the_python_client_sends_pictures_and_fetches_the_glb_again() {
     let dir = tempfile::tempdir().unwrap();
     let glb = b"glTF, a byte at a time";
-    let (_, payload) = pictures(dir.path());
+    let (_, payload) = images(dir.path());
     // Python spells JSON with spaces.
     let login = (
         request(1, br#"{"u": "ann", "p": "pass word"}"#),

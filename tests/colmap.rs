@@ -9,10 +9,10 @@ use vggt::{
     scene::{self, Affine, FrameFilter, PredictionMode, Provenance, Scene, SceneOptions},
 };
 
-use crate::scene as fixture;
+use crate::support::scene as fixture;
 
 /// Original pixels. The fixture's positions were unprojected and stored in f32: some 1e-4 of its 42 x 28 pixels,
-/// here seen in pictures up to 20 times as wide.
+/// here seen in images up to 20 times as wide.
 const REPROJECTION_TOLERANCE: f64 = 0.01;
 
 /// Three originals of different sizes that became 42 x 28: one cropped at the sides, one padded above and below,

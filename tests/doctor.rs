@@ -4,10 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{
-    hub::hash,
-    support::{fail, repository, run, vggt},
-};
+use crate::support::{fail, hash, repository, run, vggt};
 
 fn report(dir: &Path, args: &[&str]) -> (Option<i32>, Value) {
     let output = vggt(

@@ -13,9 +13,9 @@ use vggt::{
     protocol::{JobStateReply, ReconstructionOptions},
 };
 
-use crate::{
-    service::{PASSWORD, Service, assert_glb, pictures, wait_for},
-    support::{checked, command},
+use crate::support::{
+    checked, command,
+    service::{PASSWORD, Service, assert_glb, demo_images, wait_for},
 };
 
 fn demo(name: &str) -> PathBuf {
@@ -170,7 +170,7 @@ fn peers_that_send_noise_hurt_nobody() {
         let _ = client.stream.read_to_end(&mut answer);
     }
     let mut client = service.login("ben");
-    assert_glb(&client.images(&pictures(1)).glb().1);
+    assert_glb(&client.images(&demo_images(1)).glb().1);
     wait_for("the work to end", || {
         let info = client.json(12, "");
         (info["running"] == 0 && info["queued"] == 0).then_some(())

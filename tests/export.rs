@@ -13,9 +13,8 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    glb::Glb,
-    support::{checked, command, fail, files, repository, run, summary, text, vggt},
+use crate::support::{
+    checked, command, fail, files, glb::Glb, repository, run, summary, text, vggt,
 };
 
 /// ‖a - b‖ / ‖b‖ against PyTorch's predictions from the same 8-bit frames.

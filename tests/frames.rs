@@ -1,4 +1,4 @@
-//! Pictures and videos in, the network's input out: against fixtures that Pillow, PyTorch and OpenCV made.
+//! Images and videos in, the network's input out: against fixtures that Pillow, PyTorch and OpenCV made.
 
 mod hostile;
 mod pictures;

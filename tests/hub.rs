@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use vggt::hub::{Hub, HubError, HubSettings, find_weights};
 
-use crate::support::{command, repository, text};
+use crate::support::{command, hash, repository, text};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Large enough for several reads, so that a connection can drop in the middle.
@@ -68,14 +67,6 @@ fn real() -> (Vec<u8>, Vec<u8>) {
 
 fn content() -> Vec<u8> {
     (0..SIZE).map(|i| (i * 31 + i / 997) as u8).collect()
-}
-
-/// SHA-256 in hex digits.
-pub(crate) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
 }
 
 impl Server {

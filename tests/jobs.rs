@@ -4,15 +4,15 @@ use std::{fs, io::Write, thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::service::{
-    Service, assert_glb, images_payload, leftovers, pictures, refs, store, varied, wait_for,
+use crate::support::service::{
+    Service, assert_glb, demo_images, images_payload, leftovers, refs, store, varied, wait_for,
 };
 
 #[test]
 fn a_submitted_job_is_answered_at_once_and_told_of_until_it_is_done() {
     let service = Service::start(&[]);
     let mut client = service.login("ann");
-    let job = client.submit(&pictures(4));
+    let job = client.submit(&demo_images(4));
     let mut last = 0.0;
     let done = wait_for("the job", || {
         let status = client.status(job);
@@ -38,7 +38,7 @@ fn a_submitted_job_is_answered_at_once_and_told_of_until_it_is_done() {
         assert_eq!(reply["error"], "ERROR_JOB_NOT_FOUND");
     }
     // The same again is done at once, under a number of its own.
-    let again = client.submit(&pictures(4));
+    let again = client.submit(&demo_images(4));
     assert_ne!(again, job);
     assert_eq!(client.status(again)["hash"], done["hash"]);
 }
@@ -47,7 +47,7 @@ fn a_submitted_job_is_answered_at_once_and_told_of_until_it_is_done() {
 fn a_job_of_what_is_no_picture_fails_with_a_reason() {
     let service = Service::start(&[]);
     let mut client = service.login("ann");
-    let job = client.submit(&[b"no picture"]);
+    let job = client.submit(&[b"not an image"]);
     let status = client.finished(job);
     assert_eq!(status["state"], "failed");
     let reason = status["reason"].as_str().unwrap();
@@ -68,18 +68,18 @@ fn a_job_of_what_is_no_picture_fails_with_a_reason() {
 fn a_full_queue_says_how_many_are_ahead_and_takes_the_next_when_there_is_room() {
     let service = Service::start(&["--queue", "3", "--queue_per_user", "2"]);
     let (mut ann, mut ben) = (service.login("ann"), service.login("ben"));
-    let first = ann.submit(&pictures(8));
+    let first = ann.submit(&demo_images(8));
     wait_for("the first job to run", || {
         (ann.status(first)["state"] != "queued").then_some(())
     });
     let mine: Vec<i64> = (0..2).map(|i| ann.submit(&refs(&varied(i)))).collect();
-    let own = ann.images(&pictures(1)).error();
+    let own = ann.images(&demo_images(1)).error();
     assert!(
         own.starts_with("ERROR_IMAGE_REQUEST: busy, 2 of your own"),
         "{own}"
     );
     let his = ben.submit(&refs(&varied(7)));
-    let all = ben.images(&pictures(1)).error();
+    let all = ben.images(&demo_images(1)).error();
     assert!(
         all.starts_with("ERROR_IMAGE_REQUEST: busy, ") && all.ends_with(" ahead"),
         "{all}"
@@ -88,7 +88,7 @@ fn a_full_queue_says_how_many_are_ahead_and_takes_the_next_when_there_is_room() 
         assert_eq!(ann.finished(job)["state"], "done");
     }
     assert_eq!(ben.finished(his)["state"], "done");
-    assert_glb(&ben.images(&pictures(1)).glb().1);
+    assert_glb(&ben.images(&demo_images(1)).glb().1);
     service.assert_nothing_left();
 }
 
@@ -96,7 +96,7 @@ fn a_full_queue_says_how_many_are_ahead_and_takes_the_next_when_there_is_room() 
 fn vip_jobs_run_before_others() {
     let service = Service::start(&[]);
     let (mut ann, mut vic) = (service.login("ann"), service.login("vic"));
-    let first = ann.submit(&pictures(8));
+    let first = ann.submit(&demo_images(8));
     wait_for("the first job to run", || {
         (ann.status(first)["state"] != "queued").then_some(())
     });
@@ -113,7 +113,7 @@ fn vip_jobs_run_before_others() {
 fn a_cancelled_job_stops_whether_it_waits_or_runs() {
     let service = Service::start(&[]);
     let (mut ann, mut ben) = (service.login("ann"), service.login("ben"));
-    let running = ann.submit(&pictures(8));
+    let running = ann.submit(&demo_images(8));
     let waiting = ann.submit(&refs(&varied(1)));
     let cancel = |job: i64| json!({ "job": job }).to_string();
     assert_eq!(
@@ -136,12 +136,12 @@ fn a_client_that_goes_takes_its_jobs_along() {
     let service = Service::start(&["--preload"]);
     let mut ann = service.login("ann");
     let mut ben = service.login("ben");
-    ann.send(2, &images_payload(&pictures(8)));
+    ann.send(2, &images_payload(&demo_images(8)));
     wait_for("the job to run", || {
         (ben.json(12, "")["running"] == 1).then_some(())
     });
     let mut queued = service.login("vic");
-    queued.send(2, &images_payload(&pictures(2)));
+    queued.send(2, &images_payload(&demo_images(2)));
     wait_for("the queue", || {
         (ben.json(12, "")["queued"] == 1).then_some(())
     });
@@ -159,14 +159,14 @@ fn a_client_that_goes_takes_its_jobs_along() {
     half.close();
     service.assert_nothing_left();
     assert!(service.store().list_glbs(1).unwrap().is_empty());
-    assert_glb(&ben.images(&pictures(1)).glb().1);
+    assert_glb(&ben.images(&demo_images(1)).glb().1);
 }
 
 #[test]
 fn sigterm_lets_the_running_job_finish_and_the_process_ends_well() {
     let mut service = Service::start(&["--preload"]);
     let mut client = service.login("ann");
-    client.send(2, &images_payload(&pictures(2)));
+    client.send(2, &images_payload(&demo_images(2)));
     let mut other = service.login("ben");
     wait_for("the job", || {
         let info = other.json(12, "");
@@ -184,13 +184,13 @@ fn without_grace_jobs_with_a_number_run_again_after_the_restart() {
     let mut client = service.login("ann");
     let jobs: Vec<i64> = (0..3).map(|i| client.submit(&refs(&varied(i)))).collect();
     let mut direct = service.login("ben");
-    direct.send(2, &images_payload(&pictures(2)));
+    direct.send(2, &images_payload(&demo_images(2)));
     wait_for("the queue", || {
         (client.json(12, "")["queued"].as_u64() >= Some(1)).then_some(())
     });
     assert_eq!(service.terminate(), Some(0));
     let told = direct.read_named();
-    if let crate::service::Answer::Error(e) = told {
+    if let crate::support::service::Answer::Error(e) = told {
         assert!(e.contains("shutting down"), "{e}");
     }
     let dir = service.kill();
@@ -229,7 +229,7 @@ fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_writte
         Moment::AfterMillis(300),
     ];
     let eight = |i: usize| {
-        let mut input: Vec<Vec<u8>> = pictures(8).iter().map(|p| p.to_vec()).collect();
+        let mut input: Vec<Vec<u8>> = demo_images(8).iter().map(|p| p.to_vec()).collect();
         input[7].push(i as u8);
         input
     };
@@ -239,7 +239,7 @@ fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_writte
         let mut client = service.login("ann");
         match moment {
             Moment::Uploading => {
-                let payload = images_payload(&pictures(2));
+                let payload = images_payload(&demo_images(2));
                 let mut bytes = vec![8];
                 bytes.extend((payload.len() as u32 + 1).to_be_bytes());
                 bytes.push(2);

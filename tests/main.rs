@@ -25,7 +25,6 @@ mod protocol;
 #[cfg(feature = "builtin-resolver")]
 mod resolver;
 mod scene;
-mod service;
 mod session;
 mod sky;
 mod store;

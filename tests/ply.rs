@@ -2,7 +2,7 @@
 
 use vggt::ply;
 
-use crate::{glb::provenance, scene as fixture};
+use crate::support::{glb::provenance, scene as fixture};
 
 #[test]
 fn every_point_comes_back_with_its_color_and_confidence() {

@@ -4,8 +4,9 @@ use std::{fs, io::Write, thread, time::Instant};
 
 use serde_json::json;
 
-use crate::service::{
-    PASSWORD, PATIENCE, Service, assert_glb, clip, images_payload, pictures, refs, varied, wait_for,
+use crate::support::service::{
+    PASSWORD, PATIENCE, Service, assert_glb, clip, demo_images, images_payload, refs, varied,
+    wait_for,
 };
 
 const NOT_LOGGED_IN: &str = "ERROR_NOT_LOGGED_IN";
@@ -14,7 +15,7 @@ const NOT_LOGGED_IN: &str = "ERROR_NOT_LOGGED_IN";
 fn images_give_a_glb_that_its_hash_gives_again() {
     let service = Service::start(&[]);
     let mut client = service.login("ann");
-    let (name, bytes) = client.images(&pictures(2)).glb();
+    let (name, bytes) = client.images(&demo_images(2)).glb();
     assert_glb(&bytes);
     let hash = name.strip_suffix(".glb").unwrap();
     assert_eq!(hash.len(), 64);
@@ -49,21 +50,21 @@ fn a_video_gives_a_glb() {
 fn the_same_input_gives_the_stored_result_and_only_to_the_same_user() {
     let service = Service::start(&[]);
     let mut ann = service.login("ann");
-    let (first, _) = ann.images(&pictures(2)).glb();
-    assert_eq!(ann.images(&pictures(2)).glb().0, first);
-    assert_ne!(service.login("ben").images(&pictures(2)).glb().0, first);
+    let (first, _) = ann.images(&demo_images(2)).glb();
+    assert_eq!(ann.images(&demo_images(2)).glb().0, first);
+    assert_ne!(service.login("ben").images(&demo_images(2)).glb().0, first);
     // Other options are another result.
     ann.json(11, r#"{"show_cam": true}"#);
-    assert_ne!(ann.images(&pictures(2)).glb().0, first);
-    assert_eq!(ann.images(&pictures(2)).glb().0, first);
+    assert_ne!(ann.images(&demo_images(2)).glb().0, first);
+    assert_eq!(ann.images(&demo_images(2)).glb().0, first);
 }
 
 #[test]
 fn without_the_cache_everything_is_made_anew() {
     let service = Service::start(&["--no_cache"]);
     let mut ann = service.login("ann");
-    let (first, _) = ann.images(&pictures(1)).glb();
-    assert_ne!(ann.images(&pictures(1)).glb().0, first);
+    let (first, _) = ann.images(&demo_images(1)).glb();
+    assert_ne!(ann.images(&demo_images(1)).glb().0, first);
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn a_login_tells_who_is_vip_and_a_wrong_one_ends_the_one_before() {
     assert_eq!(client.json(1, "[]"), json!([false, false]));
     assert!(
         client
-            .images(&pictures(1))
+            .images(&demo_images(1))
             .error()
             .starts_with(NOT_LOGGED_IN)
     );
@@ -99,7 +100,7 @@ fn nothing_but_login_info_and_public_files_without_a_login() {
     let mut client = service.connect();
     assert!(
         client
-            .images(&pictures(1))
+            .images(&demo_images(1))
             .error()
             .starts_with(NOT_LOGGED_IN)
     );
@@ -126,7 +127,7 @@ fn nothing_but_login_info_and_public_files_without_a_login() {
 fn a_file_is_its_owners_until_it_is_public() {
     let service = Service::start(&[]);
     let (mut ann, mut ben) = (service.login("ann"), service.login("ben"));
-    let (name, bytes) = ann.images(&pictures(1)).glb();
+    let (name, bytes) = ann.images(&demo_images(1)).glb();
     let hash = name.trim_end_matches(".glb");
     let not_found = "ERROR_HASH_NOT_FOUND";
     assert_eq!(ben.get(hash).error(), not_found);
@@ -148,7 +149,7 @@ fn a_file_is_its_owners_until_it_is_public() {
 #[test]
 fn open_get_gives_a_file_to_whoever_knows_its_hash() {
     let service = Service::start(&["--open_get"]);
-    let (name, bytes) = service.login("ann").images(&pictures(1)).glb();
+    let (name, bytes) = service.login("ann").images(&demo_images(1)).glb();
     let hash = name.trim_end_matches(".glb");
     assert_eq!(service.connect().get(hash).glb().1, bytes);
 }
@@ -163,7 +164,7 @@ fn a_hash_that_is_none_and_a_file_that_is_gone_are_told_apart() {
     }
     let huge = "a".repeat(100_000);
     assert!(client.get(&huge).error().starts_with("ERROR_INVALID_HASH"));
-    let (name, _) = client.images(&pictures(1)).glb();
+    let (name, _) = client.images(&demo_images(1)).glb();
     let hash = name.trim_end_matches(".glb");
     let store = service.store();
     let row = store.find_glb(hash).unwrap().unwrap();
@@ -186,7 +187,7 @@ fn an_unknown_command_is_answered_and_the_connection_goes_on() {
 fn requests_sent_at_once_are_answered_in_order() {
     let service = Service::start(&[]);
     let mut client = service.login("ann");
-    client.send(2, &images_payload(&pictures(1)));
+    client.send(2, &images_payload(&demo_images(1)));
     client.send(12, b"");
     client.send(99, b"");
     assert_glb(&client.read_named().glb().1);
@@ -212,19 +213,19 @@ fn a_request_in_single_bytes_is_a_request() {
 fn bad_uploads_are_refused_with_a_reason_and_leave_nothing() {
     let service = Service::start(&["--max_images", "3", "--max_upload", "1"]);
     let mut client = service.login("ann");
-    let picture = pictures(1)[0];
-    let mut trailing = images_payload(&[picture]);
+    let image = demo_images(1)[0];
+    let mut trailing = images_payload(&[image]);
     trailing.push(0);
-    let mut short = images_payload(&[picture, picture]);
-    short.truncate(picture.len() + 20);
+    let mut short = images_payload(&[image, image]);
+    short.truncate(image.len() + 20);
     for (payload, reason) in [
         (vec![], "payload"),
         (vec![0; 4], "0 images"),
-        (images_payload(&[picture; 4]), "at most 3"),
+        (images_payload(&[image; 4]), "at most 3"),
         (images_payload(&[b""]), ""),
         (trailing, "after the last image"),
         (short, "left"),
-        (images_payload(&[b"no picture at all"]), "image_00000"),
+        (images_payload(&[b"not an image at all"]), "image_00000"),
         (vec![1; (1 << 20) + 1], "at most 1048576"),
     ] {
         client.send(2, &payload);
@@ -240,7 +241,7 @@ fn bad_uploads_are_refused_with_a_reason_and_leave_nothing() {
     }
     service.assert_nothing_left();
     // The connection is as good as before.
-    assert_glb(&client.images(&[picture]).glb().1);
+    assert_glb(&client.images(&[image]).glb().1);
 }
 
 #[test]
@@ -295,7 +296,7 @@ fn slow_and_silent_peers_are_dropped_while_others_are_served() {
                 thread::sleep(std::time::Duration::from_millis(200));
             }
         });
-        scope.spawn(|| assert_glb(&ann.images(&pictures(1)).glb().1));
+        scope.spawn(|| assert_glb(&ann.images(&demo_images(1)).glb().1));
         for client in &mut slow {
             assert!(client.is_closed());
         }
@@ -353,22 +354,22 @@ fn options_hold_for_one_reconstruction_and_bad_ones_are_named() {
         assert_eq!(reply["error"], "ERROR_BAD_REQUEST");
         assert!(reply["reason"].as_str().unwrap().contains(word), "{reply}");
     }
-    let all = client.images(&pictures(1)).glb().1.len();
+    let all = client.images(&demo_images(1)).glb().1.len();
     let chosen = r#"{"max_points": 100, "prediction_mode": "Depthmap and Camera", "format": "glb_quantized"}"#;
     let reply = client.json(11, chosen);
     assert_eq!(reply["max_points"], 100);
     assert_eq!(reply["format"], "glb_quantized");
-    let few = client.images(&pictures(1)).glb().1;
+    let few = client.images(&demo_images(1)).glb().1;
     assert_glb(&few);
     assert!(few.len() < 10_000 && few.len() < all);
-    assert_eq!(client.images(&pictures(1)).glb().1.len(), all);
+    assert_eq!(client.images(&demo_images(1)).glb().1.len(), all);
 }
 
 #[test]
 fn others_are_answered_while_a_reconstruction_runs() {
     let service = Service::start(&["--preload"]);
     let mut ann = service.login("ann");
-    ann.send(2, &images_payload(&pictures(8)));
+    ann.send(2, &images_payload(&demo_images(8)));
     let mut ben = service.login("ben");
     let mut seen_running = false;
     for _ in 0..10 {
@@ -384,12 +385,12 @@ fn a_phone_that_connects_anew_for_every_request_stays_logged_in_where_that_is_al
     assert!(
         service
             .connect()
-            .images(&pictures(1))
+            .images(&demo_images(1))
             .error()
             .starts_with(NOT_LOGGED_IN)
     );
     service.login("ann").close();
-    let (name, bytes) = service.connect().images(&pictures(1)).glb();
+    let (name, bytes) = service.connect().images(&demo_images(1)).glb();
     let hash = name.trim_end_matches(".glb");
     assert_eq!(service.connect().get(hash).glb().1, bytes);
     let strict = Service::start(&[]);
@@ -397,7 +398,7 @@ fn a_phone_that_connects_anew_for_every_request_stays_logged_in_where_that_is_al
     assert!(
         strict
             .connect()
-            .images(&pictures(1))
+            .images(&demo_images(1))
             .error()
             .starts_with(NOT_LOGGED_IN)
     );
@@ -445,8 +446,8 @@ fn the_log_has_a_line_for_each_request_and_no_password() {
     client.send(1, b"{\"u\": 5, \"p\": \"a wrong secret\"}");
     client.read_blob();
     client.log_in("ann", PASSWORD);
-    client.images(&pictures(1)).glb();
-    client.submit(&pictures(2));
+    client.images(&demo_images(1)).glb();
+    client.submit(&demo_images(2));
     client.images(&[b"payload"]).error();
     let log = wait_for("the log", || {
         let log = service.log();
@@ -492,10 +493,10 @@ fn a_port_that_is_taken_is_named() {
 
 #[test]
 fn a_write_that_fails_is_answered_and_the_server_goes_on() {
-    // Room for the pictures and the database, not for a scene of 75 000 points.
+    // Room for the images and the database, not for a scene of 75 000 points.
     let service = Service::start_with_small_files(600, &[]);
     let mut client = service.login("ann");
-    let error = client.images(&pictures(8)).error();
+    let error = client.images(&demo_images(8)).error();
     assert!(
         error.starts_with("ERROR_IMAGE_REQUEST: the server"),
         "{error}"
@@ -506,12 +507,12 @@ fn a_write_that_fails_is_answered_and_the_server_goes_on() {
         "{error}"
     );
     client.json(11, r#"{"max_points": 100}"#);
-    assert_glb(&client.images(&pictures(8)).glb().1);
+    assert_glb(&client.images(&demo_images(8)).glb().1);
     assert_eq!(client.json(5, "")["files"].as_array().unwrap().len(), 1);
     service.assert_nothing_left();
     let dir = service.kill();
     assert_eq!(
-        crate::service::store(dir.path())
+        crate::support::service::store(dir.path())
             .check(false)
             .unwrap()
             .problems(),

@@ -32,13 +32,13 @@ fn read(name: &str) -> RgbImage {
 fn the_map_and_the_mask_are_those_of_the_demo() {
     let network = SkyNetwork::open(&data("sky/tiny.onnx")).unwrap();
     for name in ["small.png", "gray.png", "landscape.png"] {
-        let picture = read(&format!("frames/preprocess/{name}"));
+        let image = read(&format!("frames/preprocess/{name}"));
         let expected: Vec<u8> = read(&format!("sky/{name}"))
             .pixels()
             .map(|p| p.0[0])
             .collect();
-        let map = network.sky_map(&picture).unwrap();
-        assert_eq!(map.dimensions(), picture.dimensions());
+        let map = network.sky_map(&image).unwrap();
+        assert_eq!(map.dimensions(), image.dimensions());
         let differences = map
             .as_raw()
             .iter()
@@ -46,7 +46,7 @@ fn the_map_and_the_mask_are_those_of_the_demo() {
             .map(|(a, b)| a.abs_diff(*b));
         let max = differences.clone().max().unwrap();
         let off = differences.filter(|d| *d > 0).count();
-        let mask = network.keep_mask(&picture).unwrap();
+        let mask = network.keep_mask(&image).unwrap();
         let mismatches = mask
             .iter()
             .zip(&expected)
@@ -101,7 +101,7 @@ fn spoilt_networks_never_panic() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spoilt.onnx");
     let tiny = fs::read(data("sky/tiny.onnx")).unwrap();
-    let picture = RgbImage::new(4, 4);
+    let image = RgbImage::new(4, 4);
     let mut state = 0x5EEDu64;
     let mut roll = |sides: usize| {
         state = state
@@ -117,7 +117,7 @@ fn spoilt_networks_never_panic() {
         }
         fs::write(&path, &bytes).unwrap();
         if let Ok(network) = SkyNetwork::open(&path) {
-            let _ = network.keep_mask(&picture);
+            let _ = network.keep_mask(&image);
         }
     }
 }

@@ -17,59 +17,14 @@ use diesel::{
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use vggt::store::{
-    GlbFile, GlbOrigin, JobKind, JobOutcome, NewJob, Store, StoreError, StoreSettings,
-    StoredJobState, WriteSeek,
+    GlbFile, GlbOrigin, JobKind, JobOutcome, NewJob, Store, StoreError, StoredJobState, WriteSeek,
 };
 
-use crate::{
-    hub::hash,
-    support::{repository, text},
+use crate::support::{
+    hash,
+    store::{GLB, House, OLD_HASH, connect, house, python_house, save, settings, write_glb},
+    text,
 };
-
-/// The shortest GLB header: its own 12 bytes.
-pub(crate) const GLB: &[u8] = b"glTF\x02\0\0\0\x0c\0\0\0";
-pub(crate) const OLD_HASH: &str =
-    "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
-
-pub(crate) struct House {
-    pub(crate) dir: TempDir,
-    pub(crate) store: Store,
-}
-
-pub(crate) fn settings(dir: &Path) -> StoreSettings {
-    StoreSettings {
-        db: dir.join("vggt_app.db"),
-        out_root: dir.join("out"),
-    }
-}
-
-/// An empty store with the user alice, whose id is 1.
-pub(crate) fn house() -> House {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(&settings(dir.path())).unwrap();
-    store.add_user("alice", "geheim", false).unwrap();
-    House { dir, store }
-}
-
-/// A database of the Python service, with the one file it tells of.
-pub(crate) fn python_house() -> House {
-    let dir = TempDir::new().unwrap();
-    let sql = fs::read_to_string(repository("tests/data/store/python_service.sql")).unwrap();
-    connect(dir.path()).batch_execute(&sql).unwrap();
-    let day = dir.path().join("out/2025-03-04");
-    fs::create_dir_all(&day).unwrap();
-    fs::write(day.join(format!("{OLD_HASH}.glb")), GLB).unwrap();
-    let store = Store::open(&settings(dir.path())).unwrap();
-    House { dir, store }
-}
-
-/// The database as another program sees it.
-fn connect(dir: &Path) -> SqliteConnection {
-    let path = dir.join("vggt_app.db");
-    let mut conn = SqliteConnection::establish(text(&path)).unwrap();
-    conn.batch_execute("PRAGMA busy_timeout = 10000;").unwrap();
-    conn
-}
 
 fn ask(dir: &Path, sql: &str) -> Vec<String> {
     #[derive(QueryableByName)]
@@ -96,16 +51,6 @@ fn count(dir: &Path, table: &str) -> i64 {
 
 fn execute(dir: &Path, sql: &str) {
     connect(dir).batch_execute(sql).unwrap();
-}
-
-fn write_glb(out: &mut dyn WriteSeek) -> io::Result<()> {
-    out.write_all(GLB)
-}
-
-pub(crate) fn save(store: &Store, user: i32) -> GlbFile {
-    store
-        .save_glb(user, "images_1.glb", &mut write_glb)
-        .unwrap()
 }
 
 /// Every file below `dir/out`, with its path from there.

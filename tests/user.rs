@@ -12,9 +12,10 @@ use std::{
 use tempfile::TempDir;
 use vggt::store::Store;
 
-use crate::{
+use crate::support::{
+    command, fail, run,
     store::{GLB, House, OLD_HASH, house, python_house, save, settings},
-    support::{command, fail, run, summary},
+    summary,
 };
 
 #[test]

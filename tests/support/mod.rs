@@ -1,4 +1,9 @@
-//! Calling the program.
+//! What tests share: calls of the program here, the service, fixtures and readers in a module each.
+
+pub(crate) mod glb;
+pub(crate) mod scene;
+pub(crate) mod service;
+pub(crate) mod store;
 
 use std::{
     fs,
@@ -7,6 +12,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// The program in `dir`, with an empty cache and no hub but the one a test gives it.
 pub(crate) fn command(dir: &Path) -> Command {
@@ -73,4 +79,12 @@ pub(crate) fn checked(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("glb");
     fs::create_dir_all(&dir).unwrap();
     dir.join(name)
+}
+
+/// SHA-256 in hex digits.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }

@@ -325,8 +325,8 @@ pub(crate) fn images_payload(images: &[&[u8]]) -> Vec<u8> {
     payload
 }
 
-/// The first `n` pictures of the demo.
-pub(crate) fn pictures(n: usize) -> Vec<&'static [u8]> {
+/// The first `n` images of the demo.
+pub(crate) fn demo_images(n: usize) -> Vec<&'static [u8]> {
     demo::FRAMES
         .iter()
         .take(n)
@@ -334,15 +334,15 @@ pub(crate) fn pictures(n: usize) -> Vec<&'static [u8]> {
         .collect()
 }
 
-/// The first two pictures with bytes of no meaning after their end, so that `i` makes another input of them.
+/// The first two images with bytes of no meaning after their end, so that `i` makes another input of them.
 pub(crate) fn varied(i: usize) -> Vec<Vec<u8>> {
-    let mut pictures: Vec<Vec<u8>> = pictures(2).iter().map(|p| p.to_vec()).collect();
-    pictures[1].extend((i as u32).to_be_bytes());
-    pictures
+    let mut images: Vec<Vec<u8>> = demo_images(2).iter().map(|p| p.to_vec()).collect();
+    images[1].extend((i as u32).to_be_bytes());
+    images
 }
 
-pub(crate) fn refs(pictures: &[Vec<u8>]) -> Vec<&[u8]> {
-    pictures.iter().map(Vec::as_slice).collect()
+pub(crate) fn refs(images: &[Vec<u8>]) -> Vec<&[u8]> {
+    images.iter().map(Vec::as_slice).collect()
 }
 
 pub(crate) fn clip() -> Vec<u8> {
