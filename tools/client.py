@@ -61,7 +61,7 @@ class Connection:
         return is_vip
 
     def images(self, paths, out):
-        """Sends pictures, writes the GLB to `out`; gives its hash."""
+        """Sends images, writes the GLB to `out`; gives its hash."""
         lengths = [os.path.getsize(path) for path in paths]
         with self._last_words():
             self._send_head(IMAGES, 4 + sum(4 + length for length in lengths))
@@ -199,13 +199,13 @@ def hash_argument(text):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Sends pictures or a video to a vggt server and fetches the GLB.")
+    parser = argparse.ArgumentParser(description="Sends images or a video to a vggt server and fetches the GLB.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4567)
     parser.add_argument("--user", required=True)
     parser.add_argument("--timeout", type=float, default=600, help="seconds to wait for the next byte (%(default)s)")
     actions = parser.add_subparsers(dest="action", required=True)
-    images = actions.add_parser("images", help="send pictures, in this order")
+    images = actions.add_parser("images", help="send images, in this order")
     images.add_argument("files", nargs="+")
     video = actions.add_parser("video", help="send a video")
     video.add_argument("file")

@@ -39,7 +39,7 @@ class Glb:
         self.binary = data[20 + length + 8 :]
 
     def accessor(self, index):
-        """[count, width], normalised integers as numbers in [-1, 1]."""
+        """[count, width], normalized integers as numbers in [-1, 1]."""
         accessor = self.json["accessors"][index]
         view = self.json["bufferViews"][accessor["bufferView"]]
         kind = np.dtype(COMPONENTS[accessor["componentType"]])
@@ -81,7 +81,7 @@ def local_transform(node):
 
 
 def colors_of(glb, primitive, count):
-    """[count, 3] in [0, 1], as stored: COLOR_0 times the material's colour."""
+    """[count, 3] in [0, 1], as stored: COLOR_0 times the material's color."""
     factor = [1, 1, 1, 1]
     if "material" in primitive:
         material = glb.json["materials"][primitive["material"]]
@@ -102,7 +102,7 @@ def surface(positions, colors, faces):
 
 
 def read_scene(path):
-    """Points and triangles' points in world space: two pairs of positions [N, 3] and colours [N, 3]."""
+    """Points and triangles' points in world space: two pairs of positions [N, 3] and colors [N, 3]."""
     glb = Glb(path)
     points, meshes = [], []
     for primitive, world in glb.primitives():

@@ -142,7 +142,7 @@ fn attentions(c: &mut Criterion) {
             precision: Precision::Fast,
             ..op
         };
-        version(&mut group, "the same, scores in whole numbers", || {
+        version(&mut group, "the same, scores in 16-bit integers", || {
             op.forward(&qkv)
         });
     }

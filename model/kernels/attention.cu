@@ -5,7 +5,7 @@
 // The same walk as there, and the same strides.
 #include "common.cuh"
 
-// A block is 16 x 16 threads, each with two queries and two keys, or two queries and every 16th number of the result.
+// A block is 16 x 16 threads, each with two queries and two keys, or two queries and every 16th element of the result.
 constexpr int SIDE = 16;
 constexpr int THREADS = SIDE * SIDE;
 static_assert(2 * SIDE == WARP_SIZE && THREADS % WARP_SIZE == 0, "the threads of a query are half of a warp");
@@ -13,7 +13,7 @@ constexpr int ROWS = 2 * SIDE;
 // Of the result, for each query of a thread: depths up to 16 times as many.
 constexpr int HELD = 11;
 
-// Rows first .. first + ROWS as f32; from `end` on they are 0. Rows are one number apart from a power of two, for the banks.
+// Rows first .. first + ROWS as f32; from `end` on they are 0. Rows are one element off from a power of two, for the banks.
 template <class T>
 __device__ __forceinline__ void read_tile(float* to, const T* from, int64_t stride, int first, int end, int depth) {
     for (int row = int(threadIdx.x) / SIDE; row < ROWS; row += SIDE) {

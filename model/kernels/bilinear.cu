@@ -1,4 +1,4 @@
-// Bilinear resampling whose corners stay in place, channels last, with an embedding of the new places added on the way; see
+// Bilinear resampling whose corners stay in place, channels last, with an embedding of the new positions added on the way; see
 // ops/bilinear.rs and ops/positions.rs, whose reference implementations define it.
 //
 // Memory-bound. A warp has a pixel of the result, its lanes the channels. F32 alone, as the heads that resample are.
@@ -7,20 +7,20 @@
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / WARP_SIZE;
 
-// The two neighbours of a place along one axis, and the weight of the second.
+// The two neighbors of a position along one axis, and the weight of the second.
 struct Tap {
     int low, high;
     float t;
 };
 
 __device__ __forceinline__ Tap tap(int at, int from, int to) {
-    // In F32 and rounded after each step, as PyTorch computes the scale and the place.
+    // In F32 and rounded after each step, as PyTorch computes the scale and the position.
     const float scale = to > 1 ? float(from - 1) / float(to - 1) : 0.0f;
-    const float place = __fmul_rn(scale, float(at));
-    int low = int(place);
+    const float position = __fmul_rn(scale, float(at));
+    int low = int(position);
     low = low < from - 1 ? low : from - 1;
     const int high = low + 1 < from - 1 ? low + 1 : from - 1;
-    return {low, high, place - float(low)};
+    return {low, high, position - float(low)};
 }
 
 template <int N>

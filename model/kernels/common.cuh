@@ -1,4 +1,4 @@
-// What the kernels share: number types, vectors, sums over a warp. Compiles for the GPU and, through cuda_cpu.h, for the
+// What the kernels share: element types, vectors, sums over a warp. Compiles for the GPU and, through cuda_cpu.h, for the
 // CPU; kernels touch global memory through `load` and `store` alone, so that the CPU sees every access.
 #pragma once
 #ifdef __CUDACC__
@@ -39,7 +39,7 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
     return __float2bfloat16_rn(x);
 }
 
-// Neighbours in memory that one instruction moves.
+// Neighbors in memory that one instruction moves.
 template <class T, int N>
 struct alignas(sizeof(T) * N) Vector {
     T at[N];

@@ -51,7 +51,7 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
                                       int64_t v_batch, int64_t v_head, int64_t v_row, float scale) {
     DYNAMIC_SHARED(shared);
     const int tiles = (m + QUERIES - 1) / QUERIES;
-    // Neighbouring blocks have the same keys, for the cache.
+    // Neighboring blocks have the same keys, for the cache.
     const int first_query = int(blockIdx.x % unsigned(tiles)) * QUERIES;
     const int index = int(blockIdx.x / unsigned(tiles));
     const int64_t batch = index / heads, head = index % heads;
@@ -84,7 +84,7 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
         }
     }
 
-    // Of each tile of queries a lane has two rows, lane / 4 and that + 8, and of each product two neighbouring columns.
+    // Of each tile of queries a lane has two rows, lane / 4 and that + 8, and of each product two neighboring columns.
     float result[QUERY_TILES][DEPTH_TILES][4] = {};
     float largest[QUERY_TILES][2], sum[QUERY_TILES][2] = {};
 #pragma unroll
@@ -164,7 +164,7 @@ __device__ __forceinline__ void flash(const T* q, const T* k, const T* v, T* out
             }
         }
 
-        // What a lane has of two neighbouring products of scores is just what it has to have of the left side here.
+        // What a lane has of two neighboring products of scores is just what it has to have of the left side here.
 #pragma unroll
         for (int s = 0; s < KEYS / SUMMED; s++) {
             uint32_t weights[QUERY_TILES][4];

@@ -1,9 +1,9 @@
-// Queries and keys on their way from the layer `qkv` to attention: normalised, rotated, and each head together; see
+// Queries and keys on their way from the layer `qkv` to attention: normalized, rotated, and each head together; see
 // ops/attention.rs, whose reference implementation defines it. Values are read where they lie, and so are queries and keys of blocks
-// that neither normalise nor rotate.
+// that neither normalize nor rotate.
 //
-// Memory-bound. A warp has the queries or the keys of one head of one token; its numbers meet in shared memory, because a
-// rotation mixes a number with another one a quarter of the head away.
+// Memory-bound. A warp has the queries or the keys of one head of one token; its values meet in shared memory, because a
+// rotation mixes a value with another one a quarter of the head away.
 #include "common.cuh"
 
 constexpr int THREADS = 256;
@@ -17,12 +17,12 @@ struct Prepare {
     const T* weight;
     const T* bias;
     float eps;
-    // [depth] of the token's place
+    // [depth] of the token's position
     const float* cos;
     const float* sin;
 };
 
-// One vector of `depth` numbers through `row`, by one warp, N neighbours at once.
+// One vector of `depth` values through `row`, by one warp, N neighbors at once.
 template <int N, class T>
 __device__ __forceinline__ void one(const T* __restrict__ from, T* __restrict__ to, const Prepare<T> p, int depth,
                                     float* row) {
@@ -78,7 +78,7 @@ __device__ __forceinline__ void one(const T* __restrict__ from, T* __restrict__ 
 template <class T>
 __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_weight, const T* q_bias, const T* k_weight,
                                          const T* k_bias, const float* cos, const float* sin, int tokens, int n, int heads,
-                                         int depth, int places, float q_eps, float k_eps, int wide) {
+                                         int depth, int positions, float q_eps, float k_eps, int wide) {
     SHARED_ARRAY(float, rows, WARPS * MAX_DEPTH);
     const int warp = threadIdx.x / WARP_SIZE;
     const int64_t vector = int64_t(blockIdx.x) * WARPS + warp;
@@ -88,10 +88,10 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
     const int index = int(vector % (2 * heads));
     const bool is_key = index >= heads;
     const int head = is_key ? index - heads : index;
-    const int64_t place = token % n;
+    const int64_t position = token % n;
     const T* from = qkv + (token * 3 * heads + index) * depth;
-    T* to = (is_key ? k : q) + ((token / n * heads + head) * n + place) * depth;
-    const int64_t turn = place % places * depth;
+    T* to = (is_key ? k : q) + ((token / n * heads + head) * n + position) * depth;
+    const int64_t turn = position % positions * depth;
     const Prepare<T> p = {is_key ? k_weight : q_weight, is_key ? k_bias : q_bias, is_key ? k_eps : q_eps,
                           cos ? cos + turn : nullptr, cos ? sin + turn : nullptr};
     float* row = rows + warp * MAX_DEPTH;
@@ -103,14 +103,14 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
 }
 
 // qkv [tokens, 3, heads, depth], where tokens are n of each batch entry; q and k [batch, heads, n, depth]; cos and sin
-// [places, depth], which repeat along n. depth is at most MAX_DEPTH, and a multiple of 4 with rotations. `wide`: it is even
+// [positions, depth], which repeat along n. depth is at most MAX_DEPTH, and a multiple of 4 with rotations. `wide`: it is even
 // and everything lies at 16 bytes.
 #define HEADS(T)                                                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         heads_##T(const T* qkv, T* q, T* k, const T* q_weight, const T* q_bias, const T* k_weight, const T* k_bias,    \
-                  const float* cos, const float* sin, int tokens, int n, int heads, int depth, int places,             \
+                  const float* cos, const float* sin, int tokens, int n, int heads, int depth, int positions,          \
                   float q_eps, float k_eps, int wide) {                                                                \
-        heads_of(qkv, q, k, q_weight, q_bias, k_weight, k_bias, cos, sin, tokens, n, heads, depth, places, q_eps,      \
+        heads_of(qkv, q, k, q_weight, q_bias, k_weight, k_bias, cos, sin, tokens, n, heads, depth, positions, q_eps,   \
                  k_eps, wide);                                                                                         \
     }                                                                                                                  \
     KERNEL_ENTRY(heads_##T)

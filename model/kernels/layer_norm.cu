@@ -61,8 +61,8 @@ __device__ void any_row(const T* __restrict__ x, const T* __restrict__ weight, c
     const float mean = warp_sum(sum) / float(c);
     float squares = 0;
     for (int k = lane; k < c; k += WARP_SIZE) {
-        const float centred = load(x + k) - mean;
-        squares += centred * centred;
+        const float centered = load(x + k) - mean;
+        squares += centered * centered;
     }
     const float rstd = rsqrtf(warp_sum(squares) / float(c) + eps);
     for (int k = lane; k < c; k += WARP_SIZE) {

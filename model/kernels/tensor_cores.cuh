@@ -9,7 +9,7 @@
 #define HAS_TENSOR_CORES 1
 #endif
 
-// Two numbers of 16 bits in a register, the first one low.
+// Two values of 16 bits in a register, the first one low.
 __device__ __forceinline__ uint32_t bits_of(f16 low, f16 high) {
     Vector<f16, 2> both = {{low, high}};
     return *reinterpret_cast<uint32_t*>(&both);
@@ -54,7 +54,7 @@ __device__ __forceinline__ void copy_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
 }
 
-// Four matrices of 8 x 8 numbers of 16 bits: lane l gives the address of row l % 8 of matrix l / 8.
+// Four matrices of 8 x 8 values of 16 bits: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row) {
     const unsigned address = unsigned(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"

@@ -12,7 +12,7 @@ use crate::{
     weights::VarBuilder,
 };
 
-/// Mean and standard deviation of ImageNet's colours, which the trunk was trained with.
+/// Mean and standard deviation of ImageNet's colors, which the trunk was trained with.
 const RESNET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const RESNET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
@@ -110,7 +110,7 @@ impl Aggregator {
         })
     }
 
-    /// Pictures in [0, 1], [S, 3, H, W], F32 -> the tokens of the tapped layers.
+    /// Images in [0, 1], [S, 3, H, W], F32 -> the tokens of the tapped layers.
     ///
     /// # Errors
     /// When the device fails or the observer stops the pass.
@@ -167,7 +167,7 @@ impl Aggregator {
     }
 }
 
-/// Pictures in [0, 1] to the colours the trunk was trained on. [S, 3, H, W]
+/// Images in [0, 1] to the colors the trunk was trained on. [S, 3, H, W]
 ///
 /// # Errors
 /// When the shape does not fit or the device fails.

@@ -9,7 +9,7 @@ pub enum Precision {
     /// In F32 on the CPU, in the type of the weights on CUDA.
     #[default]
     Exact,
-    /// In whole numbers of 16 bits: in linear layers with a scale for every 256 of them, near 4e-4 relative error in each
+    /// In 16-bit integers: in linear layers with a scale for every 256 of them, near 4e-4 relative error in each
     /// layer; for scores with a scale for each query and key, near 1e-4 of the largest. Between F32 and BF16. On the CPU
     /// only.
     Fast,

@@ -171,7 +171,7 @@ impl Vggt {
                 Ok((s, h, w))
             }
             dims => Err(Error::Input(format!(
-                "expected F32 pictures [S, 3, H, W] with H and W multiples of {p}, got {:?} {dims:?}",
+                "expected F32 images [S, 3, H, W] with H and W multiples of {p}, got {:?} {dims:?}",
                 images.dtype()
             ))),
         }

@@ -1,4 +1,4 @@
-//! The network's numbers and files.
+//! The results and files of the network.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -35,8 +35,8 @@ fn vggt_1b_has_exactly_the_keys_of_its_state_dict() {
     assert_eq!(expected.len(), 1797);
     let keys = state_dict_keys(&Config::default()).unwrap();
     assert_eq!(keys.len(), 1797);
-    let numbers: usize = keys.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
-    assert_eq!(numbers, 1_256_537_516);
+    let parameters: usize = keys.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+    assert_eq!(parameters, 1_256_537_516);
     let ours: BTreeMap<String, String> = keys
         .into_iter()
         .map(|(name, shape)| (name, format!("{shape:?}")))

@@ -47,7 +47,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// An earlier request on this connection failed halfway, so the next reply could not be distinguished from the rest of its own.
-    #[error("cannot go on after a request that broke off: connect again")]
+    #[error("cannot send a request after one that broke off: connect again")]
     Broken,
     /// A file to send cannot be read.
     #[error("cannot send \"{}\": {source}", path.display())]

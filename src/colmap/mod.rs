@@ -30,7 +30,7 @@ pub use original::{OriginalImage, check_names};
 #[non_exhaustive]
 pub enum ColmapError {
     /// There must be one original image for each frame of the predictions.
-    #[error("cannot name {frames} frames with {images} pictures: each frame needs one")]
+    #[error("cannot name {frames} frames with {images} images: each frame needs one")]
     Count {
         /// Frames of the predictions.
         frames: usize,
@@ -39,14 +39,14 @@ pub enum ColmapError {
     },
     /// Two images have the same name, which COLMAP takes for the same image.
     #[error(
-        "cannot tell pictures apart by the name {name:?}: two have it; rename one, or keep their folders in the names"
+        "cannot tell images apart by the name {name:?}: two have it; rename one, or keep their folders in the names"
     )]
     DuplicateName {
         /// The name.
         name: String,
     },
     /// A name that COLMAP cannot read back.
-    #[error("cannot write the picture name {name:?}: it is empty or holds a NUL")]
+    #[error("cannot write the image name {name:?}: it is empty or holds a NUL")]
     BadName {
         /// The name.
         name: String,

@@ -2,7 +2,7 @@
 
 use super::ColorSpace;
 
-/// Encodes sRGB colors as normalised integers with an opaque alpha.
+/// Encodes sRGB colors as normalized integers with an opaque alpha.
 pub(crate) struct Encoder {
     space: ColorSpace,
     /// Linear light of each sRGB code, 16-bit.

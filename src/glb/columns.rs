@@ -87,7 +87,7 @@ impl Layout {
         })
     }
 
-    /// A position as normalised 16-bit parts of the extent above the lower bound.
+    /// A position as normalized 16-bit parts of the extent above the lower bound.
     pub(crate) fn quantize(&self, position: [f32; 3]) -> [u16; 3] {
         let extent = self.extent();
         [0, 1, 2].map(|axis| {

@@ -105,7 +105,7 @@ function readPrimitive(glb, primitive, matrix) {
   const { POSITION, COLOR_0 } = primitive.attributes ?? {};
   const position = readAccessor(glb, POSITION, [U16, F32]);
   const color = readAccessor(glb, COLOR_0, [U8, U16]);
-  need(position.size === 3 && position.count === color.count, "positions and colours do not match");
+  need(position.size === 3 && position.count === color.count, "positions and colors do not match");
   const mode = primitive.mode ?? TRIANGLES;
   const indices = mode === TRIANGLES ? readAccessor(glb, primitive.indices, [U16]) : null;
   return { mode, matrix, position, color, indices };
@@ -124,7 +124,7 @@ function nodeMatrix(node) {
 }
 
 /**
- * What a GLB shows: `points` and `cameras` to draw, the matrix of the root, whether colours are linear, and what made
+ * What a GLB shows: `points` and `cameras` to draw, the matrix of the root, whether colors are linear, and what made
  * it. Reads what vggt writes: a root node, and below it the points and one mesh for each camera.
  */
 function readGlb(bytes) {

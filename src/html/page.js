@@ -176,7 +176,7 @@ class Stage {
     const radius = 24 / this.canvas.clientHeight;
     const clip = clipFromScene(this.view, this.aspect);
     const point = pointAt(this.glb.points, clip, ...this.halves(x, y), radius, this.aspect);
-    if (point) this.move((view) => centre(view, point));
+    if (point) this.move((view) => center(view, point));
   }
 
   /** Draws before the browser shows its next picture. */
@@ -224,7 +224,7 @@ class Stage {
   }
 }
 
-/** About how far points lie from their neighbours: a frame's fill a square as wide as it is far away. Never a huge disc. */
+/** About how far points lie from their neighbors: a frame's fill a square as wide as it is far away. Never a huge disc. */
 function spacingOf({ extras, count }, { depth, size }) {
   const frames = extras.options?.frame_filter === "All" ? extras.frames : 1;
   return (depth > 0 ? depth : size) / Math.max(50, 0.8 * Math.sqrt(count / frames || 1));

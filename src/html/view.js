@@ -2,7 +2,7 @@
 
 /** Tangent of half the field of view, along the shorter side of the window. */
 const TAN_HALF_FIELD = Math.tan((25 * Math.PI) / 180);
-/** The nearest that is drawn, in parts of the distance to the centre. */
+/** The nearest that is drawn, in parts of the distance to the center. */
 const NEAR = 0.01;
 /** So near to straight up or down one can look, radians. */
 const STEEPEST = (89 * Math.PI) / 180;
@@ -118,7 +118,7 @@ function turn(view, yaw, pitch) {
   view.pitch = Math.min(STEEPEST, Math.max(-STEEPEST, view.pitch + pitch));
 }
 
-/** A point of the plane through the centre, less the centre; x and y from -1 to 1 over the window, y upwards. */
+/** A point of the plane through the center, less the center; x and y from -1 to 1 over the window, y upwards. */
 function onPlane(view, x, y, aspect) {
   const { right, up } = eyeOf(view);
   const [tanX, tanY] = tangents(aspect);
@@ -130,7 +130,7 @@ function shift(view, x, y, aspect) {
   view.target = minus(view.target, onPlane(view, x, y, aspect));
 }
 
-/** Changes the distance; what lies at x and y in the plane through the centre stays there. */
+/** Changes the distance; what lies at x and y in the plane through the center stays there. */
 function zoom(view, factor, x, y, aspect) {
   const distance = Math.min(1e3 * view.size, Math.max(1e-4 * view.size, factor * view.distance));
   view.target = add(view.target, 1 - distance / view.distance, onPlane(view, x, y, aspect));
@@ -159,8 +159,8 @@ function pointAt(points, clip, x, y, radius, aspect) {
   return nearest;
 }
 
-/** Makes `point` the centre; its size on the screen stays. */
-function centre(view, point) {
+/** Makes `point` the center; its size on the screen stays. */
+function center(view, point) {
   const { eye, forward } = eyeOf(view);
   const depth = dot(minus(point, eye), forward);
   view.target = point;

@@ -47,7 +47,7 @@ pub enum MonitorError {
         path: PathBuf,
     },
     /// There is no process with this id.
-    #[error("cannot watch process {0}: there is none of that number; see `ps -e`")]
+    #[error("cannot watch process {0}: no such process; see `ps -e`")]
     NoProcess(u32),
     /// The image could not be drawn.
     #[error("cannot draw the plot: {0}")]

@@ -4,7 +4,7 @@
     tools/checks/check_colmap.py FOLDER...
 
 Needs tools/checks/requirements.txt. Every folder below FOLDER that holds a cameras.bin is read in its binary and in its text
-form. Both must agree; every point must be seen by its image inside the picture, and its error must be what pycolmap
+form. Both must agree; every point must be seen by its image inside the image, and its error must be what pycolmap
 computes. Where the comments name the mode "Depthmap and Camera", points must project to their pixels. Exits 1 on any
 fault, or when there is no model.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-# Pixels of the original pictures; positions are stored in float32.
+# Pixels of the original images; positions are stored in float32.
 TOLERANCE = 0.01
 
 
@@ -68,7 +68,7 @@ def differences(binary, text):
 
 
 def reprojection(model):
-    """For each point: distance of projection and pixel, the stored error, and whether the pixel is in the picture."""
+    """For each point: distance of projection and pixel, the stored error, and whether the pixel is in the image."""
     for point in model.points3D.values():
         for element in point.track.elements:
             image = model.images[element.image_id]
@@ -87,7 +87,7 @@ def faults(folder):
     distance, error, inside = rows.T
     in_front = np.isfinite(distance)
     if not inside.all():
-        yield f"{int((inside == 0).sum())} pixels outside their pictures"
+        yield f"{int((inside == 0).sum())} pixels outside their images"
     if not np.allclose(distance[in_front], error[in_front], rtol=1e-6, atol=TOLERANCE):
         yield "stored errors are not the distances"
     if prediction_mode(folder).startswith("Depthmap") and distance.max(initial=0) > TOLERANCE:

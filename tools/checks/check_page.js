@@ -54,7 +54,7 @@ function place(node, [x, y, z]) {
 
 const srgbOf = (linear) => (linear <= 0.0031308 ? 12.92 * linear : 1.055 * linear ** (1 / 2.4) - 0.055);
 
-/** The parts of a GLB: places in the scene and colours to show, corner by corner in the order of drawing. */
+/** The parts of a GLB: places in the scene and colors to show, corner by corner in the order of drawing. */
 function readPlainly(glb) {
   const json = glb.readUInt32LE(12);
   const document = JSON.parse(glb.subarray(20, 20 + json).toString());
@@ -278,7 +278,7 @@ function checkDraws(draws, plain, step = 1, [width, height] = WINDOWS[0]) {
       assert(part.mode === 0 || inside, "a camera lies outside of the window");
       seen += part.mode === 0 && inside ? 1 : 0;
       const color = attribute(attributes[1], corner).slice(0, 3);
-      color.forEach((c, k) => near(uniforms.linear ? srgbOf(c) : c, part.colors[i * every][k], "colour"));
+      color.forEach((c, k) => near(uniforms.linear ? srgbOf(c) : c, part.colors[i * every][k], "color"));
     });
     assert.equal(!!uniforms.disc, mode === 0, "only points are discs");
   });
@@ -303,7 +303,7 @@ function checkPanel(browser, plain) {
 
 /** Turning, shifting, zooming and centring, each by what it must leave alone. */
 function checkView(browser, plain) {
-  const names = ["startView", "samplePoints", "readGlb", "turn", "shift", "zoom", "centre", "eyeOf", "clipFromScene", "onPlane", "pointAt"];
+  const names = ["startView", "samplePoints", "readGlb", "turn", "shift", "zoom", "center", "eyeOf", "clipFromScene", "onPlane", "pointAt"];
   const page = Object.fromEntries(names.map((name) => [name, browser.get(name)]));
   const aspect = WINDOWS[0][0] / WINDOWS[0][1];
   const glb = page.readGlb(new Uint8Array(plain.glb));
@@ -315,7 +315,7 @@ function checkView(browser, plain) {
 
   page.turn(view, 0.7, 0.4);
   let at = project(clip(), view.target);
-  for (const [got, expected] of [[at.x, 0], [at.y, 0], [at.w, distance]]) near(got, expected, "the centre after a turn");
+  for (const [got, expected] of [[at.x, 0], [at.y, 0], [at.w, distance]]) near(got, expected, "the center after a turn");
   const { right, up, forward, eye } = page.eyeOf(view);
   for (const [a, b, expected] of [[right, up, 0], [up, forward, 0], [right, right, 1], [up, up, 1]]) near(dot(a, b), expected, "axes");
   assert(dot(up, view.up) > 0 && Math.abs(dot(right, view.up)) < TOLERANCE, "the horizon is level");
@@ -331,7 +331,7 @@ function checkView(browser, plain) {
   at = project(clip(), grabbed);
   for (const [got, expected] of [[at.x, 0.5], [at.y, 0.15], [at.w, distance / 4]]) near(got, expected, "the pointer's place after a zoom");
   page.zoom(view, 0, 0, 0, aspect);
-  assert(view.distance > 0, "a zoom ends at the centre");
+  assert(view.distance > 0, "a zoom ends at the center");
   page.zoom(view, distance / view.distance, 0, 0, aspect);
   page.turn(view, 0, 9);
   assert(dot(page.eyeOf(view).up, view.up) > 0, "it turns over");
@@ -347,9 +347,9 @@ function checkView(browser, plain) {
   const found = page.pointAt(glb.points, clip(), at.x, at.y, radius, aspect);
   const of = project(clip(), found);
   near(of.w, depths.reduce((a, b) => Math.min(a, b)), "the depth of the point that is found");
-  page.centre(view, found);
-  const centred = project(clip(), found);
-  for (const [got, expected] of [[centred.x, 0], [centred.y, 0], [centred.w, of.w]]) near(got, expected, "the new centre");
+  page.center(view, found);
+  const centered = project(clip(), found);
+  for (const [got, expected] of [[centered.x, 0], [centered.y, 0], [centered.w, of.w]]) near(got, expected, "the new center");
 }
 
 /** A drag draws what the same turn would show, and fewer points while it lasts. */

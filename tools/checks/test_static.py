@@ -21,7 +21,7 @@ from compare_tensors import difference, tensors
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-PICTURES = REPOSITORY / "tests/data/frames/formats"
+IMAGES = REPOSITORY / "tests/data/frames/formats"
 CLIPS = REPOSITORY / "tests/data/frames/clips"
 CHECKPOINT = REPOSITORY / "model/tests/data/tiny"
 DEMO = REPOSITORY / "model/demo/frames"
@@ -114,23 +114,23 @@ def is_glb(data):
 def exports(root):
     with step("the program starts"):
         expect(re.match(r"vggt \d", root.run("--version")), "no version")
-    with step("export --demo: the bundled pictures"):
+    with step("export --demo: the bundled images"):
         expect(summary(root, "--demo", "--out", "demo.glb")["frames"] == 8, "not 8 frames")
         expect(is_glb(root.bytes("demo.glb")), "no GLB")
     with step("export --demo: a page with the same GLB inside"):
         summary(root, "--demo", "--out", "demo.html")
         pieces = re.findall(rb'<script class="glb" type="model/gltf-binary;base64">([^<]*)</script>', root.bytes("demo.html"))
         expect(b"".join(map(base64.b64decode, pieces)) == root.bytes("demo.glb"), "another GLB")
-    with step("export --demo: pictures of every format"):
-        said = summary(root, "--demo", "pictures", "--out", "pictures.glb")
-        expect(said["frames"] == len(list(PICTURES.iterdir())), said)
-        expect(is_glb(root.bytes("pictures.glb")), "no GLB")
+    with step("export --demo: images of every format"):
+        said = summary(root, "--demo", "images", "--out", "images.glb")
+        expect(said["frames"] == len(list(IMAGES.iterdir())), said)
+        expect(is_glb(root.bytes("images.glb")), "no GLB")
     for name in VIDEOS:
         with step(f"export --demo: {name}"):
             said = summary(root, "--demo", f"clips/{name}", "--fps", 5, "--out", "clip.glb")
             expect(said["frames"] == 10, said)
             expect(is_glb(root.bytes("clip.glb")), "no GLB")
-    with step("export: a file without pictures is refused"):
+    with step("export: a file without images is refused"):
         said = root.run("export", "--demo", "clips/sound.m4a", code=1)
         expect("sound.m4a" in said, said)
 
@@ -289,7 +289,7 @@ def processors(program, outside):
         finish(process, args)
         return dict(tensors(saved))
 
-    sources = {"pictures": [], **{name: [CLIPS / name] for name in VIDEOS}}
+    sources = {"images": [], **{name: [CLIPS / name] for name in VIDEOS}}
     here = {name: predictions("here", source, []) for name, source in sources.items()}
     for processor in PROCESSORS:
         for name, source in sources.items():
@@ -316,7 +316,7 @@ def main():
     loopback_up()
     with tempfile.TemporaryDirectory() as inside, tempfile.TemporaryDirectory() as outside:
         root, outside = Root(pathlib.Path(inside), program), pathlib.Path(outside)
-        for source, to in ((PICTURES, "pictures"), (CLIPS, "clips"), (DEMO, "frames")):
+        for source, to in ((IMAGES, "images"), (CLIPS, "clips"), (DEMO, "frames")):
             root.add(source, to)
         exports(root)
         users_and_server(root, outside)

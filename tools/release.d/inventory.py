@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Says what is inside the programs of a release: one CycloneDX file each, and LICENCES.txt for all of them.
+"""Says what is inside the programs of a release: one CycloneDX file each, and LICENSES.txt for all of them.
 
     inventory.py --out dist --ffmpeg PREFIX PROGRAM=FEATURES...
 
 The crates come from cargo-cyclonedx, less those that cargo does not build. What cargo does not know is listed in
 parts.py: FFmpeg and dav1d (PREFIX is what tools/ffmpeg_static prints), the C library, SQLite, the font, the demo's
-checkpoint. Stops at a part without a licence and at a crate without a text of it. Standard library only.
+checkpoint. Stops at a part without a license and at a crate without a text of it. Standard library only.
 
 With SOURCE_DATE_EPOCH and VGGT_COMMIT set, the same commit gives the same bytes.
 """
@@ -92,7 +92,7 @@ def describe(sbom, program, parts, crates, commit):
         else:
             gone.add(component["bom-ref"])
         if not component.get("licenses"):
-            raise Missing(f"the crate {component['name']} {component['version']} names no licence")
+            raise Missing(f"the crate {component['name']} {component['version']} names no license")
     found = {(c["name"], c["version"]) for c in kept} | {("vggt", sbom["metadata"]["component"]["version"])}
     if crates - found:
         raise Missing(f"cargo builds what cargo-cyclonedx does not name: {sorted(crates - found)}")
@@ -123,13 +123,13 @@ def crate_texts(crate, expression, folders):
         files = [ROOT / name for name in OWN_TEXTS.get(expression, [])]
     if not files:
         raise Missing(
-            f"the crate {' '.join(crate)} has no text of its licence ({expression}): see TEXT_IS_IN in {__file__}"
+            f"the crate {' '.join(crate)} has no text of its license ({expression}): see TEXT_IS_IN in {__file__}"
         )
     return files
 
 
-def licences(title, rows):
-    """`rows` of (name, version, licence, texts) as one text: a table, then each text once."""
+def licenses(title, rows):
+    """`rows` of (name, version, license, texts) as one text: a table, then each text once."""
     numbers = {}
     texts = []
     table = []
@@ -190,11 +190,11 @@ def main():
         print(f"inventory: {program}: {len(sbom['components'])} parts, {len(parts)} of them no crates", file=sys.stderr)
     own = ("vggt", version, "MIT OR Apache-2.0", [ROOT / "LICENSE-MIT", ROOT / "LICENSE-APACHE"])
     title = (
-        f"vggt {version} (commit {commit}) is under the MIT or the Apache 2.0 licence, as you prefer. Inside are the\n"
+        f"vggt {version} (commit {commit}) is under the MIT or the Apache 2.0 license, as you prefer. Inside are the\n"
         "following, each under its own terms; the numbers stand at their texts below. FFmpeg and the C library are\n"
         "under the LGPL: RELINK.md tells how to put others in their place.\n"
     )
-    (arguments.out / "LICENCES.txt").write_text(licences(title, [own, *rows.values()]))
+    (arguments.out / "LICENSES.txt").write_text(licenses(title, [own, *rows.values()]))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Part:
 
     name: str
     version: str
-    licence: str
+    license: str
     about: str
     purl: str
     texts: list = field(default_factory=list)  # files, or the text itself
@@ -53,7 +53,7 @@ class Part:
             "version": self.version,
             "description": self.about,
             "scope": "required",
-            "licenses": [{"expression": self.licence}],
+            "licenses": [{"expression": self.license}],
             "purl": self.purl,
         }
         if self.sources:
@@ -68,7 +68,7 @@ class Part:
         return component
 
 
-def debian_source(prefix, name, licence, about, texts):
+def debian_source(prefix, name, license, about, texts):
     """A library that tools/ffmpeg_static built from Debian's source package."""
     descriptions = sorted((prefix / "sources").glob(f"{name}_*.dsc"))
     if len(descriptions) != 1:
@@ -80,7 +80,7 @@ def debian_source(prefix, name, licence, about, texts):
     return Part(
         name,
         version,
-        licence,
+        license,
         about,
         f"pkg:deb/debian/{name}@{quote(version, safe='')}?arch=source",
         [prefix / text for text in texts],
@@ -88,7 +88,7 @@ def debian_source(prefix, name, licence, about, texts):
     )
 
 
-def debian_package(file, name, licence, about):
+def debian_package(file, name, license, about):
     """A static library of this machine, found by the file that was linked."""
     owner = run("dpkg-query", "--search", str(Path(file).resolve())).split(": ")[0]
     package = owner.split(":")[0]
@@ -96,7 +96,7 @@ def debian_package(file, name, licence, about):
     return Part(
         name,
         version,
-        licence,
+        license,
         about,
         f"pkg:deb/debian/{package}@{quote(version, safe='')}?arch=amd64",
         [Path("/usr/share/doc") / package / "copyright"],

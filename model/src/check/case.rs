@@ -7,7 +7,7 @@ use super::{Inputs, judge};
 /// Added to the variance by every norm of a case: that of the aggregator's blocks.
 pub const NORM_EPS: f32 = 1e-5;
 
-/// Height and width of a map in places.
+/// Height and width of a map in positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapSize {
     /// Rows.
@@ -22,8 +22,8 @@ impl MapSize {
         Self { height, width }
     }
 
-    /// Its places.
-    pub fn places(self) -> usize {
+    /// Its positions.
+    pub fn positions(self) -> usize {
         self.height * self.width
     }
 }
@@ -80,21 +80,21 @@ pub enum Operation {
         /// Channels between the two layers.
         hidden: usize,
     },
-    /// Attention of [batch, frames * places, 3 * heads * depth] to itself.
+    /// Attention of [batch, frames * positions, 3 * heads * depth] to itself.
     SelfAttention {
         /// Batch entries: the frames of the trunk and of frame attention, 1 for global attention.
         batch: usize,
         /// Frames in a batch entry, all rotated alike.
         frames: usize,
         /// Tokens of a frame.
-        places: usize,
+        positions: usize,
         /// Heads.
         heads: usize,
         /// Channels of a head.
         depth: usize,
         /// Whether queries and keys are normalized.
         norms: bool,
-        /// Whether they are rotated by their place.
+        /// Whether they are rotated by their position.
         rotations: bool,
     },
     /// Attention of [batch, heads, queries, depth] to other keys.

@@ -73,7 +73,7 @@ fn resamplings() -> Vec<(&'static str, Operation)> {
             resample(1, ODD, MapSize::new(15, 31), 3, false),
         ),
         (
-            "bilinear, one place",
+            "bilinear, one position",
             resample(1, MapSize::new(1, 1), MapSize::new(3, 2), 8, true),
         ),
         (

@@ -99,9 +99,9 @@ struct Maker {
     made: Vec<(Role, Tensor)>,
 }
 
-/// Tokens of a frame that have no place of their own: camera and registers.
+/// Tokens of a frame that have no position of their own: camera and registers.
 const SPECIAL_TOKENS: usize = 5;
-/// Columns of the grid that the other tokens of a frame are the places of.
+/// Columns of the grid that the other tokens of a frame are the positions of.
 const GRID_WIDTH: usize = 37;
 /// Base of the rotations' frequencies. Origin: VGGT-1B.
 const ROPE_FREQUENCY: f64 = 100.0;
@@ -166,21 +166,21 @@ impl Maker {
             Operation::SelfAttention {
                 batch,
                 frames,
-                places,
+                positions,
                 heads,
                 depth,
                 norms,
                 rotations,
             } => {
                 // Scores of queries and keys near normal have a standard deviation of 1.
-                let dims = [batch, frames * places, 3 * heads * depth];
+                let dims = [batch, frames * positions, 3 * heads * depth];
                 self.normal(Role::X, &dims, 0.0, 1.0)?;
                 if norms {
                     self.norm(depth, (Role::QueryNormWeight, Role::QueryNormBias))?;
                     self.norm(depth, (Role::KeyNormWeight, Role::KeyNormBias))?;
                 }
                 if rotations {
-                    self.rotations(places, depth)?;
+                    self.rotations(positions, depth)?;
                 }
                 Ok(())
             }
@@ -254,12 +254,12 @@ impl Maker {
     }
 
     /// Sines and cosines as the aggregator makes them, in F32.
-    fn rotations(&mut self, places: usize, depth: usize) -> Result<()> {
-        let place = |i: usize| match i.checked_sub(SPECIAL_TOKENS) {
+    fn rotations(&mut self, positions: usize, depth: usize) -> Result<()> {
+        let position = |i: usize| match i.checked_sub(SPECIAL_TOKENS) {
             None => (0, 0),
             Some(i) => (1 + (i / GRID_WIDTH) as u32, 1 + (i % GRID_WIDTH) as u32),
         };
-        let positions: Vec<(u32, u32)> = (0..places).map(place).collect();
+        let positions: Vec<(u32, u32)> = (0..positions).map(position).collect();
         let rope = RotaryPositionEmbedding2D {
             frequency: ROPE_FREQUENCY,
         };
@@ -288,25 +288,25 @@ impl Maker {
         const LARGEST: f32 = 30.0;
         let channels = dims.last().copied().unwrap_or(1);
         let rows = dims.iter().product::<usize>() / channels.max(1);
-        let mut numbers = Vec::with_capacity(rows * channels);
+        let mut values = Vec::with_capacity(rows * channels);
         for row in 0..rows {
             let part = row as f32 / rows.max(2).saturating_sub(1) as f32;
             let size = SMALLEST * (LARGEST / SMALLEST).powf(part);
-            numbers.extend((0..channels).map(|_| size * (0.5 + self.value())));
+            values.extend((0..channels).map(|_| size * (0.5 + self.value())));
         }
-        self.push(Role::X, numbers, dims)
+        self.push(Role::X, values, dims)
     }
 
     /// A tensor of normal values with this mean and standard deviation.
     fn normal(&mut self, role: Role, dims: &[usize], mean: f32, deviation: f32) -> Result<()> {
         let count = dims.iter().product();
-        let numbers = (0..count).map(|_| mean + deviation * self.value());
-        let numbers = numbers.collect();
-        self.push(role, numbers, dims)
+        let values = (0..count).map(|_| mean + deviation * self.value());
+        let values = values.collect();
+        self.push(role, values, dims)
     }
 
-    fn push(&mut self, role: Role, numbers: Vec<f32>, dims: &[usize]) -> Result<()> {
-        let tensor = Tensor::from_vec(numbers, dims, &Device::Cpu)?.to_dtype(self.dtype)?;
+    fn push(&mut self, role: Role, values: Vec<f32>, dims: &[usize]) -> Result<()> {
+        let tensor = Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(self.dtype)?;
         self.made.push((role, tensor));
         Ok(())
     }

@@ -7,7 +7,7 @@ pub(super) fn error(result: &Tensor, exact: &Tensor) -> Result<f64> {
     if result.dims() != exact.dims() {
         return Ok(f64::NAN);
     }
-    let (result, exact) = (numbers(result)?, numbers(exact)?);
+    let (result, exact) = (values(result)?, values(exact)?);
     let squares: f64 = exact.iter().map(|x| x * x).sum();
     let rms = (squares / exact.len().max(1) as f64).sqrt();
     let errors = result.iter().zip(&exact).map(|(a, b)| {
@@ -20,10 +20,10 @@ pub(super) fn error(result: &Tensor, exact: &Tensor) -> Result<f64> {
 
 /// Whether every element is finite.
 pub(super) fn is_finite(result: &Tensor) -> Result<bool> {
-    Ok(numbers(result)?.iter().all(|x| x.is_finite()))
+    Ok(values(result)?.iter().all(|x| x.is_finite()))
 }
 
-fn numbers(t: &Tensor) -> Result<Vec<f64>> {
+fn values(t: &Tensor) -> Result<Vec<f64>> {
     let t = t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
     t.flatten_all()?.to_vec1::<f64>()
 }
@@ -65,8 +65,8 @@ impl Roundings {
 mod tests {
     use super::*;
 
-    fn tensor(numbers: &[f64]) -> Tensor {
-        Tensor::new(numbers, &Device::Cpu).unwrap()
+    fn tensor(values: &[f64]) -> Tensor {
+        Tensor::new(values, &Device::Cpu).unwrap()
     }
 
     #[test]

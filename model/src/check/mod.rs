@@ -228,13 +228,13 @@ mod tests {
     fn inputs_are_the_same_in_every_run_and_rounded_to_the_type() {
         let case = transformer::cases(DType::BF16).remove(0);
         let [a, b] = [0, 1].map(|_| case.inputs().unwrap());
-        let numbers = |inputs: &Inputs| {
+        let values = |inputs: &Inputs| {
             let x = inputs.get(Role::X).unwrap();
             assert_eq!(x.dtype(), DType::BF16);
             let x = x.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
             x.to_vec1::<f32>().unwrap()
         };
-        assert_eq!(numbers(&a), numbers(&b));
+        assert_eq!(values(&a), values(&b));
         assert!(a.get(Role::Gamma).is_err());
     }
 }

@@ -16,7 +16,7 @@ const MAP_CHANNELS: usize = 256;
 
 pub(super) fn cases(dtypes: &[DType], target: Target) -> Vec<Case> {
     // Tokens and patches of some frames of 518 x 392, and a map between patches and pixels.
-    let (frames, places, map) = match target {
+    let (frames, positions, map) = match target {
         Target::Processor => (1, 521, MapSize::new(37, 28)),
         Target::Card => (8, 1041, MapSize::new(148, 112)),
     };
@@ -28,18 +28,18 @@ pub(super) fn cases(dtypes: &[DType], target: Target) -> Vec<Case> {
     };
     let mut all = Vec::new();
     for dtype in dtypes {
-        let of_type = transformer(frames, places).into_iter();
+        let of_type = transformer(frames, positions).into_iter();
         all.extend(of_type.map(|operation| case(operation, *dtype)));
     }
     all.extend(dense(map).into_iter().map(|op| case(op, DType::F32)));
     all
 }
 
-fn transformer(frames: usize, places: usize) -> Vec<(&'static str, Operation)> {
-    let (rows, hidden) = (frames * places, 4 * CHANNELS);
+fn transformer(frames: usize, positions: usize) -> Vec<(&'static str, Operation)> {
+    let (rows, hidden) = (frames * positions, 4 * CHANNELS);
     let linear = |(c_in, c_out), after_norm, then| Operation::Linear {
         batch: frames,
-        rows: places,
+        rows: positions,
         c_in,
         c_out,
         after_norm,
@@ -48,7 +48,7 @@ fn transformer(frames: usize, places: usize) -> Vec<(&'static str, Operation)> {
     let attend = |batch, frames, prepared| Operation::SelfAttention {
         batch,
         frames,
-        places,
+        positions,
         heads: HEADS,
         depth: DEPTH,
         norms: prepared,

@@ -144,7 +144,7 @@ fn mlps() -> Vec<(&'static str, Operation)> {
 }
 
 fn self_attention(
-    (batch, frames, places): (usize, usize, usize),
+    (batch, frames, positions): (usize, usize, usize),
     (heads, depth): (usize, usize),
     norms: bool,
     rotations: bool,
@@ -152,7 +152,7 @@ fn self_attention(
     Operation::SelfAttention {
         batch,
         frames,
-        places,
+        positions,
         heads,
         depth,
         norms,

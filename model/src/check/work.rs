@@ -108,12 +108,12 @@ impl Operation {
             Self::SelfAttention {
                 batch,
                 frames,
-                places,
+                positions,
                 heads,
                 depth,
                 ..
             } => {
-                let (n, c) = (frames * places, heads * depth);
+                let (n, c) = (frames * positions, heads * depth);
                 (batch * n * 4 * c, batch * 2 * n * n * c)
             }
             Self::Attention {
@@ -132,7 +132,7 @@ impl Operation {
                 to,
                 channels,
                 ..
-            } => (batch * (from.places() + to.places()) * channels, 0),
+            } => (batch * (from.positions() + to.positions()) * channels, 0),
             Self::Conv2d {
                 batch,
                 map,
@@ -143,11 +143,11 @@ impl Operation {
                 fused,
                 ..
             } => {
-                let outputs = batch * map.places() / (stride * stride) * c_out;
+                let outputs = batch * map.positions() / (stride * stride) * c_out;
                 let weights = c_in * c_out * kernel * kernel;
                 let maps = if fused { 3 } else { 1 };
                 (
-                    batch * map.places() * c_in + maps * outputs + weights,
+                    batch * map.positions() * c_in + maps * outputs + weights,
                     outputs * c_in * kernel * kernel,
                 )
             }
@@ -158,14 +158,16 @@ impl Operation {
                 c_out,
                 kernel,
             } => {
-                let places = batch * map.places();
+                let positions = batch * map.positions();
                 let tiles = c_out * kernel * kernel;
                 (
-                    places * (c_in + tiles) + c_in * tiles,
-                    places * c_in * tiles,
+                    positions * (c_in + tiles) + c_in * tiles,
+                    positions * c_in * tiles,
                 )
             }
-            Self::Bicubic { from, to, channels } => ((from.places() + to.places()) * channels, 0),
+            Self::Bicubic { from, to, channels } => {
+                ((from.positions() + to.positions()) * channels, 0)
+            }
         }
     }
 }

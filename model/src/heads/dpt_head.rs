@@ -51,7 +51,7 @@ pub struct DptFeatures {
     scratch: Scratch,
     intermediate_layer_idx: [usize; 4],
     patch_size: usize,
-    /// Pixels of the picture per pixel of the result.
+    /// Pixels of the image per pixel of the result.
     down_ratio: usize,
     /// Whether positions are added, once to each level and once to the result.
     pos_embed: bool,

@@ -10,7 +10,7 @@ const OMEGA_0: f64 = 100.0;
 /// What the embedding is multiplied with before it is added. Origin: DPTHead._apply_pos_embed.
 const RATIO: f32 = 0.1;
 
-/// The embedding of `c` channels that a DPT head adds to feature maps of height x width positions, made of a picture whose
+/// The embedding of `c` channels that a DPT head adds to feature maps of height x width positions, made of a image whose
 /// sides are as `aspect_ratio` = W / H.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use crate::{
     weights::VarBuilder,
 };
 
-/// Multi-head self-attention, with q and k normalised per head and rotated by position where the block asks for it.
+/// Multi-head self-attention, with q and k normalized per head and rotated by position where the block asks for it.
 #[derive(Debug)]
 pub struct Attention {
     qkv: Linear,

@@ -29,7 +29,7 @@ pub struct BlockConfig {
     pub num_heads: usize,
     /// Hidden width of the MLP, in `C`.
     pub mlp_ratio: f64,
-    /// Whether q and k are normalised per head.
+    /// Whether q and k are normalized per head.
     pub qk_norm: bool,
     /// Epsilon of the two norms: 1e-6 in the DINOv2 trunk, 1e-5 elsewhere.
     pub eps: f32,

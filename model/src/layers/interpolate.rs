@@ -29,11 +29,11 @@ fn matrix(from: usize, to: usize, device: &Device) -> Result<Tensor> {
     let support = 2.0 * stretch;
     let mut m = vec![0f32; to * from];
     for (i, row) in m.chunks_exact_mut(from).enumerate() {
-        let centre = scale * (i as f64 + 0.5);
-        let start = (centre - support + 0.5).max(0.0) as usize;
-        let end = ((centre + support + 0.5) as usize).min(from);
+        let center = scale * (i as f64 + 0.5);
+        let start = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(from);
         let weights: Vec<f64> = (start..end)
-            .map(|j| cubic((j as f64 - centre + 0.5) / stretch))
+            .map(|j| cubic((j as f64 - center + 0.5) / stretch))
             .collect();
         let sum: f64 = weights.iter().sum();
         for (place, weight) in row[start..end].iter_mut().zip(weights) {

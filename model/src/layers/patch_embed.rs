@@ -1,10 +1,10 @@
-//! Pictures to patch tokens. Port of vggt/layers/patch_embed.py.
+//! Images to patch tokens. Port of vggt/layers/patch_embed.py.
 
 use candle_core::{Result, Tensor};
 
 use crate::{ops::Linear, weights::VarBuilder};
 
-/// Turns each patch of a picture into a token.
+/// Turns each patch of a image into a token.
 #[derive(Debug)]
 pub struct PatchEmbed {
     proj: Linear,

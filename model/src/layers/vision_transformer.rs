@@ -1,4 +1,4 @@
-//! The trunk that turns pictures into patch tokens: DINOv2 with registers. Port of vggt/layers/vision_transformer.py.
+//! The trunk that turns images into patch tokens: DINOv2 with registers. Port of vggt/layers/vision_transformer.py.
 
 use candle_core::{DType, Tensor};
 
@@ -60,7 +60,7 @@ impl DinoVisionTransformer {
         })
     }
 
-    /// Normalised pictures [S, 3, H, W] -> normalised patch tokens [S, H/p W/p, C].
+    /// Normalized images [S, 3, H, W] -> normalized patch tokens [S, H/p W/p, C].
     ///
     /// # Errors
     /// When the device fails or the observer stops the pass.
@@ -83,7 +83,7 @@ impl DinoVisionTransformer {
         Ok(self.norm.forward(&patches)?)
     }
 
-    /// The position embedding for pictures of H x W pixels. [1, 1 + H/p W/p, C]
+    /// The position embedding for images of H x W pixels. [1, 1 + H/p W/p, C]
     ///
     /// # Errors
     /// When the device fails.

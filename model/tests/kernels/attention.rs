@@ -18,7 +18,7 @@ use super::{DTYPES, Memory, Random, Runner, relative_error, rounding};
 const AMPERE: ComputeCapability = ComputeCapability::new(8, 0);
 const TURING: ComputeCapability = ComputeCapability::new(7, 5);
 
-/// Two roundings of numbers to 16 bits: of the weights, and of the result, of which the largest number is the measure.
+/// Two roundings of values to 16 bits: of the weights, and of the result, relative to the largest value.
 /// Scores and sums are F32.
 fn tolerance(dtype: DType) -> f64 {
     2.0 * rounding(dtype) + 64.0 * rounding(DType::F32)
@@ -42,12 +42,12 @@ impl Preparation {
         (normed, rotated): (bool, bool),
     ) -> Self {
         let norm = |random: &mut Random, eps| {
-            let [weight, bias] = [0, 1].map(|_| Memory::new(&random.numbers(depth), dtype));
+            let [weight, bias] = [0, 1].map(|_| Memory::new(&random.values(depth), dtype));
             (weight, bias, eps)
         };
         let norms = [norm(random, 1e-5), norm(random, 1e-3)];
         let table =
-            |random: &mut Random| Memory::new(&random.numbers(positions * depth), DType::F32);
+            |random: &mut Random| Memory::new(&random.values(positions * depth), DType::F32);
         Self {
             norms,
             rotation: (table(random), table(random)),
@@ -113,7 +113,7 @@ fn queries_and_keys_are_normalised_and_rotated_as_in_the_plain_version() {
     for dtype in DTYPES {
         for (b, h, positions, frames, d, offset) in shapes {
             let n = positions * frames;
-            let qkv = Memory::at_offset(&random.numbers(b * n * 3 * h * d), dtype, offset);
+            let qkv = Memory::at_offset(&random.values(b * n * 3 * h * d), dtype, offset);
             for (normed, rotated) in [(false, false), (true, false), (false, true), (true, true)] {
                 let prepare =
                     Preparation::random(&mut random, dtype, (positions, d), (normed, rotated));
@@ -181,9 +181,9 @@ fn compare(
     scale: f32,
 ) {
     let mut tensor = |rows: usize, scale: f32| {
-        let numbers = random.numbers(b * h * rows * d);
-        let numbers: Vec<f32> = numbers.iter().map(|x| x * scale).collect();
-        Memory::new(&numbers, dtype)
+        let values = random.values(b * h * rows * d);
+        let values: Vec<f32> = values.iter().map(|x| x * scale).collect();
+        Memory::new(&values, dtype)
     };
     let (q, k, v) = (tensor(m, scale), tensor(n, 1.0), tensor(n, 1.0));
     for &runner in Runner::all() {
@@ -217,7 +217,7 @@ fn compare(
 }
 
 #[test]
-fn flash_attention_on_tensor_cores_is_the_plain_one() {
+fn flash_attention_on_tensor_cores_matches_the_reference() {
     let mut random = Random(31);
     for dtype in [DType::F16, DType::BF16] {
         // One query and key; a tile and a key; tails of both; more queries than keys and the other way round.
@@ -236,7 +236,7 @@ fn flash_attention_on_tensor_cores_is_the_plain_one() {
 }
 
 #[test]
-fn attention_of_any_type_and_depth_is_the_plain_one() {
+fn attention_of_any_type_and_depth_matches_the_reference() {
     let mut random = Random(32);
     for dtype in DTYPES {
         for shape in [
@@ -255,7 +255,7 @@ fn attention_of_any_type_and_depth_is_the_plain_one() {
 }
 
 #[test]
-fn sizes_by_chance_are_the_plain_ones_too() {
+fn random_sizes_match_the_reference_too() {
     let mut random = Random(34);
     for _ in 0..4 {
         let (b, h) = (random.within(1, 3), random.within(1, 3));
@@ -279,7 +279,7 @@ fn self_attention_reads_queries_keys_and_values_where_they_lie() {
         (DType::F32, false, false),
         (DType::F32, true, true),
     ] {
-        let qkv = Memory::new(&random.numbers(b * n * 3 * h * d), dtype);
+        let qkv = Memory::new(&random.values(b * n * 3 * h * d), dtype);
         let prepare = Preparation::random(&mut random, dtype, (positions, d), (normed, rotated));
         for &runner in Runner::all() {
             let [mut q, mut k] = [0, 1].map(|_| Memory::unwritten(b * h * n * d, dtype, 0));

@@ -1,13 +1,13 @@
 // Kernels with one fault each, which the tests' stand-in for CUDA has to find, and one without.
 #include "tensor_cores.cuh"
 
-// Reverses the numbers of a block through shared memory.
+// Reverses the values of a block through shared memory.
 extern "C" __global__ void good(const float* x, float* y, int n) {
-    SHARED_ARRAY(float, numbers, 64);
+    SHARED_ARRAY(float, values, 64);
     const int i = threadIdx.x;
-    numbers[i] = load(x + i);
+    values[i] = load(x + i);
     __syncthreads();
-    store(y + i, numbers[n - 1 - i]);
+    store(y + i, values[n - 1 - i]);
 }
 KERNEL_ENTRY(good)
 
@@ -34,11 +34,11 @@ KERNEL_ENTRY(divergent_shuffle)
 
 // `good` with a barrier of the warp where one of the block is needed: right only when the warps run in step.
 extern "C" __global__ void missing_barrier(const float* x, float* y, int n) {
-    SHARED_ARRAY(float, numbers, 64);
+    SHARED_ARRAY(float, values, 64);
     const int i = threadIdx.x;
-    numbers[i] = load(x + i);
+    values[i] = load(x + i);
     __syncwarp();
-    store(y + i, numbers[n - 1 - i]);
+    store(y + i, values[n - 1 - i]);
 }
 KERNEL_ENTRY(missing_barrier)
 
@@ -63,26 +63,26 @@ KERNEL_ENTRY(unaligned_vector)
 
 extern "C" __global__ void writes_beyond_shared(const float* x, float* y, int) {
     DYNAMIC_SHARED(bytes);
-    float* numbers = reinterpret_cast<float*>(bytes);
+    float* values = reinterpret_cast<float*>(bytes);
     const int i = threadIdx.x;
-    numbers[i + 1] = load(x + i);
+    values[i + 1] = load(x + i);
     __syncthreads();
-    store(y + i, numbers[i + 1]);
+    store(y + i, values[i + 1]);
 }
 KERNEL_ENTRY(writes_beyond_shared)
 
 // Copies 16 bytes and reads them; WAITS says whether it waits for the copy before it does, or after, or never.
 template <int WAITS>
 __device__ void copied(const float* x, float* y) {
-    SHARED_ARRAY(float, numbers, 4 * WARP_SIZE);
+    SHARED_ARRAY(float, values, 4 * WARP_SIZE);
     const int i = threadIdx.x;
     if (i < WARP_SIZE / 2) {
-        copy_async(numbers + 4 * i, x + 4 * i, true);
+        copy_async(values + 4 * i, x + 4 * i, true);
         copy_commit();
         if (WAITS == 0) copy_wait<0>();
     }
     __syncthreads();
-    store(y + i, numbers[i]);
+    store(y + i, values[i]);
     if (i < WARP_SIZE / 2 && WAITS == 1) copy_wait<0>();
 }
 extern "C" __global__ void copy_waited_for(const float* x, float* y, int) { copied<0>(x, y); }
@@ -92,7 +92,7 @@ KERNEL_ENTRY(copy_waited_for_late)
 extern "C" __global__ void copy_forgotten(const float* x, float* y, int) { copied<2>(x, y); }
 KERNEL_ENTRY(copy_forgotten)
 
-// No fault: rounds numbers, and rounds what they became once more.
+// No fault: rounds values, and rounds what they became once more.
 template <class T>
 __device__ void convert(const float* x, T* y, int n) {
     for (int i = threadIdx.x; i < n; i += WARP_SIZE) store(y + i, to_float(from_float<T>(load(x + i))));

@@ -23,7 +23,7 @@ const NEEDED_CAPABILITY: (i32, i32) = (8, 0);
 const GUARD_BYTES: usize = 4096;
 
 /// The byte number `i` of a guard zone: in turn a vector of NaN, in every type, which shows in the result of a kernel that reads
-/// it, and one of numbers near 0.01 or 1, to which nothing can be added unseen.
+/// it, and one of values near 0.01 or 1, to which nothing can be added unseen.
 fn guard(i: usize) -> u8 {
     match i / VECTOR_BYTES % 2 {
         0 => 0xff,
@@ -113,13 +113,13 @@ impl Card {
                 .map(|m| upload(m))
                 .collect::<Result<Vec<_>, _>>()?,
         );
-        let places: Vec<Place> = inputs
+        let mappings: Vec<Mapping> = inputs
             .iter()
             .chain(&outputs_there)
-            .map(|b| b.place())
+            .map(|b| b.mapping())
             .collect();
         let args = call.args.iter().map(|arg| match arg {
-            Arg::Address(address) => on_card(*address, &places).map(Arg::Address),
+            Arg::Address(address) => on_card(*address, &mappings).map(Arg::Address),
             number => Ok(*number),
         });
         let args = args.collect::<Result<Vec<_>, _>>()?;
@@ -148,26 +148,26 @@ fn said(e: DriverError) -> String {
 
 /// The host's memory and the card's copy of it.
 #[derive(Debug)]
-struct Place {
+struct Mapping {
     host: Range<u64>,
     card: u64,
 }
 
 /// Where on the card the copy of `address` is.
-fn on_card(address: Address, places: &[Place]) -> Result<Address, String> {
+fn on_card(address: Address, mappings: &[Mapping]) -> Result<Address, String> {
     if address == Address::NULL {
         return Ok(address);
     }
-    let inside = places.iter().find(|p| p.host.contains(&address.0));
-    // An address behind the last number is one of nothing, as that of an empty buffer is.
-    let place = inside.or_else(|| places.iter().find(|p| p.host.end == address.0));
-    let Some(place) = place else {
+    let inside = mappings.iter().find(|p| p.host.contains(&address.0));
+    // An address behind the last element refers to nothing, as that of an empty buffer is.
+    let mapping = inside.or_else(|| mappings.iter().find(|p| p.host.end == address.0));
+    let Some(mapping) = mapping else {
         return Err(format!(
             "the address {:#x} is outside of every buffer",
             address.0
         ));
     };
-    Ok(Address(place.card + (address.0 - place.host.start)))
+    Ok(Address(mapping.card + (address.0 - mapping.host.start)))
 }
 
 /// A copy of a [`Memory`] on the card, between guard zones.
@@ -202,8 +202,8 @@ impl Buffer {
         Ok(buffer)
     }
 
-    fn place(&self) -> Place {
-        Place {
+    fn mapping(&self) -> Mapping {
+        Mapping {
             host: self.host..self.host + self.range.len() as u64,
             card: self.card + self.range.start as u64,
         }
@@ -289,14 +289,14 @@ fn pointer(arg: &Arg) -> *mut c_void {
 
 #[test]
 fn addresses_keep_their_place_in_their_buffer() {
-    let place = |host: Range<u64>, card| Place { host, card };
+    let mapping = |host: Range<u64>, card| Mapping { host, card };
     // The second begins where the first ends; the third is empty.
-    let places = [
-        place(1000..1100, 7000),
-        place(1100..1200, 9000),
-        place(5000..5000, 3000),
+    let mappings = [
+        mapping(1000..1100, 7000),
+        mapping(1100..1200, 9000),
+        mapping(5000..5000, 3000),
     ];
-    let there = |address| on_card(Address(address), &places).map(|a| a.0);
+    let there = |address| on_card(Address(address), &mappings).map(|a| a.0);
     assert_eq!(there(1000), Ok(7000));
     assert_eq!(there(1099), Ok(7099));
     assert_eq!(there(1100), Ok(9000));

@@ -14,9 +14,9 @@ fn tolerance(dtype: DType) -> f64 {
 }
 
 #[test]
-fn layer_norm_is_the_plain_one() {
+fn layer_norm_matches_the_reference() {
     let mut random = Random(1);
-    // Rows and channels, and whether memory begins off the boundary of 16 bytes: rows in registers, in single numbers.
+    // Rows and channels, and whether memory begins off the boundary of 16 bytes: rows in registers, in single elements.
     let shapes = [
         (1, 1, 0),
         (3, 5, 0),
@@ -32,13 +32,13 @@ fn layer_norm_is_the_plain_one() {
         for (rows, c, offset) in shapes {
             let offset_mean = random.unit() * 3.0;
             let x: Vec<f32> = random
-                .numbers(rows * c)
+                .values(rows * c)
                 .iter()
                 .map(|x| x + offset_mean)
                 .collect();
             let x = Memory::at_offset(&x, dtype, offset);
-            let weight = Memory::new(&random.numbers(c), dtype);
-            let bias = Memory::new(&random.numbers(c), dtype);
+            let weight = Memory::new(&random.values(c), dtype);
+            let bias = Memory::new(&random.values(c), dtype);
             for &runner in Runner::all() {
                 let mut out = Memory::unwritten(rows * c, dtype, 0);
                 let eps = 1e-5;
@@ -66,7 +66,7 @@ fn layer_norm_is_the_plain_one() {
     }
 }
 
-/// Rows and columns, and how far off the boundary of 16 bytes the memory begins: whole vectors, single numbers.
+/// Rows and columns, and how far off the boundary of 16 bytes the memory begins: whole vectors, single elements.
 const PRODUCTS: [(usize, usize, usize); 7] = [
     (1, 1, 0),
     (7, 3, 0),
@@ -84,13 +84,13 @@ fn identity(n: usize, bias: &Memory) -> Linear {
 }
 
 #[test]
-fn what_follows_a_linear_layer_is_the_plain_one() {
+fn what_follows_a_linear_layer_matches_the_reference() {
     let mut random = Random(2);
     for dtype in DTYPES {
         for (rows, n, offset) in PRODUCTS {
-            let [bias, gamma] = [0, 1].map(|_| Memory::new(&random.numbers(n), dtype));
-            let residual = Memory::at_offset(&random.numbers(rows * n), dtype, offset);
-            let product = random.numbers(rows * n);
+            let [bias, gamma] = [0, 1].map(|_| Memory::new(&random.values(n), dtype));
+            let residual = Memory::at_offset(&random.values(rows * n), dtype, offset);
+            let product = random.values(rows * n);
             let (wide_gamma, wide_residual) = (gamma.tensor(n), residual.tensor((rows, n)));
             let kinds = [
                 (Epilogue::Bias, ops::Epilogue::None),
@@ -131,13 +131,13 @@ fn what_follows_a_linear_layer_is_the_plain_one() {
 }
 
 #[test]
-fn what_follows_a_convolution_is_the_plain_one() {
+fn what_follows_a_convolution_matches_the_reference() {
     let mut random = Random(3);
     for (rows, n, offset) in PRODUCTS.into_iter().filter(|(rows, ..)| *rows > 0) {
         let dtype = DType::F32;
-        let bias = Memory::new(&random.numbers(n), dtype);
-        let product = random.numbers(rows * n);
-        let skips = [0, 1].map(|_| Memory::at_offset(&random.numbers(rows * n), dtype, offset));
+        let bias = Memory::new(&random.values(n), dtype);
+        let product = random.values(rows * n);
+        let skips = [0, 1].map(|_| Memory::at_offset(&random.values(rows * n), dtype, offset));
         let map = [1, 1, rows, n];
         let wide = [0, 1].map(|i| skips[i].tensor(&map[..]));
         for bits in 0..8 {

@@ -195,7 +195,7 @@ fn of_arg(arg: &Arg) -> (u32, *const c_void) {
 pub(crate) struct Memory {
     /// Of 16 bytes each, so that the start is as aligned as CUDA's is.
     blocks: Vec<u128>,
-    /// Bytes before the first number.
+    /// Bytes before the first element.
     start: usize,
     bytes: usize,
     dtype: DType,
@@ -205,27 +205,27 @@ const GUARD_BYTES: usize = 256;
 const GUARD: u8 = 0x5a;
 
 impl Memory {
-    /// Holds `numbers` as `dtype`, `offset` numbers beyond a multiple of 16 bytes.
-    pub(crate) fn at_offset(numbers: &[f32], dtype: DType, offset: usize) -> Self {
-        let mut memory = Self::unwritten(numbers.len(), dtype, offset);
+    /// Holds `values` as `dtype`, `offset` values beyond a multiple of 16 bytes.
+    pub(crate) fn at_offset(values: &[f32], dtype: DType, offset: usize) -> Self {
+        let mut memory = Self::unwritten(values.len(), dtype, offset);
         let bytes = memory.contents_mut();
         match dtype {
-            DType::F32 => fill(bytes, numbers.iter().map(|x| x.to_ne_bytes())),
+            DType::F32 => fill(bytes, values.iter().map(|x| x.to_ne_bytes())),
             DType::F16 => fill(
                 bytes,
-                numbers.iter().map(|x| f16::from_f32(*x).to_ne_bytes()),
+                values.iter().map(|x| f16::from_f32(*x).to_ne_bytes()),
             ),
             DType::BF16 => fill(
                 bytes,
-                numbers.iter().map(|x| bf16::from_f32(*x).to_ne_bytes()),
+                values.iter().map(|x| bf16::from_f32(*x).to_ne_bytes()),
             ),
             other => panic!("kernels compute in {other:?}?"),
         }
         memory
     }
 
-    pub(crate) fn new(numbers: &[f32], dtype: DType) -> Self {
-        Self::at_offset(numbers, dtype, 0)
+    pub(crate) fn new(values: &[f32], dtype: DType) -> Self {
+        Self::at_offset(values, dtype, 0)
     }
 
     /// Holds NaN.
@@ -264,12 +264,12 @@ impl Memory {
     /// What it holds, as F64.
     pub(crate) fn tensor(&self, shape: impl Into<Shape>) -> Tensor {
         let bytes = self.contents();
-        let numbers: Vec<f64> = match self.dtype {
+        let values: Vec<f64> = match self.dtype {
             DType::F32 => each(bytes, |b| f32::from_ne_bytes(b).into()),
             DType::F16 => each(bytes, |b| f16::from_ne_bytes(b).to_f64()),
             _ => each(bytes, |b| bf16::from_ne_bytes(b).to_f64()),
         };
-        Tensor::from_vec(numbers, shape.into(), &Device::Cpu).unwrap()
+        Tensor::from_vec(values, shape.into(), &Device::Cpu).unwrap()
     }
 }
 

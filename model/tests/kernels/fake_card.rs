@@ -33,6 +33,7 @@ fn kernels_run_on_a_card_as_in_the_emulator() {
     let (out, err) = (&output.stdout, &output.stderr);
     let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
     assert!(output.status.success(), "{out}{err}");
-    let of_kernels = "kernels::attention::flash_attention_on_tensor_cores_is_the_plain_one ... ok";
+    let of_kernels =
+        "kernels::attention::flash_attention_on_tensor_cores_matches_the_reference ... ok";
     assert!(out.contains(of_kernels), "{out}");
 }

@@ -27,7 +27,7 @@ fn outcome(
     order: Order,
     change: impl Fn(&mut Call),
 ) -> Result<Vec<u8>, String> {
-    let x = Memory::new(&Random(5).numbers(THREADS), DType::F32);
+    let x = Memory::new(&Random(5).values(THREADS), DType::F32);
     let mut y = Memory::unwritten(THREADS, DType::F32, 0);
     let mut call = Call {
         // Not read: the emulator was chosen.
@@ -69,7 +69,7 @@ fn faults_are_found_and_named() {
 fn wrong_launches_of_a_good_kernel_are_found() {
     let run = |change: &dyn Fn(&mut Call)| outcome("good", Order::Forward, change);
     assert!(run(&|_| ()).is_ok());
-    // One thread too many reads and writes beyond the numbers.
+    // One thread too many reads and writes beyond the values.
     assert!(run(&|call| call.block += 1).is_err());
     let e = run(&|call| call.args[2] = Arg::I64(64)).unwrap_err();
     assert!(e.contains("not the 3 parameters"), "{e}");
@@ -94,24 +94,24 @@ fn a_missing_barrier_and_a_late_wait_show_in_some_order() {
 #[test]
 fn a_kernel_that_leaves_its_buffers_is_found_by_every_runner() {
     let (rows, n) = (9, 40);
-    let numbers = Random(6).numbers(rows * n);
+    let values = Random(6).values(rows * n);
     for &runner in Runner::all() {
-        let bias = Memory::new(&numbers[..n], DType::F32);
+        let bias = Memory::new(&values[..n], DType::F32);
         let attempt = |rows, inputs: &[&Memory], y: &mut Memory| {
             let addresses = (y.address(), bias.address());
             let call = epilogue(Epilogue::Bias, DType::F32, (rows, n), addresses).unwrap();
             runner.attempt(0, &call, inputs, &mut [y])
         };
-        let mut y = Memory::new(&numbers, DType::F32);
+        let mut y = Memory::new(&values, DType::F32);
         assert_eq!(attempt(rows, &[&bias], &mut y), Ok(()), "{runner}");
         // A row more than there is, and bias that no buffer holds.
-        let mut y = Memory::new(&numbers, DType::F32);
+        let mut y = Memory::new(&values, DType::F32);
         let e = attempt(rows + 1, &[&bias], &mut y).unwrap_err();
         assert!(e.contains("outside of"), "{runner}: {e}");
         let e = attempt(rows, &[], &mut y).unwrap_err();
         assert!(e.contains("outside of every buffer"), "{runner}: {e}");
         // What the kernel writes, passed as something to read.
-        let (input, mut other) = (Memory::new(&numbers, DType::F32), y);
+        let (input, mut other) = (Memory::new(&values, DType::F32), y);
         let addresses = (input.address(), bias.address());
         let call = epilogue(Epilogue::Bias, DType::F32, (rows, n), addresses).unwrap();
         let done = runner.attempt(0, &call, &[&bias, &input], &mut [&mut other]);
@@ -153,16 +153,16 @@ fn halves_round_as_everywhere_else() {
         1.011_718_8,
     ];
     let mut random = Random(7);
-    let mut numbers = specials.to_vec();
-    numbers.extend(
+    let mut values = specials.to_vec();
+    values.extend(
         (0..5000)
             .map(|_| f32::from_bits(random.next() as u32))
             .filter(|x| !x.is_nan()),
     );
     let library = broken();
     for dtype in [DType::F16, DType::BF16] {
-        let x = Memory::new(&numbers, DType::F32);
-        let mut y = Memory::unwritten(numbers.len(), dtype, 0);
+        let x = Memory::new(&values, DType::F32);
+        let mut y = Memory::unwritten(values.len(), dtype, 0);
         let call = Call {
             module: Module::LayerNorm,
             function: if dtype == DType::F16 {
@@ -176,13 +176,13 @@ fn halves_round_as_everywhere_else() {
             args: vec![
                 Arg::Address(x.address()),
                 Arg::Address(y.address()),
-                Arg::I32(numbers.len() as i32),
+                Arg::I32(values.len() as i32),
             ],
         };
         library
             .run(&call, Order::Forward, &[&x], &mut [&mut y])
             .unwrap();
-        let exact: Vec<u8> = numbers
+        let exact: Vec<u8> = values
             .iter()
             .flat_map(|x| match dtype {
                 DType::F16 => f16::from_f32(*x).to_ne_bytes(),

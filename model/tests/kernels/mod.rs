@@ -27,7 +27,7 @@ use runner::Runner;
 /// The types that kernels compute in.
 const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
-/// The largest error of one rounding to `dtype` by the number itself: half a step, with 24, 11 and 8 bits of a number kept.
+/// The largest relative error of one rounding to `dtype`: half a step, with 24, 11 and 8 bits of mantissa.
 fn rounding(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 2f64.powi(-24),
@@ -55,7 +55,7 @@ impl Random {
     }
 
     /// Near normal: the sum of some even ones. Mean 0, variance 1.
-    fn numbers(&mut self, count: usize) -> Vec<f32> {
+    fn values(&mut self, count: usize) -> Vec<f32> {
         let mut normal = || (0..12).map(|_| self.unit()).sum::<f32>() - 6.0;
         (0..count).map(|_| normal()).collect()
     }
@@ -66,11 +66,11 @@ impl Random {
     }
 }
 
-/// The largest difference by the largest number. NaN when something was not written.
+/// The largest difference relative to the largest value. NaN when something was not written.
 fn relative_error(ours: &Tensor, exact: &Tensor) -> f64 {
     assert_eq!(ours.dims(), exact.dims());
-    let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let (ours, exact) = (numbers(ours), numbers(exact));
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let (ours, exact) = (values(ours), values(exact));
     let largest = exact.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
     let differences = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs());
     // Not by max, which passes over NaN.

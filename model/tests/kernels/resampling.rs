@@ -12,9 +12,9 @@ use super::{Memory, Random, Runner, relative_error};
 const TOLERANCE: f64 = 1e-6;
 
 #[test]
-fn resampling_is_the_plain_one() {
+fn resampling_matches_the_reference() {
     let mut random = Random(11);
-    // Sizes before and after, channels: vectors, single numbers, halves that are no vectors; growing, shrinking, one pixel.
+    // Sizes before and after, channels: vectors, single elements, halves that are no vectors; growing, shrinking, one pixel.
     let shapes = [
         ((3, 5), (6, 10), 3),
         ((7, 1), (3, 4), 20),
@@ -26,9 +26,9 @@ fn resampling_is_the_plain_one() {
     ];
     for ((h, w), (height, width), c) in shapes {
         let batch = random.within(1, 4);
-        let x = Memory::new(&random.numbers(batch * h * w * c), DType::F32);
-        let columns = Memory::new(&random.numbers(width * (c / 2)), DType::F32);
-        let rows = Memory::new(&random.numbers(height * (c / 2)), DType::F32);
+        let x = Memory::new(&random.values(batch * h * w * c), DType::F32);
+        let columns = Memory::new(&random.values(width * (c / 2)), DType::F32);
+        let rows = Memory::new(&random.values(height * (c / 2)), DType::F32);
         for with_positions in [false, true] {
             if with_positions && c % 2 != 0 {
                 continue;

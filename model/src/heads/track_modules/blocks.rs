@@ -165,8 +165,8 @@ impl CorrBlock {
                     .enumerate()
                 {
                     let scale = (1u32 << l) as f32;
-                    let centre = (coords[2 * i] / scale, coords[2 * i + 1] / scale);
-                    level.window(frame, feature, centre, self.radius, out);
+                    let center = (coords[2 * i] / scale, coords[2 * i + 1] / scale);
+                    level.window(frame, feature, center, self.radius, out);
                 }
             });
         out
@@ -185,21 +185,21 @@ impl Level {
         let c = feature.len();
         let side = 2 * radius + 1;
         let map = &self.maps[frame * self.h * self.w * c..][..self.h * self.w * c];
-        let normalise = (c as f32).sqrt();
+        let normalize = (c as f32).sqrt();
         let dot = |px: i64, py: i64| -> f32 {
             if px < 0 || py < 0 || px >= self.w as i64 || py >= self.h as i64 {
                 return 0.0;
             }
             let pixel = &map[(py as usize * self.w + px as usize) * c..][..c];
             let sum: f32 = pixel.iter().zip(feature).map(|(a, b)| a * b).sum();
-            sum / normalise
+            sum / normalize
         };
-        let positions = |centre: f32, n: usize| -> Vec<f32> {
-            // A point that left the picture by far reads zeros; this keeps whole numbers in range.
-            let centre = centre.clamp(-FAR, FAR);
+        let positions = |center: f32, n: usize| -> Vec<f32> {
+            // A point that left the image by far reads zeros; this keeps whole numbers in range.
+            let center = center.clamp(-FAR, FAR);
             let offsets = (0..side).map(|i| i as f32 - radius as f32);
             offsets
-                .map(|d| grid_sample_position(centre + d, n))
+                .map(|d| grid_sample_position(center + d, n))
                 .collect()
         };
         let (xs, ys) = (positions(x, self.w), positions(y, self.h));

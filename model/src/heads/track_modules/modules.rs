@@ -80,7 +80,7 @@ impl AttnBlock {
     /// # Errors
     /// When the device fails.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // As upstream has it, the residual starts from the normalised tokens.
+        // As upstream has it, the residual starts from the normalized tokens.
         let x = self.norm1.forward(x)?;
         let x = (&x + self.attn.forward(&x, &x)?)?;
         &x + self.mlp.forward(&self.norm2.forward(&x)?)?

@@ -36,7 +36,7 @@ pub(super) fn sample_features4d(map: &Tensor, coords: &[f32]) -> Result<Tensor> 
     }
 }
 
-/// Two neighbouring positions and their weights.
+/// Two neighboring positions and their weights.
 struct Taps {
     taps: [usize; 2],
     weights: [f32; 2],

@@ -75,11 +75,11 @@ impl Card {
                 .map(|out| out.tensor((batch, rows, c_out))),
             Operation::Mlp { rows, channels, .. } => self
                 .mlp(dtype, inputs, rows, channels)
-                .map(|numbers| Tensor::from_vec(numbers, (rows, channels), &Device::Cpu).unwrap()),
+                .map(|values| Tensor::from_vec(values, (rows, channels), &Device::Cpu).unwrap()),
             Operation::SelfAttention {
                 batch,
                 frames,
-                places,
+                positions,
                 heads,
                 depth,
                 norms,
@@ -87,7 +87,7 @@ impl Card {
             } => self.self_attention(
                 dtype,
                 inputs,
-                (batch, frames * places, places),
+                (batch, frames * positions, positions),
                 (heads, depth),
                 (norms, rotations),
             ),
@@ -254,7 +254,7 @@ impl Card {
         &self,
         dtype: DType,
         inputs: &Inputs,
-        (b, n, places): (usize, usize, usize),
+        (b, n, positions): (usize, usize, usize),
         (h, d): (usize, usize),
         (norms, rotations): (bool, bool),
     ) -> Result<Tensor> {
@@ -289,7 +289,7 @@ impl Card {
                 [cos, sin] => HeadRotation {
                     cos: cos.address(),
                     sin: sin.address(),
-                    positions: places,
+                    positions,
                 },
                 _ => HeadRotation::NONE,
             };
@@ -349,7 +349,7 @@ impl Card {
         };
         let x = held(inputs, Role::X);
         let tables = positions.then(|| [Role::Columns, Role::Rows].map(|role| held(inputs, role)));
-        let count = batch * to.places() * channels;
+        let count = batch * to.positions() * channels;
         let mut out = Memory::unwritten(count, DType::F32, 0);
         let call = bilinear(BilinearCall {
             batch,

@@ -57,8 +57,8 @@ impl Fault {
 fn doctor_finds_rotations_that_are_wrong_from_the_second_frame_on() {
     let fault = Fault {
         module: Module::Heads,
-        right: "const int64_t turn = place % places * depth;",
-        wrong: "const int64_t turn = (place < places ? place : 0) * depth;",
+        right: "const int64_t turn = position % positions * depth;",
+        wrong: "const int64_t turn = (position < positions ? position : 0) * depth;",
     };
     fault.is_found_by(&[
         "self-attention across 3 frames [bf16]",
@@ -72,7 +72,7 @@ fn doctor_finds_heads_that_are_read_from_the_first_batch_entry() {
     let fault = Fault {
         module: Module::Heads,
         right: "const T* from = qkv + (token * 3 * heads + index) * depth;",
-        wrong: "const T* from = qkv + (place * 3 * heads + index) * depth;",
+        wrong: "const T* from = qkv + (position * 3 * heads + index) * depth;",
     };
     fault.is_found_by(&[
         "self-attention in each of 3 frames [bf16]",
