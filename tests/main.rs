@@ -12,6 +12,7 @@ mod cuda;
 mod doctor;
 mod end_to_end;
 mod export;
+mod fixtures;
 mod frames;
 mod glb;
 mod hub;
