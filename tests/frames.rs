@@ -4,6 +4,8 @@ mod hostile;
 mod pictures;
 mod preprocess;
 #[cfg(feature = "video")]
+mod timing;
+#[cfg(feature = "video")]
 mod video;
 
 use std::{

@@ -8,6 +8,8 @@
 
 mod error;
 mod folder;
+#[cfg(feature = "video")]
+mod hdr;
 mod sky;
 mod video;
 

@@ -1,73 +1,49 @@
-//! One opened video file: its numbers, and the loop that decodes it.
+//! One opened video file and its numbers.
 
 use std::{
     fs::File,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Once,
 };
 
-use ::image::RgbImage;
 use ffmpeg_next::{
-    Dictionary, Error, Packet, Rational, codec,
+    Dictionary, Error, Rational, codec,
     codec::packet::side_data::Type as SideData,
     decoder,
     format::{
         self,
         context::{Input, StreamIo},
-        stream::Disposition,
+        stream::{Disposition, Stream},
     },
-    frame, log, media,
+    log, media,
 };
 
-use super::{VideoLimits, convert::Converter, plan, read::Watch};
+use super::{VideoLimits, convert::Converter, read::Watch, scan::Announced};
 use crate::frames::FramesError;
 
 /// Containers that hold their own bytes. FFmpeg's play lists, concatenations and image sequences are
 /// missing on purpose: they name other files.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,\
-                          ivf,obu,h264,hevc,m4v,mjpeg,mxf";
+                          ivf,obu,h264,hevc,m4v,mjpeg,mxf,gif,apng";
 
 /// FFmpeg's clock for whole files: ticks in a second.
 const TIME_BASE: f64 = 1_000_000.0;
 
 /// Damaged packets in a row after which the rest of a file is given up.
-const MAX_FAILURES_IN_A_ROW: u64 = 1_000;
+pub(super) const MAX_FAILURES_IN_A_ROW: u64 = 1_000;
+
+/// Where FFmpeg's AVDOVIDecoderConfigurationRecord has the profile: the third of its bytes.
+const DOLBY_VISION_PROFILE: usize = 2;
 
 /// A video that is open and whose decoder is ready, at its first frame.
 pub(super) struct Clip {
-    path: PathBuf,
-    input: Input,
-    decoder: decoder::Video,
-    stream: usize,
-    converter: Converter,
-    watch: Watch,
-}
-
-/// What [`Clip::decode`] met.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Decoded {
-    /// Frames that came out of the decoder.
-    pub(super) frames: u64,
-    /// Packets and frames that did not.
-    pub(super) failures: u64,
-    /// When the last frame is shown, in seconds from the start.
-    pub(super) last_s: Option<f64>,
-}
-
-/// A frame as it comes out of the decoder, not yet converted.
-pub(super) struct DecodedFrame<'a> {
-    /// Its number, counting from 1.
-    pub(super) number: u64,
-    frame: &'a frame::Video,
-    converter: &'a mut Converter,
-}
-
-impl DecodedFrame<'_> {
-    /// The frame as upright 8-bit RGB; `None` when it is damaged or of no usable format.
-    pub(super) fn convert(&mut self) -> Option<RgbImage> {
-        self.converter.convert(self.frame)
-    }
+    pub(super) path: PathBuf,
+    pub(super) input: Input,
+    pub(super) decoder: decoder::Video,
+    pub(super) stream: usize,
+    pub(super) converter: Converter,
+    pub(super) watch: Watch,
+    pixel_aspect: Rational,
 }
 
 impl Clip {
@@ -116,8 +92,9 @@ impl Clip {
             .ok_or_else(|| FramesError::NoVideoStream {
                 path: path.to_path_buf(),
             })?;
-        let duration_s = duration_s(&input);
-        if let Some(seconds) = duration_s.filter(|seconds| *seconds > limits.max_duration_s) {
+        if let Some(seconds) =
+            duration_s(&input, &stream).filter(|seconds| *seconds > limits.max_duration_s)
+        {
             return Err(FramesError::VideoTooLong {
                 path: path.to_path_buf(),
                 seconds,
@@ -129,8 +106,8 @@ impl Clip {
             path: path.to_path_buf(),
             source,
         };
-        let parameters = stream.parameters();
-        let (width, height) = frame_size(&parameters);
+        let declared = Declared::of(&stream);
+        let (width, height) = (declared.width, declared.height);
         if u64::from(width) * u64::from(height) > limits.max_pixels {
             return Err(FramesError::VideoTooLarge {
                 path: path.to_path_buf(),
@@ -139,7 +116,8 @@ impl Clip {
                 max_pixels: limits.max_pixels,
             });
         }
-        let context = codec::Context::from_parameters(parameters).map_err(unknown_codec)?;
+        let context =
+            codec::Context::from_parameters(stream.parameters()).map_err(unknown_codec)?;
         let codec =
             decoder::find(context.id()).ok_or_else(|| unknown_codec(Error::DecoderNotFound))?;
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 16));
@@ -161,7 +139,12 @@ impl Clip {
         Ok(Self {
             path: path.to_path_buf(),
             stream: stream.index(),
-            converter: Converter::new(matrix.as_deref(), limits.max_pixels),
+            converter: Converter::new(
+                matrix.as_deref(),
+                declared.rules.then_some(declared.pixel_aspect),
+                limits.max_pixels,
+            ),
+            pixel_aspect: declared.pixel_aspect,
             input,
             decoder,
             watch,
@@ -171,177 +154,124 @@ impl Clip {
     /// Width and height of an upright frame, in pixels, as the header says; at least 1 each.
     pub(super) fn shown_size(&self) -> (u32, u32) {
         let size = (self.decoder.width().max(1), self.decoder.height().max(1));
-        self.converter.turned(size)
+        self.converter.shown(size, self.pixel_aspect)
+    }
+
+    /// Frames per second on average, as the header or FFmpeg's look at the first frames has it.
+    pub(super) fn declared_fps(&self) -> Option<f64> {
+        fps(self.input.stream(self.stream)?.avg_frame_rate())
     }
 
     /// Frames per second, as OpenCV's `CAP_PROP_FPS`: the average rate, else the guessed one.
-    pub(super) fn source_fps(&self) -> Option<f64> {
-        let stream = self.input.stream(self.stream)?;
-        [stream.avg_frame_rate(), stream.rate()]
-            .into_iter()
-            .map(|Rational(num, den)| f64::from(num) / f64::from(den))
-            .find(|fps| fps.is_finite() && *fps > 0.0)
+    pub(super) fn guessed_fps(&self) -> Option<f64> {
+        let guess = || fps(self.input.stream(self.stream)?.rate());
+        self.declared_fps().or_else(guess)
     }
 
-    /// How many frames the container says it holds.
-    pub(super) fn announced_frames(&self) -> Option<u64> {
-        let frames = self.input.stream(self.stream)?.frames();
-        u64::try_from(frames).ok().filter(|frames| *frames > 0)
+    /// Length of a tick, the unit of the video stream's times, in seconds.
+    pub(super) fn tick_s(&self) -> Option<f64> {
+        self.tick_s_of(self.stream)
     }
 
-    /// The container's count, unless its duration contradicts it.
-    pub(super) fn trusted_frames(&self, source_fps: f64) -> Option<u64> {
-        let duration_s = duration_s(&self.input)?;
-        self.announced_frames()
-            .filter(|frames| plan::believable(*frames, duration_s, source_fps))
+    pub(super) fn tick_s_of(&self, stream: usize) -> Option<f64> {
+        let Rational(num, den) = self.input.stream(stream)?.time_base();
+        let tick_s = f64::from(num) / f64::from(den);
+        (tick_s.is_finite() && tick_s > 0.0).then_some(tick_s)
     }
 
-    /// The length that the file's header says, in seconds, where frames are not counted there.
-    ///
-    /// Only Matroska and WebM: elsewhere FFmpeg estimates it from what is left of the file.
-    pub(super) fn announced_duration_s(&self) -> Option<f64> {
+    /// The length of the clip as its header has it.
+    pub(super) fn announced(&self) -> Announced {
+        let Some(stream) = self.input.stream(self.stream) else {
+            return Announced::default();
+        };
+        let positive = |n: i64| (n > 0).then_some(n);
+        let start = positive(stream.start_time()).unwrap_or(0);
+        // Only Matroska and WebM have it in their header: elsewhere FFmpeg estimates it from what is left of the file.
         let of_header = self.input.format().name().contains("matroska");
-        duration_s(&self.input).filter(|_| of_header)
+        Announced {
+            frames: positive(stream.frames()).and_then(|n| u64::try_from(n).ok()),
+            end: positive(stream.duration()).map(|ticks| start.saturating_add(ticks)),
+            duration_s: positive(self.input.duration())
+                .filter(|_| of_header)
+                .map(|ticks| ticks as f64 / TIME_BASE),
+        }
     }
 
-    fn shown_at_s(&self, frame: &frame::Video) -> Option<f64> {
-        let stream = self.input.stream(self.stream)?;
-        let Rational(num, den) = stream.time_base();
-        let seconds = frame.timestamp()? as f64 * f64::from(num) / f64::from(den);
-        seconds.is_finite().then_some(seconds)
-    }
-
-    /// Reads to the end without decoding; a packet of video is a frame in all but odd cases.
-    pub(super) fn count_packets(mut self) -> Result<u64, FramesError> {
-        let mut count = 0;
-        let mut failures = 0;
-        loop {
-            let mut packet = Packet::empty();
-            match packet.read(&mut self.input) {
-                Ok(()) => {
-                    self.watch.check(&self.path)?;
-                    failures = 0;
-                    count += u64::from(packet.stream() == self.stream);
-                }
-                Err(Error::InvalidData) if failures < MAX_FAILURES_IN_A_ROW => failures += 1,
-                Err(_) => break,
-            }
+    /// Sentences for the user about colors that cannot be right.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let Some(stream) = self.input.stream(self.stream) else {
+            return Vec::new();
+        };
+        let dolby_vision = stream
+            .side_data()
+            .find(|data| data.kind() == SideData::DOVI_CONF)
+            .and_then(|data| data.data().get(DOLBY_VISION_PROFILE).copied());
+        if dolby_vision == Some(5) {
+            return vec![
+                "the video is in Dolby Vision profile 5, which only Dolby's own decoders show in the right colors: \
+                 expect a green and purple tint, or convert it to SDR or HDR10 first"
+                    .to_owned(),
+            ];
         }
-        self.watch.check(&self.path)?;
-        Ok(count)
-    }
-
-    /// Decodes to the end, or until `visit` breaks, showing it every frame.
-    ///
-    /// Damage is stepped over and counted.
-    pub(super) fn decode(
-        mut self,
-        visit: &mut dyn FnMut(&mut DecodedFrame<'_>) -> Result<ControlFlow<()>, FramesError>,
-    ) -> Result<Decoded, FramesError> {
-        let mut decoded = Decoded::default();
-        let mut failures_in_a_row = 0;
-        while failures_in_a_row < MAX_FAILURES_IN_A_ROW {
-            self.watch.check(&self.path)?;
-            let mut packet = Packet::empty();
-            match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() != self.stream => continue,
-                // Cut off in the middle: the decoder would fill the rest of the frame with guesses.
-                Ok(()) if packet.is_corrupt() => {
-                    failures_in_a_row += 1;
-                    decoded.failures += 1;
-                    continue;
-                }
-                Ok(()) => {}
-                Err(Error::Eof) => break,
-                Err(Error::InvalidData) => {
-                    failures_in_a_row += 1;
-                    decoded.failures += 1;
-                    continue;
-                }
-                Err(_) => {
-                    self.watch.check(&self.path)?;
-                    decoded.failures += 1;
-                    break;
-                }
-            }
-            if self.decoder.send_packet(&packet).is_err() {
-                failures_in_a_row += 1;
-                decoded.failures += 1;
-                continue;
-            }
-            failures_in_a_row = 0;
-            if self.receive(&mut decoded, visit)?.is_break() {
-                return Ok(decoded);
-            }
-        }
-        // Frames that the decoder still holds back.
-        if self.decoder.send_eof().is_ok() {
-            let _ = self.receive(&mut decoded, visit)?;
-        }
-        Ok(decoded)
-    }
-
-    /// Takes from the decoder what it has ready.
-    fn receive(
-        &mut self,
-        decoded: &mut Decoded,
-        visit: &mut dyn FnMut(&mut DecodedFrame<'_>) -> Result<ControlFlow<()>, FramesError>,
-    ) -> Result<ControlFlow<()>, FramesError> {
-        let mut failures_in_a_row = 0;
-        let mut frame = frame::Video::empty();
-        loop {
-            match self.decoder.receive_frame(&mut frame) {
-                Ok(()) => {}
-                // Wants another packet, or has given its last frame.
-                Err(Error::Eof) => return Ok(ControlFlow::Continue(())),
-                Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                Err(_) => {
-                    decoded.failures += 1;
-                    failures_in_a_row += 1;
-                    if failures_in_a_row == MAX_FAILURES_IN_A_ROW {
-                        return Ok(ControlFlow::Continue(()));
-                    }
-                    continue;
-                }
-            }
-            self.watch.check(&self.path)?;
-            failures_in_a_row = 0;
-            decoded.frames += 1;
-            decoded.last_s = self.shown_at_s(&frame).or(decoded.last_s);
-            let flow = visit(&mut DecodedFrame {
-                number: decoded.frames,
-                frame: &frame,
-                converter: &mut self.converter,
-            })?;
-            if flow.is_break() {
-                return Ok(flow);
-            }
-        }
+        Vec::new()
     }
 }
 
-/// The container's length, when it says one.
-fn duration_s(input: &Input) -> Option<f64> {
+fn fps(Rational(num, den): Rational) -> Option<f64> {
+    let fps = f64::from(num) / f64::from(den);
+    (fps.is_finite() && fps > 0.0).then_some(fps)
+}
+
+/// The length of the video, when the container says one, in seconds.
+fn duration_s(input: &Input, stream: &Stream<'_>) -> Option<f64> {
+    let Rational(num, den) = stream.time_base();
+    let of_stream = stream.duration() as f64 * f64::from(num) / f64::from(den);
     let ticks = input.duration();
+    // Matroska's counts from zero, however late the recording begins.
+    let from_zero = input.format().name().contains("matroska");
+    // An unknown start is the most negative number.
+    let start = stream.start_time().max(0) as f64 * f64::from(num) / f64::from(den);
+    let of_file = ticks as f64 / TIME_BASE - if from_zero { start } else { 0.0 };
     // Unknown is the most negative number.
-    (ticks > 0).then(|| ticks as f64 / TIME_BASE)
+    [of_stream, of_file]
+        .into_iter()
+        .find(|seconds| seconds.is_finite() && *seconds > 0.0)
 }
 
-/// Width and height that the container declares, in pixels; zero when it declares none.
-fn frame_size(parameters: &codec::Parameters) -> (u32, u32) {
-    #[allow(
-        unsafe_code,
-        reason = "the bindings have no safe way to read these fields"
-    )]
-    // SAFETY: `parameters` keeps the structure alive, and only integers are read.
-    let (width, height) = unsafe {
-        let raw = parameters.as_ptr();
-        ((*raw).width, (*raw).height)
-    };
-    (
-        u32::try_from(width).unwrap_or(0),
-        u32::try_from(height).unwrap_or(0),
-    )
+/// What the container declares about a frame.
+struct Declared {
+    /// Pixels; zero when it declares none.
+    width: u32,
+    height: u32,
+    /// Width of a pixel by its height, of the container, else of the codec; zero or less when neither has it.
+    pixel_aspect: Rational,
+    /// Whether the aspect is the container's, which rules over every frame's own.
+    rules: bool,
+}
+
+impl Declared {
+    fn of(stream: &Stream<'_>) -> Self {
+        let parameters = stream.parameters();
+        #[allow(
+            unsafe_code,
+            reason = "the bindings have no safe way to read these fields"
+        )]
+        // SAFETY: `parameters` and `stream` keep the structures alive, and only integers are read.
+        let (width, height, of_codec, of_stream) = unsafe {
+            let raw = parameters.as_ptr();
+            (
+                (*raw).width,
+                (*raw).height,
+                Rational::from((*raw).sample_aspect_ratio),
+                Rational::from((*stream.as_ptr()).sample_aspect_ratio),
+            )
+        };
+        let rules = of_stream.numerator() > 0 && of_stream.denominator() > 0;
+        Self {
+            width: u32::try_from(width).unwrap_or(0),
+            height: u32::try_from(height).unwrap_or(0),
+            pixel_aspect: if rules { of_stream } else { of_codec },
+            rules,
+        }
+    }
 }

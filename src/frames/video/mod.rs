@@ -1,7 +1,10 @@
 //! A video file -> the frames that a rate or a maximum number selects.
 //!
-//! The file is decoded once, front to back; only chosen frames are converted, one at a time, and handed
-//! on at once. `read` is the entry point, `plan` chooses, `clip` opens and decodes, `convert` makes RGB of a decoded frame.
+//! The file is read twice, front to back: first its packets, without decoding, for the times at which frames are shown, then
+//! with decoding; only chosen frames are converted, one at a time, and handed on at once. `read` is the entry point, `clip`
+//! opens, `scan` reads the times, `rate` tells constant from variable rates, `plan` chooses, `decode` decodes, and
+//! `convert` makes RGB of a decoded frame.
+//!
 //! FFmpeg sees bytes and nothing else: the file is opened here, so that no name is taken for an address,
 //! and containers that could name other files (play lists, concatenations) are not among the permitted.
 //!
@@ -10,11 +13,19 @@
 #[cfg(feature = "video")]
 mod clip;
 #[cfg(feature = "video")]
+mod color;
+#[cfg(feature = "video")]
 mod convert;
+#[cfg(feature = "video")]
+mod decode;
 #[cfg(feature = "video")]
 mod plan;
 #[cfg(feature = "video")]
+mod rate;
+#[cfg(feature = "video")]
 mod read;
+#[cfg(feature = "video")]
+mod scan;
 #[cfg(not(feature = "video"))]
 mod unsupported;
 
@@ -52,7 +63,7 @@ impl Default for VideoLimits {
 pub struct VideoProgress {
     /// Frames decoded so far, chosen or not.
     pub frames_read: u64,
-    /// Frames in the file as far as the container says; it may be wrong.
+    /// Frames that are shown, by the packets of the file; some may be damaged.
     pub frames_total: Option<u64>,
     /// Frames chosen so far.
     pub frames_chosen: usize,
@@ -61,9 +72,9 @@ pub struct VideoProgress {
 /// Summary of [`read_video`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoSummary {
-    /// Frames per second of the source.
+    /// Frames per second of the source; of a variable rate the average.
     pub source_fps: f64,
-    /// Every so many-th frame is a candidate.
+    /// Every so many-th frame is a candidate; with a variable or unknown rate on average, since times decide there.
     pub interval: u64,
     /// Frames that were decoded.
     pub frames_read: u64,
@@ -71,6 +82,6 @@ pub struct VideoSummary {
     pub chosen: Vec<u64>,
     /// How many frames the rate alone would have chosen, when `max_frames` thinned them out.
     pub thinned_from: Option<u64>,
-    /// Sentences for the user: damage, a missing rate, a clip too short for the rate.
+    /// Sentences for the user: damage, a missing rate, a clip too short for the rate, colors that cannot be right.
     pub warnings: Vec<String>,
 }

@@ -1,8 +1,5 @@
 //! Which frames of a clip are wanted: arithmetic only, numbers count from 1.
 
-/// A container's frame count may be this far from duration times rate and still be believed.
-const TRUSTED_DEVIATION: f64 = 0.05;
-
 /// Every so many-th frame is a candidate. Python: `max(round(source_fps / fps), 1)`, halves to even.
 pub(super) fn interval(source_fps: f64, fps: f64) -> u64 {
     (source_fps / fps).round_ties_even().max(1.0) as u64
@@ -15,7 +12,7 @@ pub(super) fn middle(total: u64) -> u64 {
 
 /// Whether clearly fewer frames came than the container announces.
 ///
-/// Two frames, or one in fifty, are forgiven: edit lists and open groups of pictures cost that many.
+/// Two frames, or one in fifty, are forgiven: open groups of pictures cost that many.
 pub(super) fn is_short(frames: u64, announced: u64) -> bool {
     frames.saturating_add(2 + announced / 50) < announced
 }
@@ -26,13 +23,7 @@ pub(super) fn ends_early(last_s: f64, announced_s: f64) -> bool {
     last_s + (announced_s / 50.0).max(0.5) < announced_s
 }
 
-/// The container's count of frames, when its duration and rate tell about the same.
-pub(super) fn believable(frames: u64, duration_s: f64, source_fps: f64) -> bool {
-    let expected = duration_s * source_fps;
-    (frames as f64 - expected).abs() <= (expected * TRUSTED_DEVIATION).max(2.0)
-}
-
-/// The choice of frames.
+/// The choice of frames by their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
     interval: u64,
@@ -67,23 +58,74 @@ impl Plan {
         if number == 0 || !number.is_multiple_of(self.interval) {
             return false;
         }
-        let (Some(most), Some(candidates)) = (self.most, self.thinned_from) else {
-            return true;
-        };
-        let candidate = number / self.interval - 1;
-        if most == 1 {
-            return candidate == (candidates - 1) / 2;
+        match self.most.zip(self.thinned_from) {
+            Some((most, candidates)) => is_even_pick(number / self.interval - 1, candidates, most),
+            None => true,
         }
-        // The j-th of `most` is candidate round(j * (candidates - 1) / (most - 1)); is there such a j?
-        let (steps, span) = (u128::from(most - 1), u128::from(candidates - 1));
-        let nearest = (u128::from(candidate) * steps + span / 2) / span;
-        let chosen = (nearest * span + steps / 2) / steps;
-        nearest <= steps && chosen == u128::from(candidate)
     }
 
     /// Whether `chosen` frames are as many as are permitted.
     pub(super) fn is_full(&self, chosen: usize) -> bool {
         self.most.is_some_and(|most| chosen as u64 >= most)
+    }
+
+    /// How many frames there would be without the limit, when it made a difference.
+    pub(super) fn thinned_from(&self) -> Option<u64> {
+        self.thinned_from
+    }
+}
+
+/// Whether a candidate, counting from 0, is one of `most` that are spread evenly over all, the first and the last among
+/// them. There are more candidates than `most`.
+fn is_even_pick(candidate: u64, candidates: u64, most: u64) -> bool {
+    if most == 1 {
+        return candidate == (candidates - 1) / 2;
+    }
+    // The j-th of `most` is candidate round(j * (candidates - 1) / (most - 1)); is there such a j?
+    let (steps, span) = (u128::from(most - 1), u128::from(candidates - 1));
+    let nearest = (u128::from(candidate) * steps + span / 2) / span;
+    let chosen = (nearest * span + steps / 2) / steps;
+    u64::try_from(chosen).is_ok_and(|chosen| chosen == candidate)
+}
+
+/// The choice of frames by the times they are shown at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Timed {
+    /// Times of the frames that are still to come, in ticks, the next one last.
+    wanted: Vec<i64>,
+    thinned_from: Option<u64>,
+}
+
+impl Timed {
+    /// At most `most` of the frames that are shown at these times (ascending), evenly from the first to the last.
+    pub(super) fn new(mut times: Vec<i64>, most: Option<usize>) -> Self {
+        let candidates = times.len() as u64;
+        let most = most.map_or(u64::MAX, |most| most as u64);
+        let thinned_from = (candidates > most).then_some(candidates);
+        if thinned_from.is_some() {
+            let mut candidate = 0..candidates;
+            times.retain(|_| {
+                let candidate = candidate.next();
+                candidate.is_some_and(|c| is_even_pick(c, candidates, most))
+            });
+        }
+        times.reverse();
+        Self {
+            wanted: times,
+            thinned_from,
+        }
+    }
+
+    /// Whether a frame that comes out of the decoder belongs to the choice; asked once for each.
+    ///
+    /// A frame that cannot be decoded makes way for the next one.
+    pub(super) fn wants(&mut self, time: Option<i64>) -> bool {
+        let Some(time) = time else {
+            return false;
+        };
+        let before = self.wanted.len();
+        while self.wanted.pop_if(|wanted| *wanted <= time).is_some() {}
+        self.wanted.len() < before
     }
 
     /// How many frames there would be without the limit, when it made a difference.
@@ -131,5 +173,30 @@ mod tests {
                 assert_eq!(numbers.len() as u64, most, "{most} of {total}: {numbers:?}");
             }
         }
+    }
+
+    #[test]
+    fn frames_are_chosen_by_time_and_thinned_evenly() {
+        let chosen = |mut timed: Timed| -> Vec<i64> {
+            (0..100).filter(|time| timed.wants(Some(*time))).collect()
+        };
+        let times: Vec<i64> = (0..9).map(|i| i * 10).collect();
+        let all = Timed::new(times.clone(), None);
+        assert_eq!(all.thinned_from(), None);
+        assert_eq!(chosen(all), times);
+        let three = Timed::new(times, Some(3));
+        assert_eq!(three.thinned_from(), Some(9));
+        assert_eq!(chosen(three), [0, 40, 80]);
+    }
+
+    #[test]
+    fn the_next_frame_replaces_one_that_is_missing() {
+        let mut timed = Timed::new(vec![10, 20, 21], None);
+        assert!(!timed.wants(Some(9)));
+        assert!(!timed.wants(None));
+        assert!(timed.wants(Some(12)));
+        assert!(!timed.wants(Some(19)));
+        assert!(timed.wants(Some(22)), "both are missing");
+        assert!(!timed.wants(Some(23)));
     }
 }
