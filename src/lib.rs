@@ -16,7 +16,7 @@
 //! scene        predictions -> points and cameras, pure   vggt-model
 //! protocol     the bytes of the wire, no sockets         -
 //! store        users, GLB files and jobs: rows + files   atomic_file
-//! hub          find, download and verify weights         resolver
+//! hub          find, download and verify weights         resolver, vggt-model
 //! monitor      CPU, GPU and memory over time, plotted    -
 //! resolver     host names -> addresses                   -
 //! atomic_file  a file that appears whole or not at all   -

@@ -333,6 +333,26 @@ fn frames_that_were_left_out_are_told_wherever_the_frames_are() {
 }
 
 #[test]
+fn the_summary_counts_what_the_scene_shows() {
+    let dir = TempDir::new().unwrap();
+    let says = |args: &[&str], words: &str| {
+        let line = run(dir.path(), &[&["export", "--demo"], args].concat());
+        assert!(line.contains(words), "{args:?}: {line}");
+    };
+    says(&[], " points from 8 frames of");
+    says(&["--frame_filter", "3"], " points from 1 of 8 frames of");
+    says(&["--max_frames", "1"], " points from 1 of 8 frames of");
+    says(&["--max_points", "1"], ": 1 point from 8 frames of");
+    let frame = repository("model/demo/frames/frame_00.png");
+    says(&[text(&frame)], " points from 1 frame of");
+    let said = summary(dir.path(), &["--demo", "--frame_filter", "3"]);
+    assert_eq!(
+        (&said["frames"], &said["frames_shown"]),
+        (&8.into(), &1.into())
+    );
+}
+
+#[test]
 fn the_demo_weights_say_what_they_are_not() {
     let dir = TempDir::new().unwrap();
     let photo = repository("tests/data/frames/preprocess/photo.jpg");

@@ -180,7 +180,7 @@ fn answer(
     } else if habits.gated && !known {
         send(401, "Content-Length: 0\r\n", b"");
     } else if path == "/api/models/org/net/revision/main" {
-        let list = br#"{"sha":"x","siblings":[{"rfilename":"README.md"},{"rfilename":"config.json"},{"rfilename":"model.pt"}]}"#;
+        let list = br#"{"sha":"x","tags":["pytorch","license:mit"],"siblings":[{"rfilename":"README.md"},{"rfilename":"config.json"},{"rfilename":"model.pt"}]}"#;
         send(200, &format!("Content-Length: {}\r\n", list.len()), list);
     } else if path.ends_with("/config.json") {
         let length = config.len();
@@ -517,17 +517,33 @@ fn export_downloads_the_weights_once_and_says_where_they_are_from() {
             .arg(text(&frames))
             .output()
             .unwrap();
-        let err = String::from_utf8_lossy(&output.stderr);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{err}");
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        let said = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+        (said, err)
     };
-    let said = export();
+    let (said, err) = export();
+    // One line beforehand.
+    let lines: Vec<&str> = err
+        .lines()
+        .filter(|line| line.contains("downloading"))
+        .collect();
+    let [line] = lines[..] else { panic!("{err}") };
+    for part in [
+        "model.pt of org/net",
+        "4 MB",
+        "models--org--net",
+        "license: mit",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
     assert_eq!(said["weights"], "org/net");
     assert_eq!(said["weights_sha256"], hash(&real().0));
     // The config came along: without it these weights would not fit.
     assert_eq!(said["width"], 70);
     let requests = server.requests();
     assert!(requests > 0);
-    export();
+    let (_, err) = export();
+    assert!(!err.contains("downloading"), "{err}");
     assert_eq!(server.requests(), requests);
 }

@@ -169,7 +169,7 @@ fn a_password_typed_at_a_terminal_is_not_shown() {
 fn check_says_what_is_wrong_and_repairs_on_request() {
     let House { dir, store } = python_house();
     let here = dir.path();
-    assert!(run(here, &["check"]).contains("1 rows, 1 files: nothing is wrong"));
+    assert!(run(here, &["check"]).contains("1 row, 1 file: nothing is wrong"));
     let lost = save(&store, 1);
     fs::remove_file(store.glb_path(&lost)).unwrap();
     let orphan = here

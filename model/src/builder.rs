@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 
 use crate::{
     config::Config,
-    error::Result,
+    error::{Error, Result},
     ops::cuda::default_dtype,
     precision::Precision,
     vggt::{Vggt, state_dict_keys},
@@ -81,9 +81,11 @@ impl VggtBuilder {
 
     /// Loads the network. All parameters are on the device when this returns.
     ///
-    /// A checkpoint without a track head is accepted whatever the config says: the network then has none.
+    /// A checkpoint without a depth, point or track head is accepted whatever the config says: the network then has none.
+    /// Heads of the checkpoint that are `null` in the config are left out.
     ///
     /// # Errors
+    /// [`Error::NoHead`](crate::Error::NoHead) when the weights have no camera head,
     /// [`Error::Weights`](crate::Error::Weights) when parameters are missing, unexpected or misshapen: all are counted, the
     /// first few named. [`Error::Config`](crate::Error::Config) when the dimensions contradict each other, and
     /// [`Error::Candle`](crate::Error::Candle) when the device fails.
@@ -99,8 +101,12 @@ impl VggtBuilder {
             Some(dtype) => dtype,
             None => default_dtype(&device)?,
         };
-        let config = without_missing_track_head(config.unwrap_or_default(), &weights);
-        weights.check(&state_dict_keys(&config)?)?;
+        let config = config.unwrap_or_default();
+        let left_out = null_heads(&config);
+        let config = without_missing_heads(config, &weights)?;
+        weights.check_except(&state_dict_keys(&config)?, |name| {
+            left_out.iter().any(|head| name.starts_with(head))
+        })?;
         let vb = VarBuilder::from_weights(weights, dtype, &device).with_precision(precision);
         let model = Vggt::new(config, &vb)?;
         // On CUDA each thread has a default stream of its own, and candle works in these. Copies and conversions that this
@@ -111,13 +117,40 @@ impl VggtBuilder {
     }
 }
 
-/// VGGT-1B-Commercial and converted checkpoints come without the track head, and no config says so.
-fn without_missing_track_head(mut config: Config, weights: &Weights) -> Config {
-    let has_one = weights
-        .iter()
-        .any(|(name, _)| name.starts_with("track_head."));
-    if !has_one && !weights.is_empty() {
+/// What the names of parameters begin with whose head is `null` in the config.
+fn null_heads(config: &Config) -> Vec<&'static str> {
+    [
+        ("depth_head.", config.depth_head.is_none()),
+        ("point_head.", config.point_head.is_none()),
+        ("track_head.", config.track_head.is_none()),
+    ]
+    .into_iter()
+    .filter_map(|(head, is_null)| is_null.then_some(head))
+    .collect()
+}
+
+/// VGGT-1B-Commercial and converted checkpoints come without the track head, fine-tuned ones often without the point head, and
+/// no config says so.
+fn without_missing_heads(mut config: Config, weights: &Weights) -> Result<Config> {
+    let has = |part: &str| weights.iter().any(|(name, _)| name.starts_with(part));
+    if !has("track_head.") && !weights.is_empty() {
         config.track_head = None;
     }
-    config
+    // Without this part it is another network; then the list of what is missing says more.
+    if !has("aggregator.") {
+        return Ok(config);
+    }
+    if !has("camera_head.") {
+        return Err(Error::NoHead {
+            head: "camera",
+            wanted_by: "every output",
+        });
+    }
+    if !has("depth_head.") {
+        config.depth_head = None;
+    }
+    if !has("point_head.") {
+        config.point_head = None;
+    }
+    Ok(config)
 }

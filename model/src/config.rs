@@ -21,10 +21,15 @@ pub struct Config {
     pub dino: DinoConfig,
     /// Alternating frame and global attention.
     pub aggregator: AggregatorConfig,
-    /// Camera head.
+    /// Camera head; every output needs it.
+    #[serde(deserialize_with = "camera_head")]
     pub camera_head: CameraHeadConfig,
-    /// Depth and point head, which have the same shape.
+    /// Shape of depth and point head, which is the same.
     pub dpt_head: DptHeadConfig,
+    /// Depth head; `null` for a checkpoint without one.
+    pub depth_head: Option<DenseHead>,
+    /// Point head; `null` for a checkpoint without one.
+    pub point_head: Option<DenseHead>,
     /// Track head; `null` for a checkpoint without one.
     pub track_head: Option<TrackHeadConfig>,
 }
@@ -85,6 +90,10 @@ pub struct DptHeadConfig {
     pub intermediate_layer_idx: [usize; 4],
 }
 
+/// A depth or point head that is there; [`Config::dpt_head`] has its dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DenseHead {}
+
 /// The track head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -125,6 +134,8 @@ impl Default for Config {
             aggregator: AggregatorConfig::default(),
             camera_head: CameraHeadConfig::default(),
             dpt_head: DptHeadConfig::default(),
+            depth_head: Some(DenseHead {}),
+            point_head: Some(DenseHead {}),
             track_head: Some(TrackHeadConfig::default()),
         }
     }
@@ -188,6 +199,14 @@ impl Default for TrackHeadConfig {
     }
 }
 
+/// The camera head's dimensions; `null`, as the other heads may be, has an error of its own.
+fn camera_head<'de, D: serde::Deserializer<'de>>(from: D) -> Result<CameraHeadConfig, D::Error> {
+    let head = Option::<CameraHeadConfig>::deserialize(from)?;
+    head.ok_or_else(|| {
+        serde::de::Error::custom("camera_head is null, but every output needs the cameras")
+    })
+}
+
 /// No dimension of a real checkpoint comes near this; a larger one is a typing error that would end in a huge allocation.
 const MAX_DIM: usize = 1 << 16;
 
@@ -197,6 +216,8 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] when it is no JSON of this shape or its numbers contradict each other.
     pub fn from_json(text: &str) -> Result<Self> {
+        // Editors on Windows begin files with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let config: Self = serde_json::from_str(text).map_err(|e| Error::Config(e.to_string()))?;
         config.check()?;
         Ok(config)
@@ -359,9 +380,22 @@ mod tests {
     }
 
     #[test]
-    fn null_means_no_track_head() {
+    fn null_means_no_head() {
         let config = Config::from_json(r#"{"track_head":null}"#).unwrap();
         assert_eq!(config.track_head, None);
+        assert!(config.depth_head.is_some() && config.point_head.is_some());
+        let config = Config::from_json(r#"{"point_head":null,"depth_head":{}}"#).unwrap();
+        assert!(config.depth_head.is_some() && config.point_head.is_none());
+        let config = Config::from_json(r#"{"depth_head":null}"#).unwrap();
+        assert!(config.depth_head.is_none() && config.point_head.is_some());
+        let e = Config::from_json(r#"{"camera_head":null}"#).unwrap_err();
+        assert!(e.to_string().contains("camera_head is null"), "{e}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let config = Config::from_json("\u{feff}{\"embed_dim\":512}").unwrap();
+        assert_eq!(config.embed_dim, 512);
     }
 
     #[test]

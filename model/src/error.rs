@@ -17,6 +17,14 @@ pub enum Error {
     /// The input has a shape that the network does not take.
     #[error("bad input: {0}")]
     Input(String),
+    /// The weights lack a head.
+    #[error("the weights have no {head} head, which {wanted_by} needs")]
+    NoHead {
+        /// camera, depth, point or track.
+        head: &'static str,
+        /// What cannot be done without it.
+        wanted_by: &'static str,
+    },
     /// The weights do not fit.
     #[error(transparent)]
     Weights(WeightsError),

@@ -13,7 +13,7 @@ pub struct Predictions {
     pub extrinsic: Tensor,
     /// Pinhole intrinsics in pixels of the H x W frame. [S, 3, 3]
     pub intrinsic: Tensor,
-    /// Depth along the camera z axis, scene units. [S, H, W, 1]
+    /// Depth along the camera z axis, scene units; not a number everywhere if the weights have no depth head. [S, H, W, 1]
     pub depth: Tensor,
     /// Confidence of `depth`, 1 and up. [S, H, W]
     pub depth_conf: Tensor,

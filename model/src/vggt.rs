@@ -22,15 +22,16 @@ pub struct Vggt {
     device: Device,
     aggregator: Aggregator,
     camera_head: CameraHead,
-    point_head: DptHead,
-    depth_head: DptHead,
+    point_head: Option<DptHead>,
+    depth_head: Option<DptHead>,
     track_head: Option<TrackHead>,
 }
 
 /// What a forward pass leaves out or adds, see [`Vggt::forward_with`].
 #[derive(Debug, Clone, Default)]
 pub struct ForwardOptions {
-    /// Leaves the point head out: a third of the heads' time when only depth and cameras are wanted.
+    /// Leaves the point head out: a third of the heads' time when only depth and cameras are wanted. Weights without a point
+    /// head need it.
     pub skip_points: bool,
     /// Points of the first frame to follow, (x, y) in pixels. [N, 2], F32
     pub query_points: Option<Tensor>,
@@ -51,8 +52,14 @@ impl Vggt {
             device: vb.device().clone(),
             aggregator: Aggregator::new(&config, &vb.pp("aggregator"))?,
             camera_head: CameraHead::new(&config, &heads.pp("camera_head"))?,
-            point_head: dense("point_head", 3, Activation::InvLog, Stage::Point)?,
-            depth_head: dense("depth_head", 1, Activation::Exp, Stage::Depth)?,
+            point_head: config
+                .point_head
+                .map(|_| dense("point_head", 3, Activation::InvLog, Stage::Point))
+                .transpose()?,
+            depth_head: config
+                .depth_head
+                .map(|_| dense("depth_head", 1, Activation::Exp, Stage::Depth))
+                .transpose()?,
             track_head: config
                 .track_head
                 .as_ref()
@@ -75,8 +82,8 @@ impl Vggt {
     /// Runs the network as [`Vggt::forward`] does, with options and with an observer of its progress.
     ///
     /// # Errors
-    /// [`Error::Input`] when the shape does not fit, the device cannot count so many frames or points are to be tracked by a
-    /// checkpoint without a track head,
+    /// [`Error::Input`] when the shape does not fit or the device cannot count so many frames, [`Error::NoHead`] when the
+    /// checkpoint has no head for what is asked,
     /// [`Error::Cancelled`] when the observer stops the pass, [`Error::Candle`] when the device fails.
     // Differs from upstream: one scene a pass, so no tensor has a batch dimension.
     pub fn forward_with(
@@ -87,11 +94,7 @@ impl Vggt {
     ) -> Result<Predictions> {
         let size = self.check_input(images, options)?;
         let (_, h, w) = size;
-        if options.query_points.is_some() && self.track_head.is_none() {
-            return Err(Error::Input(
-                "these weights have no track head, so they cannot follow points".to_owned(),
-            ));
-        }
+        self.check_heads(options)?;
         let on_device = images.to_device(&self.device)?;
         let tokens = self.aggregator.forward(&on_device, observer)?;
         drop(on_device);
@@ -103,12 +106,16 @@ impl Vggt {
             None => return Err(Error::Config("camera_head.num_iterations is 0".to_owned())),
         };
         let (extrinsic, intrinsic) = pose_encoding_to_extri_intri(&pose_enc, (h, w))?;
-        let (depth, depth_conf) = self.depth_head.forward(&tokens, size, observer)?;
-        let (depth, depth_conf) = (cpu(&depth)?, cpu(&depth_conf)?);
-        let points = if options.skip_points {
-            None
-        } else {
-            Some(self.point_head.forward(&tokens, size, observer)?)
+        let (depth, depth_conf) = match &self.depth_head {
+            Some(head) => {
+                let (depth, conf) = head.forward(&tokens, size, observer)?;
+                (cpu(&depth)?, cpu(&conf)?)
+            }
+            None => unknown_depth(size)?,
+        };
+        let points = match &self.point_head {
+            Some(head) if !options.skip_points => Some(head.forward(&tokens, size, observer)?),
+            _ => None,
         };
         let (world_points, world_points_conf) = match points {
             Some((points, conf)) => (Some(cpu(&points)?), Some(cpu(&conf)?)),
@@ -129,6 +136,21 @@ impl Vggt {
             world_points_from_depth,
             tracks,
         })
+    }
+
+    /// Checks that the checkpoint has the heads that `options` ask for.
+    ///
+    /// # Errors
+    /// [`Error::NoHead`] when it lacks one.
+    pub fn check_heads(&self, options: &ForwardOptions) -> Result<()> {
+        let lacks = |head, wanted_by| Err(Error::NoHead { head, wanted_by });
+        if options.query_points.is_some() && self.track_head.is_none() {
+            return lacks("track", "following points");
+        }
+        if !options.skip_points && self.point_head.is_none() {
+            return lacks("point", "a point map");
+        }
+        Ok(())
     }
 
     fn track(
@@ -192,20 +214,26 @@ impl Vggt {
         &self.camera_head
     }
 
-    /// The point head.
-    pub fn point_head(&self) -> &DptHead {
-        &self.point_head
+    /// The point head, if the checkpoint has one.
+    pub fn point_head(&self) -> Option<&DptHead> {
+        self.point_head.as_ref()
     }
 
-    /// The depth head.
-    pub fn depth_head(&self) -> &DptHead {
-        &self.depth_head
+    /// The depth head, if the checkpoint has one.
+    pub fn depth_head(&self) -> Option<&DptHead> {
+        self.depth_head.as_ref()
     }
 
     /// The track head, if the checkpoint has one.
     pub fn track_head(&self) -> Option<&TrackHead> {
         self.track_head.as_ref()
     }
+}
+
+/// Depth and confidence of a checkpoint without a depth head: not a number.
+fn unknown_depth((s, h, w): (usize, usize, usize)) -> Result<(Tensor, Tensor)> {
+    let unknown = |shape: &[usize]| Tensor::full(f32::NAN, shape, &Device::Cpu);
+    Ok((unknown(&[s, h, w, 1])?, unknown(&[s, h, w])?))
 }
 
 /// Names and shapes of every parameter of a checkpoint with these dimensions.

@@ -243,7 +243,7 @@ fn the_camera_head_refines_poses() {
 #[test]
 fn the_depth_head_gives_depth_and_confidence() {
     for case in CASES.map(Case::open) {
-        let head = case.model.depth_head();
+        let head = case.model.depth_head().unwrap();
         let (depth, conf) = head
             .forward(&case.reference_tokens(), case.size(), &mut Silent)
             .unwrap();
@@ -255,7 +255,7 @@ fn the_depth_head_gives_depth_and_confidence() {
 #[test]
 fn the_point_head_gives_points_and_confidence() {
     for case in CASES.map(Case::open) {
-        let head = case.model.point_head();
+        let head = case.model.point_head().unwrap();
         let (points, conf) = head
             .forward(&case.reference_tokens(), case.size(), &mut Silent)
             .unwrap();

@@ -55,5 +55,10 @@ fn sum(report: &CheckReport) -> String {
         (n, true) => format!("{n} wrong, repaired"),
         (n, false) => format!("{n} wrong"),
     };
-    format!("{} rows, {} files: {problems}", report.rows, report.files)
+    let plural = |n: usize, one: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    };
+    let (rows, files) = (plural(report.rows, "row"), plural(report.files, "file"));
+    format!("{rows}, {files}: {problems}")
 }

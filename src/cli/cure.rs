@@ -88,6 +88,16 @@ fn of_pipeline(e: &PipelineError) -> Option<String> {
 fn of_network(e: &vggt_model::Error) -> Option<String> {
     match e {
         vggt_model::Error::Weights(e) => of_weights(e),
+        vggt_model::Error::NoHead { head: "point", .. } => {
+            Some("--prediction_mode \"Depthmap and Camera\" works without".to_owned())
+        }
+        vggt_model::Error::NoHead { head: "depth", .. } => {
+            Some("--prediction_mode \"Predicted Pointmap\" works without".to_owned())
+        }
+        vggt_model::Error::NoHead { head: "track", .. } => Some(
+            "--query_points needs weights such as facebook/VGGT-1B; facebook/VGGT-1B-Commercial and --demo have no track head"
+                .to_owned(),
+        ),
         _ => None,
     }
 }

@@ -9,6 +9,8 @@ use crate::hub::Hub;
 
 /// Downloads the weights into the Hugging Face cache, or finds them there, and prints the path.
 ///
+/// The first line says how much is downloaded, to which folder, and under which license.
+///
 /// HF_HOME, HF_ENDPOINT and HF_TOKEN are respected; so are SSL_CERT_FILE (certificates to trust instead of the built-in
 /// ones) and VGGT_NAME_SERVER (the address of the name server to ask instead of the system's).
 #[derive(Debug, clap::Args)]

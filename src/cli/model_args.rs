@@ -20,8 +20,8 @@ const DEFAULT_REVISION: &str = "main";
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct ModelArgs {
-    /// Weights: a PyTorch model.pt or .safetensors [default: ./model.pt, ./model.safetensors, the Hugging Face cache,
-    /// then a download]
+    /// Weights: a PyTorch model.pt or .safetensors, the index of several files, or a folder with one of these [default:
+    /// ./model.pt, ./model.safetensors, the caches of the Hugging Face hub and of torch.hub, then a download]
     #[arg(long, value_name = "FILE")]
     pub(super) checkpoint: Option<PathBuf>,
     /// The network's dimensions [default: config.json next to the weights, else VGGT-1B]
@@ -102,9 +102,7 @@ impl ModelArgs {
         bar.finish();
         Ok(NetworkSource::File {
             // A file of the cache is named after its repository, not after its file name there.
-            name: weights
-                .starts_with(&settings.cache)
-                .then(|| self.repo.clone()),
+            name: settings.holds(&weights).then(|| self.repo.clone()),
             sha256: hub::known_sha256(&weights, &settings),
             config: self.config.clone(),
             weights,

@@ -50,6 +50,11 @@ fn repo(repo: &str, revision: &str) -> Repo {
     Repo::with_revision(repo.to_owned(), RepoType::Model, revision.to_owned())
 }
 
+/// The folder of a repo.
+pub(super) fn folder(cache: &Path, name: &str) -> PathBuf {
+    cache.join(repo(name, "main").folder_name())
+}
+
 /// The folder of the snapshot that `revision` stood at when it was last asked for, if it is there.
 pub(super) fn snapshot(cache: &Path, name: &str, revision: &str) -> Option<PathBuf> {
     let repo = repo(name, revision);

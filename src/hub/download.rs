@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Hub, HubError, Progress, cache,
+    find::INDEX_END,
+    license,
     transfer::{Failed, Remote, plain},
 };
 
@@ -61,6 +63,77 @@ impl Hub {
         Ok(())
     }
 
+    /// Returns files of one repo from a cache, and downloads those that are in none, after one line that says what comes.
+    pub(super) fn files(
+        &self,
+        repo: &str,
+        names: &[String],
+        license: Option<&str>,
+        progress: Progress<'_>,
+    ) -> Result<Vec<PathBuf>, HubError> {
+        let (settings, revision) = (&self.settings, self.revision_of(repo));
+        // The parts of a whole, and the index that names them, must lie in one folder.
+        let is_part = names.len() > 1 || names.iter().any(|name| name.ends_with(INDEX_END));
+        let cached = |name: &str| {
+            let mut snapshots = settings
+                .caches()
+                .take(if is_part { 1 } else { usize::MAX })
+                .filter_map(|folder| cache::snapshot(folder, repo, revision));
+            snapshots.find_map(|folder| Some(folder.join(name)).filter(|path| path.is_file()))
+        };
+        let all: Option<Vec<PathBuf>> = names.iter().map(|name| cached(name)).collect();
+        if let Some(all) = all {
+            return Ok(all);
+        }
+        if settings.offline {
+            return Err(self.offline(repo, names.first().map(String::as_str)));
+        }
+        let mut remotes = Vec::new();
+        for name in names {
+            remotes.push(self.with_retries(repo, || self.client.look(repo, revision, name))?);
+        }
+        self.announce(repo, names, &remotes, license)?;
+        let mut paths = Vec::new();
+        for (name, remote) in names.iter().zip(&remotes) {
+            let blob = self.blob(repo, name, remote, &mut *progress)?;
+            let commit = &remote.commit;
+            paths.push(cache::link(
+                &settings.cache,
+                repo,
+                revision,
+                commit,
+                name,
+                &blob,
+            )?);
+        }
+        Ok(paths)
+    }
+
+    /// Says what is about to be downloaded.
+    fn announce(
+        &self,
+        repo: &str,
+        names: &[String],
+        remotes: &[Remote],
+        license: Option<&str>,
+    ) -> Result<(), HubError> {
+        let settings = &self.settings;
+        let (mut missing, mut bytes) = (Vec::new(), 0_u64);
+        for (name, remote) in names.iter().zip(remotes) {
+            let blob = cache::blob(&settings.cache, repo, &remote.etag)?;
+            if !is_whole(&blob, remote) {
+                missing.push(name.as_str());
+                bytes = bytes.saturating_add(remote.size);
+            }
+        }
+        let folder = cache::folder(&settings.cache, repo);
+        let from = (settings.endpoint.as_str(), repo);
+        if let Some(line) = license::line(from, &missing, bytes, &folder, license) {
+            tracing::info!("{line}");
+        }
+        Ok(())
+    }
+
     /// The blob of `remote`, downloaded if it is not there, under its final name only once it is verified.
     pub(super) fn blob(
         &self,
@@ -78,8 +151,7 @@ impl Hub {
             tracing::info!("waiting for another process that downloads {file}");
             lock.lock().map_err(|e| cache::failed(&lock_path, e))?;
         }
-        let there = fs::metadata(&blob).is_ok_and(|found| found.len() == remote.size);
-        if !there {
+        if !is_whole(&blob, remote) {
             self.complete(repo, file, remote, &part, progress)?;
             fs::rename(&part, &blob).map_err(|e| cache::failed(&blob, e))?;
         }
@@ -191,6 +263,10 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+fn is_whole(blob: &Path, remote: &Remote) -> bool {
+    fs::metadata(blob).is_ok_and(|found| found.len() == remote.size)
 }
 
 /// A hasher as something to write into.

@@ -17,6 +17,8 @@ mod agent;
 mod cache;
 mod download;
 mod error;
+mod find;
+mod license;
 mod transfer;
 
 use std::{
@@ -26,6 +28,7 @@ use std::{
 };
 
 pub use error::HubError;
+pub use find::find_weights;
 
 use crate::resolver::Resolver;
 use transfer::Client;
@@ -33,8 +36,6 @@ use transfer::Client;
 /// Default repository.
 pub const DEFAULT_REPO: &str = "facebook/VGGT-1B";
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-/// Resolver under which a repo keeps its weights, best first: safetensors needs no pickle.
-const WEIGHTS: [&str; 2] = ["model.safetensors", "model.pt"];
 
 /// Receives the progress of a download: file, finished bytes, total bytes. Returning `false` stops it.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64) -> bool;
@@ -44,6 +45,10 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, u64) -> bool;
 pub struct HubSettings {
     /// The cache's folder, `$HF_HOME/hub`.
     pub cache: PathBuf,
+    /// Further caches of the same layout, which are searched but not written.
+    pub other_caches: Vec<PathBuf>,
+    /// Folder in which torch.hub keeps checkpoints, `$TORCH_HOME/hub/checkpoints`; searched but not written.
+    pub torch_checkpoints: Option<PathBuf>,
     /// The hub's address, without a slash at its end.
     pub endpoint: String,
     /// Access token. Only sent to `endpoint`.
@@ -66,6 +71,8 @@ impl Default for HubSettings {
     fn default() -> Self {
         Self {
             cache: home().join(".cache/huggingface/hub"),
+            other_caches: Vec::new(),
+            torch_checkpoints: None,
             endpoint: DEFAULT_ENDPOINT.to_owned(),
             token: None,
             repo: DEFAULT_REPO.to_owned(),
@@ -79,30 +86,67 @@ impl Default for HubSettings {
 }
 
 impl HubSettings {
-    /// Settings from `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (else the token that the hub's own login
-    /// command left in `$HF_HOME/token`) and `HF_HUB_OFFLINE`, and from `SSL_CERT_FILE`.
+    /// Settings from the environment: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (else the token that the hub's own
+    /// login command left in `$HF_HOME/token`) and `HF_HUB_OFFLINE`; the names that these had before
+    /// (`HUGGINGFACE_HUB_CACHE`, `TRANSFORMERS_CACHE`, `HUGGING_FACE_HUB_TOKEN`, `TRANSFORMERS_OFFLINE`); `TORCH_HOME`;
+    /// `XDG_CACHE_HOME`; and `SSL_CERT_FILE`.
     ///
     /// The only place of this module that reads the environment, for the command line to call: these variables are
-    /// conventions of the hub and of OpenSSL, not of this program.
+    /// conventions of the hub, of PyTorch and of OpenSSL, not of this program.
     pub fn from_env() -> Self {
-        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self::from_variables(&|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(read: &dyn Fn(&str) -> Option<String>) -> Self {
+        let var = |name: &str| read(name).filter(|value| !value.is_empty());
+        let folder = |name: &str| var(name).map(|value| expanded(&value));
         let mut settings = Self::default();
-        if let Some(home) = var("HF_HOME") {
-            settings.cache = Path::new(&home).join("hub");
-        }
+        let caches = folder("XDG_CACHE_HOME").unwrap_or_else(|| home().join(".cache"));
+        let hub_home = folder("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
+        settings.cache = hub_home.join("hub");
         let login = hf_hub::Cache::new(settings.cache.clone());
-        if let Some(cache) = var("HF_HUB_CACHE") {
-            settings.cache = cache.into();
+        // The hub's own client takes the older name only without the newer; files may be left under either.
+        let mut named: Vec<PathBuf> = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
+            .into_iter()
+            .filter_map(folder)
+            .collect();
+        if !named.is_empty() {
+            settings.cache = named.remove(0);
         }
+        named.extend(folder("TRANSFORMERS_CACHE"));
+        named.retain(|cache| *cache != settings.cache);
+        settings.other_caches = named;
+        let torch = folder("TORCH_HOME").unwrap_or_else(|| caches.join("torch"));
+        settings.torch_checkpoints = Some(torch.join("hub/checkpoints"));
         if let Some(endpoint) = var("HF_ENDPOINT") {
             settings.endpoint = endpoint.trim_end_matches('/').to_owned();
         }
         settings.token = var("HF_TOKEN")
+            .or_else(|| var("HUGGING_FACE_HUB_TOKEN"))
             .or_else(|| login.token())
             .map(|token| token.trim().to_owned());
-        settings.offline = var("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
+        let offline = var("HF_HUB_OFFLINE").or_else(|| var("TRANSFORMERS_OFFLINE"));
+        settings.offline = offline.is_some_and(|value| value != "0");
         settings.roots = var("SSL_CERT_FILE").map(PathBuf::from);
         settings
+    }
+
+    /// The folders of all caches, the one that is written first.
+    fn caches(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.cache).chain(&self.other_caches)
+    }
+
+    /// Whether a path that [`find_weights`] returned is in one of the hub's caches.
+    pub fn holds(&self, path: &Path) -> bool {
+        self.caches().any(|cache| path.starts_with(cache))
+    }
+}
+
+/// A path whose `~` is the home folder, as the hub's own client reads it.
+fn expanded(path: &str) -> PathBuf {
+    match path.strip_prefix("~/") {
+        Some(rest) => home().join(rest),
+        None => path.into(),
     }
 }
 
@@ -121,6 +165,8 @@ impl fmt::Debug for HubSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubSettings")
             .field("cache", &self.cache)
+            .field("other_caches", &self.other_caches)
+            .field("torch_checkpoints", &self.torch_checkpoints)
             .field("endpoint", &self.endpoint)
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("repo", &self.repo)
@@ -132,38 +178,19 @@ impl fmt::Debug for HubSettings {
     }
 }
 
-/// Finds the weights: `explicit`, else `model.pt` or `model.safetensors` in `folder` (the working folder), else the
-/// cache, else a download. A `config.json` of the repo is downloaded too, next to the weights.
-///
-/// An `explicit` path is returned unchecked: opening it reports the error.
-///
-/// # Errors
-/// When the weights are not found and cannot be downloaded.
-pub fn find_weights(
-    explicit: Option<&Path>,
-    folder: &Path,
-    settings: &HubSettings,
-    progress: Progress<'_>,
-) -> Result<PathBuf, HubError> {
-    if let Some(path) = explicit {
-        return Ok(path.to_owned());
-    }
-    let local = ["model.pt", "model.safetensors"].map(|name| folder.join(name));
-    if let Some(path) = local.into_iter().find(|path| path.is_file()) {
-        return Ok(path);
-    }
-    Hub::new(settings.clone())?.weights(progress)
-}
-
 /// Returns the SHA-256 of a file of the cache, in lower-case hexadecimal, without reading it: the cache names each blob
-/// after its hash, which was verified before. `None` for any other file.
+/// after its hash, which was verified before. `None` for any other file, and for weights in several files.
 pub fn known_sha256(path: &Path, settings: &HubSettings) -> Option<String> {
     let blob = path.canonicalize().ok()?;
-    let cache = settings.cache.canonicalize().ok()?;
     let name = blob.file_name()?.to_str()?;
-    let in_blobs = blob.starts_with(cache) && blob.parent()?.ends_with("blobs");
+    let in_cache = settings
+        .caches()
+        .filter_map(|cache| cache.canonicalize().ok())
+        .any(|cache| blob.starts_with(cache));
+    let in_blobs = in_cache && blob.parent()?.ends_with("blobs");
     let is_hash = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    (in_blobs && is_hash).then(|| name.to_ascii_lowercase())
+    let is_whole = !path.to_string_lossy().ends_with(find::INDEX_END);
+    (in_blobs && is_hash && is_whole).then(|| name.to_ascii_lowercase())
 }
 
 /// A hub with its cache.
@@ -184,55 +211,11 @@ impl Hub {
         Ok(Self { settings, client })
     }
 
-    /// Returns the weights of the repo in the settings, downloaded if needed, with its `config.json` next to them if it has
-    /// one.
-    ///
-    /// # Errors
-    /// As [`Hub::file`]; also when it is not clear which file of the repo holds the weights.
-    pub fn weights(&self, progress: Progress<'_>) -> Result<PathBuf, HubError> {
-        let repo = &self.settings.repo;
-        if let Some(path) = self.cached_weights() {
-            return Ok(path);
-        }
-        if self.settings.offline {
-            return Err(self.offline(repo, None));
-        }
-        let files = self.with_retries(repo, || self.client.list(repo, &self.settings.revision))?;
-        let name = choose(&files).ok_or_else(|| HubError::NoWeights {
-            repo: repo.clone(),
-            files: files
-                .iter()
-                .filter(|name| is_weights(name))
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(", "),
-        })?;
-        if files.iter().any(|file| file == "config.json") {
-            self.file(repo, "config.json", progress)?;
-        }
-        self.file(repo, name, progress)
-    }
-
-    fn cached_weights(&self) -> Option<PathBuf> {
-        let folder = cache::snapshot(
-            &self.settings.cache,
-            &self.settings.repo,
-            &self.settings.revision,
-        )?;
-        let files: Vec<String> = std::fs::read_dir(&folder)
-            .ok()?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            // Ignores a link whose blob is gone.
-            .filter(|name| folder.join(name).is_file())
-            .collect();
-        choose(&files).map(|name| folder.join(name))
-    }
-
-    /// Returns the file `name` of `repo` (at `main`, or at the settings' revision when it is the settings' repo) from the
+    /// Returns the file `name` of `repo` (at `main`, or at the settings' revision when it is the settings' repo) from a
     /// cache, else downloads and verifies it.
     ///
     /// # Errors
-    /// When it is not in the cache and cannot be downloaded.
+    /// When it is not in a cache and cannot be downloaded.
     pub fn file(
         &self,
         repo: &str,
@@ -241,23 +224,17 @@ impl Hub {
     ) -> Result<PathBuf, HubError> {
         cache::check_repo(repo)?;
         cache::check_path("a file name", name)?;
-        let settings = &self.settings;
-        let revision = if repo == settings.repo {
-            settings.revision.as_str()
+        self.files(repo, &[name.to_owned()], None, progress)?
+            .pop()
+            .ok_or_else(|| self.offline(repo, Some(name)))
+    }
+
+    fn revision_of(&self, repo: &str) -> &str {
+        if repo == self.settings.repo {
+            self.settings.revision.as_str()
         } else {
             "main"
-        };
-        let cached =
-            cache::snapshot(&settings.cache, repo, revision).map(|folder| folder.join(name));
-        if let Some(path) = cached.filter(|path| path.is_file()) {
-            return Ok(path);
         }
-        if settings.offline {
-            return Err(self.offline(repo, Some(name)));
-        }
-        let remote = self.with_retries(repo, || self.client.look(repo, revision, name))?;
-        let blob = self.blob(repo, name, &remote, progress)?;
-        cache::link(&settings.cache, repo, revision, &remote.commit, name, &blob)
     }
 
     /// Returns the error for a file that is missing from the cache, or for the weights.
@@ -270,25 +247,66 @@ impl Hub {
     }
 }
 
-fn is_weights(name: &str) -> bool {
-    !name.contains('/')
-        && [".safetensors", ".pt"]
-            .iter()
-            .any(|end| name.ends_with(end))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Returns the weights among `files`: by name, else the only candidate.
-fn choose(files: &[String]) -> Option<&str> {
-    if let Some(name) = WEIGHTS
-        .iter()
-        .find(|name| files.iter().any(|file| file == *name))
-    {
-        return Some(name);
+    fn settings(variables: &[(&str, &str)]) -> HubSettings {
+        HubSettings::from_variables(&|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
     }
-    let mut possible = files.iter().filter(|name| is_weights(name));
-    // VGGT-1B-Commercial has one file, of its own name.
-    possible
-        .next()
-        .filter(|_| possible.next().is_none())
-        .map(String::as_str)
+
+    #[test]
+    fn folders_come_from_the_newest_variable() {
+        let plain = settings(&[]);
+        assert!(plain.cache.ends_with(".cache/huggingface/hub"));
+        assert!(
+            plain
+                .torch_checkpoints
+                .unwrap()
+                .ends_with(".cache/torch/hub/checkpoints")
+        );
+        let xdg = settings(&[("XDG_CACHE_HOME", "/x")]);
+        assert_eq!(xdg.cache, Path::new("/x/huggingface/hub"));
+        assert_eq!(
+            xdg.torch_checkpoints.unwrap(),
+            Path::new("/x/torch/hub/checkpoints")
+        );
+        let homes = [
+            ("XDG_CACHE_HOME", "/x"),
+            ("HF_HOME", "/h"),
+            ("TORCH_HOME", "/t"),
+        ];
+        let homes = settings(&homes);
+        assert_eq!(homes.cache, Path::new("/h/hub"));
+        assert_eq!(
+            homes.torch_checkpoints.unwrap(),
+            Path::new("/t/hub/checkpoints")
+        );
+        let older = settings(&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/o")]);
+        assert_eq!(older.cache, Path::new("/o"));
+        assert!(older.other_caches.is_empty());
+        let both = [
+            ("HF_HUB_CACHE", "/n"),
+            ("HUGGINGFACE_HUB_CACHE", "/o"),
+            ("TRANSFORMERS_CACHE", "/f"),
+        ];
+        let both = settings(&both);
+        assert_eq!(both.cache, Path::new("/n"));
+        assert_eq!(both.other_caches, [Path::new("/o"), Path::new("/f")]);
+        assert!(both.holds(Path::new("/f/models--a--b/x")) && !both.holds(Path::new("/g")));
+    }
+
+    #[test]
+    fn older_names_of_token_and_offline_are_read() {
+        let older = settings(&[
+            ("HUGGING_FACE_HUB_TOKEN", " t\n"),
+            ("TRANSFORMERS_OFFLINE", "1"),
+        ]);
+        assert_eq!((older.token.as_deref(), older.offline), (Some("t"), true));
+        let newer = settings(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]);
+        assert!(!newer.offline);
+    }
 }

@@ -22,6 +22,14 @@ pub(super) struct Remote {
     pub(super) size: u64,
 }
 
+/// What the hub says about a repo.
+#[derive(Debug, Clone)]
+pub(super) struct Listing {
+    pub(super) files: Vec<String>,
+    /// As the repo states it, in the hub's short form.
+    pub(super) license: Option<String>,
+}
+
 /// One attempt's failure.
 pub(super) enum Failed {
     /// Worth another attempt.
@@ -76,11 +84,13 @@ impl Client {
         })
     }
 
-    /// Resolver of the files of a repo.
-    pub(super) fn list(&self, repo: &str, revision: &str) -> Result<Vec<String>, Failed> {
+    /// The files of a repo, and its license.
+    pub(super) fn list(&self, repo: &str, revision: &str) -> Result<Listing, Failed> {
         #[derive(serde::Deserialize)]
         struct Info {
             siblings: Vec<Sibling>,
+            #[serde(default)]
+            tags: Vec<String>,
         }
         #[derive(serde::Deserialize)]
         struct Sibling {
@@ -107,7 +117,17 @@ impl Client {
             .read_to_vec();
         let text = text.map_err(|e| again(&url, e))?;
         let info: Info = serde_json::from_slice(&text).map_err(|e| odd(&url, e.to_string()))?;
-        Ok(info.siblings.into_iter().map(|s| s.rfilename).collect())
+        let license = info
+            .tags
+            .iter()
+            .find_map(|tag| tag.strip_prefix("license:"));
+        // A stranger's text for the terminal: a short word only.
+        let license = license
+            .filter(|license| license.len() <= 64 && license.bytes().all(|b| b.is_ascii_graphic()));
+        Ok(Listing {
+            license: license.map(str::to_owned),
+            files: info.siblings.into_iter().map(|s| s.rfilename).collect(),
+        })
     }
 
     /// What `file` is, without its bytes.

@@ -235,6 +235,34 @@ impl Network {
         })
     }
 
+    /// Checks that the weights have the heads that `options` ask for; costs nothing.
+    ///
+    /// # Errors
+    /// [`vggt_model::Error::NoHead`] when they lack one.
+    pub fn check_heads(&self, options: &ForwardOptions) -> Result<(), PipelineError> {
+        Ok(self.model.check_heads(options)?)
+    }
+
+    /// Whether the weights have a point head.
+    pub fn has_point_head(&self) -> bool {
+        self.model.point_head().is_some()
+    }
+
+    /// Checks that the weights have a depth head, which `wanted_by` needs.
+    ///
+    /// # Errors
+    /// [`vggt_model::Error::NoHead`] when they have none.
+    pub fn check_depth_head(&self, wanted_by: &'static str) -> Result<(), PipelineError> {
+        match self.model.depth_head() {
+            Some(_) => Ok(()),
+            None => Err(vggt_model::Error::NoHead {
+                head: "depth",
+                wanted_by,
+            }
+            .into()),
+        }
+    }
+
     /// Runs the network on images [S, 3, H, W] in [0, 1].
     ///
     /// # Errors

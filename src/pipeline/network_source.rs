@@ -5,7 +5,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use vggt_model::{Config, demo};
+use vggt_model::{Config, demo, weights::files_of};
 
 /// Where the weights come from.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub enum NetworkSource {
     Demo,
     /// A weights file.
     File {
-        /// `model.pt` or `.safetensors`.
+        /// `model.pt` or `.safetensors`, an index of several, or a folder that holds one of these.
         weights: PathBuf,
         /// The network's dimensions; `None`: `config.json` next to the weights if there is one, else VGGT-1B.
         config: Option<PathBuf>,
@@ -52,7 +52,12 @@ impl NetworkSource {
                 config: Some(path), ..
             } => Some(path.clone()),
             Self::File { weights, .. } => {
-                Some(weights.with_file_name("config.json")).filter(|path| path.is_file())
+                let beside = if weights.is_dir() {
+                    weights.join("config.json")
+                } else {
+                    weights.with_file_name("config.json")
+                };
+                Some(beside).filter(|path| path.is_file())
             }
             Self::Demo | Self::Random(_) => None,
         }
@@ -73,11 +78,8 @@ impl NetworkSource {
             Self::Random(config) => format!("random {config:?}"),
             Self::File { weights, .. } => {
                 let config = self.config_file();
-                format!(
-                    "{:?} {:?}",
-                    stamp(weights),
-                    config.as_deref().and_then(stamp)
-                )
+                let files: Vec<_> = files_of(weights).iter().map(|file| stamp(file)).collect();
+                format!("{files:?} {:?}", config.as_deref().and_then(stamp))
             }
         }
     }

@@ -88,6 +88,7 @@ pub fn reconstruct(
     options: &ReconstructOptions<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Reconstruction, PipelineError> {
+    check_heads(network, options)?;
     let (frames, predictions) = predict(network, source, options, watcher)?;
     let frames = SavedFrames {
         names: frames.names,
@@ -129,6 +130,28 @@ pub fn rebuild(
     })
 }
 
+/// Refuses what the weights have no head for, before anything is read.
+fn check_heads(network: &Network, options: &ReconstructOptions<'_>) -> Result<(), PipelineError> {
+    let lacks = |head, wanted_by| Err(vggt_model::Error::NoHead { head, wanted_by }.into());
+    let from_depth = options.scene.prediction_mode == PredictionMode::DepthmapAndCamera;
+    if from_depth {
+        network.check_depth_head(DEPTH_MODE)?;
+    } else if !network.has_point_head() {
+        return lacks("point", POINT_MODE);
+    }
+    if options.all_heads {
+        network.check_depth_head("a file of all predictions")?;
+    }
+    if !options.query_points.is_empty() && network.config().track_head.is_none() {
+        return lacks("track", "following points");
+    }
+    Ok(())
+}
+
+/// The prediction modes in errors about heads.
+const DEPTH_MODE: &str = "the prediction mode \"Depthmap and Camera\"";
+const POINT_MODE: &str = "the prediction mode \"Pointmap Regression\"";
+
 fn predict(
     network: &Network,
     source: &Source,
@@ -152,9 +175,9 @@ fn predict(
         network.forward_bytes(s, height, width) as f64 / 1e9
     );
     let forward = ForwardOptions {
-        // The scene would not show the output of the point head.
+        // The scene would not show the output of the point head, or there is none.
         skip_points: options.scene.prediction_mode == PredictionMode::DepthmapAndCamera
-            && !options.all_heads,
+            && !(options.all_heads && network.has_point_head()),
         query_points: query_points(&options.query_points, height, width)?,
     };
     match options.scene.frame_filter {

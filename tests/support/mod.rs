@@ -24,6 +24,10 @@ pub(crate) fn command(dir: &Path) -> Command {
         .env_remove("HF_TOKEN")
         .env_remove("SSL_CERT_FILE")
         .env_remove("VGGT_NAME_SERVER")
+        .env("TORCH_HOME", dir.join(".empty-cache"))
+        .env_remove("HUGGING_FACE_HUB_TOKEN")
+        .env_remove("HUGGINGFACE_HUB_CACHE")
+        .env_remove("TRANSFORMERS_CACHE")
         .env_remove("HF_HUB_CACHE");
     command
 }

@@ -1,9 +1,12 @@
-//! Weights on disk: PyTorch `model.pt` and `.safetensors`, mapped into memory and checked. One door in: [`Weights`].
+//! Weights on disk: PyTorch `model.pt` and `.safetensors`, mapped into memory and checked. The entry point is [`Weights`].
 //!
 //! | format | begins with | header | tensors |
 //! |---|---|---|---|
 //! | PyTorch, since 1.6 | `PK` | zip directory at the end; `<name>/data.pkl`, a pickled dict name -> view of a storage, alone or under `model`, `state_dict` or `model_state_dict` | one stored zip entry `<name>/data/<key>` per storage |
 //! | safetensors | `u64` length, `{` | JSON name -> dtype, shape, offsets | one after the other behind the header |
+//!
+//! Weights may be split into several files: an index (`model.safetensors.index.json`) names the file of each tensor, see
+//! `shards.rs`. A prefix that all names have in common, as wrappers of PyTorch add it, is dropped, see `prefix.rs`.
 //!
 //! The content decides, not the file's name. All numbers are little-endian. A pickle is read, never executed: see
 //! `pickle.rs`. Before anything is handed out, every tensor is known to lie inside the file, so that reading one later
@@ -14,8 +17,10 @@
 mod archive;
 mod error;
 mod pickle;
+mod prefix;
 mod pytorch;
 mod safetensors;
+mod shards;
 mod source;
 pub(crate) mod values;
 mod var_builder;
@@ -25,7 +30,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -33,6 +38,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 pub use error::{Mismatch, WeightsError};
+pub use shards::{files_of, shard_names};
 use source::Source;
 pub use var_builder::{MappedMatrix, MatrixSlice, VarBuilder, record_keys};
 
@@ -60,6 +66,17 @@ impl Fault {
     fn cut(what: impl Into<String>) -> Self {
         Self::Cut(what.into())
     }
+
+    /// The error about a file of `size` bytes.
+    fn of(self, file: &str, size: u64) -> WeightsError {
+        let file = file.to_owned();
+        match self {
+            Self::Cut(what) => WeightsError::Truncated { file, size, what },
+            Self::Bad(what) => WeightsError::Malformed { file, what },
+            Self::Foreign(class) => WeightsError::ForeignClass { file, class },
+            Self::Twice(tensor) => WeightsError::Duplicate { file, tensor },
+        }
+    }
 }
 
 /// Type, shape and place of one tensor.
@@ -69,6 +86,8 @@ pub struct TensorEntry {
     pub dtype: DType,
     /// Sizes of the dimensions, slowest first.
     pub shape: Vec<usize>,
+    /// Which of the files.
+    source: usize,
     /// Bytes of the file from the tensor's first element to behind its last.
     range: Range<usize>,
     /// In elements; `None` when the elements follow each other in row-major order.
@@ -82,13 +101,16 @@ impl TensorEntry {
     }
 }
 
-/// A checked file of weights. Cloning shares the map.
+/// A checked file of weights, or several that an index joins. Cloning shares the maps.
 #[derive(Clone)]
 pub struct Weights(Arc<Inner>);
 
 struct Inner {
     name: String,
-    source: Source,
+    /// At least one.
+    sources: Vec<Source>,
+    /// Where the sources lie, and the index; empty for weights that are part of the program.
+    files: Vec<PathBuf>,
     tensors: Vec<(String, TensorEntry)>,
     places: HashMap<String, usize>,
     sha256: OnceLock<String>,
@@ -97,16 +119,44 @@ struct Inner {
 impl Weights {
     /// Maps the file `path` into memory and checks its header; the content decides the format.
     ///
+    /// An index of several files opens all of them. A folder stands for the index in it, or else for its `model.safetensors`
+    /// or `model.pt`.
+    ///
     /// # Errors
     /// When there is no such file, or it holds no weights that can be read; the message says what it is instead.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
+        let inside = path.is_dir().then(|| shards::weights_in(path)).flatten();
+        let path = inside.as_deref().unwrap_or(path);
+        let name = file_name(path);
         let source = Source::map(path)?;
-        let name = path.file_name().map_or_else(
-            || path.display().to_string(),
-            |name| name.to_string_lossy().into_owned(),
-        );
-        Self::read(name, source)
+        if let Some(shards) = shards::read_index(&name, source.bytes())? {
+            return Self::open_shards(path, name, &shards);
+        }
+        let tensors = read(&name, &source)?;
+        Self::joined(name, vec![path.to_owned()], vec![source], tensors)
+    }
+
+    fn open_shards(
+        index: &Path,
+        name: String,
+        shards: &shards::Shards,
+    ) -> Result<Self, WeightsError> {
+        let mut files = vec![index.to_owned()];
+        let (mut sources, mut tensors) = (Vec::new(), Vec::new());
+        for (place, shard) in shards.files.iter().enumerate() {
+            let path = index.with_file_name(shard);
+            let source = Source::map(&path)?;
+            let in_shard = read(shard, &source)?.into_iter().map(|(name, entry)| {
+                let source = place;
+                (name, TensorEntry { source, ..entry })
+            });
+            tensors.extend(in_shard);
+            sources.push(source);
+            files.push(path);
+        }
+        shards.check(&name, &tensors)?;
+        Self::joined(name, files, sources, tensors)
     }
 
     /// Reads weights that are part of the program, under the name `name`.
@@ -114,37 +164,32 @@ impl Weights {
     /// # Errors
     /// When `bytes` are not weights.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
-        Self::read(name.to_owned(), Source::Static(bytes))
+        let source = Source::Static(bytes);
+        let tensors = read(name, &source)?;
+        Self::joined(name.to_owned(), Vec::new(), vec![source], tensors)
     }
 
-    fn read(name: String, source: Source) -> Result<Self, WeightsError> {
-        let bytes = source.bytes();
-        let size = bytes.len() as u64;
-        if let Some(error) = recognise(&name, bytes) {
-            return Err(error);
-        }
-        let tensors = if safetensors::looks_like(bytes) {
-            safetensors::read(bytes)
-        } else {
-            pytorch::read(bytes)
-        };
-        let indexed = tensors.and_then(|tensors| index(&tensors).map(|places| (tensors, places)));
-        let (tensors, places) = indexed.map_err(|fault| {
-            let file = name.clone();
-            match fault {
-                Fault::Cut(what) => WeightsError::Truncated { file, size, what },
-                Fault::Bad(what) => WeightsError::Malformed { file, what },
-                Fault::Foreign(class) => WeightsError::ForeignClass { file, class },
-                Fault::Twice(tensor) => WeightsError::Duplicate { file, tensor },
-            }
-        })?;
+    fn joined(
+        name: String,
+        files: Vec<PathBuf>,
+        sources: Vec<Source>,
+        mut tensors: Vec<(String, TensorEntry)>,
+    ) -> Result<Self, WeightsError> {
+        prefix::drop_common(&mut tensors);
+        let places = index(&tensors).map_err(|fault| fault.of(&name, 0))?;
         Ok(Self(Arc::new(Inner {
             name,
-            source,
+            sources,
+            files,
             tensors,
             places,
             sha256: OnceLock::new(),
         })))
+    }
+
+    /// Every file that is mapped, and the index that names them; empty for weights that are part of the program.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.0.files
     }
 
     /// The file's name without its folder, for messages and provenance.
@@ -185,7 +230,7 @@ impl Weights {
     }
 
     fn entry_bytes(&self, entry: &TensorEntry) -> Cow<'_, [u8]> {
-        let bytes = &self.0.source.bytes()[entry.range.clone()];
+        let bytes = &self.0.sources[entry.source].bytes()[entry.range.clone()];
         match &entry.stride {
             None => Cow::Borrowed(bytes),
             Some(stride) => Cow::Owned(pytorch::gather(bytes, entry.dtype, &entry.shape, stride)),
@@ -232,7 +277,7 @@ impl Weights {
 
     /// Gives the pages of one tensor back to the system; they are read again when touched.
     pub(crate) fn release(&self, entry: &TensorEntry) {
-        self.0.source.release(entry.range.clone());
+        self.0.sources[entry.source].release(entry.range.clone());
     }
 
     /// Compares the file with the names and shapes in `expected`, all of them at once.
@@ -240,6 +285,15 @@ impl Weights {
     /// # Errors
     /// [`WeightsError::Mismatch`] when any is missing, unexpected or misshapen: it counts them and names the first few.
     pub fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<(), WeightsError> {
+        self.check_except(expected, |_| false)
+    }
+
+    /// As [`Weights::check`]; names for which `ignored` holds are not unexpected.
+    pub(crate) fn check_except(
+        &self,
+        expected: &[(String, Vec<usize>)],
+        ignored: impl Fn(&str) -> bool,
+    ) -> Result<(), WeightsError> {
         let mut mismatch = Mismatch::default();
         let mut known = HashSet::new();
         for (name, shape) in expected {
@@ -254,7 +308,9 @@ impl Weights {
                 Some(_) => {}
             }
         }
-        let unexpected = self.iter().filter(|(name, _)| !known.contains(name));
+        let unexpected = self
+            .iter()
+            .filter(|(name, _)| !known.contains(name) && !ignored(name));
         mismatch.unexpected = unexpected.map(|(name, _)| name.to_owned()).collect();
         if mismatch.is_empty() {
             return Ok(());
@@ -265,18 +321,21 @@ impl Weights {
         })
     }
 
-    /// SHA-256 of the whole file in lower-case hexadecimal, as a hub lists it. Computed once: some seconds for 5 GB.
+    /// SHA-256 of the whole file in lower-case hexadecimal, as a hub lists it; of several files one after the other, in the
+    /// order of their names. Computed once: some seconds for 5 GB.
     ///
     /// # Errors
     /// None today: the file is mapped already. The signature leaves room for a source that is read.
     pub fn sha256(&self) -> Result<String, WeightsError> {
         let hash = self.0.sha256.get_or_init(|| {
-            let bytes = self.0.source.bytes();
             let mut hasher = Sha256::new();
-            for start in (0..bytes.len()).step_by(WINDOW) {
-                let range = start..bytes.len().min(start + WINDOW);
-                hasher.update(&bytes[range.clone()]);
-                self.0.source.release(range);
+            for source in &self.0.sources {
+                let bytes = source.bytes();
+                for start in (0..bytes.len()).step_by(WINDOW) {
+                    let range = start..bytes.len().min(start + WINDOW);
+                    hasher.update(&bytes[range.clone()]);
+                    source.release(range);
+                }
             }
             hasher
                 .finalize()
@@ -302,6 +361,27 @@ impl fmt::Debug for Weights {
             .field("tensors", &self.len())
             .finish()
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// The tensors of one file.
+fn read(name: &str, source: &Source) -> Result<Vec<(String, TensorEntry)>, WeightsError> {
+    let bytes = source.bytes();
+    if let Some(error) = recognise(name, bytes) {
+        return Err(error);
+    }
+    let tensors = if safetensors::looks_like(bytes) {
+        safetensors::read(bytes)
+    } else {
+        pytorch::read(bytes)
+    };
+    tensors.map_err(|fault| fault.of(name, bytes.len() as u64))
 }
 
 /// Name -> place in `tensors`.

@@ -98,6 +98,7 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<(String, TensorEntry)>, Fault> {
             TensorEntry {
                 dtype: view.dtype,
                 shape: view.shape.clone(),
+                source: 0,
                 range: start..storage.start + span.1 * item,
                 stride,
             },

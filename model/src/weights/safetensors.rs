@@ -125,6 +125,7 @@ impl Info {
         Ok(TensorEntry {
             dtype,
             shape: self.shape,
+            source: 0,
             range: start..end,
             stride: None,
         })

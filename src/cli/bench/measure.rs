@@ -118,14 +118,20 @@ pub(super) fn measure(
 fn pass(network: &Network, images: &Tensor, watcher: &mut dyn Watcher) -> anyhow::Result<f64> {
     network.synchronize()?;
     let start = Instant::now();
-    let predictions = network.predict(images, &ForwardOptions::default(), watcher)?;
+    let options = ForwardOptions {
+        skip_points: !network.has_point_head(),
+        ..ForwardOptions::default()
+    };
+    let predictions = network.predict(images, &options, watcher)?;
     network.synchronize()?;
     let seconds = start.elapsed().as_secs_f64();
-    let depth: f32 = predictions.depth.mean_all()?.to_scalar()?;
-    ensure!(
-        depth.is_finite(),
-        "the network produced NaN or infinity: its mean depth is {depth}"
-    );
+    if network.config().depth_head.is_some() {
+        let depth: f32 = predictions.depth.mean_all()?.to_scalar()?;
+        ensure!(
+            depth.is_finite(),
+            "the network produced NaN or infinity: its mean depth is {depth}"
+        );
+    }
     Ok(seconds)
 }
 

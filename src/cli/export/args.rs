@@ -93,7 +93,8 @@ pub(super) struct OutputArgs {
     /// Also write a 16-bit and a color image of each depth map into this folder
     #[arg(long, value_name = "DIR")]
     pub(super) save_depth: Option<PathBuf>,
-    /// Track these points of the first frame, "x,y;x,y" in pixels of the network's input; needs --save_predictions
+    /// Track these points of the first frame, "x,y;x,y" in pixels of the network's input; needs --save_predictions, and weights
+    /// with a track head: facebook/VGGT-1B has one, facebook/VGGT-1B-Commercial and --demo have none
     #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points)]
     pub(super) query_points: Option<Points>,
     /// Print the summary as one JSON object

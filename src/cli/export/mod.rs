@@ -91,6 +91,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         }
         Input::Frames(source) => {
             let network = args.load_network(&source)?;
+            if args.output.save_depth.is_some() {
+                network.check_depth_head("--save_depth")?;
+            }
             let made = reconstruct(&network, &source, &reconstruct_options, &mut bars);
             (Some(network), made.map_err(usage_error)?)
         }

@@ -31,6 +31,8 @@ impl Summary<'_> {
     pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
         let (s, _, height, width) = self.predictions.images.dims4()?;
         let points = self.scene.points.len();
+        let shown = self.scene.views.len();
+        let available = self.frames.available.unwrap_or(s).max(s);
         let seconds = self.seconds.as_secs_f64();
         if as_json {
             let mut summary = json!({
@@ -40,6 +42,7 @@ impl Summary<'_> {
                 "points": points,
                 "nothing_kept": self.scene.nothing_kept,
                 "frames": s,
+                "frames_shown": shown,
                 "frames_given": self.frames.available,
                 "names": self.frames.names,
                 "height": height,
@@ -59,12 +62,10 @@ impl Summary<'_> {
             println!("{summary}");
         } else {
             println!(
-                "{}: {points} points from {s}{} frames of {width} x {height}, {:.1} MB, {seconds:.1} s{}",
+                "{}: {} from {} of {width} x {height}, {:.1} MB, {seconds:.1} s{}",
                 self.out.display(),
-                match self.frames.available {
-                    Some(available) if available > s => format!(" of {available}"),
-                    _ => String::new(),
-                },
+                counted(points, "point"),
+                of_frames(shown, available),
                 self.bytes as f64 / 1e6,
                 if self.frames.weights == demo::WEIGHTS_NAME {
                     " (demo weights)"
@@ -78,5 +79,36 @@ impl Summary<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// "1 point", "2 points".
+fn counted(n: usize, one: &str) -> String {
+    match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    }
+}
+
+/// "8 frames", "3 of 8 frames": those that the scene shows, of those that were given.
+fn of_frames(shown: usize, available: usize) -> String {
+    if shown < available {
+        format!("{shown} of {}", counted(available, "frame"))
+    } else {
+        counted(shown, "frame")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(counted(1, "point"), "1 point");
+        assert_eq!(counted(0, "point"), "0 points");
+        assert_eq!(of_frames(1, 1), "1 frame");
+        assert_eq!(of_frames(1, 5), "1 of 5 frames");
+        assert_eq!(of_frames(8, 8), "8 frames");
     }
 }
