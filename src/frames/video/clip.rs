@@ -157,9 +157,16 @@ impl Clip {
         self.converter.shown(size, self.pixel_aspect)
     }
 
-    /// Frames per second on average, as the header or FFmpeg's look at the first frames has it.
+    /// Frames per second, as the header or FFmpeg's look at the first frames has it.
+    ///
+    /// That is the average, or, without one, the rate of a container whose tick is a frame, such as Ogg.
     pub(super) fn declared_fps(&self) -> Option<f64> {
-        fps(self.input.stream(self.stream)?.avg_frame_rate())
+        let stream = self.input.stream(self.stream)?;
+        let of_ticks = || {
+            let (rate, tick) = (stream.rate(), stream.time_base());
+            fps(rate).filter(|_| rate == tick.invert())
+        };
+        fps(stream.avg_frame_rate()).or_else(of_ticks)
     }
 
     /// Frames per second, as OpenCV's `CAP_PROP_FPS`: the average rate, else the guessed one.
