@@ -82,7 +82,8 @@ impl VggtBuilder {
     /// Loads the network. All parameters are on the device when this returns.
     ///
     /// A checkpoint without a depth, point or track head is accepted whatever the config says: the network then has none.
-    /// Heads of the checkpoint that are `null` in the config are left out.
+    /// Heads of the checkpoint that are `null` in the config are left out, and so is what lies beside the network, such as a
+    /// counter of the training.
     ///
     /// # Errors
     /// [`Error::NoHead`](crate::Error::NoHead) when the weights have no camera head,
@@ -105,7 +106,9 @@ impl VggtBuilder {
         let left_out = null_heads(&config);
         let config = without_missing_heads(config, &weights)?;
         weights.check_except(&state_dict_keys(&config)?, |name| {
-            left_out.iter().any(|head| name.starts_with(head))
+            // A counter of the training, a loss, ...
+            let beside = !PARTS.iter().any(|part| name.starts_with(part));
+            beside || left_out.iter().any(|head| name.starts_with(head))
         })?;
         let vb = VarBuilder::from_weights(weights, dtype, &device).with_precision(precision);
         let model = Vggt::new(config, &vb)?;
@@ -116,6 +119,15 @@ impl VggtBuilder {
         Ok(model)
     }
 }
+
+/// What the names of the network's parameters begin with.
+const PARTS: [&str; 5] = [
+    "aggregator.",
+    "camera_head.",
+    "depth_head.",
+    "point_head.",
+    "track_head.",
+];
 
 /// What the names of parameters begin with whose head is `null` in the config.
 fn null_heads(config: &Config) -> Vec<&'static str> {
