@@ -203,6 +203,14 @@ fn a_prefix_that_all_names_have_in_common_does_not_matter() {
             "{prefix}"
         );
     }
+    // As `AveragedModel` saves it: a counter lies beside the network.
+    let path = |name: &str| dir.path().join(name);
+    let mut tensors = candle_core::safetensors::load(path("0.safetensors"), &Device::Cpu).unwrap();
+    let counter = Tensor::new(7_i64, &Device::Cpu).unwrap();
+    tensors.insert("n_averaged".to_owned(), counter);
+    candle_core::safetensors::save(&tensors, path("average.safetensors")).unwrap();
+    let average = export_args("average.safetensors", &config, &frame);
+    assert_eq!(glb(&average), expected);
     run(
         dir.path(),
         &["convert", "3.safetensors", "plain.safetensors"],

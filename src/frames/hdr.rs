@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn paper_white_and_grey_card_land_where_bt_2408_has_them() {
+    fn paper_white_and_gray_card_land_where_bt_2408_has_them() {
         // BT.2408 table 1: 75 % and 38 % of HLG, 58 % and 38 % of PQ.
         for (transfer, white, card) in [(Transfer::Hlg, 0.75, 0.38), (Transfer::Pq, 0.58, 0.38)] {
             let map = ToSrgb::new(transfer, Primaries::Bt2020);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn grey_stays_grey_and_rises_from_black_to_white() {
+    fn gray_stays_gray_and_rises_from_black_to_white() {
         for (transfer, primaries) in KINDS {
             let map = ToSrgb::new(transfer, primaries);
             let mut last = 0;
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn grey_of_standard_range_is_unchanged() {
+    fn gray_of_standard_range_is_unchanged() {
         for primaries in [Primaries::Bt2020, Primaries::DisplayP3, Primaries::Bt709] {
             let map = ToSrgb::new(Transfer::Sdr, primaries);
             for code in 0..=255_u8 {

@@ -1,14 +1,14 @@
 //! Which frames are taken of clips whose times, edit lists, colors and pixels are as phones and browsers make them.
 //!
-//! Frame n of most clips, counting from 0, is grey with Y = 20 + n mod 100 * 2; see tools/fixtures/make_timing_clips.
+//! Frame n of most clips, counting from 0, is gray with Y = 20 + n mod 100 * 2; see tools/fixtures/make_timing_clips.
 
 use std::path::{Path, PathBuf};
 
 use super::data;
 use vggt::frames::{DecodedImage, FramesError, VideoLimits, VideoSummary, read_video, video_size};
 
-/// Lossy codecs change an even grey by no more, of 255; the next frame differs by 2.3.
-const GREY: f64 = 1.1;
+/// Lossy codecs change an even gray by no more, of 255; the next frame differs by 2.3.
+const GRAY: f64 = 1.1;
 
 fn clip(name: &str) -> PathBuf {
     data("timing").join(name)
@@ -40,7 +40,7 @@ fn chosen(name: &str, fps: f64, most: Option<usize>) -> Vec<u64> {
     summary.chosen
 }
 
-/// The index that a grey picture shows, counting from 0.
+/// The index that a gray picture shows, counting from 0.
 fn shown_index(picture: &DecodedImage) -> f64 {
     let values = picture.rgb.as_raw();
     let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64;
@@ -66,7 +66,7 @@ fn a_variable_rate_is_sampled_by_time() {
         for (picture, number) in pictures.iter().zip(expected) {
             let off = shown_index(picture) - (number as f64 - 1.0);
             assert!(
-                off.abs() < GREY / 2.0,
+                off.abs() < GRAY / 2.0,
                 "{name}, frame {number}: off by {off}"
             );
         }
@@ -109,7 +109,7 @@ fn an_edit_list_leaves_out_what_it_does_not_show() {
     assert_eq!(pictures.len(), 15);
     for (i, picture) in pictures.iter().enumerate() {
         let off = shown_index(picture) - (85 + i) as f64;
-        assert!(off.abs() < GREY / 2.0, "frame {i}: off by {off}");
+        assert!(off.abs() < GRAY / 2.0, "frame {i}: off by {off}");
     }
     let (summary, pictures) = read("cut.mp4", 25.0, Some(8));
     assert_eq!((summary.thinned_from, pictures.len()), (Some(15), 8));
@@ -145,6 +145,14 @@ fn one_picture_is_a_video_without_a_warning() {
             assert_eq!(chosen(name, fps, None), [1], "{name}");
         }
     }
+}
+
+#[test]
+fn an_animated_picture_can_be_given_as_a_video() {
+    let (summary, pictures) = read_path(&data("formats/animated.gif"), 1000.0, None);
+    assert!(summary.warnings.is_empty(), "{:?}", summary.warnings);
+    assert_eq!(pictures.len() as u64, summary.frames_read);
+    assert!(pictures.len() > 1);
 }
 
 #[test]
