@@ -368,7 +368,8 @@ fn cut_and_spoilt_clips_never_end_the_process() {
         ..VideoLimits::default()
     };
     let mut dice = Dice(0xF11A);
-    for entry in fs::read_dir(data("clips")).unwrap() {
+    let folders = ["clips", "timing"].map(|name| fs::read_dir(data(name)).unwrap());
+    for entry in folders.into_iter().flatten() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         for round in 0..8 {
             let mut spoilt = bytes.clone();
