@@ -1,8 +1,12 @@
 //! Images and videos in, the network's input out: against fixtures that Pillow, PyTorch and OpenCV made.
 
+mod damaged;
 mod hostile;
-mod pictures;
+mod images;
+mod large;
+mod orientation;
 mod preprocess;
+mod raw;
 #[cfg(feature = "video")]
 mod timing;
 #[cfg(feature = "video")]

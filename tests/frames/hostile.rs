@@ -30,12 +30,14 @@ const LIMITS: ImageLimits = ImageLimits {
     max_pixels: 1_000_000,
     max_side: 4_000,
     max_bytes: 1 << 20,
+    max_memory: 64 << 20,
 };
 
 #[test]
-fn cut_and_spoilt_pictures_never_panic() {
+fn cut_and_spoilt_images_never_panic() {
     let mut dice = Dice(0x5EED);
-    for entry in fs::read_dir(data("formats")).unwrap() {
+    let folders = ["formats", "raw"].map(|folder| fs::read_dir(data(folder)).unwrap());
+    for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
         for _ in 0..60 {
@@ -55,7 +57,12 @@ fn cut_and_spoilt_pictures_never_panic() {
 #[test]
 fn noise_behind_a_known_signature_never_panics() {
     let mut dice = Dice(0xC0FFEE);
-    let signatures: [&[u8]; 7] = [
+    let signatures: [&[u8]; 12] = [
+        b"II*\0\x08\0\0\0CR",
+        b"IIRO\x08\0\0\0",
+        b"IIU\0\x08\0\0\0",
+        b"FUJIFILMCCD-RAW ",
+        b"\0\0\0\x18ftypcrx \0\0\0\x01",
         b"\x89PNG\r\n\x1a\n",
         b"\xFF\xD8\xFF",
         b"RIFF\x40\0\0\0WEBPVP8 ",

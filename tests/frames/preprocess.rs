@@ -29,10 +29,8 @@ fn load(files: &[String], mode: PreprocessMode) -> Frames {
 }
 
 fn picture(width: u32, height: u32) -> DecodedImage {
-    DecodedImage {
-        name: "made.png".to_owned(),
-        rgb: RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 77])),
-    }
+    let rgb = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 77]));
+    DecodedImage::new("made.png".to_owned(), rgb)
 }
 
 fn every_5th(frames: &Frames) -> Vec<u8> {

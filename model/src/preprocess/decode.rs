@@ -2,19 +2,22 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Cursor, Read, Seek},
+    io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
     path::Path,
 };
 
-use ::image::{
-    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb,
-    RgbImage, metadata::Orientation,
+use ::image::{DynamicImage, ImageBuffer, ImageFormat, Rgb, RgbImage, metadata::Orientation};
+
+use super::{
+    ImageNote, PreprocessError,
+    animated::is_animated,
+    bmp, jpeg, orientation, png, raw,
+    stored::{Name, Stored},
+    tiff,
 };
 
-use super::PreprocessError;
-
 /// The formats that [`read_image`] reads, for messages.
-pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF";
+pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF, and the previews in RAW files";
 
 /// Number of bytes from the beginning of a file that [`is_image`] needs: the longest signature (WebP) has 12.
 pub const SIGNATURE_BYTES: usize = 16;
@@ -26,6 +29,24 @@ pub struct DecodedImage {
     pub name: String,
     /// The pixels, sRGB as in the file.
     pub rgb: RgbImage,
+    /// Width and height of the original, in pixels, orientation applied: larger than `rgb` when a large image was decoded
+    /// at a smaller size.
+    pub source_size: (u32, u32),
+    /// What a user should know of the image.
+    pub notes: Vec<ImageNote>,
+}
+
+impl DecodedImage {
+    /// Returns an image in its original size, of which there is nothing to tell.
+    #[must_use]
+    pub fn new(name: String, rgb: RgbImage) -> Self {
+        Self {
+            name,
+            source_size: rgb.dimensions(),
+            rgb,
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// Limits on the size of an image, checked against the file's header before any pixel is decoded.
@@ -37,15 +58,19 @@ pub struct ImageLimits {
     pub max_side: u32,
     /// Length of the file, in bytes.
     pub max_bytes: u64,
+    /// Memory that decoding takes, in bytes, estimated from the header.
+    pub max_memory: u64,
 }
 
 impl Default for ImageLimits {
-    /// 100 megapixels, 20 000 pixels a side, 1 GiB of file (100 megapixels of 16-bit RGBA are 800 MB).
+    /// 400 megapixels (phones have sensors of 200), 65 535 pixels a side (what a JPEG can hold), 1 GiB of file (100 megapixels
+    /// of 16-bit RGBA are 800 MB), 2 GiB of memory (a progressive JPEG of 200 megapixels takes 1.5).
     fn default() -> Self {
         Self {
-            max_pixels: 100_000_000,
-            max_side: 20_000,
+            max_pixels: 400_000_000,
+            max_side: 65_535,
             max_bytes: 1 << 30,
+            max_memory: 2 << 30,
         }
     }
 }
@@ -56,8 +81,13 @@ impl Default for ImageLimits {
 /// EXIF (or TIFF) orientation is applied; transparent pixels are laid over white as
 /// Pillow's `Image.alpha_composite` does; of 16-bit values the high byte is kept; gray becomes RGB.
 ///
+/// Of a JPEG, PNG, TIFF or BMP that is cut off, what is there is decoded and the rest is gray. Images of more than 100
+/// megapixels are decoded at a smaller size, which takes at most [`ImageLimits::max_memory`]. Of a camera's RAW file the
+/// largest JPEG preview is decoded. [`DecodedImage::notes`] says so.
+///
 /// # Errors
-/// When the file cannot be read, is of no known format, exceeds `limits`, is cut off or damaged.
+/// When the file cannot be read, is of no known format or of a variant that is not read, exceeds `limits`, is damaged, or
+/// is cut off before the first pixels (a WebP or GIF: anywhere).
 pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, PreprocessError> {
     let fail = |source| PreprocessError::Read {
         path: path.to_path_buf(),
@@ -104,10 +134,14 @@ pub fn decode_image(
 /// Returns true when a file that starts with `head` has a format that [`read_image`] reads.
 #[must_use]
 pub fn is_image(head: &[u8]) -> bool {
-    format_of(head).is_some()
+    format_of(head).is_some() || raw::format_of(head).is_some()
 }
 
 fn format_of(head: &[u8]) -> Option<ImageFormat> {
+    // BigTIFF, which `image` decodes but does not recognize.
+    if head.starts_with(b"II+\0") || head.starts_with(b"MM\0+") {
+        return Some(ImageFormat::Tiff);
+    }
     ::image::guess_format(head)
         .ok()
         .filter(ImageFormat::reading_enabled)
@@ -118,70 +152,72 @@ fn decode<R: BufRead + Seek>(
     mut reader: R,
     limits: &ImageLimits,
 ) -> Result<DecodedImage, PreprocessError> {
-    let damaged = |source| match source {
-        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-            PreprocessError::Truncated {
-                name: name.to_owned(),
-            }
-        }
-        source => PreprocessError::Decode {
-            name: name.to_owned(),
-            source,
-        },
-    };
-
+    let name = Name(name);
     let mut head = Vec::with_capacity(SIGNATURE_BYTES);
     reader
         .by_ref()
         .take(SIGNATURE_BYTES as u64)
         .read_to_end(&mut head)
         .and_then(|_| reader.rewind())
-        .map_err(|e| damaged(e.into()))?;
-    let format = format_of(&head).ok_or_else(|| PreprocessError::NotAnImage {
-        name: name.to_owned(),
-    })?;
-
-    if format == ImageFormat::Jpeg {
-        // The JPEG decoder fills what is missing with gray instead of complaining.
-        let whole = jpeg_reaches_its_end(&mut reader)
-            .and_then(|whole| reader.rewind().map(|()| whole))
-            .map_err(|e| damaged(e.into()))?;
-        if !whole {
-            return Err(PreprocessError::Truncated {
-                name: name.to_owned(),
-            });
+        .map_err(|e| name.damaged(e.into()))?;
+    let raw = raw::format_of(&head);
+    let format = format_of(&head);
+    if raw.is_some() || format == Some(ImageFormat::Tiff) {
+        let raw = raw::survey(&mut reader, raw).unwrap_or(None);
+        if let Some(raw) = raw {
+            let (stored, orientation) = raw.decode(&name, &mut reader, limits)?;
+            return Ok(stored.upright(name, orientation));
         }
+        reader.rewind().map_err(|e| name.damaged(e.into()))?;
     }
+    let format = format.ok_or_else(|| PreprocessError::NotAnImage {
+        name: name.text().to_owned(),
+    })?;
+    let mut stored = match format {
+        ImageFormat::Jpeg => {
+            let (stored, outline) = jpeg::decode(&name, &mut reader, limits)?;
+            let orientation = outline.orientation.unwrap_or(Orientation::NoTransforms);
+            return Ok(stored.upright(name, orientation));
+        }
+        ImageFormat::Png => png::decode(&name, &mut reader, limits)?,
+        ImageFormat::Tiff => tiff::decode(&name, &mut reader, limits)?,
+        ImageFormat::Bmp => bmp::decode(&name, &mut reader, limits)?,
+        _ => {
+            let decoded = name.plain(reader.by_ref(), format, limits);
+            Stored::shrunk(decoded.map_err(|e| match e {
+                PreprocessError::Decode { .. } if is_cut_off(&mut reader, format) => {
+                    name.truncated()
+                }
+                e => e,
+            })?)
+        }
+    };
+    if is_animated(&mut reader, format).unwrap_or(false) {
+        stored.notes.push(ImageNote::FirstOfMany { what: "frames" });
+    }
+    let orientation = orientation::of_file(&mut reader, format);
+    Ok(stored.upright(name, orientation))
+}
 
-    let mut reader = ImageReader::with_format(reader, format);
-    let mut allocation = Limits::default();
-    // Decoded 16-bit RGBA (8 bytes a pixel), and the same again for what the decoder needs in the meantime.
-    allocation.max_alloc = Some(limits.max_pixels.saturating_mul(16).max(64 << 20));
-    reader.limits(allocation);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if width > limits.max_side || height > limits.max_side || pixels > limits.max_pixels {
-        return Err(PreprocessError::ImageTooLarge {
-            name: name.to_owned(),
-            width,
-            height,
-            max_side: limits.max_side,
-            max_pixels: limits.max_pixels,
-        });
+/// Whether a WebP is shorter than its header says, or a GIF ends within its blocks.
+fn is_cut_off<R: BufRead + Seek>(reader: &mut R, format: ImageFormat) -> bool {
+    match format {
+        ImageFormat::WebP => {
+            let mut head = [0; 8];
+            let read = reader.rewind().and_then(|()| reader.read_exact(&mut head));
+            let [.., a, b, c, d] = head;
+            let wanted = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
+            let length = reader.seek(SeekFrom::End(0));
+            read.is_err() || length.is_ok_and(|length| length < wanted)
+        }
+        ImageFormat::Gif => is_animated(reader, format)
+            .is_err_and(|e| e.kind() == std::io::ErrorKind::UnexpectedEof),
+        _ => false,
     }
-    // An image with a corrupt EXIF block is still an image.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    decoded.apply_orientation(orientation);
-    Ok(DecodedImage {
-        name: name.to_owned(),
-        rgb: to_rgb8(decoded),
-    })
 }
 
 /// 8-bit RGB: high byte of 16-bit values, alpha over white.
-fn to_rgb8(decoded: DynamicImage) -> RgbImage {
+pub(super) fn to_rgb8(decoded: DynamicImage) -> RgbImage {
     if decoded.color().has_alpha() {
         let rgba = match decoded {
             DynamicImage::ImageRgba8(rgba) => rgba,
@@ -190,7 +226,7 @@ fn to_rgb8(decoded: DynamicImage) -> RgbImage {
             }
             other => other.into_rgba8(),
         };
-        return over_white(&rgba);
+        return all_over_white(&rgba);
     }
     match decoded {
         DynamicImage::ImageRgb8(rgb) => rgb,
@@ -217,52 +253,19 @@ where
     narrow
 }
 
-/// Pillow: Image.alpha_composite(white, image) in 8 bits: the exact quotient, rounded to nearest.
-fn over_white(rgba: &::image::RgbaImage) -> RgbImage {
+fn all_over_white(rgba: &::image::RgbaImage) -> RgbImage {
     let (width, height) = rgba.dimensions();
     let mut rgb = RgbImage::new(width, height);
     for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
-        let [r, g, b, alpha] = from.0.map(u32::from);
-        *to = Rgb([r, g, b].map(|c| ((c * alpha + 255 * (255 - alpha) + 127) / 255) as u8));
+        *to = Rgb(over_white(from.0));
     }
     rgb
 }
 
-/// Whether a JPEG's marker segments and entropy-coded data lead to an end-of-image marker.
-fn jpeg_reaches_its_end<R: BufRead>(reader: &mut R) -> std::io::Result<bool> {
-    const MARKER: u8 = 0xFF;
-    const END_OF_IMAGE: u8 = 0xD9;
-    let mut marker = Vec::new();
-    loop {
-        // Inside entropy-coded data a literal 0xFF is followed by 0, so every other pair is a marker.
-        marker.clear();
-        reader.read_until(MARKER, &mut marker)?;
-        let code = loop {
-            let mut byte = [0];
-            if reader.read(&mut byte)? == 0 {
-                return Ok(false);
-            }
-            if byte[0] != MARKER {
-                break byte[0];
-            }
-        };
-        match code {
-            END_OF_IMAGE => return Ok(true),
-            // Stuffed zero, a lone TEM, restart markers and start-of-image carry no length.
-            0x00 | 0x01 | 0xD0..=0xD8 => {}
-            _ => {
-                let mut length = [0; 2];
-                if reader.read(&mut length[..1])? == 0 || reader.read(&mut length[1..])? == 0 {
-                    return Ok(false);
-                }
-                // The length counts itself; thumbnails with end markers of their own are stepped over.
-                let body = u64::from(u16::from_be_bytes(length)).saturating_sub(2);
-                if std::io::copy(&mut reader.by_ref().take(body), &mut std::io::sink())? < body {
-                    return Ok(false);
-                }
-            }
-        }
-    }
+/// Pillow: Image.alpha_composite(white, image) in 8 bits: the exact quotient, rounded to nearest.
+pub(super) fn over_white(rgba: [u8; 4]) -> [u8; 3] {
+    let [r, g, b, alpha] = rgba.map(u32::from);
+    [r, g, b].map(|c| ((c * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
 }
 
 #[cfg(test)]
@@ -279,14 +282,6 @@ mod tests {
         .unwrap();
         // By hand: round((c * a + 255 * (255 - a)) / 255).
         let expected = [10, 20, 30, 255, 255, 255, 127, 177, 227, 254, 254, 254];
-        assert_eq!(over_white(&rgba).as_raw(), &expected);
-    }
-
-    #[test]
-    fn an_end_marker_inside_a_segment_does_not_end_the_image() {
-        let segment = [0xFF, 0xD8, 0xFF, 0xE1, 0, 4, 0xFF, 0xD9];
-        assert!(!jpeg_reaches_its_end(&mut segment.as_slice()).unwrap());
-        let whole = [&segment[..], &[0xFF, 0x00, 7, 0xFF, 0xFF, 0xD9]].concat();
-        assert!(jpeg_reaches_its_end(&mut whole.as_slice()).unwrap());
+        assert_eq!(all_over_white(&rgba).as_raw(), &expected);
     }
 }

@@ -18,9 +18,7 @@ pub enum PreprocessError {
         source: io::Error,
     },
     /// The bytes are of no image format that is read here.
-    #[error(
-        "cannot decode \"{name}\": not a picture of a known format (known: {READABLE_FORMATS})"
-    )]
+    #[error("cannot decode \"{name}\": not an image of a known format (known: {READABLE_FORMATS})")]
     NotAnImage {
         /// The image's name.
         name: String,
@@ -28,7 +26,7 @@ pub enum PreprocessError {
     /// The image is larger than the limits allow; it was not decoded.
     #[error(
         "cannot decode \"{name}\": {width}x{height} pixels are more than the limit of {max_side} pixels \
-         a side and {max_pixels} in all; scale the picture down first"
+         a side and {max_pixels} in all; scale the image down first"
     )]
     ImageTooLarge {
         /// The image's name.
@@ -52,13 +50,13 @@ pub enum PreprocessError {
         /// The limit that was in force.
         max_bytes: u64,
     },
-    /// The file ends before the image does.
+    /// The file ends before the first pixels, or its format cannot be decoded in part.
     #[error("cannot decode \"{name}\": the file is cut off; copy or download it again")]
     Truncated {
         /// The image's name.
         name: String,
     },
-    /// The image is damaged, or of a variant that the decoder does not support.
+    /// The image is damaged.
     #[error("cannot decode \"{name}\"")]
     Decode {
         /// The image's name.
@@ -67,8 +65,39 @@ pub enum PreprocessError {
         #[source]
         source: ::image::ImageError,
     },
+    /// The image is of a variant of its format that is not read.
+    #[error("cannot decode \"{name}\": {what} is not read here; save it as JPEG or PNG first")]
+    Unsupported {
+        /// The image's name.
+        name: String,
+        /// The variant, with its article: "a TIFF with CMYK colors".
+        what: String,
+    },
+    /// A camera's RAW file has no JPEG inside.
+    #[error(
+        "cannot decode \"{name}\": {format} is a RAW format, and the file has no JPEG preview; convert it to JPEG, or to \
+         DNG with a full-size preview"
+    )]
+    NoPreview {
+        /// The image's name.
+        name: String,
+        /// Name of the RAW format.
+        format: &'static str,
+    },
+    /// Decoding would take more memory than the limit allows.
+    #[error(
+        "cannot decode \"{name}\": it takes about {mib} MiB of memory, the limit is {max_mib}; scale the image down first"
+    )]
+    NeedsMemory {
+        /// The image's name.
+        name: String,
+        /// The estimate, in MiB.
+        mib: u64,
+        /// The limit that was in force, in MiB.
+        max_mib: u64,
+    },
     /// There are no images to stack.
-    #[error("cannot build the network's input from 0 pictures; give at least one")]
+    #[error("cannot build the network's input from 0 images; give at least one")]
     Empty,
     /// The network's sizes do not fit each other.
     #[error(

@@ -31,7 +31,7 @@ pub enum PreprocessMode {
 ///
 /// `network_x = source_x * scale_x + offset_x`, and the same for y, in continuous coordinates in which
 /// pixel `i` covers `[i, i + 1)` and its center is at `i + 0.5`, on both sides. The source is the
-/// decoded image, orientation already applied.
+/// original image, orientation already applied, even where it was decoded at a smaller size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
     /// Width of the original image, in pixels.
@@ -82,9 +82,13 @@ pub fn preprocess(
             patch_size,
         });
     }
-    let DecodedImage { name, rgb } = image;
-    let (source_width, source_height) = rgb.dimensions();
-    if source_width == 0 || source_height == 0 {
+    let DecodedImage {
+        name,
+        rgb,
+        source_size: (source_width, source_height),
+        ..
+    } = image;
+    if source_width == 0 || source_height == 0 || rgb.is_empty() {
         return Err(PreprocessError::NoPixels { name });
     }
     let side = img_size as u32;

@@ -21,11 +21,24 @@
 //!
 //! Folders and videos are not read here.
 
+mod animated;
+mod bmp;
 mod decode;
 mod error;
 mod fit;
+mod ifd;
+mod jpeg;
+mod note;
+mod orientation;
+mod padded;
+mod png;
+mod raw;
 mod resample;
+mod shrink;
 mod stack;
+mod stored;
+mod tiff;
+mod tiff_kinds;
 
 use std::path::Path;
 
@@ -35,6 +48,7 @@ pub use decode::{
 };
 pub use error::PreprocessError;
 pub use fit::{Placement, Prepared, PreprocessMode, preprocess};
+pub use note::ImageNote;
 pub use stack::{Frames, stack};
 
 use crate::config::Config;

@@ -39,7 +39,7 @@ impl Frames {
 /// largest height and the largest width, and its placement is adjusted.
 ///
 /// # Errors
-/// When there is no picture at all.
+/// When there is no image at all.
 pub fn stack(prepared: Vec<Prepared>) -> Result<Frames, PreprocessError> {
     let s = prepared.len();
     let width = prepared.iter().map(|p| p.rgb.width()).max();

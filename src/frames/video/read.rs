@@ -274,10 +274,7 @@ impl Selection {
 const FALLBACK_FPS: f64 = 30.0;
 
 fn picture(number: u64, rgb: RgbImage) -> DecodedImage {
-    DecodedImage {
-        name: format!("frame_{number:06}.png"),
-        rgb,
-    }
+    DecodedImage::new(format!("frame_{number:06}.png"), rgb)
 }
 
 /// The end of the permitted time.
