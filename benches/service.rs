@@ -242,7 +242,7 @@ fn in_process(dir: &Path) -> impl Fn() {
             fit_memory: false,
             ..ReconstructOptions::default()
         };
-        let source = Source::Pictures(paths.clone());
+        let source = Source::Images(paths.clone());
         let made = reconstruct(&network, &source, &options, &mut Silent).unwrap();
         let mut file = vggt::atomic_file::AtomicFile::create(&out).unwrap();
         write_glb(&made.scene, &made.provenance, Default::default(), &mut file).unwrap();

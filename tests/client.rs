@@ -422,6 +422,58 @@ fn the_command_sends_pictures_with_options_and_writes_the_glb() {
 }
 
 #[test]
+fn a_folder_is_sent_by_the_rules_of_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let photos = dir.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    let formats = crate::support::repository("tests/data/frames/formats");
+    let images = ["baseline.jpg", "rgb.png"].map(|name| fs::read(formats.join(name)).unwrap());
+    let [jpeg, png] = &images;
+    let files: [(&str, &[u8]); 6] = [
+        ("img10.jpg", jpeg),
+        ("img2.png", png),
+        (".trashed-1700000000-b.jpg", jpeg),
+        ("img2.DNG", jpeg),
+        ("img2.xmp", b"<xmp/>"),
+        ("notes.txt", b"notes"),
+    ];
+    for (name, bytes) in files {
+        fs::write(photos.join(name), bytes).unwrap();
+    }
+    let mut payload = 2u32.to_be_bytes().to_vec();
+    for bytes in [png, jpeg] {
+        payload.extend((bytes.len() as u32).to_be_bytes());
+        payload.extend(bytes);
+    }
+    let (port, thread) = server(vec![(request(2, &payload), named(&glb()))], false);
+    let output = command(dir.path())
+        .args(["client", "images", "photos", "--out", "x.glb"])
+        .args(["--port", &port.to_string()])
+        .output()
+        .unwrap();
+    thread.join().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    let expected = "2 of 3 images used; skipped: 1 not an image (\"notes.txt\")";
+    assert!(err.contains(expected), "{err}");
+}
+
+#[test]
+fn a_video_among_the_images_to_send_is_a_usage_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = crate::support::repository("tests/data/frames/clips/h264.mp4");
+    let (port, thread) = server(Vec::new(), false);
+    let output = command(dir.path())
+        .args(["client", "images", "--port", &port.to_string()])
+        .arg(clip)
+        .output()
+        .unwrap();
+    thread.join().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("vggt client video"));
+}
+
+#[test]
 fn the_command_leaves_no_file_when_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let refused = encode::error_reply(4.into(), ErrorCode::HashNotFound, "");

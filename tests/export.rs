@@ -607,7 +607,7 @@ fn failures_exit_with_1_name_the_file_and_leave_nothing() {
         (&["export", "--demo", "empty"], "empty"),
         (
             &["export", "--demo", "empty.png"],
-            "empty.png\": not a picture",
+            "empty.png\": not an image",
         ),
         (
             &["export", "--demo", "--video_path", "notes.txt"],

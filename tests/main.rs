@@ -21,6 +21,7 @@ mod layering;
 mod monitor;
 mod options;
 mod page;
+mod photos;
 mod ply;
 mod protocol;
 #[cfg(feature = "builtin-resolver")]

@@ -9,7 +9,7 @@ use vggt_model::weights::WeightsError;
 
 use crate::{
     client::ClientError,
-    frames::FramesError,
+    frames::{FramesError, PreprocessError},
     glb::GlbError,
     hub::HubError,
     jobs::JobsError,
@@ -29,6 +29,7 @@ pub(super) fn of_warning(warning: &Warning) -> Option<String> {
         Warning::FramesThinned { available, .. } => {
             Some(format!("--max_frames {available} tries all of them"))
         }
+        Warning::Cropped { .. } => Some("--preprocess pad keeps frames whole".to_owned()),
         _ => None,
     }
 }
@@ -118,8 +119,19 @@ fn of_frames(e: &FramesError) -> Option<String> {
         FramesError::SkyNetwork { .. } => {
             Some("--mask_sky needs skyseg.onnx of JianyuanWang/skyseg".to_owned())
         }
+        FramesError::Image(e) => of_image(e),
         _ => None,
     }
+}
+
+fn of_image(e: &PreprocessError) -> Option<String> {
+    let flags = match e {
+        PreprocessError::ImageTooLarge { .. } => "--max_image_pixels and --max_image_side raise it",
+        PreprocessError::FileTooLarge { .. } => "--max_image_bytes raises it",
+        PreprocessError::NeedsMemory { .. } => "--max_image_memory raises it",
+        _ => return None,
+    };
+    Some(flags.to_owned())
 }
 
 fn of_scene(e: &SceneError) -> Option<String> {

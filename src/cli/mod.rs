@@ -11,6 +11,8 @@ mod cure;
 mod doctor;
 mod export;
 mod fetch;
+mod image_flags;
+mod inputs;
 mod model_args;
 mod monitor;
 mod save_to_db;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::{model_args::ModelArgs, save_to_db::StoreArgs};
+use super::{image_flags::ImageFlags, model_args::ModelArgs, save_to_db::StoreArgs};
 use crate::{
     atomic_file,
     frames::VideoLimits,
@@ -74,6 +74,8 @@ struct JobArgs {
     /// Refuse videos longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s)]
     max_video_seconds: f64,
+    #[command(flatten)]
+    images: ImageFlags,
     /// The sky network, an ONNX file, for jobs with the option mask_sky [default: such jobs are refused]
     #[arg(long, value_name = "FILE")]
     sky_network: Option<PathBuf>,
@@ -169,6 +171,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         dtype: args.model.dtype,
         precision: args.model.precision,
         max_frames: args.jobs.max_frames.map(|n| n as usize),
+        image_limits: args.jobs.images.limits(),
         video_limits: VideoLimits {
             max_duration_s: args.jobs.max_video_seconds,
             ..VideoLimits::default()

@@ -12,7 +12,7 @@ use vggt_model::progress::Stage as NetworkStage;
 use super::{Interrupted, cure};
 use crate::{
     atomic_file,
-    pipeline::{Stage, Warning, Watcher},
+    pipeline::{SkippedImages, Stage, Warning, Watcher},
 };
 
 /// All bars of this process, so that a log line does not tear one.
@@ -99,6 +99,8 @@ impl MakeWriter<'_> for LogWriter {
 #[derive(Debug, Default)]
 pub(super) struct StageBars {
     current: Option<(&'static str, ProgressBar)>,
+    /// For the summary: what was skipped at the start is forgotten at the end of a long run.
+    skipped: Option<SkippedImages>,
 }
 
 impl Watcher for StageBars {
@@ -119,12 +121,20 @@ impl Watcher for StageBars {
     }
 
     fn warn(&mut self, warning: &Warning) {
+        if let Warning::ImagesSkipped(images) = warning {
+            self.skipped = Some(images.clone());
+        }
         let cure = cure::of_warning(warning).map(|cure| format!(" ({cure})"));
         tracing::warn!("{warning}{}", cure.unwrap_or_default());
     }
 }
 
 impl StageBars {
+    /// Returns the files of the folder that were not used, if any.
+    pub(super) fn skipped(&self) -> Option<&SkippedImages> {
+        self.skipped.as_ref()
+    }
+
     /// Leaves the last bar on the screen, with the time it took.
     pub(super) fn finish(&mut self) {
         if let Some((_, bar)) = self.current.take() {

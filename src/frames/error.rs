@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use vggt_model::preprocess::{PreprocessError, READABLE_FORMATS};
 
+use super::{SkipReason, SkippedFiles};
+
 /// Why frames cannot be read from an image, a folder or a video.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,14 +22,20 @@ pub enum FramesError {
     /// An image could not be decoded or resized.
     #[error(transparent)]
     Image(#[from] PreprocessError),
-    /// The folder holds no picture.
-    #[error("cannot find a picture in \"{}\" (sub-folders are not searched; known: {READABLE_FORMATS})", path.display())]
-    NoPictures {
+    /// The folder holds no image, or none that can be used.
+    #[error(
+        "cannot find an image that can be used in \"{}\"{}",
+        path.display(),
+        without_images(skipped)
+    )]
+    NoImages {
         /// The folder.
         path: PathBuf,
+        /// The files in it that are not companions of photos.
+        skipped: SkippedFiles,
     },
     /// No frames at all are wanted.
-    #[error("cannot build the network's input from 0 pictures; give at least one")]
+    #[error("cannot build the network's input from 0 images; give at least one")]
     Empty,
     /// The wanted rate is no rate.
     #[error("cannot choose frames at {fps} a second: the rate must be above zero")]
@@ -130,7 +138,7 @@ pub enum FramesError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The sky network did not return a map.
-    #[error("cannot look for the sky in a picture: {reason}")]
+    #[error("cannot look for the sky in an image: {reason}")]
     SkyRun {
         /// Reason.
         reason: String,
@@ -138,4 +146,26 @@ pub enum FramesError {
     /// The tensor could not be built.
     #[error("cannot build the network's input")]
     Tensor(#[from] candle_core::Error),
+}
+
+/// What is in a folder instead of images.
+fn without_images(skipped: &SkippedFiles) -> String {
+    let is = |file: &&super::SkippedFile, reason| file.reason == reason;
+    let video = skipped.0.iter().find(|f| is(f, SkipReason::Video));
+    let only_unknown =
+        (skipped.0.iter()).all(|f| is(&f, SkipReason::Video) || is(&f, SkipReason::NotAnImage));
+    let mut text = String::new();
+    if !skipped.0.is_empty() {
+        text += &format!(": {skipped}");
+    }
+    if only_unknown {
+        text += &format!(" (subfolders are not searched; known: {READABLE_FORMATS})");
+    }
+    if let Some(video) = video {
+        text += &format!(
+            "; to use the video, give {:?} itself instead of the folder",
+            video.name
+        );
+    }
+    text
 }

@@ -1,58 +1,148 @@
-//! Which files of a folder are images.
+//! Which files of a folder are images, in which order, and why the others are not.
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use vggt_model::preprocess::{SIGNATURE_BYTES, is_image};
 
-use super::FramesError;
+use super::{
+    FramesError, SkipReason, SkippedFile, SkippedFiles,
+    companions::{is_image_name, is_video_name, leave_out},
+    order::natural,
+};
 
-/// The image files of a folder, sorted by name (by the bytes of the name, as Python sorts).
+/// The files of a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folder {
+    /// The images, in natural order of their names.
+    pub images: Vec<PathBuf>,
+    /// The other files, companions of photos not among them.
+    pub skipped: SkippedFiles,
+}
+
+/// Lists the images of a folder, in natural order: img2 before img10.
 ///
-/// Sub-folders and names that start with a dot are passed over in silence. Other files that are no
-/// image, by their first bytes and not by their ending, are skipped with a warning in the log.
+/// The content decides, not the name. Subfolders and known companions of photos are passed over in silence: hidden files,
+/// sidecars (XMP, AAE), our own depth maps, a Live Photo's video, the RAW file beside its JPEG, the original beside its edit
+/// (IMG_1234 beside IMG_E1234). Other files that are no images are listed with a reason.
 ///
 /// # Errors
 /// When the folder cannot be read, or holds no image.
-pub fn list_folder(dir: &Path) -> Result<Vec<PathBuf>, FramesError> {
+pub fn list_folder(dir: &Path) -> Result<Folder, FramesError> {
     let fail = |source| FramesError::Read {
         path: dir.to_path_buf(),
         source,
     };
-    let mut pictures = Vec::new();
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        // Follows symbolic links; opening a pipe would wait for its other end.
-        let regular = fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
-        if hidden || path.is_dir() {
-            continue;
-        }
-        if regular && is_picture(&path) {
-            pictures.push(path);
-        } else {
-            tracing::warn!(path = %path.display(), "skipping \"{}\": not a picture", path.display());
+        if !path.is_dir() {
+            files.push(path);
         }
     }
-    if pictures.is_empty() {
-        return Err(FramesError::NoPictures {
-            path: dir.to_path_buf(),
-        });
+    files.sort_by(|a, b| {
+        let name = |path: &'_ PathBuf| path.file_name().unwrap_or_default().to_owned();
+        natural(&name(a), &name(b))
+    });
+    leave_out(&mut files);
+    let mut folder = Folder::default();
+    for path in files {
+        match look_at(&path) {
+            None => folder.images.push(path),
+            Some(reason) => folder.skipped.0.push(skipped(&path, reason)),
+        }
     }
-    pictures.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
-    Ok(pictures)
+    if folder.images.is_empty() {
+        return Err(no_images(dir, folder.skipped));
+    }
+    Ok(folder)
+}
+
+/// Returns the error of a folder of which no file can be used.
+pub(crate) fn no_images(dir: &Path, skipped: SkippedFiles) -> FramesError {
+    FramesError::NoImages {
+        path: dir.to_path_buf(),
+        skipped,
+    }
+}
+
+/// Returns a file that is not used.
+pub(crate) fn skipped(path: &Path, reason: SkipReason) -> SkippedFile {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    SkippedFile {
+        name: name.to_string_lossy().into_owned(),
+        reason,
+    }
+}
+
+/// Returns why a file is not an image; `None` when it is one.
+fn look_at(path: &Path) -> Option<SkipReason> {
+    let head = match regular_head(path) {
+        Ok(Some(head)) => head,
+        Ok(None) => return Some(SkipReason::NotAFile),
+        Err(e) => return Some(SkipReason::of_io(&e)),
+    };
+    match () {
+        () if head.is_empty() => Some(SkipReason::Empty),
+        () if is_image(&head) => None,
+        () if is_video(path, &head) => Some(SkipReason::Video),
+        () => Some(SkipReason::NotAnImage),
+    }
+}
+
+/// Returns the first bytes of a file; `None` when it is not a regular one. Symbolic links are followed; opening a pipe would
+/// wait for its other end.
+fn regular_head(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let mut head = Vec::with_capacity(SIGNATURE_BYTES);
+    File::open(path)?
+        .take(SIGNATURE_BYTES as u64)
+        .read_to_end(&mut head)?;
+    Ok(Some(head))
 }
 
 /// Whether a file is an image of a known format, by its first bytes.
-pub fn is_picture(path: &Path) -> bool {
-    let mut head = Vec::with_capacity(SIGNATURE_BYTES);
-    File::open(path)
-        .and_then(|file| file.take(SIGNATURE_BYTES as u64).read_to_end(&mut head))
-        .is_ok()
-        && is_image(&head)
+pub fn is_image_file(path: &Path) -> bool {
+    regular_head(path).is_ok_and(|head| head.is_some_and(|head| is_image(&head)))
+}
+
+/// Whether a file claims by its name to be an image.
+pub fn is_named_as_image(path: &Path) -> bool {
+    is_image_name(path)
+}
+
+/// Whether a file is a video, by its first bytes or, where these are not known, its name. An image is none, whatever its
+/// name.
+pub fn is_video_file(path: &Path) -> bool {
+    match regular_head(path) {
+        Ok(Some(head)) => !is_image(&head) && is_video(path, &head),
+        _ => false,
+    }
+}
+
+fn is_video(path: &Path, head: &[u8]) -> bool {
+    /// Brands of ISO files that are images: their reader may not be there.
+    const IMAGES: [&[u8]; 8] = [
+        b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1", b"avif", b"avis",
+    ];
+    let brand = head.get(8..12).unwrap_or_default();
+    match head {
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => !IMAGES.contains(&brand),
+        // Matroska and WebM; AVI.
+        [0x1A, 0x45, 0xDF, 0xA3, ..] => true,
+        [b'R', b'I', b'F', b'F', ..] if brand.starts_with(b"AVI") => true,
+        // Transport streams: their packets begin with 0x47, and other files have this ending too.
+        _ if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("ts")) =>
+        {
+            head.starts_with(&[0x47])
+        }
+        _ => is_video_name(path),
+    }
 }

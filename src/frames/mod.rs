@@ -6,18 +6,23 @@
 //! [`read_image`] or [`read_video`] returns a [`DecodedImage`], [`preprocess()`] makes it [`Prepared`], and [`stack()`]
 //! gathers the [`Frames`].
 
+mod companions;
 mod error;
 mod folder;
 #[cfg(feature = "video")]
 mod hdr;
+mod order;
+mod skipped;
 mod sky;
 mod video;
 
 pub use error::FramesError;
-pub use folder::{is_picture, list_folder};
+pub use folder::{Folder, is_image_file, is_named_as_image, is_video_file, list_folder};
+pub(crate) use folder::{no_images, skipped as skipped_file};
+pub use skipped::{SkipReason, SkippedFile, SkippedFiles};
 pub use sky::SkyNetwork;
 pub use vggt_model::preprocess::{
-    DecodedImage, Frames, ImageLimits, Placement, Prepared, PreprocessError, PreprocessMode,
-    decode_image, preprocess, read_image, stack,
+    DecodedImage, Frames, ImageLimits, ImageNote, Placement, Prepared, PreprocessError,
+    PreprocessMode, decode_image, preprocess, read_image, stack,
 };
 pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video, video_size};

@@ -64,9 +64,9 @@ impl SkyNetwork {
             && !model.output_ids().is_empty()
             && model
                 .input_shape(0)
-                .is_none_or(|shape| takes_one_picture(&shape));
+                .is_none_or(|shape| takes_one_image(&shape));
         if !fits {
-            let expected = "it does not take one picture of [1, 3, 320, 320]";
+            let expected = "it does not take one image of [1, 3, 320, 320]";
             return Err(refused(expected.into()));
         }
         Ok(Self { model })
@@ -76,8 +76,8 @@ impl SkyNetwork {
     ///
     /// # Errors
     /// As [`SkyNetwork::sky_map`].
-    pub fn keep_mask(&self, picture: &RgbImage) -> Result<Vec<bool>, FramesError> {
-        let map = self.sky_map(picture)?;
+    pub fn keep_mask(&self, image: &RgbImage) -> Result<Vec<bool>, FramesError> {
+        let map = self.sky_map(image)?;
         Ok(map.as_raw().iter().map(|value| *value < SKY_FROM).collect())
     }
 
@@ -88,14 +88,14 @@ impl SkyNetwork {
     ///
     /// # Errors
     /// When the image is empty, the network fails, or its output is not a map of finite numbers.
-    pub fn sky_map(&self, picture: &RgbImage) -> Result<GrayImage, FramesError> {
+    pub fn sky_map(&self, image: &RgbImage) -> Result<GrayImage, FramesError> {
         let failed = |reason: String| FramesError::SkyRun { reason };
-        let (width, height) = picture.dimensions();
+        let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
-            return Err(failed("the picture has no pixels".to_owned()));
+            return Err(failed("the image has no pixels".to_owned()));
         }
         let small = resize_linear(
-            picture.as_raw(),
+            image.as_raw(),
             [width as usize, height as usize],
             [SIDE; 2],
             3,
@@ -157,7 +157,7 @@ fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         .unwrap_or_else(|_| Err("the network is damaged: the runtime gave up".to_owned()))
 }
 
-fn takes_one_picture(shape: &[Dimension]) -> bool {
+fn takes_one_image(shape: &[Dimension]) -> bool {
     shape.len() == 4
         && shape
             .iter()

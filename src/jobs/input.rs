@@ -105,7 +105,7 @@ impl InputFolder {
                     .filter_map(|entry| Some(entry.ok()?.path()))
                     .collect();
                 paths.sort();
-                (!paths.is_empty()).then_some(Source::Pictures(paths))
+                (!paths.is_empty()).then_some(Source::Images(paths))
             }
         }
     }

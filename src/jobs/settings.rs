@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use candle_core::DType;
 use vggt_model::Precision;
 
-use crate::pipeline::VideoLimits;
+use crate::pipeline::{ImageLimits, VideoLimits};
 
 /// How jobs are queued and run.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct JobSettings {
     pub precision: Precision,
     /// Maximum number of frames of one job; `None`: as many as fit into memory.
     pub max_frames: Option<usize>,
+    /// Limits of an image.
+    pub image_limits: ImageLimits,
     /// Limits of a video.
     pub video_limits: VideoLimits,
     /// The sky network, an ONNX file; without it `mask_sky` is refused.
@@ -40,6 +42,7 @@ impl Default for JobSettings {
             dtype: None,
             precision: Precision::Exact,
             max_frames: None,
+            image_limits: ImageLimits::default(),
             video_limits: VideoLimits::default(),
             sky_network: None,
         }

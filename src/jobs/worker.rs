@@ -157,6 +157,7 @@ impl Worker {
         let reconstruct_options = ReconstructOptions {
             read: ReadOptions {
                 fps: options.fps,
+                image_limits: shared.settings.image_limits,
                 video_limits: shared.settings.video_limits,
                 ..ReadOptions::default()
             },

@@ -6,6 +6,7 @@
 
 mod depth_images;
 mod error;
+mod images;
 mod memory;
 mod network;
 mod network_source;
@@ -23,7 +24,7 @@ pub use memory::{available_memory, return_freed_memory};
 pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, load_predictions, save_predictions};
-pub use progress::{Silent, Stage, Warning, Watcher};
+pub use progress::{Silent, SkippedImages, Stage, Warning, Watcher};
 pub use reconstruct::{ReconstructOptions, Reconstruction, rebuild, reconstruct};
 pub use retry::predict_what_fits;
 pub use sky::sky_mask;
@@ -32,7 +33,7 @@ pub use write::{Format, WriteOptions, write_scene};
 
 // Types of the modules below that callers need for their options.
 pub use crate::{
-    frames::{SkyNetwork, VideoLimits},
+    frames::{ImageLimits, SkyNetwork, VideoLimits},
     glb::{GlbEncoding, GlbError, GlbOptions, write as write_glb},
     scene::{PredictionMode, SceneError, SceneOptions, with_fields},
 };

@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 
 use vggt_model::progress as model;
 
+use crate::frames::{ImageNote, SkippedFiles};
+
 /// A part of a reconstruction that takes noticeable time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
@@ -41,6 +43,55 @@ pub enum Warning {
     },
     /// The video was decoded only in part, or with errors.
     Video(String),
+    /// Files of the folder are not used.
+    ImagesSkipped(SkippedImages),
+    /// There is something to know of one or more images.
+    Image {
+        /// Name of the first.
+        name: String,
+        /// What there is to know of it.
+        note: ImageNote,
+        /// Number of further images of which the same kind of thing is to be known.
+        others: usize,
+    },
+    /// Frames are taller than wide, and lose their top and bottom.
+    Cropped {
+        /// Name of the one that loses most.
+        name: String,
+        /// Share of its height that it loses, in percent.
+        percent: u8,
+        /// Number of frames that lose something.
+        frames: usize,
+    },
+}
+
+/// How many images of a folder are used, and why the others are not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedImages {
+    /// Images that are used.
+    pub used: usize,
+    /// Images that could be used, but were left out for the sake of time or memory.
+    pub left_out: usize,
+    /// Files that cannot be used.
+    pub skipped: SkippedFiles,
+}
+
+impl SkippedImages {
+    /// Returns the number of files that were found, companions of photos not among them.
+    #[must_use]
+    pub fn found(&self) -> usize {
+        self.used + self.left_out + self.skipped.0.len()
+    }
+}
+
+impl fmt::Display for SkippedImages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} images used", self.used, self.found())?;
+        if self.left_out > 0 {
+            write!(f, ", {} left out evenly", self.left_out)?;
+        }
+        write!(f, "; skipped: {}", self.skipped)
+    }
 }
 
 impl fmt::Display for Warning {
@@ -55,6 +106,26 @@ impl fmt::Display for Warning {
                 "{error}: running again with {used} of the {of} frames, evenly"
             ),
             Self::Video(text) => f.write_str(text),
+            Self::ImagesSkipped(images) => images.fmt(f),
+            Self::Image { name, note, others } => match others {
+                0 => write!(f, "{name:?}: {note}"),
+                1 => write!(f, "{name:?}: {note} (1 other image likewise)"),
+                n => write!(f, "{name:?}: {note} ({n} other images likewise)"),
+            },
+            Self::Cropped {
+                name,
+                percent,
+                frames,
+            } => match frames {
+                0 | 1 => write!(
+                    f,
+                    "{name:?} is cropped to a square: it loses {percent} % of its height"
+                ),
+                n => write!(
+                    f,
+                    "{n} frames are cropped to squares: {name:?} loses {percent} % of its height"
+                ),
+            },
         }
     }
 }

@@ -6,9 +6,8 @@ use vggt_model::{Config, demo};
 
 use super::{PipelineError, Stage, Warning, Watcher};
 use crate::frames::{
-    DecodedImage, Frames, ImageLimits, Prepared, PreprocessError, PreprocessMode, VideoLimits,
-    VideoProgress, decode_image, list_folder, preprocess, read_image, read_video, stack,
-    video_size,
+    DecodedImage, Frames, ImageLimits, Prepared, PreprocessMode, VideoLimits, VideoProgress,
+    decode_image, list_folder, preprocess, read_image, read_video, stack, video_size,
 };
 
 /// Where the frames come from.
@@ -16,9 +15,9 @@ use crate::frames::{
 pub enum Source {
     /// The bundled images.
     Demo,
-    /// Image files, in this order.
-    Pictures(Vec<PathBuf>),
-    /// All images of a folder, sorted by name.
+    /// Image files, in this order. One that cannot be used is an error.
+    Images(Vec<PathBuf>),
+    /// All images of a folder, in natural order of their names. Files that cannot be used are skipped with a warning.
     Folder(PathBuf),
     /// A video file.
     Video(PathBuf),
@@ -80,12 +79,13 @@ pub fn read_frames(
         Source::Demo => reader.images(&demo::FRAMES, |(name, bytes)| {
             decode_image(name, bytes, image_limits)
         })?,
-        Source::Pictures(paths) => reader.images(paths, |path| read_image(path, image_limits))?,
-        Source::Folder(dir) => {
-            reader.images(&list_folder(dir)?, |path| read_image(path, image_limits))?
-        }
+        Source::Images(paths) => reader.images(paths, |path| read_image(path, image_limits))?,
+        Source::Folder(dir) => reader.folder(dir, list_folder(dir)?, |path| {
+            read_image(path, image_limits)
+        })?,
         Source::Video(path) => reader.video(path)?,
     };
+    reader.report_cropped(&prepared);
     Ok(Frames {
         available,
         ..stack(prepared)?
@@ -95,47 +95,14 @@ pub fn read_frames(
 /// The frames that were taken, and the number of frames of the source.
 type Taken = (Vec<Prepared>, usize);
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     options: &'a ReadOptions,
     config: &'a Config,
-    limit: &'a FrameLimit<'a>,
-    watcher: &'a mut dyn Watcher,
+    pub(super) limit: &'a FrameLimit<'a>,
+    pub(super) watcher: &'a mut dyn Watcher,
 }
 
 impl Reader<'_> {
-    fn images<T>(
-        &mut self,
-        items: &[T],
-        read: impl Fn(&T) -> Result<DecodedImage, PreprocessError>,
-    ) -> Result<Taken, PipelineError> {
-        let (mut height, mut width) = (0, 0);
-        let mut prepared: Vec<Prepared> = Vec::new();
-        let mut selected: Vec<usize> = (0..items.len()).collect();
-        let mut next = 0;
-        while next < selected.len() {
-            let one = self.prepare(read(&items[selected[next]])?)?;
-            let (h, w) = (one.rgb.height() as usize, one.rgb.width() as usize);
-            prepared.push(one);
-            next += 1;
-            if h > height || w > width {
-                // All images are padded to the largest, so a larger one may leave memory for fewer.
-                (height, width) = (height.max(h), width.max(w));
-                let max = self.limit.frames(height, width);
-                if selected.len() > max {
-                    self.report_thinned(items.len(), max);
-                    selected = evenly(items.len(), max).collect();
-                    // The images so far belong to the larger selection: start again with the smaller one.
-                    prepared.clear();
-                    next = 0;
-                }
-            }
-            if !self.watcher.step(Stage::Decode, next, selected.len()) {
-                return Err(PipelineError::Cancelled);
-            }
-        }
-        Ok((prepared, items.len()))
-    }
-
     fn video(&mut self, path: &Path) -> Result<Taken, PipelineError> {
         let (options, config) = (self.options, self.config);
         let max = match self.limit.fitting {
@@ -143,10 +110,8 @@ impl Reader<'_> {
             Some(_) => {
                 let (width, height) = video_size(path, &options.video_limits)?;
                 // A blank image is resized to the same size as any other of the same dimensions.
-                let blank = DecodedImage {
-                    name: String::new(),
-                    rgb: image::RgbImage::new(width, height),
-                };
+                let rgb = image::RgbImage::new(width, height);
+                let blank = DecodedImage::new(String::new(), rgb);
                 let rgb = self.prepare(blank)?.rgb;
                 self.limit
                     .frames(rgb.height() as usize, rgb.width() as usize)
@@ -164,8 +129,8 @@ impl Reader<'_> {
             &options.video_limits,
             Some(max),
             &mut on_progress,
-            &mut |picture| {
-                let one = preprocess(picture, options.mode, config.img_size, config.patch_size)?;
+            &mut |image| {
+                let one = preprocess(image, options.mode, config.img_size, config.patch_size)?;
                 prepared.push(one);
                 Ok(())
             },
@@ -181,21 +146,16 @@ impl Reader<'_> {
         Ok((prepared, available))
     }
 
-    fn prepare(&self, picture: DecodedImage) -> Result<Prepared, PipelineError> {
+    pub(super) fn prepare(&self, image: DecodedImage) -> Result<Prepared, PipelineError> {
         let Config {
             img_size,
             patch_size,
             ..
         } = *self.config;
-        Ok(preprocess(
-            picture,
-            self.options.mode,
-            img_size,
-            patch_size,
-        )?)
+        Ok(preprocess(image, self.options.mode, img_size, patch_size)?)
     }
 
-    fn report_thinned(&mut self, available: usize, used: usize) {
+    pub(super) fn report_thinned(&mut self, available: usize, used: usize) {
         let asked_for = self.limit.max.is_some_and(|max| used >= max.min(available));
         if asked_for {
             tracing::info!("taking {used} of {available} frames, evenly");
@@ -204,11 +164,29 @@ impl Reader<'_> {
             self.watcher.warn(&warning);
         }
     }
+
+    /// Tells once what cropping takes away.
+    fn report_cropped(&mut self, prepared: &[Prepared]) {
+        let lost = |one: &Prepared| {
+            let height = f64::from(one.placement.source_height) * one.placement.scale_y;
+            // Rounded down, so that rounding to whole patches is not a loss.
+            ((1.0 - f64::from(one.rgb.height()) / height) * 100.0).max(0.0) as u8
+        };
+        let cropped = prepared.iter().filter(|one| one.placement.offset_y < 0.0);
+        let frames = cropped.clone().count();
+        if let Some(one) = cropped.rev().max_by_key(|one| lost(one)) {
+            self.watcher.warn(&Warning::Cropped {
+                name: one.name.clone(),
+                percent: lost(one),
+                frames,
+            });
+        }
+    }
 }
 
 impl FrameLimit<'_> {
     /// Returns the maximum for frames of this size, at least 1.
-    fn frames(&self, height: usize, width: usize) -> usize {
+    pub(super) fn frames(&self, height: usize, width: usize) -> usize {
         let fitting = self.fitting.map_or(usize::MAX, |f| f(height, width));
         fitting.min(self.max.unwrap_or(usize::MAX)).max(1)
     }
@@ -216,7 +194,7 @@ impl FrameLimit<'_> {
 
 /// Returns `count` of the integers below `n`, spaced evenly, the first and the last among them.
 pub(super) fn evenly(n: usize, count: usize) -> impl Iterator<Item = usize> {
-    let last = (n - 1) as f64;
+    let last = n.saturating_sub(1) as f64;
     let steps = count.saturating_sub(1).max(1) as f64;
     (0..count).map(move |i| (i as f64 * last / steps).round() as usize)
 }

@@ -4,19 +4,20 @@ mod session;
 
 use std::{fmt::Display, path::PathBuf};
 
-use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
 
 use self::session::Session;
 use super::{
     UsageError,
+    inputs::{self, Inputs},
     scene_flags::{SceneFlags, is_false},
 };
 use crate::{
     client::ClientSettings,
-    frames::is_picture,
+    frames::{Folder, list_folder},
     glb::GlbEncoding,
+    pipeline::SkippedImages,
     protocol::{DEFAULT_PORT, FileEntry, Hash, JobStateReply, JobStatusReply},
 };
 
@@ -59,7 +60,7 @@ enum Action {
     Login,
     /// Send images and write the GLB
     Images {
-        /// Images, or one folder of them, sorted by name
+        /// Images, or one folder of them, in natural order of their names
         #[arg(required = true, value_name = "FILE")]
         paths: Vec<PathBuf>,
         #[command(flatten)]
@@ -171,7 +172,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             options,
         } => {
             session.set_options(&options)?;
-            let paths = images(paths)?;
+            let paths = images(&paths)?;
             session.write_glb(&out.out, json, |s, file| {
                 let glb = s.runtime.block_on(s.client.images(&paths, file))?;
                 Ok((glb.hash, glb.bytes))
@@ -202,7 +203,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             } = &mut session;
             let job = match video {
                 Some(path) => runtime.block_on(client.submit_video(&path))?,
-                None => runtime.block_on(client.submit_images(&images(paths)?))?,
+                None => runtime.block_on(client.submit_images(&images(&paths)?))?,
             };
             print(json, &job, || describe(&job))
         }
@@ -262,30 +263,29 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the images, or those of one folder, sorted by name.
-fn images(paths: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
-    let [folder] = paths.as_slice() else {
-        return Ok(paths);
-    };
-    if !folder.is_dir() {
-        return Ok(paths);
-    }
-    let cannot = || format!("cannot read the folder \"{}\"", folder.display());
-    let mut found = Vec::new();
-    for entry in folder.read_dir().with_context(cannot)? {
-        let path = entry.with_context(cannot)?.path();
-        if is_picture(&path) {
-            found.push(path);
+/// Returns the images, or those of one folder, as `vggt export` would take them.
+fn images(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    match inputs::sort(paths)? {
+        Inputs::Images(paths) => Ok(paths),
+        Inputs::Folder(dir) => {
+            let Folder { images, skipped } = list_folder(&dir)?;
+            if !skipped.0.is_empty() {
+                let sent = SkippedImages {
+                    used: images.len(),
+                    left_out: 0,
+                    skipped,
+                };
+                tracing::warn!("{sent}");
+            }
+            Ok(images)
         }
+        Inputs::Video(path) => Err(UsageError(format!(
+            "cannot send \"{}\" as an image: it is not of a known image format; videos are sent with `vggt client video`, \
+             or `vggt client submit --video`",
+            path.display()
+        ))
+        .into()),
     }
-    found.sort();
-    if found.is_empty() {
-        anyhow::bail!(
-            "cannot send \"{}\": there is no image in it",
-            folder.display()
-        );
-    }
-    Ok(found)
 }
 
 fn describe(job: &JobStatusReply) -> String {

@@ -9,7 +9,10 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 
 use crate::{
-    cli::{UsageError, fetch::DownloadBar, model_args::ModelArgs, scene_flags::SceneFlags},
+    cli::{
+        UsageError, fetch::DownloadBar, image_flags::ImageFlags, model_args::ModelArgs,
+        scene_flags::SceneFlags,
+    },
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
     glb::{ColorSpace, GlbEncoding, GlbOptions},
     hub::Hub,
@@ -25,7 +28,7 @@ const SKY_FILE: &str = "skyseg.onnx";
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct InputArgs {
-    /// A folder of images, sorted by name, or a video file
+    /// A folder of images, in natural order of their names, or a video file
     #[arg(long, value_name = "DIR", conflicts_with_all = ["video_path", "from_predictions"])]
     pub(super) images_dir: Option<PathBuf>,
     /// A video file
@@ -43,6 +46,8 @@ pub(super) struct InputArgs {
     /// How images are resized for the network: crop, or pad to a square
     #[arg(long, default_value = "crop", value_parser = parse_mode)]
     pub(super) preprocess: PreprocessMode,
+    #[command(flatten)]
+    pub(super) images: ImageFlags,
     /// Refuse videos longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s)]
     pub(super) max_video_seconds: f64,

@@ -4,23 +4,22 @@ mod args;
 mod summary;
 
 use std::{
-    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
 use serde_json::json;
 use vggt_model::{Predictions, demo};
 
 use super::{
     UsageError,
+    inputs::{self, Inputs},
     model_args::ModelArgs,
     save_to_db::{Destination, SaveArgs},
     terminal::StageBars,
 };
 use crate::{
-    frames::{PreprocessMode, SkyNetwork, VideoLimits, is_picture},
+    frames::{PreprocessMode, SkyNetwork, VideoLimits},
     glb::{self, GlbOptions},
     pipeline::{
         Format, Network, PipelineError, ReadOptions, ReconstructOptions, Reconstruction,
@@ -152,6 +151,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         predictions,
         frames,
         network: network.as_ref(),
+        skipped: bars.skipped(),
         seconds: start.elapsed(),
     };
     summary.print(args.output.json)
@@ -215,12 +215,12 @@ impl Args {
             read: ReadOptions {
                 mode: self.input.preprocess,
                 fps: self.input.fps,
+                image_limits: self.input.images.limits(),
                 video_limits: VideoLimits {
                     max_duration_s: self.input.max_video_seconds,
                     max_pixels: self.input.max_video_pixels,
                     max_wall_time: Duration::from_secs(self.input.max_decode_seconds),
                 },
-                ..ReadOptions::default()
             },
             max_frames: self.input.max_frames.map(|n| n as usize),
             // An explicit number is tried even if it is estimated not to fit.
@@ -244,15 +244,11 @@ impl Args {
     }
 
     fn source(&self) -> anyhow::Result<Source> {
-        let of_path = |path: &PathBuf| -> anyhow::Result<Source> {
-            let meta = fs::metadata(path)
-                .with_context(|| format!("cannot read \"{}\"", path.display()))?;
-            Ok(if meta.is_dir() {
-                Source::Folder(path.clone())
-            } else if is_picture(path) || image::ImageFormat::from_path(path).is_ok() {
-                Source::Pictures(vec![path.clone()])
-            } else {
-                Source::Video(path.clone())
+        let of_paths = |paths: &[PathBuf]| -> anyhow::Result<Source> {
+            Ok(match inputs::sort(paths)? {
+                Inputs::Images(paths) => Source::Images(paths),
+                Inputs::Folder(path) => Source::Folder(path),
+                Inputs::Video(path) => Source::Video(path),
             })
         };
         match (
@@ -261,15 +257,14 @@ impl Args {
             &self.inputs[..],
         ) {
             (Some(path), ..) => Ok(Source::Video(path.clone())),
-            (_, Some(path), _) => of_path(path),
-            (_, _, [path]) => of_path(path),
+            (_, Some(path), _) => of_paths(std::slice::from_ref(path)),
             (_, _, []) if self.model.demo => Ok(Source::Demo),
             (_, _, []) => Err(UsageError(
-                "nothing to reconstruct: give picture files, --images_dir, --video_path or --demo"
+                "nothing to reconstruct: give image files, --images_dir, --video_path or --demo"
                     .to_owned(),
             )
             .into()),
-            (_, _, paths) => Ok(Source::Pictures(paths.to_vec())),
+            (_, _, paths) => of_paths(paths),
         }
     }
 

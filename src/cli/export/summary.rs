@@ -9,7 +9,8 @@ use serde_json::json;
 use vggt_model::{Predictions, demo};
 
 use crate::{
-    pipeline::{Format, Network, SavedFrames},
+    frames::SkipReason,
+    pipeline::{Format, Network, SavedFrames, SkippedImages},
     scene::Scene,
     store::GlbFile,
 };
@@ -24,6 +25,8 @@ pub(super) struct Summary<'a> {
     pub(super) predictions: &'a Predictions,
     pub(super) frames: &'a SavedFrames,
     pub(super) network: Option<&'a Network>,
+    /// Files of the folder that were not used, if any.
+    pub(super) skipped: Option<&'a SkippedImages>,
     pub(super) seconds: Duration,
 }
 
@@ -55,6 +58,12 @@ impl Summary<'_> {
                 "precision": self.network.map(|n| n.precision().as_str()),
                 "seconds": seconds,
             });
+            if let Some(images) = self.skipped {
+                summary["images_found"] = json!(images.found());
+                let group = |(reason, names): (SkipReason, Vec<&str>)| json!({"reason": reason.to_string(), "count": names.len(), "names": names});
+                let groups = images.skipped.groups().into_iter().map(group);
+                summary["skipped"] = groups.collect();
+            }
             if let Some((row, path)) = self.stored {
                 summary["hash"] = json!(row.hashed_name);
                 summary["stored"] = json!(path.display().to_string());
@@ -73,6 +82,9 @@ impl Summary<'_> {
                     ""
                 },
             );
+            if let Some(images) = self.skipped {
+                println!("{images}");
+            }
             if let Some((row, path)) = self.stored {
                 println!("hash: {}", row.hashed_name);
                 println!("path: {}", path.display());
