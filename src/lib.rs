@@ -6,12 +6,13 @@
 //! server       sockets, sessions and limits; async       protocol, jobs, store
 //! client       the client's side of the protocol; async  protocol, resolver
 //! jobs         queue and worker: input files -> GLB      pipeline, store, vggt-model
-//! pipeline     the recipe: frames -> network -> scene    frames, scene, glb, html, ply, colmap, atomic_file,
+//! pipeline     the recipe: frames -> network -> scene    frames, scene, glb, html, ply, colmap, nerfstudio, output,
 //!              -> file                                   vggt-model
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
 //! html         a web page that draws a GLB               -
 //! ply          scene -> binary PLY                       scene
+//! nerfstudio   scene -> transforms.json                  scene, colmap
 //! colmap       scene -> COLMAP text and binary           scene
 //! scene        predictions -> points and cameras, pure   vggt-model
 //! protocol     the bytes of the wire, no sockets         -
@@ -19,13 +20,14 @@
 //! hub          find, download and verify weights         resolver, vggt-model
 //! monitor      CPU, GPU and memory over time, plotted    -
 //! resolver     host names -> addresses                   -
+//! output       where results go, what they may replace   atomic_file
 //! atomic_file  a file that appears whole or not at all   -
 //! ```
 //!
 //! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
 //!
 //! Data flows one way. A file: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
-//! [`glb`] (alone or in [`html`]), [`ply`] or [`colmap`] -> [`atomic_file`]. A request: bytes -> [`protocol`] -> the
+//! [`glb`] (alone or in [`html`]), [`ply`], [`colmap`] or [`nerfstudio`] -> [`output`]. A request: bytes -> [`protocol`] -> the
 //! session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the reply. Progress flows back on one typed stream.
 
 #![warn(clippy::return_self_not_must_use)]
@@ -40,6 +42,8 @@ pub mod html;
 pub mod hub;
 pub mod jobs;
 pub mod monitor;
+pub mod nerfstudio;
+pub mod output;
 pub mod pipeline;
 pub mod ply;
 pub mod protocol;

@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use crate::scene::{Provenance, Scene};
+use crate::scene::{Affine, PointCloud, Provenance, Scene, VIEW_AXES, WORLD_AXES};
 
 /// Points encoded between two writes.
 const CHUNK: usize = 8192;
@@ -19,11 +19,33 @@ const STRIDE: usize = 19;
 /// # Errors
 /// When `out` fails.
 pub fn write(scene: &Scene, provenance: &Provenance, out: &mut impl Write) -> io::Result<u64> {
-    let points = &scene.points;
+    let comment = provenance.with_axes(VIEW_AXES).to_line();
+    write_points(&scene.points, Some(&scene.node_transform), &comment, out)
+}
+
+/// Writes `points` as they are, in world space; returns the number of bytes written.
+///
+/// # Errors
+/// When `out` fails.
+pub fn write_world(
+    points: &PointCloud,
+    provenance: &Provenance,
+    out: &mut impl Write,
+) -> io::Result<u64> {
+    let comment = provenance.with_axes(WORLD_AXES).to_line();
+    write_points(points, None, &comment, out)
+}
+
+fn write_points(
+    points: &PointCloud,
+    transform: Option<&Affine>,
+    comment: &str,
+    out: &mut impl Write,
+) -> io::Result<u64> {
     let header = format!(
         "ply\n\
          format binary_little_endian 1.0\n\
-         comment {}\n\
+         comment {comment}\n\
          element vertex {}\n\
          property float x\n\
          property float y\n\
@@ -33,7 +55,6 @@ pub fn write(scene: &Scene, provenance: &Provenance, out: &mut impl Write) -> io
          property uchar blue\n\
          property float confidence\n\
          end_header\n",
-        provenance.to_line(),
         points.len(),
     );
     out.write_all(header.as_bytes())?;
@@ -41,7 +62,8 @@ pub fn write(scene: &Scene, provenance: &Provenance, out: &mut impl Write) -> io
     for start in (0..points.len()).step_by(CHUNK) {
         bytes.clear();
         for i in start..(start + CHUNK).min(points.len()) {
-            for x in scene.node_transform.apply_f32(points.positions[i]) {
+            let position = points.positions[i];
+            for x in transform.map_or(position, |t| t.apply_f32(position)) {
                 bytes.extend(x.to_le_bytes());
             }
             bytes.extend(points.colors[i]);

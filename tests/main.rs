@@ -5,10 +5,12 @@
     reason = "tests have no interface, and a failure ends them"
 )]
 
+mod cameras;
 mod client;
 mod colmap;
 #[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 mod cuda;
+mod dataset;
 mod doctor;
 mod end_to_end;
 mod export;
@@ -20,6 +22,8 @@ mod jobs;
 mod layering;
 mod monitor;
 mod options;
+mod outputs;
+mod padding;
 mod page;
 mod photos;
 mod ply;

@@ -4,8 +4,8 @@ use std::{borrow::Cow, cell::RefCell};
 
 use candle_core::{Device, Tensor, safetensors};
 use vggt::scene::{
-    self, Field, FrameFilter, FramesInMemory, PredictedFrames, PredictionMode, Scene, SceneError,
-    SceneOptions,
+    self, Field, FrameFilter, FramesInMemory, PhotoArea, PredictedFrames, PredictionMode, Scene,
+    SceneError, SceneOptions,
 };
 
 use crate::support::scene::{build, data, options, predictions};
@@ -192,6 +192,10 @@ impl PredictedFrames for Logged<'_> {
 
     fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>> {
         self.frames.keep(index)
+    }
+
+    fn photo_area(&self, index: usize) -> PhotoArea {
+        self.frames.photo_area(index)
     }
 }
 

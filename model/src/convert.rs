@@ -181,9 +181,12 @@ fn target(entry: &TensorEntry, dtype: Option<DType>) -> DType {
 }
 
 /// The padded JSON header, and the length of all tensors together.
+/// Program and version: what every written file carries, so that it is known to be replaceable.
+const GENERATOR: &str = concat!("vggt ", env!("CARGO_PKG_VERSION"));
+
 fn header(weights: &Weights, dtype: Option<DType>) -> (Vec<u8>, u64) {
     // By hand, since a serde_json map would sort the names or need a feature, and the order is that of the bytes.
-    let mut json = String::from(r#"{"__metadata__":{"format":"pt"}"#);
+    let mut json = format!(r#"{{"__metadata__":{{"format":"pt","vggt.generator":"{GENERATOR}"}}"#);
     let mut at = 0u64;
     for (name, entry) in weights.iter() {
         let dtype = target(entry, dtype);

@@ -1,6 +1,7 @@
 //! `vggt check`: compares rows and files of the service.
 
 use super::save_to_db::StoreArgs;
+use crate::cli::terminal::say;
 use crate::store::CheckReport;
 
 /// Compares the rows of the database with the GLB files, both ways. Exit code 1 when there are problems that were not repaired.
@@ -26,7 +27,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         ("wrong size in the row", &report.wrong_size),
     ] {
         for row in rows {
-            println!(
+            say!(
                 "{what}: {} ({}, user {})",
                 store.glb_path(row).display(),
                 row.original_name,
@@ -39,10 +40,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         ("half-written file", &report.temporary),
     ] {
         for path in paths {
-            println!("{what}: {}", path.display());
+            say!("{what}: {}", path.display());
         }
     }
-    println!("{}", sum(&report));
+    say!("{}", sum(&report));
     if report.problems() > 0 && !report.repaired {
         anyhow::bail!("rows and files differ; use --repair to fix them");
     }

@@ -13,10 +13,13 @@ use crate::{
     glb::GlbError,
     hub::HubError,
     jobs::JobsError,
+    output::OutputError,
     pipeline::{PipelineError, Warning},
     scene::SceneError,
     store::StoreError,
 };
+
+const REPLACE: &str = "name another, or replace it with --overwrite";
 
 /// Returns what to do about an error, if it is known: a clause that follows the message.
 pub(super) fn cure(e: &anyhow::Error) -> Option<String> {
@@ -66,6 +69,9 @@ fn of_error(e: &(dyn Error + 'static)) -> Option<String> {
     if let Some(e) = e.downcast_ref::<HubError>() {
         return of_hub(e);
     }
+    if let Some(OutputError::NotOurs { .. }) = e.downcast_ref() {
+        return Some(REPLACE.to_owned());
+    }
     if let Some(ClientError::Connect { .. }) = e.downcast_ref() {
         return Some("is `vggt serve` running there?".to_owned());
     }
@@ -82,6 +88,7 @@ fn of_pipeline(e: &PipelineError) -> Option<String> {
         PipelineError::Network(e) => of_network(e),
         PipelineError::Scene(e) => of_scene(e),
         PipelineError::Glb(e) => of_glb(e),
+        PipelineError::Output(OutputError::NotOurs { .. }) => Some(REPLACE.to_owned()),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 
 use super::terminal::byte_bar;
+use crate::cli::terminal::say;
 use crate::hub::Hub;
 
 /// Downloads the weights into the Hugging Face cache, or finds them there, and prints the path.
@@ -53,7 +54,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     drop(progress);
     bar.finish();
-    println!("{}", path.display());
+    say!("{}", path.display());
     Ok(())
 }
 

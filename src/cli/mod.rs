@@ -25,7 +25,8 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{hub::HubSettings, resolver::Resolver};
+use crate::cli::terminal::tell;
+use crate::{hub::HubSettings, output::OutputError, resolver::Resolver};
 
 /// Images or a video in, a 3D point cloud out: VGGT, natively.
 #[derive(Debug, Parser)]
@@ -66,7 +67,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(with_dashes(std::env::args_os())) {
+    let cli = match Cli::try_parse_from(with_json_detail(with_dashes(std::env::args_os()))) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version succeed; anything else is a usage error.
@@ -92,7 +93,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.is::<Interrupted>() => {
-            eprintln!("{Interrupted}");
+            tell!("{Interrupted}");
             ExitCode::from(Interrupted::CODE)
         }
         Err(e) => {
@@ -126,6 +127,14 @@ fn hub_settings() -> anyhow::Result<HubSettings> {
 #[error("{0}")]
 struct UsageError(String);
 
+/// Marks errors of outputs that other arguments fix.
+fn output_error(e: OutputError) -> anyhow::Error {
+    match e.is_usage() {
+        true => UsageError(e.to_string()).into(),
+        false => e.into(),
+    }
+}
+
 /// Ctrl-C stopped a command that has written the results that it had.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
@@ -152,6 +161,21 @@ fn with_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         }
     };
     args.map(spell).collect()
+}
+
+/// Joins `--json full` to `--json=full`: the detail is optional, so clap would take it for an input file.
+fn with_json_detail(args: Vec<OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::with_capacity(args.len());
+    for arg in args {
+        match joined.last_mut() {
+            Some(last) if last == "--json" && (arg == "full" || arg == "summary") => {
+                last.push("=");
+                last.push(arg);
+            }
+            _ => joined.push(arg),
+        }
+    }
+    joined
 }
 
 #[cfg(test)]

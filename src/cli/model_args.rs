@@ -75,6 +75,16 @@ impl ModelArgs {
         Ok(())
     }
 
+    /// Returns the local files that hold, or may hold, the weights and their dimensions.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        if self.demo {
+            return Vec::new();
+        }
+        let searched = ["model.pt", "model.safetensors", "config.json"].map(PathBuf::from);
+        let given = [self.checkpoint.clone(), self.config.clone()];
+        given.into_iter().flatten().chain(searched).collect()
+    }
+
     /// Returns the settings of the hub, from the environment and the arguments.
     pub(super) fn hub(&self) -> anyhow::Result<HubSettings> {
         Ok(HubSettings {

@@ -37,6 +37,13 @@ pub(super) struct SceneFlags {
     max_points: Option<u32>,
 }
 
+impl SceneFlags {
+    /// Returns `--max_points`.
+    pub(super) fn max_points(&self) -> Option<usize> {
+        self.max_points.map(|n| n as usize)
+    }
+}
+
 /// A flag that is not given leaves the default, which may be on.
 #[allow(
     clippy::trivially_copy_pass_by_ref,

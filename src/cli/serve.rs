@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
 use super::{image_flags::ImageFlags, model_args::ModelArgs, save_to_db::StoreArgs};
+use crate::cli::terminal::say;
 use crate::{
     atomic_file,
     frames::VideoLimits,
@@ -202,7 +203,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             tokio::task::spawn_blocking(move || Jobs::start(job_settings, started, source, device))
                 .await??;
         // Scripts of the older service wait for this line and read the port from it.
-        println!("Manager TCP Server running on port {port}");
+        say!("Manager TCP Server running on port {port}");
         std::io::stdout().flush()?;
         server::serve(listener, settings, store, jobs, stop).await;
         anyhow::Ok(())

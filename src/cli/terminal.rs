@@ -42,7 +42,7 @@ pub(super) fn set_up(ctrl_c: bool) {
         // A signal runs no `Drop`, so half-written files are removed here. Nothing else needs a cleanup.
         atomic_file::remove_unfinished();
         let _ = BARS.clear();
-        eprintln!("{Interrupted}");
+        tell!("{Interrupted}");
         std::process::exit(Interrupted::CODE.into());
     });
     if let Err(e) = handler {
@@ -65,11 +65,43 @@ fn take_on_interrupt() -> Option<Box<dyn FnOnce() + Send>> {
 /// Prints an error with its causes and what to do about it, in one line.
 pub(super) fn print_error(e: &anyhow::Error) {
     let _ = BARS.clear();
-    // Some causes have an empty message.
-    let chain = e.chain().map(ToString::to_string);
-    let causes: Vec<String> = chain.filter(|cause| !cause.trim().is_empty()).collect();
+    let causes = causes(e.chain().map(ToString::to_string));
     let cure = cure::cure(e).map(|cure| format!("; {cure}"));
-    eprintln!("error: {}{}", causes.join(": "), cure.unwrap_or_default());
+    tell!("error: {}{}", causes.join(": "), cure.unwrap_or_default());
+}
+
+/// Returns each cause once: some messages repeat their source, and some are empty.
+fn causes(chain: impl Iterator<Item = String>) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    for cause in chain {
+        let known = causes.iter().any(|before| before.contains(cause.trim()));
+        if !cause.trim().is_empty() && !known {
+            causes.push(cause);
+        }
+    }
+    causes
+}
+
+/// Prints a line to standard output.
+macro_rules! say {
+    ($($arg:tt)*) => {
+        $crate::cli::terminal::line(&mut std::io::stdout(), format_args!($($arg)*))
+    };
+}
+
+/// Prints a line to standard error.
+macro_rules! tell {
+    ($($arg:tt)*) => {
+        $crate::cli::terminal::line(&mut std::io::stderr(), format_args!($($arg)*))
+    };
+}
+
+pub(super) use {say, tell};
+
+/// Writes a line. Nobody hears an error of a closed pipe or terminal, and `println!` would panic at it: `vggt export | head -1` and
+/// a lost SSH connection are no reason to fail.
+pub(super) fn line(to: &mut impl Write, text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(to, "{text}").and_then(|()| to.flush());
 }
 
 /// Log lines to stderr, above the bars.

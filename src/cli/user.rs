@@ -10,6 +10,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::{UsageError, save_to_db::StoreArgs};
+use crate::cli::terminal::say;
 use crate::store::{Store, User, parse_time};
 
 /// Adds, lists and changes the users of the service.
@@ -121,9 +122,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             let password = get_password(password, password_stdin)?;
             let user = store.add_user(&name, &password, vip.unwrap_or(vip_flag))?;
             let vip = if user.is_vip { ", VIP" } else { "" };
-            println!("added user {} (id {}{vip})", user.username, user.id);
+            say!("added user {} (id {}{vip})", user.username, user.id);
         }
-        Action::List => print!("{}", table(&args.store.open()?.users()?)),
+        Action::List => say!("{}", table(&args.store.open()?.users()?).trim_end()),
         Action::Passwd {
             name,
             password,
@@ -133,7 +134,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             store.user_by_name(&name)?;
             let password = get_password(password, password_stdin)?;
             store.set_password(&name, &password)?;
-            println!("changed the password of {name}");
+            say!("changed the password of {name}");
         }
         Action::Vip { name, state, until } => {
             if !state && until.is_some() {
@@ -141,23 +142,23 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             }
             args.store.open()?.set_vip(&name, state, until)?;
             match (state, until) {
-                (true, Some(time)) => println!("{name} is VIP until {}", shown(Some(time))),
-                (true, None) => println!("{name} is VIP"),
-                (false, _) => println!("{name} is not a VIP"),
+                (true, Some(time)) => say!("{name} is VIP until {}", shown(Some(time))),
+                (true, None) => say!("{name} is VIP"),
+                (false, _) => say!("{name} is not a VIP"),
             }
         }
         Action::Disable { name } => {
             args.store.open()?.set_active(&name, false)?;
-            println!("{name} can no longer log in");
+            say!("{name} can no longer log in");
         }
         Action::Enable { name } => {
             args.store.open()?.set_active(&name, true)?;
-            println!("{name} can log in");
+            say!("{name} can log in");
         }
         Action::Remove { name, yes } => remove(&args.store.open()?, &name, yes)?,
         Action::Rehash => {
             let count = args.store.open()?.rehash_all()?;
-            println!("hashed {count} plain passwords");
+            say!("hashed {count} plain passwords");
         }
     }
     Ok(())
@@ -170,7 +171,7 @@ fn remove(store: &Store, name: &str, yes: bool) -> anyhow::Result<()> {
         bail!("{name} has {files} files, which would go too; add --yes to remove them all");
     }
     let files = store.remove_user(name)?;
-    println!("removed {name} and {files} files");
+    say!("removed {name} and {files} files");
     Ok(())
 }
 

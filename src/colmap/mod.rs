@@ -22,7 +22,7 @@ mod original;
 mod rotation;
 mod text;
 
-pub use model::Model;
+pub use model::{Camera, Model};
 pub use original::{OriginalImage, check_names};
 
 /// What can go wrong while a model is made.

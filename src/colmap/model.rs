@@ -17,6 +17,23 @@ pub struct Model<'a> {
     points: Vec<u32>,
 }
 
+/// The camera of one shown frame, in the pixels of its original image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Camera<'a> {
+    /// Index of the frame, counted from 0 over all frames.
+    pub frame: usize,
+    /// Name of the image.
+    pub name: &'a str,
+    /// Width of the image in pixels.
+    pub width: u32,
+    /// Height of the image in pixels.
+    pub height: u32,
+    /// fx, fy, cx, cy in pixels, whose centers lie at half numbers.
+    pub pinhole: [f64; 4],
+    /// OpenCV axes; its rotation is orthonormal.
+    pub camera_from_world: Affine,
+}
+
 /// One shown frame: a camera, an image and a stretch of the points.
 #[derive(Debug)]
 pub(super) struct Image<'a> {
@@ -71,6 +88,18 @@ impl<'a> Model<'a> {
             scene,
             images,
             points,
+        })
+    }
+
+    /// The cameras of the shown frames, in order.
+    pub fn cameras(&self) -> impl Iterator<Item = Camera<'_>> {
+        self.images.iter().map(|image| Camera {
+            frame: image.id as usize - 1,
+            name: &image.original.name,
+            width: image.original.width,
+            height: image.original.height,
+            pinhole: image.pinhole,
+            camera_from_world: image.camera_from_world,
         })
     }
 

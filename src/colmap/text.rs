@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::Model;
-use crate::scene::Provenance;
+use crate::scene::{Provenance, WORLD_AXES};
 
 pub(super) fn cameras(
     model: &Model<'_>,
@@ -72,7 +72,8 @@ fn head(
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "# {columns}")?;
-    writeln!(out, "# {count} {what}, {}", provenance.to_line())
+    let provenance = provenance.with_axes(WORLD_AXES).to_line();
+    writeln!(out, "# {count} {what}, {provenance}")
 }
 
 /// COLMAP ends a name at the first blank: blanks and control characters become `%` and their bytes in hex.

@@ -23,6 +23,6 @@ pub use skipped::{SkipReason, SkippedFile, SkippedFiles};
 pub use sky::SkyNetwork;
 pub use vggt_model::preprocess::{
     DecodedImage, Frames, ImageLimits, ImageNote, Placement, Prepared, PreprocessError,
-    PreprocessMode, decode_image, preprocess, read_image, stack,
+    PreprocessMode, decode_image, is_upright, preprocess, read_image, stack,
 };
 pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video, video_size};

@@ -15,10 +15,10 @@ use gltf_json::{
 use serde_json::{Value, json};
 
 use super::{
-    ColorSpace, GlbError,
+    ColorSpace, GlbError, cameras,
     columns::{self, CameraLayout, Layout, Stretch},
 };
-use crate::scene::{Affine, CameraMesh, Provenance, Scene};
+use crate::scene::{Affine, CameraMesh, Provenance, Scene, VIEW_AXES};
 
 /// The document as JSON text.
 pub(crate) fn json(
@@ -28,7 +28,8 @@ pub(crate) fn json(
 ) -> Result<Vec<u8>, GlbError> {
     let mut root = Root::default();
     root.asset.generator = Some(provenance.generator.clone());
-    let extras = serde_json::to_string(provenance).and_then(RawValue::from_string);
+    let extras = serde_json::to_string(&provenance.with_axes(VIEW_AXES));
+    let extras = extras.and_then(RawValue::from_string);
     root.asset.extras = Some(extras.map_err(GlbError::Document)?);
     root.extensions_used.push("KHR_materials_unlit".to_owned());
     if layout.options.is_quantized() {
@@ -48,6 +49,7 @@ pub(crate) fn json(
     if let Some(cameras) = &layout.cameras {
         children.extend(document.cameras(&scene.cameras, cameras, layout.options.color_space));
     }
+    children.extend(cameras::nodes(&mut document.root, scene));
     document.scene(&scene.node_transform, children);
     document.root.to_vec().map_err(GlbError::Document)
 }
@@ -266,7 +268,7 @@ fn accessor(
 }
 
 /// The matrix as glTF stores it; `None` for the identity, which a node has anyway.
-fn column_major(map: &Affine) -> Option<[f32; 16]> {
+pub(super) fn column_major(map: &Affine) -> Option<[f32; 16]> {
     const IDENTITY: [f32; 16] = [
         1., 0., 0., 0., 0., 1., 0., 0., 0., 0., 1., 0., 0., 0., 0., 1.,
     ];

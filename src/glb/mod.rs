@@ -3,8 +3,9 @@
 //! What lives here: the document ([`gltf_json`]), the container around it and the bytes of the columns. What does
 //! not: which points there are. The entry point is [`write()`].
 //!
-//! One root node carries `view_from_world`; below it lie the points (mode POINTS) and one mesh for each camera,
-//! all unlit (`KHR_materials_unlit`). Bytes per point:
+//! One root node carries `view_from_world`; below it lie the points (mode POINTS), one mesh for each camera if cameras are
+//! shown, all unlit (`KHR_materials_unlit`), and for each frame a node with a glTF camera, named like the image: viewers
+//! list them as points of view. Bytes per point:
 //!
 //! | | linear colors (default) | `srgb` |
 //! |---|---|---|
@@ -14,6 +15,7 @@
 //! glTF's COLOR_0 is linear light. Eight bits of it keep only 183 of the 256 sRGB codes and turn shadows into
 //! bands, so linear colors are 16-bit; a three-component attribute would be padded to the same 8 bytes.
 
+mod cameras;
 mod color;
 mod columns;
 mod container;

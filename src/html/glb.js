@@ -134,6 +134,8 @@ function readGlb(bytes) {
   need(root, "it has no scene");
   const rootMatrix = nodeMatrix(root);
   const drawn = (root.children ?? []).flatMap((child) => {
+    // A point of view: nothing to draw.
+    if (nodes[child]?.camera !== undefined) return [];
     const primitives = meshes?.[nodes[child]?.mesh]?.primitives;
     need(Array.isArray(primitives), "a node shows nothing");
     const matrix = multiply(rootMatrix, nodeMatrix(nodes[child]));

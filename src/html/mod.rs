@@ -33,6 +33,8 @@ const SCRIPT: &str = concat!(
     "\n",
     include_str!("page.js")
 );
+/// Program and version.
+const GENERATOR: &str = concat!("vggt ", env!("CARGO_PKG_VERSION"));
 /// What follows the GLB.
 const END: &str = "</body>\n</html>\n";
 
@@ -65,6 +67,7 @@ fn head(title: &str) -> String {
         source_hash(STYLE),
     );
     PAGE.replace("{{policy}}", &policy)
+        .replace("{{generator}}", GENERATOR)
         .replace("{{style}}", STYLE)
         .replace("{{script}}", SCRIPT)
         // The last, so that nothing in a title is taken for a place to fill.

@@ -1,131 +1,211 @@
 //! Depth maps as images: 16-bit gray values to measure with, and colors to look at.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use candle_core::Device;
-use image::{
-    ExtendedColorType, ImageBuffer, ImageEncoder, Luma, Rgb, RgbImage, codecs::png::PngEncoder,
-};
+use png::{BitDepth, ColorType};
+use serde_json::{Value, json};
 
 use super::PipelineError;
 use crate::{
-    atomic_file::AtomicFile,
+    frames::Placement,
+    output::{MARK, OutputRules},
     scene::{Field, PredictedFrames},
 };
 
-/// Writes `<name>_depth.png` (16-bit gray) and `<name>_depth_color.png` for each frame into `dir`, and `depth.json`, which
-/// holds the scale of the gray values: `depth = value * units_per_value`, the same for all frames; 0 means no depth.
-/// Returns the number of files.
+/// Scale and files of the depth maps.
+const INDEX: &str = "depth.json";
+
+/// Names of the files that [`save_depth`] writes for frames of these names.
+pub fn depth_files(names: &[String]) -> Vec<String> {
+    let stems = stems(names, names.len());
+    let both = |stem: &String| [gray_name(stem), color_name(stem)];
+    let mut files: Vec<String> = stems.iter().flat_map(both).collect();
+    files.push(INDEX.to_owned());
+    files
+}
+
+/// Writes `<name>_depth.png` (16-bit gray) and `<name>_depth_color.png` for each frame into `dir`, and `depth.json`: the scale
+/// of the gray values, `depth = value * units_per_value`, the same for all frames (0 means no depth, and is everywhere outside
+/// of the photo), and where each map lies in its photo. Returns the number of files.
 ///
 /// Colors run through Google's Turbo palette from near (red) to far (blue), by inverse depth between the scene's 2nd and
 /// 98th percentile.
 ///
 /// # Errors
-/// When a depth map cannot be read, or the folder or a file cannot be written.
+/// When a depth map cannot be read, or a file cannot be written or is not ours.
 pub fn save_depth(
     dir: &Path,
+    rules: &OutputRules,
     frames: &dyn PredictedFrames,
     names: &[String],
+    placements: &[Placement],
 ) -> Result<usize, PipelineError> {
-    std::fs::create_dir_all(dir)?;
-    let (h, w) = frames.size();
-    let usable = |d: &f32| d.is_finite() && *d > 0.0;
-    let mut sorted: Vec<f32> = Vec::with_capacity(frames.count() * h * w);
-    for i in 0..frames.count() {
-        sorted.extend(depth(frames, i)?.into_iter().filter(usable));
-    }
-    sorted.sort_unstable_by(f32::total_cmp);
-    let at = |share: f64| match sorted.len() {
-        0 => 1.0,
-        n => sorted[((n - 1) as f64 * share) as usize],
-    };
-    let units_per_value = at(1.0) / f32::from(u16::MAX);
-    let (near, far) = (1.0 / at(0.02), 1.0 / at(0.98));
-    let range = (near - far).max(f32::MIN_POSITIVE);
-
+    let range = Range::of(frames)?;
     let mut files = Vec::with_capacity(frames.count());
-    for i in 0..frames.count() {
+    let mut maps = Vec::with_capacity(frames.count());
+    let (h, w) = frames.size();
+    let stems = stems(names, frames.count());
+    for (i, stem) in stems.iter().enumerate() {
         let depth = depth(frames, i)?;
-        let gray = |d: f32| {
-            if usable(&d) {
-                (d / units_per_value).round() as u16
-            } else {
-                0
-            }
-        };
-        let color = |d: f32| {
-            if !usable(&d) {
-                return Rgb([0, 0, 0]);
-            }
-            let share = ((1.0 / d - far) / range).clamp(0.0, 1.0);
-            Rgb(colorous::TURBO
-                .eval_continuous(f64::from(share))
-                .into_array())
-        };
-        let at = |x: u32, y: u32| depth[y as usize * w + x as usize];
-        let gray: ImageBuffer<Luma<u16>, _> =
-            ImageBuffer::from_fn(w as u32, h as u32, |x, y| Luma([gray(at(x, y))]));
-        let color = RgbImage::from_fn(w as u32, h as u32, |x, y| color(at(x, y)));
-
-        let stem = stem(names, i);
-        let gray_name = format!("{stem}_depth.png");
-        // The encoder takes 16-bit values in native byte order.
-        let values: Vec<u8> = gray.iter().flat_map(|v| v.to_ne_bytes()).collect();
-        write_png(
-            &dir.join(&gray_name),
-            &values,
-            (w, h),
-            ExtendedColorType::L16,
-        )?;
-        let color_path = dir.join(format!("{stem}_depth_color.png"));
-        write_png(&color_path, &color, (w, h), ExtendedColorType::Rgb8)?;
-        files.push(gray_name);
+        // PNG is big-endian.
+        let gray: Vec<u8> = depth
+            .iter()
+            .flat_map(|d| range.gray(*d).to_be_bytes())
+            .collect();
+        let color: Vec<u8> = depth.iter().flat_map(|d| range.color(*d)).collect();
+        let of_gray = (
+            gray_name(stem),
+            ColorType::Grayscale,
+            BitDepth::Sixteen,
+            gray,
+        );
+        let of_color = (color_name(stem), ColorType::Rgb, BitDepth::Eight, color);
+        for (name, color, depth, bytes) in [of_gray, of_color] {
+            let path = dir.join(name);
+            let png = encode(&bytes, (w, h), color, depth).map_err(|source| {
+                PipelineError::DepthImage {
+                    path: path.clone(),
+                    source,
+                }
+            })?;
+            rules.file(&path)?.write(&png)?;
+        }
+        maps.push(map(stem, names.get(i), placements.get(i)));
+        files.push(gray_name(stem));
     }
-    let about = serde_json::json!({
-        "units_per_value": units_per_value,
+    let index = json!({
+        "generator": MARK,
+        "units_per_value": range.units_per_value,
         "unit": "arbitrary",
+        "width": w,
+        "height": h,
         "files": files,
+        "maps": maps,
     });
-    AtomicFile::write(dir.join("depth.json"), format!("{about:#}\n").as_bytes())?;
+    let text = format!("{index:#}\n");
+    rules.file(&dir.join(INDEX))?.write(text.as_bytes())?;
     Ok(2 * frames.count() + 1)
 }
 
-/// Returns the depth of frame `index` in raster order.
-fn depth(frames: &dyn PredictedFrames, index: usize) -> Result<Vec<f32>, PipelineError> {
-    let depth = frames.read(index, Field::Depth)?;
-    Ok(depth
-        .to_device(&Device::Cpu)?
-        .flatten_all()?
-        .to_vec1::<f32>()?)
+/// Returns the entry of one map: `map_x = photo_x * scale_x + offset_x`, and the same for y, where pixel i covers [i, i + 1).
+fn map(stem: &str, name: Option<&String>, placement: Option<&Placement>) -> Value {
+    json!({
+        "file": gray_name(stem),
+        "color": color_name(stem),
+        "image": name,
+        "placement": placement,
+    })
 }
 
-/// Returns the name of a frame without its extension, prefixed with its index where two frames share it.
-fn stem(names: &[String], i: usize) -> String {
-    let stem_of = |name: &String| -> String {
-        let stem = Path::new(name).file_stem();
-        stem.map(|s| s.to_string_lossy().into_owned())
-            .unwrap_or_default()
-    };
-    let stems: Vec<String> = names.iter().map(stem_of).collect();
-    match stems.get(i) {
-        Some(stem) if stems.iter().filter(|s| *s == stem).count() == 1 => stem.clone(),
-        Some(stem) => format!("{i:04}_{stem}"),
-        None => format!("{i:04}"),
+/// The values of all depth maps, and how they become gray and colors.
+struct Range {
+    units_per_value: f32,
+    /// Inverse depths.
+    near: f32,
+    far: f32,
+}
+
+impl Range {
+    fn of(frames: &dyn PredictedFrames) -> Result<Self, PipelineError> {
+        let (h, w) = frames.size();
+        let mut sorted: Vec<f32> = Vec::with_capacity(frames.count() * h * w);
+        for i in 0..frames.count() {
+            sorted.extend(depth(frames, i)?.iter().filter(|d| is_depth(**d)));
+        }
+        sorted.sort_unstable_by(f32::total_cmp);
+        let at = |share: f64| match sorted.len() {
+            0 => 1.0,
+            n => sorted[((n - 1) as f64 * share) as usize],
+        };
+        Ok(Self {
+            units_per_value: at(1.0) / f32::from(u16::MAX),
+            near: 1.0 / at(0.02),
+            far: 1.0 / at(0.98),
+        })
+    }
+
+    fn gray(&self, depth: f32) -> u16 {
+        match is_depth(depth) {
+            true => (depth / self.units_per_value).round() as u16,
+            false => 0,
+        }
+    }
+
+    fn color(&self, depth: f32) -> [u8; 3] {
+        if !is_depth(depth) {
+            return [0; 3];
+        }
+        let range = (self.near - self.far).max(f32::MIN_POSITIVE);
+        let share = ((1.0 / depth - self.far) / range).clamp(0.0, 1.0);
+        colorous::TURBO
+            .eval_continuous(f64::from(share))
+            .into_array()
     }
 }
 
-fn write_png(
-    path: &Path,
+fn is_depth(depth: f32) -> bool {
+    depth.is_finite() && depth > 0.0
+}
+
+/// Returns the depth of frame `index` in raster order, 0 outside of the photo.
+fn depth(frames: &dyn PredictedFrames, index: usize) -> Result<Vec<f32>, PipelineError> {
+    let depth = frames.read(index, Field::Depth)?;
+    let mut depth = depth
+        .to_device(&Device::Cpu)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    let (photo, (_, width)) = (frames.photo_area(index), frames.size());
+    for (i, depth) in depth.iter_mut().enumerate() {
+        if !photo.contains(i / width, i % width) {
+            *depth = 0.0;
+        }
+    }
+    Ok(depth)
+}
+
+fn gray_name(stem: &str) -> String {
+    format!("{stem}_depth.png")
+}
+
+fn color_name(stem: &str) -> String {
+    format!("{stem}_depth_color.png")
+}
+
+/// Returns the names of `count` frames without their extensions, folders joined by `_`, with its index before a name that two
+/// frames share.
+fn stems(names: &[String], count: usize) -> Vec<String> {
+    let stem_of = |name: &String| {
+        let stem = Path::new(name).with_extension("");
+        stem.to_string_lossy().replace('/', "_")
+    };
+    let stems: Vec<String> = names.iter().map(stem_of).collect();
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for stem in &stems {
+        *uses.entry(stem).or_default() += 1;
+    }
+    let unique = |i: usize| match stems.get(i) {
+        Some(stem) if uses[stem.as_str()] == 1 => stem.clone(),
+        Some(stem) => format!("{i:04}_{stem}"),
+        None => format!("{i:04}"),
+    };
+    (0..count).map(unique).collect()
+}
+
+/// Encodes a PNG that carries the mark.
+fn encode(
     bytes: &[u8],
     (w, h): (usize, usize),
-    color: ExtendedColorType,
-) -> Result<(), PipelineError> {
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png)
-        .write_image(bytes, w as u32, h as u32, color)
-        .map_err(|source| PipelineError::DepthImage {
-            path: path.to_owned(),
-            source,
-        })?;
-    Ok(AtomicFile::write(path, &png)?)
+    color: ColorType,
+    depth: BitDepth,
+) -> Result<Vec<u8>, png::EncodingError> {
+    let mut out = Vec::new();
+    let mut encoder = png::Encoder::new(&mut out, w as u32, h as u32);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    encoder.add_text_chunk("Software".to_owned(), MARK.to_owned())?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(bytes)?;
+    writer.finish()?;
+    Ok(out)
 }

@@ -1,11 +1,15 @@
 //! Errors of a reconstruction.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     colmap::ColmapError,
     frames::{FramesError, PreprocessError},
     glb::GlbError,
+    output::OutputError,
     scene::SceneError,
 };
 
@@ -69,7 +73,10 @@ pub enum PipelineError {
     /// The COLMAP model could not be written.
     #[error(transparent)]
     Colmap(#[from] ColmapError),
-    /// A file could not be written; the message names it.
+    /// A file may not or cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A writer failed; the message names the file.
     #[error(transparent)]
     Write(#[from] io::Error),
     /// A depth image could not be written.
@@ -79,7 +86,15 @@ pub enum PipelineError {
         path: PathBuf,
         /// Error of the encoder.
         #[source]
-        source: ::image::ImageError,
+        source: png::EncodingError,
+    },
+    /// A video gave other frames when it was decoded again.
+    #[error("cannot find the frame {frame} in \"{}\" again: did the file change?", path.display())]
+    Vanished {
+        /// The video.
+        path: PathBuf,
+        /// Name of the frame.
+        frame: String,
     },
     /// A file of saved predictions cannot be used.
     #[error("cannot read predictions from \"{}\": {why}", path.display())]
@@ -92,6 +107,20 @@ pub enum PipelineError {
     /// The watcher asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl PipelineError {
+    /// Names the file whose writer failed.
+    pub(super) fn at(self, path: &Path) -> Self {
+        let source = match self {
+            Self::Write(e) | Self::Glb(GlbError::Io(e)) => e,
+            e => return e,
+        };
+        Self::Output(OutputError::Io {
+            path: path.to_owned(),
+            source,
+        })
+    }
 }
 
 impl From<FramesError> for PipelineError {

@@ -1,11 +1,15 @@
 //! The recipe: frames -> network -> scene -> file.
 //!
-//! [`reconstruct()`] makes a scene of a [`Source`], [`rebuild`] makes one of saved predictions, [`write_scene`] writes it. The
+//! [`reconstruct()`] makes a scene of a [`Source`], [`rebuild`] makes one of saved predictions, [`write_file`] and
+//! [`write_dataset`] write it. The
 //! command line, the worker and the benchmark call these. Everything here is synchronous; callers receive every step and
 //! every warning through a [`Watcher`] and can stop the work at each step.
 
+mod cameras;
+mod dataset;
 mod depth_images;
 mod error;
+mod format;
 mod images;
 mod memory;
 mod network;
@@ -18,8 +22,11 @@ mod sky;
 mod source;
 mod write;
 
-pub use depth_images::save_depth;
+pub use cameras::cameras;
+pub use dataset::{DatasetImages, WrittenImages};
+pub use depth_images::{depth_files, save_depth};
 pub use error::PipelineError;
+pub use format::Format;
 pub use memory::{available_memory, return_freed_memory};
 pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
@@ -29,7 +36,7 @@ pub use reconstruct::{ReconstructOptions, Reconstruction, rebuild, reconstruct};
 pub use retry::predict_what_fits;
 pub use sky::sky_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
-pub use write::{Format, WriteOptions, write_scene};
+pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_dataset, write_file};
 
 // Types of the modules below that callers need for their options.
 pub use crate::{

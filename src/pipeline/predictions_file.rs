@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use vggt_model::{Predictions, Tracks};
 
 use super::PipelineError;
-use crate::{atomic_file::AtomicFile, frames::Placement};
+use crate::{
+    frames::Placement,
+    output::{MARK, Target},
+    scene::WORLD_AXES,
+};
 
 /// Names, placements and weights that belong to predictions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ const MAX_METADATA: usize = 16 << 20;
 /// # Errors
 /// When the file cannot be written.
 pub fn save_predictions(
-    path: &Path,
+    target: &Target,
     predictions: &Predictions,
     frames: &SavedFrames,
 ) -> Result<(), PipelineError> {
@@ -67,14 +71,19 @@ pub fn save_predictions(
         ]);
     }
     let failed = |why: String| PipelineError::Predictions {
-        path: path.to_owned(),
+        path: target.path().to_owned(),
         why,
     };
     let json = serde_json::to_string(frames).map_err(|e| failed(e.to_string()))?;
-    let metadata = HashMap::from([(FRAMES_KEY.to_owned(), json)]);
+    let metadata = HashMap::from([
+        (FRAMES_KEY.to_owned(), json),
+        ("vggt.generator".to_owned(), MARK.to_owned()),
+        ("vggt.axes".to_owned(), WORLD_AXES.to_owned()),
+        ("vggt.unit".to_owned(), "arbitrary".to_owned()),
+    ]);
     let bytes =
         safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(e.to_string()))?;
-    Ok(AtomicFile::write(path, &bytes)?)
+    Ok(target.write(&bytes)?)
 }
 
 /// Reads predictions of this program, or of another with the same names and shapes.

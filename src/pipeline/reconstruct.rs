@@ -38,6 +38,8 @@ pub struct ReconstructOptions<'a> {
     pub query_points: Vec<[f32; 2]>,
     /// The options as the provenance of the scene records them.
     pub provenance: serde_json::Value,
+    /// Called with the frames before the network runs, so that a result that cannot be kept is not computed.
+    pub before_network: Option<&'a dyn Fn(&Frames) -> Result<(), PipelineError>>,
 }
 
 impl Default for ReconstructOptions<'_> {
@@ -51,6 +53,7 @@ impl Default for ReconstructOptions<'_> {
             all_heads: false,
             query_points: Vec::new(),
             provenance: serde_json::Value::Null,
+            before_network: None,
         }
     }
 }
@@ -74,7 +77,8 @@ impl Reconstruction {
     /// # Errors
     /// When the predictions have no pixels.
     pub fn predicted_frames(&self) -> Result<FramesInMemory<'_>, SceneError> {
-        FramesInMemory::new(&self.predictions, None)
+        let frames = FramesInMemory::new(&self.predictions, None)?;
+        Ok(frames.with_placements(&self.frames.placements))
     }
 }
 
@@ -114,7 +118,10 @@ pub fn rebuild(
         Some(sky) => Some(sky_mask(sky, &predictions.images, watcher)?),
         None => None,
     };
-    let scene = scene::build(&predictions, keep.as_deref(), &options.scene)?;
+    let in_photos = FramesInMemory::new(&predictions, keep.as_deref())?;
+    let in_photos = in_photos.with_placements(&frames.placements);
+    let mut scene = scene::build_from(&in_photos, &options.scene)?;
+    scene.names.clone_from(&frames.names);
     let provenance = Provenance::new(
         frames.weights.clone(),
         frames.weights_sha256.clone(),
@@ -170,6 +177,9 @@ fn predict(
     let frames = read_frames(source, &options.read, network.config(), &limit, watcher)?;
     let (s, _, height, width) = frames.images.dims4()?;
     options.scene.frame_filter.shown(s)?;
+    if let Some(check) = options.before_network {
+        check(&frames)?;
+    }
     tracing::debug!(
         "running the network on {s} frames of {width} x {height}, about {:.1} GB in addition to the weights",
         network.forward_bytes(s, height, width) as f64 / 1e9

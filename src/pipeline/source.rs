@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vggt_model::{Config, demo};
 
-use super::{PipelineError, Stage, Warning, Watcher};
+use super::{PipelineError, Stage, Warning, Watcher, dataset::distinct_names};
 use crate::frames::{
     DecodedImage, Frames, ImageLimits, Prepared, PreprocessMode, VideoLimits, VideoProgress,
     decode_image, list_folder, preprocess, read_image, read_video, stack, video_size,
@@ -21,6 +21,25 @@ pub enum Source {
     Folder(PathBuf),
     /// A video file.
     Video(PathBuf),
+}
+
+impl Source {
+    /// Returns the files that are read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Demo => Vec::new(),
+            Self::Images(paths) => paths.clone(),
+            // An error shows when the folder is read.
+            Self::Folder(dir) => list_folder(dir).unwrap_or_default().images,
+            Self::Video(path) => vec![path.clone()],
+        }
+    }
+
+    /// Returns the image files with the names of their frames.
+    pub(super) fn named_files(&self) -> Vec<(String, PathBuf)> {
+        let files = self.files();
+        distinct_names(&files).into_iter().zip(files).collect()
+    }
 }
 
 /// Maximum number of frames to take.
@@ -79,7 +98,16 @@ pub fn read_frames(
         Source::Demo => reader.images(&demo::FRAMES, |(name, bytes)| {
             decode_image(name, bytes, image_limits)
         })?,
-        Source::Images(paths) => reader.images(paths, |path| read_image(path, image_limits))?,
+        Source::Images(paths) => {
+            let named: Vec<_> = distinct_names(paths).into_iter().zip(paths).collect();
+            reader.images(&named, |(name, path)| {
+                let image = read_image(path, image_limits)?;
+                Ok(DecodedImage {
+                    name: name.clone(),
+                    ..image
+                })
+            })?
+        }
         Source::Folder(dir) => reader.folder(dir, list_folder(dir)?, |path| {
             read_image(path, image_limits)
         })?,

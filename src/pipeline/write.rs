@@ -1,146 +1,170 @@
-//! A scene -> a file, or a folder for COLMAP.
+//! A scene -> a file, or a folder for COLMAP and nerfstudio.
 
-use std::{fs, io::Seek, path::Path, str::FromStr};
+use std::{collections::HashMap, path::Path};
 
-use super::PipelineError;
+use super::{Format, PipelineError, dataset::IMAGES};
 use crate::{
-    atomic_file::AtomicFile,
     colmap::{self, OriginalImage},
     frames::Placement,
     glb::{self, GlbOptions},
-    html, ply,
-    scene::{Provenance, Scene},
+    html, nerfstudio,
+    output::{OutputError, OutputRules, Sink, Target},
+    ply,
+    scene::{Provenance, Scene, confident_and_even},
 };
 
-/// File format of a scene.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// Binary glTF.
-    #[default]
-    Glb,
-    /// A page that draws the GLB inside it.
-    Html,
-    /// Binary PLY.
-    Ply,
-    /// A folder with a COLMAP model.
-    Colmap,
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "glb" => Ok(Self::Glb),
-            "html" => Ok(Self::Html),
-            "ply" => Ok(Self::Ply),
-            "colmap" => Ok(Self::Colmap),
-            _ => Err(format!(
-                "invalid format {s:?}: expected glb, html, ply or colmap"
-            )),
-        }
-    }
-}
-
-impl Format {
-    /// Returns the extension of its files; COLMAP's folder has none.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Self::Glb => "glb",
-            Self::Html => "html",
-            Self::Ply => "ply",
-            Self::Colmap => "",
-        }
-    }
-
-    /// Returns the name of the format.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Glb => "glb",
-            Self::Html => "html",
-            Self::Ply => "ply",
-            Self::Colmap => "colmap",
-        }
-    }
-
-    /// Returns true when the written file contains a GLB, so that its options apply.
-    pub fn holds_glb(self) -> bool {
-        matches!(self, Self::Glb | Self::Html)
-    }
-}
+/// Points of a dataset unless the user asks for another number: what splats are initialized from. More points slow the first
+/// steps of training down and do not improve its result.
+pub const DATASET_POINTS: usize = 100_000;
 
 /// How a scene is written.
 #[derive(Debug, Clone)]
 pub struct WriteOptions<'a> {
-    /// File format.
-    pub format: Format,
-    /// How the GLB is encoded.
+    /// How a GLB is encoded.
     pub glb: GlbOptions,
-    /// Names of the frames.
-    pub names: &'a [String],
     /// Where each frame lies in its original image; empty when it is not known.
     pub placements: &'a [Placement],
+    /// Maximum number of points of a dataset.
+    pub dataset_points: usize,
 }
 
-/// Writes `scene` to `out` and returns the number of bytes. Each file appears whole or not at all; COLMAP's go into the
-/// folder `out`/sparse/0, where its programs look for them.
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Size of all files in bytes.
+    pub bytes: u64,
+    /// Points in them.
+    pub points: usize,
+}
+
+/// Writes `scene` as one file to `target`, atomically if it is a regular file.
 ///
 /// # Errors
-/// When something cannot be written.
-pub fn write_scene(
+/// When it cannot be written, or `format` is a folder.
+pub fn write_file(
     scene: &Scene,
     provenance: &Provenance,
     options: &WriteOptions<'_>,
-    out: &Path,
-) -> Result<u64, PipelineError> {
-    let bytes = match options.format {
-        Format::Glb => {
-            let mut file = AtomicFile::create(out)?;
-            let bytes = glb::write(scene, provenance, options.glb, &mut file)?;
-            file.commit()?;
-            bytes
-        }
-        Format::Html => {
-            let title = out.file_stem().unwrap_or_default().to_string_lossy();
-            let mut file = AtomicFile::create(out)?;
-            html::write(&title, &mut file, |page| {
-                glb::write(scene, provenance, options.glb, page)?;
-                Ok::<(), PipelineError>(())
-            })?;
-            let bytes = file.stream_position()?;
-            file.commit()?;
-            bytes
-        }
-        Format::Ply => {
-            let mut file = AtomicFile::create(out)?;
-            let bytes = ply::write(scene, provenance, &mut file)?;
-            file.commit()?;
-            bytes
-        }
-        Format::Colmap => {
-            let images = original_images(scene, options);
-            let model = colmap::Model::new(scene, &images)?;
-            let dir = out.join("sparse/0");
-            fs::create_dir_all(&dir)?;
-            let mut bytes = 0;
-            for part in colmap::ModelFile::ALL {
-                let mut file = AtomicFile::create(dir.join(part.name()))?;
-                model.write(part, provenance, &mut file)?;
-                bytes += file.stream_position()?;
-                file.commit()?;
+    format: Format,
+    target: &Target,
+) -> Result<Written, PipelineError> {
+    let bytes = to_target(target, |out| {
+        match format {
+            Format::Glb | Format::Colmap | Format::Nerfstudio => {
+                glb::write(scene, provenance, options.glb, out)?;
             }
-            bytes
+            Format::Html => {
+                let title = target.path().file_stem().unwrap_or_default();
+                html::write(&title.to_string_lossy(), out, |page| {
+                    glb::write(scene, provenance, options.glb, page)?;
+                    Ok::<(), PipelineError>(())
+                })?;
+            }
+            Format::Ply => {
+                ply::write(scene, provenance, out)?;
+            }
         }
+        Ok(())
+    })?;
+    Ok(Written {
+        bytes,
+        points: scene.points.len(),
+    })
+}
+
+/// Writes a dataset of `format` into `folder`: cameras and points. Its images are another step, see
+/// [`super::DatasetImages`].
+///
+/// # Errors
+/// When something cannot be written, or would replace a file that is not ours.
+pub fn write_dataset(
+    scene: &Scene,
+    provenance: &Provenance,
+    options: &WriteOptions<'_>,
+    format: Format,
+    (folder, rules): (&Path, &OutputRules),
+    names: &[String],
+) -> Result<Written, PipelineError> {
+    let chosen = confident_and_even(&scene.points, options.dataset_points);
+    let scene = &scene.with_points(scene.points.select(&chosen));
+    let images = original_images(scene, options.placements, names);
+    let model = colmap::Model::new(scene, &images)?;
+    // All are checked before the first is written: COLMAP's text form carries the mark that makes the binary form ours.
+    let targets = dataset_files(format).into_iter().map(|name| {
+        let target = rules.file(&folder.join(&name))?;
+        Ok((name, target))
+    });
+    let targets = targets.collect::<Result<HashMap<_, _>, OutputError>>()?;
+    let mut bytes = 0;
+    let mut write = |name: &str, f: &mut dyn FnMut(&mut Sink) -> Result<(), PipelineError>| {
+        if let Some(target) = targets.get(name) {
+            bytes += to_target(target, f)?;
+        }
+        Ok::<(), PipelineError>(())
     };
+    if format == Format::Nerfstudio {
+        write(nerfstudio::POINTS, &mut |out| {
+            ply::write_world(&scene.points, provenance, out)?;
+            Ok(())
+        })?;
+        write(nerfstudio::TRANSFORMS, &mut |out| {
+            let text = nerfstudio::transforms(&model, IMAGES, provenance);
+            Ok(std::io::Write::write_all(out, text.as_bytes())?)
+        })?;
+    } else {
+        for part in colmap::ModelFile::ALL {
+            write(&model_file(part), &mut |out| {
+                Ok(model.write(part, provenance, out)?)
+            })?;
+        }
+    }
+    Ok(Written {
+        bytes,
+        points: model.len(),
+    })
+}
+
+/// Returns the files of a dataset beside its images, relative to its folder.
+pub fn dataset_files(format: Format) -> Vec<String> {
+    match format {
+        Format::Nerfstudio => [nerfstudio::POINTS, nerfstudio::TRANSFORMS]
+            .map(str::to_owned)
+            .to_vec(),
+        _ => colmap::ModelFile::ALL.map(model_file).to_vec(),
+    }
+}
+
+fn model_file(part: colmap::ModelFile) -> String {
+    format!("{MODEL}/{}", part.name())
+}
+
+/// The folder of a COLMAP model, as trainers expect it.
+pub(super) const MODEL: &str = "sparse/0";
+
+/// Runs `write` on an open target and commits it; returns the number of bytes.
+fn to_target(
+    target: &Target,
+    mut write: impl FnMut(&mut Sink) -> Result<(), PipelineError>,
+) -> Result<u64, PipelineError> {
+    let mut sink = target.create()?;
+    write(&mut sink).map_err(|e| e.at(target.path()))?;
+    let bytes = sink.written();
+    sink.commit()
+        .map_err(|e| PipelineError::from(e).at(target.path()))?;
     Ok(bytes)
 }
 
-fn original_images(scene: &Scene, options: &WriteOptions<'_>) -> Vec<OriginalImage> {
+/// Returns the original image of each frame under the name that it has in the dataset.
+pub(super) fn original_images(
+    scene: &Scene,
+    placements: &[Placement],
+    names: &[String],
+) -> Vec<OriginalImage> {
     let [width, height] = scene.points.image_size();
     (0..scene.frames)
         .map(|i| {
             // Without a placement the image has the size of the network's input.
-            let placement = options.placements.get(i).copied().unwrap_or(Placement {
+            let placement = placements.get(i).copied().unwrap_or(Placement {
                 source_width: width,
                 source_height: height,
                 scale_x: 1.0,
@@ -149,7 +173,7 @@ fn original_images(scene: &Scene, options: &WriteOptions<'_>) -> Vec<OriginalIma
                 offset_y: 0.0,
             });
             OriginalImage {
-                name: options.names.get(i).cloned().unwrap_or_default(),
+                name: names.get(i).cloned().unwrap_or_default(),
                 width: placement.source_width,
                 height: placement.source_height,
                 scale_x: placement.scale_x,

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use candle_core::Tensor;
-use vggt_model::Predictions;
+use vggt_model::{Predictions, preprocess::Placement};
 
-use super::SceneError;
+use super::{PhotoArea, SceneError};
 
 /// One of the network's outputs, or its input, for a single frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,9 @@ pub trait PredictedFrames {
     /// Returns one flag for each pixel of the frame `index` in raster order: the confidence of pixels that are `false`
     /// counts as zero (the sky mask). `None` keeps all pixels.
     fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>>;
+
+    /// Returns the pixels of the frame `index` that show the photo. The padding around it is not part of the scene.
+    fn photo_area(&self, index: usize) -> PhotoArea;
 }
 
 /// The frames of [`Predictions`] that are in memory as a whole.
@@ -86,6 +89,7 @@ pub trait PredictedFrames {
 pub struct FramesInMemory<'a> {
     predictions: &'a Predictions,
     keep: Option<&'a [bool]>,
+    placements: &'a [Placement],
     frames: usize,
     height: usize,
     width: usize,
@@ -123,10 +127,17 @@ impl<'a> FramesInMemory<'a> {
         Ok(Self {
             predictions,
             keep,
+            placements: &[],
             frames,
             height,
             width,
         })
+    }
+
+    /// Sets where each frame lies in its photo; frames without a placement have no padding.
+    #[must_use]
+    pub fn with_placements(self, placements: &'a [Placement]) -> Self {
+        Self { placements, ..self }
     }
 
     fn tensor(&self, field: Field) -> Option<&'a Tensor> {
@@ -177,5 +188,12 @@ impl PredictedFrames for FramesInMemory<'_> {
         let plane = self.height * self.width;
         self.keep
             .map(|keep| Cow::Borrowed(&keep[index * plane..(index + 1) * plane]))
+    }
+
+    fn photo_area(&self, index: usize) -> PhotoArea {
+        match self.placements.get(index) {
+            Some(placement) => PhotoArea::new(placement, self.height, self.width),
+            None => PhotoArea::whole(self.height, self.width),
+        }
     }
 }

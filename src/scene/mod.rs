@@ -7,16 +7,18 @@
 //!
 //! Port of `visual_util.py`, `predictions_to_glb`, with its steps in upstream's order.
 //! Differs from upstream: points whose position or confidence is NaN or infinite are dropped before anything is
-//! measured, where upstream lets them turn every threshold into NaN; a frame filter that cannot be parsed is an
-//! error, where upstream silently shows all frames.
+//! measured, where upstream lets them turn every threshold into NaN; pixels of the padding around a photo are dropped in
+//! the same way; a frame filter that cannot be parsed is an error, where upstream silently shows all frames.
 
 pub mod align;
 pub mod camera;
+mod coverage;
 pub mod filter;
 mod flat;
 mod frames;
 mod mask;
 mod options;
+mod photo;
 mod point_cloud;
 mod provenance;
 
@@ -24,10 +26,12 @@ use vggt_model::Predictions;
 
 pub use align::Affine;
 pub use camera::{CameraMesh, View};
+pub use coverage::confident_and_even;
 pub use frames::{Field, FramesInMemory, PredictedFrames};
 pub use options::{FrameFilter, PredictionMode, SceneOptions, with_fields};
+pub use photo::PhotoArea;
 pub use point_cloud::PointCloud;
-pub use provenance::Provenance;
+pub use provenance::{Provenance, VIEW_AXES, WORLD_AXES};
 
 use point_cloud::Branch;
 
@@ -114,8 +118,43 @@ pub struct Scene {
     pub views: Vec<View>,
     /// Number of frames in the predictions, shown or not.
     pub frames: usize,
+    /// Name of each of these frames; empty when they are not known.
+    pub names: Vec<String>,
     /// True when no point passed the filters: [`Scene::points`] is then one white placeholder point at (1, 0, 0).
     pub nothing_kept: bool,
+}
+
+impl Scene {
+    /// Returns the scene with other points and without shapes of cameras.
+    #[must_use]
+    pub fn with_points(&self, points: PointCloud) -> Self {
+        Self {
+            points,
+            cameras: Vec::new(),
+            node_transform: self.node_transform,
+            scale: self.scale,
+            views: self.views.clone(),
+            frames: self.frames,
+            names: self.names.clone(),
+            nothing_kept: self.nothing_kept,
+        }
+    }
+
+    /// Returns the scene with at most `limit` points, evenly, and all else as it is.
+    #[must_use]
+    pub fn thinned(&self, limit: usize) -> Self {
+        let mut scene = self.clone();
+        scene.points.thin(limit);
+        scene
+    }
+
+    /// Returns the name of a frame, or its number where names are not known.
+    pub fn name(&self, frame: usize) -> String {
+        match self.names.get(frame) {
+            Some(name) => name.clone(),
+            None => format!("frame {frame}"),
+        }
+    }
 }
 
 /// Builds the scene that `options` describe from predictions that are in memory.
@@ -173,6 +212,7 @@ pub fn build_from(
         scale,
         views,
         frames: count,
+        names: Vec::new(),
         nothing_kept,
     })
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    SceneError, SceneOptions, filter,
+    PhotoArea, SceneError, SceneOptions, filter,
     flat::{Flat, Reading},
     frames::{Field, PredictedFrames},
     mask,
@@ -80,6 +80,24 @@ impl PointCloud {
         [in_frame % self.width, in_frame / self.width]
     }
 
+    /// Returns the points with these indices, in this order.
+    ///
+    /// # Panics
+    /// When an index is out of bounds.
+    #[must_use]
+    pub fn select(&self, indices: &[u32]) -> Self {
+        let mut selected =
+            Self::with_capacity(indices.len(), self.width as usize, self.height as usize);
+        for &i in indices {
+            let i = i as usize;
+            selected.positions.push(self.positions[i]);
+            selected.colors.push(self.colors[i]);
+            selected.confidence.push(self.confidence[i]);
+            selected.source.push(self.source[i]);
+        }
+        selected
+    }
+
     /// Thins to at most `limit` points, evenly along their order, which is preserved.
     pub(crate) fn thin(&mut self, limit: usize) {
         let len = self.len();
@@ -127,11 +145,17 @@ struct FrameGeometry<'a> {
     positions: &'a [f32],
     confidence: Option<&'a [f32]>,
     keep: Option<&'a [bool]>,
+    photo: PhotoArea,
+    width: usize,
 }
 
 impl FrameGeometry<'_> {
-    /// Returns the confidence of a pixel, 0 where it is masked; `None` when it or the position is not finite.
+    /// Returns the confidence of a pixel, 0 where it is masked; `None` when it lies outside of the photo, or the confidence
+    /// or the position is not finite.
     fn confidence(&self, pixel: usize) -> Option<f32> {
+        if !self.photo.contains(pixel / self.width, pixel % self.width) {
+            return None;
+        }
         let confidence = self.confidence.map_or(1.0, |c| c[pixel]);
         let position = self.position(pixel);
         if !confidence.is_finite() || position.iter().any(|x| !x.is_finite()) {
@@ -165,6 +189,8 @@ fn with_geometry<T>(
         positions: positions.values()?,
         confidence: confidence.as_ref().map(Reading::values).transpose()?,
         keep: keep.as_deref(),
+        photo: frames.photo_area(index),
+        width: frames.size().1,
     }))
 }
 

@@ -2,6 +2,14 @@
 
 use serde::Serialize;
 
+/// Axes of files in view space: GLB and PLY.
+pub const VIEW_AXES: &str =
+    "x left, y up, z forward, seen from the first shown frame's camera, which is at the origin";
+
+/// Axes of files in world space: COLMAP and saved predictions.
+pub const WORLD_AXES: &str =
+    "x right, y down, z forward (OpenCV), roughly those of the first frame's camera";
+
 /// What made a scene. Written into GLB as `asset.extras`, into PLY and COLMAP as comments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Provenance {
@@ -22,6 +30,9 @@ pub struct Provenance {
     pub options: serde_json::Value,
     /// Unit of a length of 1: arbitrary, since the network does not predict a metric scale.
     pub unit: &'static str,
+    /// What is right, up and forward in the file, where its format sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub axes: Option<&'static str>,
 }
 
 impl Provenance {
@@ -40,6 +51,7 @@ impl Provenance {
             frames_available: None,
             options,
             unit: "arbitrary",
+            axes: None,
         }
     }
 
@@ -49,6 +61,15 @@ impl Provenance {
         Self {
             frames_available,
             ..self
+        }
+    }
+
+    /// Returns the provenance of a file in these axes.
+    #[must_use]
+    pub fn with_axes(&self, axes: &'static str) -> Self {
+        Self {
+            axes: Some(axes),
+            ..self.clone()
         }
     }
 

@@ -199,6 +199,22 @@ fn decode<R: BufRead + Seek>(
     Ok(stored.upright(name, orientation))
 }
 
+/// Returns true when the pixels of an image file are stored upright: neither EXIF nor TIFF says that they are to be turned.
+///
+/// Of a RAW file this is the orientation of its first directory.
+#[must_use]
+pub fn is_upright(path: &Path) -> bool {
+    let orientation = || -> Option<Orientation> {
+        let mut reader = BufReader::new(File::open(path).ok()?);
+        let format = format_of(reader.fill_buf().ok()?)?;
+        match format {
+            ImageFormat::Jpeg => jpeg::outline(&mut reader).ok()?.orientation,
+            format => Some(orientation::of_file(&mut reader, format)),
+        }
+    };
+    orientation().is_none_or(|o| o == Orientation::NoTransforms)
+}
+
 /// Whether a WebP is shorter than its header says, or a GIF ends within its blocks.
 fn is_cut_off<R: BufRead + Seek>(reader: &mut R, format: ImageFormat) -> bool {
     match format {

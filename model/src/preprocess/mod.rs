@@ -44,7 +44,7 @@ use std::path::Path;
 
 pub use decode::{
     DecodedImage, ImageLimits, READABLE_FORMATS, SIGNATURE_BYTES, decode_image, is_image,
-    read_image,
+    is_upright, read_image,
 };
 pub use error::PreprocessError;
 pub use fit::{Placement, Prepared, PreprocessMode, preprocess};

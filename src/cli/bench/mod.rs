@@ -17,6 +17,7 @@ use vggt_model::{
 
 use self::measure::{Measurement, Passes, Summary};
 use super::model_args::ModelArgs;
+use crate::cli::terminal::say;
 use crate::pipeline::Network;
 
 /// Measures the network's speed and memory on made images, and prints one flat JSON object a line for each number of frames.
@@ -106,7 +107,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
                 json!({ "frames": frames, "height": size[1], "width": size[2], "error": why })
             }
         };
-        println!("{report}");
+        say!("{report}");
     }
     match failed.len() {
         0 => Ok(()),

@@ -2,7 +2,7 @@
 
 mod session;
 
-use std::{fmt::Display, path::PathBuf};
+use std::{fmt::Display, io::IsTerminal, path::PathBuf};
 
 use serde::Serialize;
 use serde_json::json;
@@ -11,12 +11,15 @@ use self::session::Session;
 use super::{
     UsageError,
     inputs::{self, Inputs},
+    output_error,
     scene_flags::{SceneFlags, is_false},
 };
+use crate::cli::terminal::say;
 use crate::{
     client::ClientSettings,
     frames::{Folder, list_folder},
     glb::GlbEncoding,
+    output::{OutputError, OutputRules, Place, Target, place},
     pipeline::SkippedImages,
     protocol::{DEFAULT_PORT, FileEntry, Hash, JobStateReply, JobStatusReply},
 };
@@ -81,9 +84,12 @@ enum Action {
     Get {
         /// 64 hex digits, as `images`, `video`, `list` and `status` print them
         hash: Hash,
-        /// Output file [default: HASH.glb]
-        #[arg(long, short, value_name = "FILE")]
+        /// Output file (.glb), folder, or - for standard output [default: HASH.glb]
+        #[arg(long, short, value_name = "PATH")]
         out: Option<PathBuf>,
+        /// Replace an existing file that vggt did not write
+        #[arg(long)]
+        overwrite: bool,
     },
     /// Submit images or a video as a job and print its id
     Submit {
@@ -127,9 +133,31 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct OutArgs {
-    /// Output file
-    #[arg(long, short, value_name = "FILE", default_value = "scene.glb")]
+    /// Output file (.glb), folder, or - for standard output
+    #[arg(long, short, value_name = "PATH", default_value = "scene.glb")]
     out: PathBuf,
+    /// Replace an existing file that vggt did not write; inputs are never replaced
+    #[arg(long)]
+    overwrite: bool,
+}
+
+impl OutArgs {
+    /// Returns where the GLB goes; in a folder it is called `name`.
+    ///
+    /// # Errors
+    /// When it cannot be written there, or is one of `inputs`.
+    fn target(&self, name: &str, inputs: &[PathBuf]) -> anyhow::Result<Target> {
+        let path = match place(&self.out, &["glb"]).map_err(output_error)? {
+            Place::Folder => self.out.join(name),
+            Place::File(_) | Place::Stream => self.out.clone(),
+        };
+        let target = OutputRules::new(inputs, self.overwrite).file(&path);
+        let target = target.map_err(output_error)?;
+        if target.is_standard_output() && std::io::stdout().is_terminal() {
+            return Err(output_error(OutputError::Terminal));
+        }
+        Ok(target)
+    }
 }
 
 /// Options of the reconstruction; what is left out takes the server's default. Serializes to the fields of command 11.
@@ -173,21 +201,28 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         } => {
             session.set_options(&options)?;
             let paths = images(&paths)?;
-            session.write_glb(&out.out, json, |s, file| {
+            session.write_glb(&out.target("scene.glb", &paths)?, json, |s, file| {
                 let glb = s.runtime.block_on(s.client.images(&paths, file))?;
                 Ok((glb.hash, glb.bytes))
             })
         }
         Action::Video { path, out, options } => {
             session.set_options(&options)?;
-            session.write_glb(&out.out, json, |s, file| {
+            let target = out.target("scene.glb", std::slice::from_ref(&path))?;
+            session.write_glb(&target, json, |s, file| {
                 let glb = s.runtime.block_on(s.client.video(&path, file))?;
                 Ok((glb.hash, glb.bytes))
             })
         }
-        Action::Get { hash, out } => {
-            let out = out.unwrap_or_else(|| format!("{hash}.glb").into());
-            session.write_glb(&out, json, |s, file| {
+        Action::Get {
+            hash,
+            out,
+            overwrite,
+        } => {
+            // An empty path is the current folder.
+            let out = out.unwrap_or_default();
+            let target = OutArgs { out, overwrite }.target(&format!("{hash}.glb"), &[])?;
+            session.write_glb(&target, json, |s, file| {
                 let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
                 Ok((hash, bytes))
             })
@@ -314,9 +349,9 @@ fn print<T: Display>(
     text: impl FnOnce() -> T,
 ) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(value)?);
+        say!("{}", serde_json::to_string(value)?);
     } else {
-        println!("{}", text());
+        say!("{}", text());
     }
     Ok(())
 }

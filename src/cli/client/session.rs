@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IsTerminal},
-    path::Path,
     time::Duration,
 };
 
@@ -11,9 +10,10 @@ use serde_json::json;
 use tokio::runtime::{self, Runtime};
 
 use super::{super::resolver, OptionArgs, ServerArgs, UsageError, print};
+use crate::cli::terminal::tell;
 use crate::{
-    atomic_file::AtomicFile,
     client::{Client, ClientSettings},
+    output::{Sink, Target},
     protocol::{Hash, ReconstructionOptions},
 };
 
@@ -69,21 +69,25 @@ impl Session {
         Ok(())
     }
 
-    /// Lets `receive` write a GLB to `out`, atomically, and prints its hash and size.
+    /// Lets `receive` write a GLB to `out`, and prints its hash and size: to standard error if the GLB goes to standard output.
     pub(super) fn write_glb(
         &mut self,
-        out: &Path,
+        out: &Target,
         json: bool,
-        receive: impl FnOnce(&mut Self, &mut AtomicFile) -> anyhow::Result<(Hash, u64)>,
+        receive: impl FnOnce(&mut Self, &mut Sink) -> anyhow::Result<(Hash, u64)>,
     ) -> anyhow::Result<()> {
-        let mut file = AtomicFile::create(out)?;
-        let (hash, bytes) = receive(self, &mut file)?;
-        file.commit()?;
-        print(
-            json,
-            &json!({"hash": hash, "out": out, "bytes": bytes}),
-            || format!("wrote {} ({bytes} bytes)\nhash  {hash}", out.display()),
-        )
+        let mut sink = out.create()?;
+        let (hash, bytes) = receive(self, &mut sink)?;
+        sink.commit()
+            .with_context(|| format!("cannot write \"{}\"", out.path().display()))?;
+        let path = out.path();
+        let answer = json!({"hash": hash, "out": path, "bytes": bytes});
+        let text = || format!("wrote {} ({bytes} bytes)\nhash  {hash}", path.display());
+        if out.is_standard_output() {
+            tell!("{}", text());
+            return Ok(());
+        }
+        print(json, &answer, text)
     }
 }
 

@@ -16,6 +16,7 @@ use candle_core::{DType, Device};
 use vggt_model::check::Case;
 
 use super::{UsageError, model_args::ModelArgs};
+use crate::cli::terminal::say;
 use crate::pipeline::DeviceChoice;
 use machine::{Choice, Machine};
 use report::Findings;
@@ -100,9 +101,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         weights: WeightsState::find(&args.model)?,
     };
     if args.json {
-        println!("{}", found.json());
+        say!("{}", found.json());
     } else {
-        print!("{}", found.table());
+        say!("{}", found.table().trim_end());
     }
     found.verdict()
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use vggt_model::check::{self, Case, Outcome, Target};
 
 use super::Args;
+use crate::cli::terminal::say;
 use crate::{cli::UsageError, pipeline::transformer_dtype};
 
 /// The outcome of a case, or why there is none.
@@ -158,7 +159,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             .find(|made| made.label == case.label());
         let how = made.map(|made| made.how);
         if how == Some(MadeFailure::BadLine) {
-            println!("this is no JSON");
+            say!("this is no JSON");
         }
         let message = Message::new(index, case, attempt(case, &device, how));
         // Not println, which panics when nobody reads any more.

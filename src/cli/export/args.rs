@@ -1,21 +1,19 @@
 //! Arguments of `vggt export`, and what follows from them.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Map, Value};
 
 use crate::{
     cli::{
         UsageError, fetch::DownloadBar, image_flags::ImageFlags, model_args::ModelArgs,
-        scene_flags::SceneFlags,
+        output_error, scene_flags::SceneFlags,
     },
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
     glb::{ColorSpace, GlbEncoding, GlbOptions},
     hub::Hub,
+    output::{Place, extension, place},
     pipeline::Format,
     scene::{self, FrameFilter, PredictionMode, SceneError, SceneOptions},
 };
@@ -80,12 +78,17 @@ pub(super) struct SceneArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// A file, or a folder, in which the file name lists the options [default: scene.glb]
+    /// A file (.glb, .html, .ply), a folder, in which the file name lists the options, or - for standard output; may be
+    /// given several times [default: scene.glb]
     #[arg(long, short, value_name = "PATH")]
-    pub(super) out: Option<PathBuf>,
-    /// glb, html (a page that shows the points in any browser), ply or colmap [default: by the ending of --out, else glb]
+    pub(super) out: Vec<PathBuf>,
+    /// glb, html (a page that shows the points in any browser), ply, or a dataset in a folder: colmap or nerfstudio [default: by
+    /// the ending of --out, else glb]
     #[arg(long)]
     pub(super) format: Option<Format>,
+    /// Replace existing files that vggt did not write; inputs are never replaced
+    #[arg(long)]
+    pub(super) overwrite: bool,
     /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     pub(super) glb: GlbEncoding,
@@ -102,9 +105,18 @@ pub(super) struct OutputArgs {
     /// with a track head: facebook/VGGT-1B has one, facebook/VGGT-1B-Commercial and --demo have none
     #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points)]
     pub(super) query_points: Option<Points>,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
+    /// Print the summary as one JSON object; `--json full` adds cameras: poses and intrinsics
+    #[arg(long, value_name = "DETAIL", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "summary", overrides_with = "json")]
+    pub(super) json: Option<JsonDetail>,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum JsonDetail {
+    /// Files, counts and sizes.
+    Summary,
+    /// Also the cameras.
+    Full,
 }
 
 #[derive(Debug, Clone)]
@@ -161,6 +173,11 @@ impl SceneArgs {
         Ok(options)
     }
 
+    /// Returns `--max_points`.
+    pub(super) fn max_points(&self) -> Option<usize> {
+        self.flags.max_points()
+    }
+
     pub(super) fn sky_network(&self, model: &ModelArgs) -> anyhow::Result<Option<SkyNetwork>> {
         if !self.mask_sky {
             return Ok(None);
@@ -194,63 +211,69 @@ impl OutputArgs {
         points.map_or_else(Vec::new, |Points(points)| points.clone())
     }
 
-    /// Refuses files in folders that do not exist, before the computation whose result would be lost.
-    pub(super) fn check_folders(&self, out: &Path, format: Format) -> anyhow::Result<()> {
-        // The folder of a COLMAP model is created.
-        let out = (format != Format::Colmap).then_some(out);
-        let files = [out, self.save_predictions.as_deref()];
-        for file in files.into_iter().flatten() {
-            let folder = file.parent().filter(|f| !f.as_os_str().is_empty());
-            if let Some(folder) = folder.filter(|f| !f.is_dir()) {
-                bail!(
-                    "cannot write \"{}\": there is no folder \"{}\"",
-                    file.display(),
-                    folder.display()
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the output path and its format. Creates the folder that --out names.
-    pub(super) fn target(
+    /// Returns path and format of each output.
+    ///
+    /// # Errors
+    /// A usage error: an unknown ending, or one that contradicts --format.
+    pub(super) fn targets(
         &self,
         scene: &SceneOptions,
         mask_sky: bool,
-    ) -> anyhow::Result<(PathBuf, Format)> {
-        let ending = |path: &Path| match path.extension()?.to_str()? {
-            "glb" => Some(Format::Glb),
-            "html" | "htm" => Some(Format::Html),
-            "ply" => Some(Format::Ply),
-            _ => None,
-        };
-        let Some(out) = &self.out else {
+    ) -> anyhow::Result<Vec<(PathBuf, Format)>> {
+        if self.out.is_empty() {
             let format = self.format.unwrap_or_default();
-            let name = match format {
-                Format::Colmap => "scene_colmap".to_owned(),
-                _ => format!("scene.{}", format.extension()),
+            let name = match format.extension() {
+                Some(extension) => format!("scene.{extension}"),
+                None => format!("scene_{}", format.name()),
             };
-            return Ok((PathBuf::from(name), format));
+            return Ok(vec![(PathBuf::from(name), format)]);
+        }
+        let target = |out: &PathBuf| self.target(out, self.format_of(out)?, scene, mask_sky);
+        self.out.iter().map(target).collect()
+    }
+
+    /// Returns the format of one output: the one that its ending stands for, else --format.
+    fn format_of(&self, out: &Path) -> anyhow::Result<Format> {
+        let by_name = |out: &Path| {
+            let format = Format::of_extension(&extension(out)?);
+            format.filter(|_| !out.is_dir())
         };
-        let format = self.format.or_else(|| ending(out)).unwrap_or_default();
-        if ending(out).is_some_and(|by_name| by_name != format) {
-            let why = format!(
-                "--out \"{}\" and --format {} contradict each other",
-                out.display(),
-                format.name()
-            );
-            return Err(UsageError(why).into());
+        match (self.format, by_name(out)) {
+            // With several outputs, --format is for those whose ending does not decide.
+            (Some(format), Some(by_name_of_out))
+                if format != by_name_of_out && !self.out.iter().any(|o| by_name(o).is_none()) =>
+            {
+                let why = format!(
+                    "--out \"{}\" and --format {} contradict each other: the ending stands for {}",
+                    out.display(),
+                    format.name(),
+                    by_name_of_out.name()
+                );
+                Err(UsageError(why).into())
+            }
+            (format, by_name) => Ok(by_name.or(format).unwrap_or_default()),
         }
-        let names_folder = out.as_os_str().to_string_lossy().ends_with('/');
-        if format == Format::Colmap || !(names_folder || out.is_dir()) {
-            return Ok((out.clone(), format));
+    }
+
+    fn target(
+        &self,
+        out: &Path,
+        format: Format,
+        scene: &SceneOptions,
+        mask_sky: bool,
+    ) -> anyhow::Result<(PathBuf, Format)> {
+        if format.is_folder() {
+            return Ok((out.to_owned(), format));
         }
-        fs::create_dir_all(out)
-            .with_context(|| format!("cannot make the folder \"{}\"", out.display()))?;
-        Ok((
-            out.join(self.descriptive_name(scene, format, mask_sky)),
-            format,
-        ))
+        Ok(
+            match place(out, &Format::extensions()).map_err(output_error)? {
+                Place::Folder => (
+                    out.join(self.descriptive_name(scene, format, mask_sky)),
+                    format,
+                ),
+                Place::File(_) | Place::Stream => (out.to_owned(), format),
+            },
+        )
     }
 
     /// Returns a file name that lists the options: `scene_pointmap_conf3_frame2_cam.glb`.
@@ -279,6 +302,6 @@ impl OutputArgs {
                 name += word;
             }
         }
-        format!("{name}.{}", format.extension())
+        format!("{name}.{}", format.extension().unwrap_or_default())
     }
 }

@@ -1,7 +1,9 @@
 //! `vggt export`: images or a video in, a GLB, web page, PLY or COLMAP model out.
 
 mod args;
+mod outputs;
 mod summary;
+mod write;
 
 use std::{
     path::PathBuf,
@@ -15,22 +17,24 @@ use super::{
     UsageError,
     inputs::{self, Inputs},
     model_args::ModelArgs,
+    output_error,
     save_to_db::{Destination, SaveArgs},
     terminal::StageBars,
 };
 use crate::{
-    frames::{PreprocessMode, SkyNetwork, VideoLimits},
+    frames::{Frames, PreprocessMode, SkyNetwork, VideoLimits},
     glb::{self, GlbOptions},
     pipeline::{
         Format, Network, PipelineError, ReadOptions, ReconstructOptions, Reconstruction,
-        SavedFrames, Source, Stage, Watcher, WriteOptions, load_predictions, rebuild, reconstruct,
-        save_depth, save_predictions, write_scene,
+        SavedFrames, Source, load_predictions, rebuild, reconstruct,
     },
-    scene::{Provenance, Scene, SceneOptions},
+    scene::SceneOptions,
     store::{GlbFile, JobKind},
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
+use outputs::Plan;
 use summary::Summary;
+use write::{Writer, WrittenScene};
 
 /// Flags may be spelled with underscores too, as in the older script: --conf_thres, --show_cam, ...
 #[derive(Debug, clap::Args)]
@@ -68,23 +72,34 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
     let input = args.input()?;
     let options = args.scene.options(args.model.demo || input.is_of_demo())?;
-    let (out, format) = args.output.target(&options, args.scene.mask_sky)?;
-    let destination = args.destination(&input, format)?;
-    // Fails on missing folders and files before the long computation.
-    args.output.check_folders(&out, format)?;
+    // Fails on what cannot be read or written before the long computation.
+    let plan = Plan::new(
+        &args.output,
+        &options,
+        args.scene.mask_sky,
+        &args.input_files(&input),
+    )?;
+    let destination = args.destination(&input, &plan)?;
     let sky = args.scene.sky_network(&args.model)?;
-
-    if options.show_cam && !format.holds_glb() {
-        tracing::warn!(
-            "--show_cam is for GLB and HTML: {} holds no shapes of cameras",
-            format.name()
-        );
-    }
+    warn_of_cameras(&options, &plan);
 
     let mut bars = StageBars::default();
-    let reconstruct_options = args.reconstruct_options(options, format, sky.as_ref());
+    let source = match &input {
+        Input::Frames(source) => Some(source.clone()),
+        Input::Saved(..) => None,
+    };
+    let check_frames = |frames: &Frames| {
+        let (_, _, height, width) = frames.images.dims4()?;
+        Ok(plan.check_frames(source.as_ref(), &frames.names, (height, width))?)
+    };
+    let reconstruct_options = ReconstructOptions {
+        before_network: Some(&check_frames),
+        ..args.reconstruct_options(options, &plan, sky.as_ref())
+    };
     let (network, made) = match input {
         Input::Saved(predictions, frames) => {
+            let (_, _, height, width) = predictions.images.dims4()?;
+            plan.check_frames(None, &frames.names, (height, width))?;
             let made = rebuild(*predictions, frames, &reconstruct_options, &mut bars)?;
             (None, made)
         }
@@ -97,70 +112,59 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             (Some(network), made.map_err(usage_error)?)
         }
     };
-    let Reconstruction {
-        frames,
-        predictions,
-        scene,
-        provenance,
-    } = &made;
-    if scene.nothing_kept {
+    if made.scene.nothing_kept {
         tracing::warn!("no point passed the filters: the scene holds one white point");
     }
-    let write_options = WriteOptions {
-        format,
-        glb: args.output.glb_options(),
-        names: &frames.names,
-        placements: &frames.placements,
-    };
-    let files = 1
-        + usize::from(args.output.save_predictions.is_some())
-        + usize::from(args.output.save_depth.is_some());
-    let mut written = 0;
-    let mut step_done = |bars: &mut StageBars| {
-        written += 1;
-        bars.step(Stage::Write, written, files);
-    };
     let stored = match &destination {
-        Some(to) => Some(store(to, scene, provenance, write_options.glb)?),
+        Some(to) => Some(store(to, &made, args.output.glb_options())?),
         None => None,
     };
-    let (out, bytes) = match &stored {
-        // --out asks for a second file.
-        Some((row, path)) if args.output.out.is_none() => (path.clone(), row.file_size),
-        _ => {
-            let bytes = write_scene(scene, provenance, &write_options, &out)?;
-            (out, bytes)
-        }
+    let writer = Writer {
+        plan: &plan,
+        made: &made,
+        source: source.as_ref(),
+        read: &reconstruct_options.read,
+        glb: args.output.glb_options(),
+        max_points: args.scene.max_points(),
     };
-    step_done(&mut bars);
-    if let Some(path) = &args.output.save_predictions {
-        save_predictions(path, predictions, frames)?;
-        step_done(&mut bars);
-    }
-    if let Some(dir) = &args.output.save_depth {
-        save_depth(dir, &made.predicted_frames()?, &frames.names)?;
-        step_done(&mut bars);
+    // With --save_to_db, --out asks for a second file.
+    let skip_scenes = stored.is_some() && args.output.out.is_empty();
+    let mut outputs = writer.write(skip_scenes, &mut bars)?;
+    if let (true, Some((row, path))) = (skip_scenes, &stored) {
+        outputs.push(WrittenScene {
+            path: path.clone(),
+            format: Format::Glb,
+            bytes: row.file_size,
+            points: made.scene.points.len(),
+        });
     }
     bars.finish();
     let summary = Summary {
-        out: &out,
+        outputs: &outputs,
         stored: stored.as_ref(),
-        format,
-        bytes,
-        scene,
-        predictions,
-        frames,
+        made: &made,
         network: network.as_ref(),
         skipped: bars.skipped(),
         seconds: start.elapsed(),
     };
-    summary.print(args.output.json)
+    summary.print(args.output.json, plan.uses_standard_output())
+}
+
+fn warn_of_cameras(options: &SceneOptions, plan: &Plan) {
+    let holds_none = plan.scenes.iter().find(|scene| !scene.format.holds_glb());
+    if let Some(scene) = holds_none.filter(|_| options.show_cam) {
+        tracing::warn!(
+            "--show_cam is for GLB and HTML: {} holds no shapes of cameras",
+            scene.format.name()
+        );
+    }
 }
 
 /// Marks errors that a change of the arguments fixes.
 fn usage_error(e: PipelineError) -> anyhow::Error {
     match e {
         PipelineError::QueryPoint { .. } => UsageError(e.to_string()).into(),
+        PipelineError::Output(e) => output_error(e),
         e => e.into(),
     }
 }
@@ -168,32 +172,43 @@ fn usage_error(e: PipelineError) -> anyhow::Error {
 /// Stores the GLB where the service would.
 fn store(
     to: &Destination,
-    scene: &Scene,
-    provenance: &Provenance,
+    made: &Reconstruction,
     options: GlbOptions,
 ) -> anyhow::Result<(GlbFile, PathBuf)> {
     to.store(|mut out| {
-        glb::write(scene, provenance, options, &mut out)?;
+        glb::write(&made.scene, &made.provenance, options, &mut out)?;
         Ok(())
     })
 }
 
 impl Args {
     /// Opens the service's store; runs before the long computation, so that errors come early.
-    fn destination(&self, input: &Input, format: Format) -> anyhow::Result<Option<Destination>> {
+    fn destination(&self, input: &Input, plan: &Plan) -> anyhow::Result<Option<Destination>> {
         let kind = match input {
             Input::Frames(Source::Video(_)) => JobKind::Video,
             _ => JobKind::Images,
         };
         let destination = self.save.destination(kind)?;
-        if destination.is_some() && format != Format::Glb {
+        let other = plan.scenes.iter().find(|scene| scene.format != Format::Glb);
+        if let Some(scene) = other.filter(|_| destination.is_some()) {
             return Err(UsageError(format!(
                 "--save_to_db stores GLB files, not {}",
-                format.name()
+                scene.format.name()
             ))
             .into());
         }
         Ok(destination)
+    }
+
+    /// Returns the files that are read, which no output may replace.
+    fn input_files(&self, input: &Input) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = match input {
+            Input::Frames(source) => source.files(),
+            Input::Saved(..) => self.input.from_predictions.iter().cloned().collect(),
+        };
+        files.extend(self.scene.sky_network.clone());
+        files.extend(self.model.files());
+        files
     }
 
     fn load_network(&self, source: &Source) -> anyhow::Result<Network> {
@@ -208,7 +223,7 @@ impl Args {
     fn reconstruct_options<'a>(
         &self,
         scene: SceneOptions,
-        format: Format,
+        plan: &Plan,
         sky: Option<&'a SkyNetwork>,
     ) -> ReconstructOptions<'a> {
         ReconstructOptions {
@@ -228,8 +243,13 @@ impl Args {
             sky,
             all_heads: self.output.save_predictions.is_some(),
             query_points: self.output.query_points(),
-            provenance: self.options_for_provenance(&scene, format),
-            scene,
+            provenance: self.options_for_provenance(&scene, plan),
+            scene: SceneOptions {
+                // A dataset chooses its points by another rule; every writer thins for itself then.
+                max_points: scene.max_points.filter(|_| !plan.has_dataset()),
+                ..scene
+            },
+            before_network: None,
         }
     }
 
@@ -269,10 +289,10 @@ impl Args {
     }
 
     /// Returns the options as the written file records them.
-    fn options_for_provenance(&self, scene: &SceneOptions, format: Format) -> serde_json::Value {
+    fn options_for_provenance(&self, scene: &SceneOptions, plan: &Plan) -> serde_json::Value {
         let mut options = json!(scene);
         options["mask_sky"] = json!(self.scene.mask_sky);
-        if format.holds_glb() {
+        if plan.scenes.iter().any(|scene| scene.format.holds_glb()) {
             options["color_space"] = json!(self.output.color_space.to_string());
         }
         options["preprocess"] = json!(match self.input.preprocess {

@@ -1,29 +1,23 @@
 //! The summary of an export, as text or JSON.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use serde_json::json;
-use vggt_model::{Predictions, demo};
+use serde_json::{Value, json};
+use vggt_model::demo;
 
+use super::{args::JsonDetail, write::WrittenScene};
+use crate::cli::terminal::{say, tell};
 use crate::{
     frames::SkipReason,
-    pipeline::{Format, Network, SavedFrames, SkippedImages},
-    scene::Scene,
+    pipeline::{Network, Reconstruction, SkippedImages, cameras},
     store::GlbFile,
 };
 
 /// Summary of an export.
 pub(super) struct Summary<'a> {
-    pub(super) out: &'a Path,
+    pub(super) outputs: &'a [WrittenScene],
     pub(super) stored: Option<&'a (GlbFile, PathBuf)>,
-    pub(super) format: Format,
-    pub(super) bytes: u64,
-    pub(super) scene: &'a Scene,
-    pub(super) predictions: &'a Predictions,
-    pub(super) frames: &'a SavedFrames,
+    pub(super) made: &'a Reconstruction,
     pub(super) network: Option<&'a Network>,
     /// Files of the folder that were not used, if any.
     pub(super) skipped: Option<&'a SkippedImages>,
@@ -31,66 +25,95 @@ pub(super) struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
-        let (s, _, height, width) = self.predictions.images.dims4()?;
-        let points = self.scene.points.len();
-        let shown = self.scene.views.len();
-        let available = self.frames.available.unwrap_or(s).max(s);
-        let seconds = self.seconds.as_secs_f64();
-        if as_json {
-            let mut summary = json!({
-                "out": self.out.display().to_string(),
-                "format": self.format.name(),
-                "bytes": self.bytes,
-                "points": points,
-                "nothing_kept": self.scene.nothing_kept,
-                "frames": s,
-                "frames_shown": shown,
-                "frames_given": self.frames.available,
-                "names": self.frames.names,
-                "height": height,
-                "width": width,
-                "scene_scale": self.scene.scale,
-                "weights": self.frames.weights,
-                "weights_sha256": self.frames.weights_sha256,
-                "device": self.network.map(Network::device_name),
-                "dtype": self.network.map(|n| n.dtype().as_str()),
-                "precision": self.network.map(|n| n.precision().as_str()),
-                "seconds": seconds,
-            });
-            if let Some(images) = self.skipped {
-                summary["images_found"] = json!(images.found());
-                let group = |(reason, names): (SkipReason, Vec<&str>)| json!({"reason": reason.to_string(), "count": names.len(), "names": names});
-                let groups = images.skipped.groups().into_iter().map(group);
-                summary["skipped"] = groups.collect();
-            }
-            if let Some((row, path)) = self.stored {
-                summary["hash"] = json!(row.hashed_name);
-                summary["stored"] = json!(path.display().to_string());
-            }
-            println!("{summary}");
-        } else {
-            println!(
-                "{}: {} from {} of {width} x {height}, {:.1} MB, {seconds:.1} s{}",
-                self.out.display(),
-                counted(points, "point"),
-                of_frames(shown, available),
-                self.bytes as f64 / 1e6,
-                if self.frames.weights == demo::WEIGHTS_NAME {
-                    " (demo weights)"
-                } else {
-                    ""
-                },
-            );
-            if let Some(images) = self.skipped {
-                println!("{images}");
-            }
-            if let Some((row, path)) = self.stored {
-                println!("hash: {}", row.hashed_name);
-                println!("path: {}", path.display());
-            }
+    /// Prints to standard output, or to standard error where the former holds a result.
+    pub(super) fn print(&self, json: Option<JsonDetail>, to_stderr: bool) -> anyhow::Result<()> {
+        let text = match json {
+            Some(detail) => self.json(detail)?.to_string(),
+            None => self.text()?,
+        };
+        match to_stderr {
+            true => tell!("{text}"),
+            false => say!("{text}"),
         }
         Ok(())
+    }
+
+    fn json(&self, detail: JsonDetail) -> anyhow::Result<Value> {
+        let frames = &self.made.frames;
+        let (s, _, height, width) = self.made.predictions.images.dims4()?;
+        let output = |output: &WrittenScene| {
+            json!({
+                "out": output.path.display().to_string(),
+                "format": output.format.name(),
+                "bytes": output.bytes,
+                "points": output.points,
+            })
+        };
+        let outputs: Vec<Value> = self.outputs.iter().map(output).collect();
+        // The first output lies flat beside the rest, as it did when there was only one.
+        let mut summary = outputs.first().cloned().unwrap_or_else(|| json!({}));
+        let rest = json!({
+            "outputs": outputs,
+            "nothing_kept": self.made.scene.nothing_kept,
+            "frames": s,
+            "frames_shown": self.made.scene.views.len(),
+            "frames_given": frames.available,
+            "names": frames.names,
+            "height": height,
+            "width": width,
+            "scene_scale": self.made.scene.scale,
+            "weights": frames.weights,
+            "weights_sha256": frames.weights_sha256,
+            "device": self.network.map(Network::device_name),
+            "dtype": self.network.map(|n| n.dtype().as_str()),
+            "precision": self.network.map(|n| n.precision().as_str()),
+            "seconds": self.seconds.as_secs_f64(),
+        });
+        if let (Value::Object(summary), Value::Object(rest)) = (&mut summary, rest) {
+            summary.extend(rest);
+        }
+        if let Some(images) = self.skipped {
+            let group = |(reason, names): (SkipReason, Vec<&str>)| json!({"reason": reason.to_string(), "count": names.len(), "names": names});
+            summary["images_found"] = json!(images.found());
+            summary["skipped"] = images.skipped.groups().into_iter().map(group).collect();
+        }
+        if let Some((row, path)) = self.stored {
+            summary["hash"] = json!(row.hashed_name);
+            summary["stored"] = json!(path.display().to_string());
+        }
+        if detail == JsonDetail::Full {
+            summary["cameras"] = cameras(self.made)?;
+        }
+        Ok(summary)
+    }
+
+    fn text(&self) -> anyhow::Result<String> {
+        let frames = &self.made.frames;
+        let (s, _, height, width) = self.made.predictions.images.dims4()?;
+        let available = frames.available.unwrap_or(s).max(s);
+        let shown = of_frames(self.made.scene.views.len(), available);
+        let demo = match frames.weights == demo::WEIGHTS_NAME {
+            true => " (demo weights)",
+            false => "",
+        };
+        let line = |output: &WrittenScene| {
+            format!(
+                "{}: {} from {shown} of {width} x {height}, {:.1} MB, {:.1} s{demo}",
+                output.path.display(),
+                counted(output.points, "point"),
+                output.bytes as f64 / 1e6,
+                self.seconds.as_secs_f64(),
+            )
+        };
+        let mut lines: Vec<String> = self.outputs.iter().map(line).collect();
+        if let Some(images) = self.skipped {
+            lines.push(images.to_string());
+        }
+        if let Some((row, path)) = self.stored {
+            lines.push(format!("hash: {}", row.hashed_name));
+            lines.push(format!("path: {}", path.display()));
+        }
+        Ok(lines.join("\n"))
     }
 }
 

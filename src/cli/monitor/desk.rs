@@ -10,6 +10,7 @@ use std::{
 use indicatif::ProgressBar;
 
 use super::{MOST_SESSIONS, report};
+use crate::cli::terminal::tell;
 use crate::{
     cli::{
         Interrupted, UsageError,
@@ -98,7 +99,7 @@ impl Desk {
             eprint!("Number of sessions: ");
             match self.line()?.trim().parse() {
                 Ok(n) if (1..=MOST_SESSIONS).contains(&n) => return Ok(n),
-                _ => eprintln!("a whole number from 1 to {MOST_SESSIONS}, please"),
+                _ => tell!("a whole number from 1 to {MOST_SESSIONS}, please"),
             }
         }
     }

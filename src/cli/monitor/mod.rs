@@ -7,7 +7,7 @@ mod desk;
 mod report;
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,10 +15,11 @@ use std::{
 use clap::value_parser;
 
 use self::{desk::Desk, report::Report};
-use super::{Interrupted, UsageError};
+use super::{Interrupted, UsageError, output_error};
+use crate::cli::terminal::tell;
 use crate::{
-    atomic_file::AtomicFile,
     monitor::{self, End, GpuState, Sampler, Session, plot},
+    output::OutputRules,
 };
 
 /// More sessions than a plot can tell apart are no use.
@@ -48,6 +49,9 @@ pub(super) struct Args {
     /// Draw a panel for each metric, one line for each session, into a .svg or .png file
     #[arg(long, value_name = "FILE", value_parser = parse_plot)]
     plot: Option<Plot>,
+    /// Replace an existing plot that vggt did not write
+    #[arg(long, requires = "plot")]
+    overwrite: bool,
     /// Print each sample as a line of CSV, as it is taken
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -88,11 +92,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     // A folder that is not there shows now and not after an hour.
     let plot = match &args.plot {
-        Some(plot) => Some((plot, AtomicFile::create(&plot.path)?)),
+        Some(plot) => {
+            let target = OutputRules::new([""; 0], args.overwrite).file(&plot.path);
+            Some((plot, target.map_err(output_error)?))
+        }
         None => None,
     };
     if let Some(GpuState::Absent(why)) = sampler.gpu_state() {
-        eprintln!("GPU and VRAM stay zero: {why}");
+        tell!("GPU and VRAM stay zero: {why}");
     }
     let mut desk = Desk::open(args.asks(), args.csv, sampler.metrics());
     let mut sessions = Vec::new();
@@ -102,7 +109,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
     // Whatever ended the recording early, what was measured is handed over first.
     if let (Some(pid), Some(End::ProcessEnded)) = (args.pid, sessions.last().map(|s| s.end)) {
-        eprintln!("process {pid} has ended");
+        tell!("process {pid} has ended");
     }
 
     let report = Report {
@@ -116,14 +123,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     } else if !args.csv {
         desk.print(&report.text());
     }
-    if let Some((plot, mut file)) = plot {
+    if let Some((plot, target)) = plot {
         let bytes = match plot.format {
             PlotFormat::Svg => plot::svg(&sessions, report.metrics)?.into_bytes(),
             PlotFormat::Png => plot::png(&sessions, report.metrics)?,
         };
-        file.write_all(&bytes)?;
-        file.commit()?;
-        eprintln!("plot: {}", plot.path.display());
+        target.write(&bytes)?;
+        tell!("plot: {}", plot.path.display());
     }
     if let Err(e) = desk.output
         && e.kind() != io::ErrorKind::BrokenPipe

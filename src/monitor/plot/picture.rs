@@ -1,9 +1,9 @@
 //! Plots as SVG and PNG.
 
-use std::{io::Cursor, sync::LazyLock};
+use std::sync::LazyLock;
 
 use image::{
-    ImageFormat, RgbImage,
+    RgbImage,
     imageops::{self, FilterType},
 };
 use plotters::{
@@ -17,6 +17,9 @@ use plotters::{
 
 use super::{longest_s, value_axis};
 use crate::monitor::{Metric, MonitorError, Session};
+
+/// Program and version, recorded in every plot.
+const GENERATOR: &str = concat!("vggt ", env!("CARGO_PKG_VERSION"));
 
 /// Size of a panel and of the heading above all, in points of the image.
 const PANEL: (u32, u32) = (600, 360);
@@ -54,11 +57,12 @@ pub fn svg(sessions: &[Session], metrics: &[Metric]) -> Result<String, MonitorEr
     let area = SVGBackend::with_string(&mut svg, (fine_width, fine_height)).into_drawing_area();
     draw(area, sessions, metrics, SVG_LIFT)?;
     // The drawing keeps its fine coordinates (viewBox) and is shown at the size it was meant for.
-    Ok(svg.replacen(
+    let svg = svg.replacen(
         &format!("width=\"{fine_width}\" height=\"{fine_height}\""),
         &format!("width=\"{width}\" height=\"{height}\""),
         1,
-    ))
+    );
+    Ok(format!("<!-- {GENERATOR} -->\n{svg}"))
 }
 
 /// The image as bytes of a PNG file.
@@ -73,11 +77,16 @@ pub fn png(sessions: &[Session], metrics: &[Metric]) -> Result<Vec<u8>, MonitorE
     draw(area, sessions, metrics, PNG_LIFT)?;
     let (width, height) = (width * PNG_PIXELS, height * PNG_PIXELS);
     let picture = imageops::resize(&fine, width, height, FilterType::Triangle);
-    let mut bytes = Cursor::new(Vec::new());
-    picture
-        .write_to(&mut bytes, ImageFormat::Png)
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder
+        .add_text_chunk("Software".to_owned(), GENERATOR.to_owned())
         .map_err(failed)?;
-    Ok(bytes.into_inner())
+    let mut writer = encoder.write_header().map_err(failed)?;
+    writer.write_image_data(&picture).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    Ok(bytes)
 }
 
 /// Width and height in points: panels in two columns.

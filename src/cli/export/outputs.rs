@@ -1,0 +1,229 @@
+//! Where the results of an export go: decided and checked before the network runs.
+
+use std::{
+    collections::HashMap,
+    io::IsTerminal,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use super::args::OutputArgs;
+use crate::{
+    cli::output_error,
+    output::{OutputError, OutputRules, Place, Target, place, require_space},
+    pipeline::{DATASET_POINTS, DatasetImages, Format, Source, dataset_files, depth_files},
+    scene::SceneOptions,
+};
+
+/// Everything that an export writes.
+pub(super) struct Plan {
+    pub(super) rules: OutputRules,
+    pub(super) scenes: Vec<PlannedScene>,
+    pub(super) predictions: Option<Target>,
+    pub(super) depth: Option<PathBuf>,
+}
+
+/// One output of the scene.
+pub(super) struct PlannedScene {
+    pub(super) format: Format,
+    pub(super) to: To,
+}
+
+/// A file, or the folder of a dataset.
+pub(super) enum To {
+    File(Target),
+    Folder(PathBuf),
+}
+
+impl To {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::File(target) => target.path(),
+            Self::Folder(path) => path,
+        }
+    }
+}
+
+impl PlannedScene {
+    /// Returns true for binary data on its way to a terminal or a pipe.
+    pub(super) fn is_standard_output(&self) -> bool {
+        matches!(&self.to, To::File(target) if target.is_standard_output())
+    }
+}
+
+impl Plan {
+    /// Decides formats and paths, and refuses what cannot be written.
+    ///
+    /// # Errors
+    /// A usage error, or an [`OutputError`].
+    pub(super) fn new(
+        args: &OutputArgs,
+        scene: &SceneOptions,
+        mask_sky: bool,
+        inputs: &[PathBuf],
+    ) -> anyhow::Result<Self> {
+        let rules = OutputRules::new(inputs, args.overwrite);
+        let scenes = args.targets(scene, mask_sky)?;
+        let scenes = scenes.into_iter().map(|(path, format)| {
+            Ok(PlannedScene {
+                format,
+                to: match format.is_folder() {
+                    true => {
+                        rules.folder(&path)?;
+                        for file in dataset_files(format) {
+                            rules.file(&path.join(file))?;
+                        }
+                        To::Folder(path)
+                    }
+                    false => To::File(rules.file(&path)?),
+                },
+            })
+        });
+        let scenes = scenes.collect::<Result<Vec<_>, OutputError>>();
+        let scenes = scenes.map_err(output_error)?;
+        let predictions = args
+            .save_predictions
+            .as_deref()
+            .map(|path| predictions_path(path));
+        let predictions = match predictions {
+            Some(path) => Some(rules.file(&path?).map_err(output_error)?),
+            None => None,
+        };
+        if let Some(dir) = &args.save_depth {
+            rules.folder(dir).map_err(output_error)?;
+        }
+        let plan = Self {
+            rules,
+            scenes,
+            predictions,
+            depth: args.save_depth.clone(),
+        };
+        plan.check_distinct().map_err(output_error)?;
+        if plan.uses_standard_output() && std::io::stdout().is_terminal() {
+            return Err(output_error(OutputError::Terminal));
+        }
+        Ok(plan)
+    }
+
+    /// Returns true when standard output holds a result, so that it cannot hold the summary.
+    pub(super) fn uses_standard_output(&self) -> bool {
+        let predictions = self.predictions.as_ref();
+        self.scenes.iter().any(PlannedScene::is_standard_output)
+            || predictions.is_some_and(Target::is_standard_output)
+    }
+
+    /// Returns true when a dataset is among the outputs.
+    pub(super) fn has_dataset(&self) -> bool {
+        self.scenes.iter().any(|scene| scene.format.is_folder())
+    }
+
+    fn check_distinct(&self) -> Result<(), OutputError> {
+        let of_scenes = self.scenes.iter().filter_map(|scene| match &scene.to {
+            To::File(target) => target
+                .file()
+                .or_else(|| target.is_standard_output().then_some(Path::new("-"))),
+            To::Folder(path) => Some(path),
+        });
+        let all = of_scenes.chain(self.predictions.iter().filter_map(Target::file));
+        let mut seen = std::collections::HashSet::new();
+        for path in all {
+            if !seen.insert(path) {
+                return Err(OutputError::Twice {
+                    path: path.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what depends on the frames: names of depth maps, and the space on the disks.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub(super) fn check_frames(
+        &self,
+        source: Option<&Source>,
+        names: &[String],
+        (height, width): (usize, usize),
+    ) -> Result<(), OutputError> {
+        for scene in &self.scenes {
+            if let To::Folder(folder) = &scene.to {
+                DatasetImages::plan(folder, source, names).check(&self.rules)?;
+            }
+        }
+        if let Some(dir) = &self.depth {
+            for file in depth_files(names) {
+                self.rules.file(&dir.join(file))?;
+            }
+        }
+        self.check_space((names.len() * height * width) as u64)
+    }
+
+    /// Checks the space on each disk, for the largest files that `pixels` can make.
+    fn check_space(&self, pixels: u64) -> Result<(), OutputError> {
+        let scenes = self.scenes.iter().filter_map(|scene| {
+            let path = match &scene.to {
+                To::File(target) => target.file()?,
+                To::Folder(path) => path,
+            };
+            Some((path, bytes_of(scene.format, pixels)))
+        });
+        let predictions = self
+            .predictions
+            .iter()
+            .filter_map(|target| Some((target.file()?, PREDICTION_BYTES * pixels)));
+        let depth = self
+            .depth
+            .iter()
+            .map(|dir| (dir.as_path(), DEPTH_BYTES * pixels));
+        let mut disks: HashMap<Option<u64>, (&Path, u64)> = HashMap::new();
+        for (path, bytes) in scenes.chain(predictions).chain(depth) {
+            disks.entry(disk_of(path)).or_insert((path, 0)).1 += bytes;
+        }
+        for (path, bytes) in disks.into_values() {
+            require_space(path, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of one pixel in saved predictions: image, depth, confidence, points from depth, points and their confidence, all F32.
+const PREDICTION_BYTES: u64 = 4 * (3 + 1 + 1 + 3 + 3 + 1);
+
+/// Bytes of one pixel in depth images, 16-bit gray and color, before compression.
+const DEPTH_BYTES: u64 = 2 + 3;
+
+/// Bytes of a point in both forms of a COLMAP model, about.
+const COLMAP_POINT_BYTES: u64 = 200;
+
+/// Returns the size of a scene with all `pixels` kept, in bytes.
+fn bytes_of(format: Format, pixels: u64) -> u64 {
+    match format {
+        Format::Glb => 20 * pixels,
+        Format::Html => 20 * pixels * 4 / 3,
+        Format::Ply => 19 * pixels,
+        Format::Colmap | Format::Nerfstudio => {
+            COLMAP_POINT_BYTES * pixels.min(DATASET_POINTS as u64)
+        }
+    }
+}
+
+/// Returns the device number of the disk that `path` will be on.
+fn disk_of(path: &Path) -> Option<u64> {
+    let metadata = path.ancestors().find_map(|above| {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        above.metadata().ok()
+    });
+    metadata.map(|m| m.dev())
+}
+
+/// Returns the file of `--save_predictions`.
+fn predictions_path(path: &Path) -> anyhow::Result<PathBuf> {
+    Ok(match place(path, &["safetensors"]).map_err(output_error)? {
+        Place::Folder => path.join("predictions.safetensors"),
+        Place::File(_) | Place::Stream => path.to_owned(),
+    })
+}

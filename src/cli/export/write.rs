@@ -1,0 +1,134 @@
+//! Writes everything that an export makes.
+
+use std::{borrow::Cow, path::PathBuf};
+
+use super::outputs::{Plan, To};
+use crate::{
+    cli::terminal::StageBars,
+    glb::GlbOptions,
+    pipeline::{
+        DATASET_POINTS, DatasetImages, Format, PipelineError, ReadOptions, Reconstruction, Source,
+        Stage, Watcher, WriteOptions, Written, WrittenImages, save_depth, save_predictions,
+        write_dataset, write_file,
+    },
+    scene::Scene,
+};
+
+/// One written output of the scene.
+pub(super) struct WrittenScene {
+    pub(super) path: PathBuf,
+    pub(super) format: Format,
+    pub(super) bytes: u64,
+    pub(super) points: usize,
+}
+
+/// What is written, and how.
+pub(super) struct Writer<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) made: &'a Reconstruction,
+    /// Where the frames came from; `None` for saved predictions.
+    pub(super) source: Option<&'a Source>,
+    pub(super) read: &'a ReadOptions,
+    pub(super) glb: GlbOptions,
+    pub(super) max_points: Option<usize>,
+}
+
+impl Writer<'_> {
+    /// Writes scenes, unless `skip_scenes`, then predictions and depth maps.
+    pub(super) fn write(
+        &self,
+        skip_scenes: bool,
+        bars: &mut StageBars,
+    ) -> anyhow::Result<Vec<WrittenScene>> {
+        let (plan, made) = (self.plan, self.made);
+        let scenes = if skip_scenes { &[][..] } else { &plan.scenes };
+        let total = scenes.len()
+            + usize::from(plan.predictions.is_some())
+            + usize::from(plan.depth.is_some());
+        let mut done = 0;
+        let mut step = |bars: &mut StageBars| {
+            done += 1;
+            bars.step(Stage::Write, done, total);
+        };
+        let mut written = Vec::with_capacity(scenes.len());
+        for scene in scenes {
+            written.push(self.scene(scene.format, &scene.to)?);
+            step(bars);
+        }
+        if let Some(target) = &plan.predictions {
+            save_predictions(target, &made.predictions, &made.frames)?;
+            step(bars);
+        }
+        if let Some(dir) = &plan.depth {
+            let frames = made.predicted_frames()?;
+            let (names, placements) = (&made.frames.names, &made.frames.placements);
+            save_depth(dir, &plan.rules, &frames, names, placements)?;
+            step(bars);
+        }
+        Ok(written)
+    }
+
+    fn scene(&self, format: Format, to: &To) -> Result<WrittenScene, PipelineError> {
+        let made = self.made;
+        let options = WriteOptions {
+            glb: self.glb,
+            placements: &made.frames.placements,
+            dataset_points: self.max_points.unwrap_or(DATASET_POINTS),
+        };
+        let written = match to {
+            To::File(target) => {
+                let scene = self.thinned();
+                write_file(&scene, &made.provenance, &options, format, target)
+            }
+            To::Folder(folder) => {
+                let rules = &self.plan.rules;
+                let images = DatasetImages::plan(folder, self.source, &made.frames.names);
+                let copied = match images.are_missing() {
+                    true => {
+                        tracing::warn!(
+                            "no images were written into \"{}\": saved predictions do not hold the photos; copy them there",
+                            folder.join("images").display()
+                        );
+                        WrittenImages::default()
+                    }
+                    false => images.write(self.source, self.read, rules)?,
+                };
+                let placements = copied.placements(options.placements);
+                let options = WriteOptions {
+                    placements: &placements,
+                    ..options
+                };
+                let to = (folder.as_path(), rules);
+                let (scene, names) = (&made.scene, images.names());
+                let written = write_dataset(scene, &made.provenance, &options, format, to, &names)?;
+                if written.points < scene.points.len() && self.max_points.is_none() {
+                    tracing::info!(
+                        "{} of {} points in \"{}\", the most confident, spread evenly (--max_points sets another number)",
+                        written.points,
+                        scene.points.len(),
+                        folder.display()
+                    );
+                }
+                Ok(Written {
+                    bytes: written.bytes + copied.bytes,
+                    ..written
+                })
+            }
+        }?;
+        Ok(WrittenScene {
+            path: to.path().to_owned(),
+            format,
+            bytes: written.bytes,
+            points: written.points,
+        })
+    }
+
+    /// Returns the scene with at most `--max_points`: it was built with all of them if a dataset needs them.
+    fn thinned(&self) -> Cow<'_, Scene> {
+        let scene = &self.made.scene;
+        match self.max_points.filter(|limit| *limit < scene.points.len()) {
+            Some(limit) => Cow::Owned(scene.thinned(limit)),
+            None => Cow::Borrowed(scene),
+        }
+    }
+}

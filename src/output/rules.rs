@@ -1,0 +1,246 @@
+//! The rule: a path -> what may be written there.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    OutputError, Sink, is_ours,
+    path::{follow, is_descriptor, is_standard_output},
+};
+
+/// A file on a machine, whatever its names.
+type FileId = (u64, u64);
+
+/// What the outputs of one command may replace.
+#[derive(Debug, Clone, Default)]
+pub struct OutputRules {
+    inputs: HashSet<FileId>,
+    overwrite: bool,
+}
+
+/// Something that may be written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    path: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// A regular file, links followed.
+    File(PathBuf),
+    /// A device, a FIFO or an open file: written through.
+    Stream,
+    StandardOutput,
+}
+
+impl OutputRules {
+    /// Outputs may replace files that `vggt` wrote, and any other with `overwrite`; never one of `inputs`.
+    pub fn new<P: AsRef<Path>>(inputs: impl IntoIterator<Item = P>, overwrite: bool) -> Self {
+        let id = |path: P| Some(id_of(&fs::metadata(path).ok()?));
+        Self {
+            inputs: inputs.into_iter().filter_map(id).collect(),
+            overwrite,
+        }
+    }
+
+    /// Returns true when `path` is one of the inputs.
+    pub fn is_input(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| self.inputs.contains(&id_of(&metadata)))
+    }
+
+    /// Checks that a file may be written at `path`, without writing anything.
+    ///
+    /// # Errors
+    /// When it may not, or the folder that it goes into cannot be written.
+    pub fn file(&self, path: &Path) -> Result<Target, OutputError> {
+        let target = |kind| Target {
+            path: path.to_owned(),
+            kind,
+        };
+        if is_standard_output(path) {
+            return Ok(target(Kind::StandardOutput));
+        }
+        if is_descriptor(path) {
+            return Ok(target(Kind::Stream));
+        }
+        let fail = |e| OutputError::io(path, e);
+        let resolved = follow(path).map_err(fail)?;
+        let metadata = match fs::metadata(&resolved) {
+            Ok(metadata) => metadata,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                can_create_in(path, parent(&resolved))?;
+                return Ok(target(Kind::File(resolved)));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                return Err(not_a_folder(path, parent(&resolved)));
+            }
+            Err(e) => return Err(fail(e)),
+        };
+        if self.inputs.contains(&id_of(&metadata)) {
+            return Err(OutputError::IsInput {
+                path: path.to_owned(),
+            });
+        }
+        let kind = metadata.file_type();
+        let special = |kind| OutputError::Special {
+            path: path.to_owned(),
+            kind,
+        };
+        if kind.is_dir() {
+            return Err(OutputError::IsFolder {
+                path: path.to_owned(),
+            });
+        }
+        if kind.is_socket() {
+            return Err(special("socket"));
+        }
+        if kind.is_block_device() {
+            return Err(special("disk"));
+        }
+        if !kind.is_file() {
+            return Ok(target(Kind::Stream));
+        }
+        if !self.overwrite && metadata.len() > 0 && !is_ours(&resolved).map_err(fail)? {
+            return Err(OutputError::NotOurs {
+                path: path.to_owned(),
+            });
+        }
+        can_create_in(path, parent(&resolved))?;
+        Ok(target(Kind::File(resolved)))
+    }
+
+    /// Checks that files may be written into the folder `path`, which may not exist yet.
+    ///
+    /// # Errors
+    /// When it is something else, or cannot be written.
+    pub fn folder(&self, path: &Path) -> Result<(), OutputError> {
+        if is_standard_output(path) || is_descriptor(path) {
+            return Err(OutputError::FolderToStream {
+                path: path.to_owned(),
+            });
+        }
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => can_create_in(path, path),
+            Ok(metadata) if metadata.is_file() => Err(not_a_folder(path, path)),
+            Ok(_) => Err(OutputError::FolderToStream {
+                path: path.to_owned(),
+            }),
+            Err(_) => can_create_in(path, path),
+        }
+    }
+}
+
+impl Target {
+    /// Returns the target of a file that the caller knows to be its own.
+    ///
+    /// # Errors
+    /// When links at `path` cannot be followed.
+    pub fn replacing(path: &Path) -> Result<Self, OutputError> {
+        let file = follow(path).map_err(|e| OutputError::io(path, e))?;
+        Ok(Self {
+            path: path.to_owned(),
+            kind: Kind::File(file),
+        })
+    }
+
+    /// Returns the path as the user gave it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns true when the bytes go to standard output.
+    pub fn is_standard_output(&self) -> bool {
+        self.kind == Kind::StandardOutput
+    }
+
+    /// Returns the regular file that will be written, links followed; `None` for a stream.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Opens the target. A regular file keeps its content until [`Sink::commit`].
+    ///
+    /// # Errors
+    /// When it cannot be opened, or its folder cannot be made.
+    pub fn create(&self) -> Result<Sink, OutputError> {
+        let opened = match &self.kind {
+            Kind::StandardOutput => Sink::standard_output(),
+            Kind::Stream => Sink::stream(&self.path),
+            Kind::File(file) => {
+                fs::create_dir_all(parent(file)).map_err(|e| OutputError::io(&self.path, e))?;
+                Sink::file(file)
+            }
+        };
+        opened.map_err(|e| OutputError::io(&self.path, e))
+    }
+
+    /// Writes `bytes` in one go.
+    ///
+    /// # Errors
+    /// As [`Target::create`], or when the disk is full.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), OutputError> {
+        let mut sink = self.create()?;
+        io::Write::write_all(&mut sink, bytes)
+            .and_then(|()| sink.commit())
+            .map_err(|e| OutputError::io(&self.path, e))
+    }
+}
+
+fn id_of(metadata: &fs::Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn not_a_folder(path: &Path, folder: &Path) -> OutputError {
+    let file = folder.ancestors().find(|above| above.is_file());
+    OutputError::NotAFolder {
+        path: path.to_owned(),
+        file: file.unwrap_or(folder).to_owned(),
+    }
+}
+
+/// Checks that a file can be made in `folder`, or in the nearest folder above it that exists.
+fn can_create_in(path: &Path, folder: &Path) -> Result<(), OutputError> {
+    let exists = folder.ancestors().find_map(|above| {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        Some((above, above.metadata().ok()?))
+    });
+    let Some((above, metadata)) = exists else {
+        return Ok(());
+    };
+    if !metadata.is_dir() {
+        return Err(not_a_folder(path, folder));
+    }
+    // Rights, read-only file systems and quotas: only an attempt tells.
+    tempfile::tempfile_in(above)
+        .map(drop)
+        .map_err(|e| OutputError::io(path, without_path(e)))
+}
+
+/// tempfile's errors name a path of its own, which the user never gave.
+fn without_path(e: io::Error) -> io::Error {
+    match e.get_ref() {
+        Some(inner) => {
+            let source = inner.source().map(ToString::to_string);
+            io::Error::new(e.kind(), source.unwrap_or_else(|| e.kind().to_string()))
+        }
+        None => e,
+    }
+}

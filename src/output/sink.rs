@@ -1,0 +1,86 @@
+//! What a result is written to: an atomic file, or a stream.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::fd::AsFd,
+    path::Path,
+};
+
+use crate::atomic_file::AtomicFile;
+
+/// An open target; counts the bytes that are written to it.
+#[derive(Debug)]
+pub struct Sink {
+    to: To,
+    written: u64,
+}
+
+#[derive(Debug)]
+enum To {
+    File(AtomicFile),
+    Stream(BufWriter<File>),
+}
+
+impl Sink {
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(To::File(AtomicFile::create(path)?)))
+    }
+
+    /// Opens a device, a FIFO (which waits for its reader) or an open file, without cutting it off.
+    pub(super) fn stream(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        Ok(Self::new(To::Stream(BufWriter::new(file))))
+    }
+
+    pub(super) fn standard_output() -> io::Result<Self> {
+        let file = io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Self::new(To::Stream(BufWriter::new(file.into()))))
+    }
+
+    fn new(to: To) -> Self {
+        Self { to, written: 0 }
+    }
+
+    /// Returns the number of bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Returns where the bytes of a file lie until the commit, to read them back; they must be flushed first.
+    pub fn temporary(&self) -> Option<&Path> {
+        match &self.to {
+            To::File(file) => Some(file.temporary()),
+            To::Stream(_) => None,
+        }
+    }
+
+    /// Flushes everything; a file takes its name now.
+    ///
+    /// # Errors
+    /// When the disk is full, the name cannot be taken or the reader of a pipe is gone.
+    pub fn commit(self) -> io::Result<()> {
+        match self.to {
+            To::File(file) => file.commit(),
+            To::Stream(mut stream) => stream.flush(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = match &mut self.to {
+            To::File(file) => file.write(bytes),
+            To::Stream(stream) => stream.write(bytes),
+        }?;
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.to {
+            To::File(file) => file.flush(),
+            To::Stream(stream) => stream.flush(),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Writing the images of a dataset.
+
+use std::{
+    fs::{self, File},
+    io::{self, Cursor, Write},
+    path::Path,
+};
+
+use image::{ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
+use sha2::{Digest, Sha256};
+
+use super::{
+    DatasetImage, DatasetImages, Origin, WrittenImages,
+    manifest::{Manifest, hex},
+};
+use crate::{
+    frames::{VideoProgress, read_image, read_video},
+    output::{OutputError, OutputRules, Target},
+    pipeline::{PipelineError, ReadOptions, Source},
+};
+
+/// Quality of JPEGs that are encoded again: differences are below what a splat can show.
+const JPEG_QUALITY: u8 = 95;
+
+/// A writer that hashes what passes.
+struct Hashed<W> {
+    to: W,
+    hasher: Sha256,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.to.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+struct Writer<'a> {
+    dataset: &'a DatasetImages,
+    rules: &'a OutputRules,
+    manifest: Manifest,
+    written: WrittenImages,
+}
+
+/// See [`DatasetImages::write`].
+pub(super) fn images(
+    dataset: &DatasetImages,
+    source: Option<&Source>,
+    read: &ReadOptions,
+    rules: &OutputRules,
+) -> Result<WrittenImages, PipelineError> {
+    let mut writer = Writer {
+        dataset,
+        rules,
+        manifest: Manifest::new(),
+        written: WrittenImages::default(),
+    };
+    if let Some(Source::Video(path)) = source {
+        writer.video(path, read)?;
+    } else {
+        for (index, image) in dataset.images.iter().enumerate() {
+            writer.image(index, image, read)?;
+        }
+    }
+    for stale in dataset.manifest.stale(&dataset.folder, &dataset.names()) {
+        fs::remove_file(&stale).map_err(|source| OutputError::Io {
+            path: stale,
+            source,
+        })?;
+    }
+    writer.manifest.write(&dataset.folder, rules)?;
+    Ok(writer.written)
+}
+
+impl Writer<'_> {
+    fn image(
+        &mut self,
+        index: usize,
+        image: &DatasetImage,
+        read: &ReadOptions,
+    ) -> Result<(), PipelineError> {
+        let path = self.dataset.path(image);
+        match &image.origin {
+            Origin::Copy(from) => {
+                if self.dataset.is_in_place(image, &path) {
+                    return Ok(());
+                }
+                self.put(image, |out| {
+                    io::copy(&mut File::open(from)?, out)?;
+                    Ok(())
+                })
+            }
+            Origin::Bundled(bytes) => self.put(image, |out| out.write_all(bytes)),
+            Origin::Decode(from) => {
+                let decoded = read_image(from, &read.image_limits)?;
+                self.written.sizes.insert(index, decoded.rgb.dimensions());
+                self.encode(image, &decoded.rgb)
+            }
+            Origin::Frame | Origin::Missing => Ok(()),
+        }
+    }
+
+    /// Decodes the video a second time: keeping its frames from the first would take more memory than the network.
+    fn video(&mut self, path: &Path, read: &ReadOptions) -> Result<(), PipelineError> {
+        let dataset = self.dataset;
+        let mut failed = None;
+        let mut left: std::collections::HashSet<&str> = dataset
+            .images
+            .iter()
+            .map(|image| image.frame.as_str())
+            .collect();
+        let summary = read_video(
+            path,
+            read.fps,
+            &read.video_limits,
+            None,
+            &mut |_: VideoProgress| true,
+            &mut |frame| {
+                let image = dataset
+                    .images
+                    .iter()
+                    .find(|image| image.frame == frame.name);
+                if let (Some(image), None) = (image, &failed) {
+                    failed = self.encode(image, &frame.rgb).err();
+                    left.remove(image.frame.as_str());
+                }
+                Ok(())
+            },
+        );
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        summary?;
+        match left.into_iter().next() {
+            Some(frame) => Err(PipelineError::Vanished {
+                path: path.to_owned(),
+                frame: frame.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn encode(&mut self, image: &DatasetImage, rgb: &RgbImage) -> Result<(), PipelineError> {
+        let mut bytes = Cursor::new(Vec::new());
+        let encoded = match image.name.to_lowercase().ends_with(".png") {
+            true => rgb.write_to(&mut bytes, ImageFormat::Png),
+            false => {
+                rgb.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))
+            }
+        };
+        encoded.map_err(|e| OutputError::Io {
+            path: self.dataset.path(image),
+            source: io::Error::other(e),
+        })?;
+        self.put(image, |out| out.write_all(bytes.get_ref()))
+    }
+
+    /// Writes one image, if it may be written, and remembers it.
+    fn put(
+        &mut self,
+        image: &DatasetImage,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), PipelineError> {
+        let path = self.dataset.path(image);
+        let fail = |source| OutputError::Io {
+            path: path.clone(),
+            source,
+        };
+        self.dataset.may_write(image, &path, self.rules)?;
+        let mut out = Hashed {
+            to: Target::replacing(&path)?.create()?,
+            hasher: Sha256::new(),
+        };
+        write(&mut out).map_err(fail)?;
+        self.written.bytes += out.to.written();
+        out.to.commit().map_err(fail)?;
+        self.manifest.add(&image.name, hex(out.hasher));
+        Ok(())
+    }
+}
