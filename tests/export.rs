@@ -562,7 +562,7 @@ fn wrong_calls_exit_with_2_and_name_what_is_wrong() {
         ),
         (
             &["export", "--demo", "--format", "obj"],
-            "glb, html, ply or colmap",
+            "glb, html, ply, colmap or nerfstudio",
         ),
         (&["export", "--demo", "--device", "gpu"], "cuda:N"),
         (&["export", "--demo", "--max_frames", "0"], "max-frames"),
@@ -614,8 +614,8 @@ fn failures_exit_with_1_name_the_file_and_leave_nothing() {
             "notes.txt",
         ),
         (
-            &["export", "--demo", "--out", "no/such/dir/a.glb"],
-            "no/such/dir",
+            &["export", "--demo", "--out", "notes.txt/no/dir/a.glb"],
+            "notes.txt/no/dir",
         ),
         (
             &["export", "--checkpoint", "page.pt", text(&frames)],

@@ -73,7 +73,10 @@ fn the_glb_inside_is_the_one_that_a_file_would_hold() {
 #[test]
 fn the_page_asks_for_nothing_and_runs_only_its_own_script() {
     let dir = TempDir::new().unwrap();
-    run(dir.path(), &["export", "--demo", "--out", "x.html"]);
+    run(
+        dir.path(),
+        &["export", "--demo", "--out", "x.html", "--overwrite"],
+    );
     let page = fs::read_to_string(dir.path().join("x.html")).unwrap();
     for outside in [
         "http:", "https:", "src=", "href=", "@import", "url(", "fetch(", "import(",
@@ -125,7 +128,7 @@ fn a_page_appears_whole_or_not_at_all() {
         .current_dir(dir.path())
         .args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\""])
         .arg(env!("CARGO_BIN_EXE_vggt"))
-        .args(["export", "--demo", "--out", "x.html"])
+        .args(["export", "--demo", "--out", "x.html", "--overwrite"])
         .output()
         .unwrap();
     let err = String::from_utf8_lossy(&limited.stderr);
@@ -134,7 +137,10 @@ fn a_page_appears_whole_or_not_at_all() {
     assert_eq!(fs::read(dir.path().join("x.html")).unwrap(), b"older");
     assert_eq!(files(dir.path()), ["x.html"]);
 
-    run(dir.path(), &["export", "--demo", "--out", "x.html"]);
+    run(
+        dir.path(),
+        &["export", "--demo", "--out", "x.html", "--overwrite"],
+    );
     let page = fs::read_to_string(dir.path().join("x.html")).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</script>\n</body>\n</html>\n"));
     assert_eq!(files(dir.path()), ["x.html"]);
@@ -166,7 +172,7 @@ fn the_ending_or_the_format_asks_for_a_page() {
     );
 
     let wrong = ["export", "--demo", "--format", "page"];
-    assert!(fail(dir.path(), 2, &wrong).contains("glb, html, ply or colmap"));
+    assert!(fail(dir.path(), 2, &wrong).contains("glb, html, ply, colmap or nerfstudio"));
     let both = [
         "export",
         "--demo",
