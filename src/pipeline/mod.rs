@@ -32,7 +32,7 @@ pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, load_predictions, save_predictions};
 pub use progress::{Silent, SkippedImages, Stage, Warning, Watcher};
-pub use reconstruct::{ReconstructOptions, Reconstruction, rebuild, reconstruct};
+pub use reconstruct::{CheckFrames, ReconstructOptions, Reconstruction, rebuild, reconstruct};
 pub use retry::predict_what_fits;
 pub use sky::sky_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};

@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// Looks at the frames that a network is about to run on.
+pub type CheckFrames<'a> = dyn Fn(&Frames) -> Result<(), PipelineError> + 'a;
+
 /// Options of a reconstruction.
 #[derive(Clone)]
 pub struct ReconstructOptions<'a> {
@@ -39,7 +42,7 @@ pub struct ReconstructOptions<'a> {
     /// The options as the provenance of the scene records them.
     pub provenance: serde_json::Value,
     /// Called with the frames before the network runs, so that a result that cannot be kept is not computed.
-    pub before_network: Option<&'a dyn Fn(&Frames) -> Result<(), PipelineError>>,
+    pub before_network: Option<&'a CheckFrames<'a>>,
 }
 
 impl Default for ReconstructOptions<'_> {

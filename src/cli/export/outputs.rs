@@ -81,10 +81,7 @@ impl Plan {
         });
         let scenes = scenes.collect::<Result<Vec<_>, OutputError>>();
         let scenes = scenes.map_err(output_error)?;
-        let predictions = args
-            .save_predictions
-            .as_deref()
-            .map(|path| predictions_path(path));
+        let predictions = args.save_predictions.as_deref().map(predictions_path);
         let predictions = match predictions {
             Some(path) => Some(rules.file(&path?).map_err(output_error)?),
             None => None,
