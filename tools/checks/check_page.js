@@ -61,8 +61,9 @@ function readPlainly(glb) {
   const binary = glb.subarray(28 + json);
   const extras = document.asset.extras;
   const root = document.nodes[document.scenes[document.scene].nodes[0]];
-  const parts = root.children.map((child) => {
-    const node = document.nodes[child];
+  // Points of view draw nothing.
+  const drawn = root.children.map((child) => document.nodes[child]).filter(({ camera }) => camera === undefined);
+  const parts = drawn.map((node) => {
     const { mode = 4, attributes, indices } = document.meshes[node.mesh].primitives[0];
     const positions = readNumbers(document, binary, attributes.POSITION);
     const colors = readNumbers(document, binary, attributes.COLOR_0);
