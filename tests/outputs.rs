@@ -435,6 +435,32 @@ fn a_full_disk_is_told_before_the_network_runs() {
 }
 
 #[test]
+fn the_client_follows_the_same_rule_before_it_connects() {
+    let dir = photos();
+    let here = dir.path();
+    fs::write(here.join("mine.glb"), "mine").unwrap();
+    // Nothing listens there: an error of the output comes first.
+    let client = |args: &[&'static str]| [&["client", "--port", "9"], args].concat();
+    let err = fail(here, 2, &client(&["images", "a.png", "--out", "x.ply"]));
+    assert!(err.contains("expected .glb"), "{err}");
+    let err = fail(here, 1, &client(&["images", "a.png", "--out", "mine.glb"]));
+    assert!(err.contains("--overwrite"), "{err}");
+    fs::rename(here.join("b.png"), here.join("b.glb")).unwrap();
+    let err = fail(
+        here,
+        2,
+        &client(&["images", "b.glb", "--out", "b.glb", "--overwrite"]),
+    );
+    assert!(err.contains("it is an input"), "{err}");
+    let err = fail(here, 1, &client(&["images", "a.png", "--out", "new/"]));
+    assert!(
+        err.contains("connect") && err.matches("refused").count() == 1,
+        "{err}"
+    );
+    assert_eq!(files(here), ["a.png", "b.glb", "mine.glb"]);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let dir = TempDir::new().unwrap();
     for args in [

@@ -180,12 +180,61 @@ struct OptionArgs {
     glb: Option<GlbEncoding>,
 }
 
+/// The files of a command on this machine.
+#[derive(Default)]
+struct Local {
+    /// Images to send.
+    images: Vec<PathBuf>,
+    /// Where the GLB goes.
+    target: Option<Target>,
+}
+
+impl Local {
+    fn of(action: &Action) -> anyhow::Result<Self> {
+        Ok(match action {
+            Action::Images { paths, out, .. } => {
+                let images = images(paths)?;
+                let target = Some(out.target("scene.glb", &images)?);
+                Self { images, target }
+            }
+            Action::Video { path, out, .. } => Self {
+                target: Some(out.target("scene.glb", std::slice::from_ref(path))?),
+                ..Self::default()
+            },
+            Action::Get {
+                hash,
+                out,
+                overwrite,
+            } => {
+                let out = OutArgs {
+                    // An empty path is the current folder.
+                    out: out.clone().unwrap_or_default(),
+                    overwrite: *overwrite,
+                };
+                Self {
+                    target: Some(out.target(&format!("{hash}.glb"), &[])?),
+                    ..Self::default()
+                }
+            }
+            Action::Submit {
+                paths, video: None, ..
+            } => Self {
+                images: images(paths)?,
+                ..Self::default()
+            },
+            _ => Self::default(),
+        })
+    }
+}
+
 /// Connects, logs in and runs the command.
 ///
 /// # Errors
 /// When the server cannot be reached, refuses, or a file cannot be read or written.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let json = args.json;
+    // What is wrong here shows before a password is asked for and before anything is sent.
+    let local = Local::of(&args.action)?;
     let mut session = Session::open(&args.server, matches!(args.action, Action::Login))?;
     match args.action {
         Action::Login => {
@@ -194,51 +243,32 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
                 format!("logged in{}", if vip { " as a VIP" } else { "" })
             })
         }
-        Action::Images {
-            paths,
-            out,
-            options,
-        } => {
+        Action::Images { options, .. } => {
             session.set_options(&options)?;
-            let paths = images(&paths)?;
-            session.write_glb(&out.target("scene.glb", &paths)?, json, |s, file| {
-                let glb = s.runtime.block_on(s.client.images(&paths, file))?;
+            session.write_glb(local.target.as_ref(), json, |s, file| {
+                let glb = s.runtime.block_on(s.client.images(&local.images, file))?;
                 Ok((glb.hash, glb.bytes))
             })
         }
-        Action::Video { path, out, options } => {
+        Action::Video { path, options, .. } => {
             session.set_options(&options)?;
-            let target = out.target("scene.glb", std::slice::from_ref(&path))?;
-            session.write_glb(&target, json, |s, file| {
+            session.write_glb(local.target.as_ref(), json, |s, file| {
                 let glb = s.runtime.block_on(s.client.video(&path, file))?;
                 Ok((glb.hash, glb.bytes))
             })
         }
-        Action::Get {
-            hash,
-            out,
-            overwrite,
-        } => {
-            // An empty path is the current folder.
-            let out = out.unwrap_or_default();
-            let target = OutArgs { out, overwrite }.target(&format!("{hash}.glb"), &[])?;
-            session.write_glb(&target, json, |s, file| {
-                let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
-                Ok((hash, bytes))
-            })
-        }
-        Action::Submit {
-            paths,
-            video,
-            options,
-        } => {
+        Action::Get { hash, .. } => session.write_glb(local.target.as_ref(), json, |s, file| {
+            let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
+            Ok((hash, bytes))
+        }),
+        Action::Submit { video, options, .. } => {
             session.set_options(&options)?;
             let Session {
                 runtime, client, ..
             } = &mut session;
             let job = match video {
                 Some(path) => runtime.block_on(client.submit_video(&path))?,
-                None => runtime.block_on(client.submit_images(&images(&paths)?))?,
+                None => runtime.block_on(client.submit_images(&local.images))?,
             };
             print(json, &job, || describe(&job))
         }

@@ -72,10 +72,11 @@ impl Session {
     /// Lets `receive` write a GLB to `out`, and prints its hash and size: to standard error if the GLB goes to standard output.
     pub(super) fn write_glb(
         &mut self,
-        out: &Target,
+        out: Option<&Target>,
         json: bool,
         receive: impl FnOnce(&mut Self, &mut Sink) -> anyhow::Result<(Hash, u64)>,
     ) -> anyhow::Result<()> {
+        let out = out.context("the command has no output")?;
         let mut sink = out.create()?;
         let (hash, bytes) = receive(self, &mut sink)?;
         sink.commit()
