@@ -9,7 +9,7 @@ use std::{
 use ::image::{DynamicImage, ImageBuffer, ImageFormat, Rgb, RgbImage, metadata::Orientation};
 
 use super::{
-    ImageNote, PreprocessError,
+    ColorConversion, ImageNote, PreprocessError,
     animated::is_animated,
     bmp, jpeg, orientation, png, raw,
     stored::{Name, Stored},
@@ -27,7 +27,7 @@ pub const SIGNATURE_BYTES: usize = 16;
 pub struct DecodedImage {
     /// The file's name without its folder, or the name of a video's frame.
     pub name: String,
-    /// The pixels, sRGB as in the file.
+    /// The pixels, in sRGB.
     pub rgb: RgbImage,
     /// Width and height of the original, in pixels, orientation applied: larger than `rgb` when a large image was decoded
     /// at a smaller size.
@@ -78,7 +78,8 @@ impl Default for ImageLimits {
 /// Reads one image file and returns it upright, as 8-bit RGB.
 ///
 /// The content decides the format, not the name. Of an animated file the first frame is taken.
-/// EXIF (or TIFF) orientation is applied; transparent pixels are laid over white as
+/// EXIF (or TIFF) orientation is applied; colors are converted to sRGB where an ICC profile says that they are others
+/// ([`ColorConversion`]); transparent pixels are laid over white as
 /// Pillow's `Image.alpha_composite` does; of 16-bit values the high byte is kept; gray becomes RGB.
 ///
 /// Of a JPEG, PNG, TIFF or BMP that is cut off, what is there is decoded and the rest is gray. Images of more than 100
@@ -232,25 +233,32 @@ fn is_cut_off<R: BufRead + Seek>(reader: &mut R, format: ImageFormat) -> bool {
     }
 }
 
-/// 8-bit RGB: high byte of 16-bit values, alpha over white.
-pub(super) fn to_rgb8(decoded: DynamicImage) -> RgbImage {
+/// 8-bit RGB: high byte of 16-bit values, colors converted, alpha over white.
+pub(super) fn to_rgb8(decoded: DynamicImage, conversion: Option<&ColorConversion>) -> RgbImage {
     if decoded.color().has_alpha() {
-        let rgba = match decoded {
+        let mut rgba = match decoded {
             DynamicImage::ImageRgba8(rgba) => rgba,
             DynamicImage::ImageLumaA16(_) | DynamicImage::ImageRgba16(_) => {
                 high_bytes(&decoded.into_rgba16())
             }
             other => other.into_rgba8(),
         };
+        if let Some(conversion) = conversion {
+            conversion.convert_rgba(&mut rgba);
+        }
         return all_over_white(&rgba);
     }
-    match decoded {
+    let mut rgb = match decoded {
         DynamicImage::ImageRgb8(rgb) => rgb,
         DynamicImage::ImageLuma16(_) | DynamicImage::ImageRgb16(_) => {
             high_bytes(&decoded.into_rgb16())
         }
         other => other.into_rgb8(),
+    };
+    if let Some(conversion) = conversion {
+        conversion.convert_rgb(&mut rgb);
     }
+    rgb
 }
 
 /// The high byte of every 16-bit value, as Pillow reads 16-bit color.

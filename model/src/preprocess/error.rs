@@ -65,6 +65,15 @@ pub enum PreprocessError {
         #[source]
         source: ::image::ImageError,
     },
+    /// The image's container or codec, which is read outside of this crate, is damaged or not supported.
+    #[error("cannot decode \"{name}\"")]
+    Container {
+        /// The image's name.
+        name: String,
+        /// The error of the reader.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The image is of a variant of its format that is not read.
     #[error("cannot decode \"{name}\": {what} is not read here; save it as JPEG or PNG first")]
     Unsupported {

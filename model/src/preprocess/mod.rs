@@ -23,6 +23,7 @@
 
 mod animated;
 mod bmp;
+mod color;
 mod decode;
 mod error;
 mod fit;
@@ -42,6 +43,7 @@ mod tiff_kinds;
 
 use std::path::Path;
 
+pub use color::ColorConversion;
 pub use decode::{
     DecodedImage, ImageLimits, READABLE_FORMATS, SIGNATURE_BYTES, decode_image, is_image,
     is_upright, read_image,

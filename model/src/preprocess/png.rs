@@ -79,6 +79,7 @@ fn rows<R: BufRead + Seek>(
     decoder.set_transformations(png::Transformations::EXPAND);
     let mut reader = decoder.read_info().map_err(|e| from_png(name, e))?;
     let (color, depth) = reader.output_color_type();
+    let profile = reader.info().icc_profile.clone();
     let factor = shrink::factor(width, height);
     let mut shrink = Shrink::new(width, height, factor);
     let mut rgb = Vec::with_capacity(width as usize * 3);
@@ -100,7 +101,7 @@ fn rows<R: BufRead + Seek>(
     }
     let (rgb, missing) = shrink.finish();
     let rgb: RgbImage = rgb.ok_or_else(|| name.truncated())?;
-    let mut stored = Stored::scaled(rgb, width, height);
+    let mut stored = Stored::scaled(rgb, width, height).with_profile(name, profile.as_deref());
     stored.notes.extend(ImageNote::missing(missing));
     Ok(stored)
 }

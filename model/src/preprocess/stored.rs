@@ -8,7 +8,8 @@ use ::image::{
 };
 
 use super::{
-    DecodedImage, ImageLimits, ImageNote, PreprocessError, decode::to_rgb8, shrink::shrink,
+    ColorConversion, DecodedImage, ImageLimits, ImageNote, PreprocessError, decode::to_rgb8,
+    shrink::shrink,
 };
 
 /// An image as it is stored, before its orientation is applied.
@@ -51,6 +52,14 @@ impl Stored {
     pub(super) fn shrunk(rgb: RgbImage) -> Self {
         let (width, height) = rgb.dimensions();
         Self::scaled(shrink(rgb), width, height)
+    }
+
+    /// Converts the colors of an image that was decoded piece by piece.
+    pub(super) fn with_profile(mut self, name: &Name<'_>, icc: Option<&[u8]>) -> Self {
+        if let Some(conversion) = icc.and_then(|icc| ColorConversion::of_icc(name.0, icc)) {
+            conversion.convert_rgb(&mut self.rgb);
+        }
+        self
     }
 
     /// Applies the orientation.
@@ -159,7 +168,7 @@ impl Name<'_> {
         let mut allocation = Limits::default();
         allocation.max_alloc = Some(limits.max_memory);
         reader.limits(allocation);
-        let decoder = reader.into_decoder().map_err(damaged)?;
+        let mut decoder = reader.into_decoder().map_err(damaged)?;
         let (width, height) = decoder.dimensions();
         self.check_size(width, height, limits)?;
         let color = decoder.color_type();
@@ -170,7 +179,10 @@ impl Name<'_> {
         let pixels = u64::from(width) * u64::from(height);
         let needed = decoder.total_bytes().saturating_mul(copies);
         self.check_memory(needed.saturating_add(pixels.saturating_mul(steps)), limits)?;
+        // An image with a corrupt color profile is still an image.
+        let profile = decoder.icc_profile().ok().flatten();
+        let conversion = profile.and_then(|icc| ColorConversion::of_icc(self.0, &icc));
         let decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-        Ok(to_rgb8(decoded))
+        Ok(to_rgb8(decoded, conversion.as_ref()))
     }
 }

@@ -201,6 +201,7 @@ fn pieces<R: BufRead + Seek>(
     let is_strips = piece_width >= width;
     let needed = if is_strips { bytes } else { bytes + band };
     name.check_memory(needed, limits)?;
+    let profile = decoder.get_tag_u8_vec(tiff::tags::Tag::IccProfile).ok();
     let mut shrink = Shrink::new(width, height, shrink::factor(width, height));
     let there = if is_strips {
         strips(&mut decoder, color, count, kind, &mut shrink)
@@ -215,7 +216,7 @@ fn pieces<R: BufRead + Seek>(
     }
     let (rgb, _) = shrink.finish();
     let rgb = rgb.ok_or_else(|| name.truncated())?;
-    let mut stored = Stored::scaled(rgb, width, height);
+    let mut stored = Stored::scaled(rgb, width, height).with_profile(name, profile.as_deref());
     stored.notes.extend(ImageNote::missing(1.0 - there));
     Ok(Some(stored))
 }

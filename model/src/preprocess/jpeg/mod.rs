@@ -171,7 +171,8 @@ fn scaled<R: BufRead>(
         }
     });
     let rgb = rgb.ok_or_else(|| name.unsupported("a JPEG with colors of this kind".to_owned()))?;
-    Ok(Stored::scaled(rgb, width, height))
+    let profile = decoder.icc_profile();
+    Ok(Stored::scaled(rgb, width, height).with_profile(name, profile.as_deref()))
 }
 
 /// A file with an end-of-image marker behind it, for a decoder that asks for one.
