@@ -159,7 +159,7 @@ fn without_images(skipped: &SkippedFiles) -> String {
         text += &format!(": {skipped}");
     }
     if only_unknown {
-        text += &format!(" (subfolders are not searched; known: {READABLE_FORMATS})");
+        text += &format!(" (subfolders are not searched; known: {READABLE_FORMATS}, HEIC, AVIF)");
     }
     if let Some(video) = video {
         text += &format!(

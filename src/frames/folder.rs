@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vggt_model::preprocess::{SIGNATURE_BYTES, is_image};
+use vggt_model::preprocess::SIGNATURE_BYTES;
 
 use super::{
     FramesError, SkipReason, SkippedFile, SkippedFiles,
     companions::{is_image_name, is_video_name, leave_out},
     order::natural,
+    read::is_readable,
 };
 
 /// The files of a folder.
@@ -87,7 +88,7 @@ fn look_at(path: &Path) -> Option<SkipReason> {
     };
     match () {
         () if head.is_empty() => Some(SkipReason::Empty),
-        () if is_image(&head) => None,
+        () if is_readable(path, &head) => None,
         () if is_video(path, &head) => Some(SkipReason::Video),
         () => Some(SkipReason::NotAnImage),
     }
@@ -106,9 +107,9 @@ fn regular_head(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(head))
 }
 
-/// Whether a file is an image of a known format, by its first bytes.
+/// Whether a file is an image of a known format, by its content.
 pub fn is_image_file(path: &Path) -> bool {
-    regular_head(path).is_ok_and(|head| head.is_some_and(|head| is_image(&head)))
+    regular_head(path).is_ok_and(|head| head.is_some_and(|head| is_readable(path, &head)))
 }
 
 /// Whether a file claims by its name to be an image.
@@ -120,7 +121,7 @@ pub fn is_named_as_image(path: &Path) -> bool {
 /// name.
 pub fn is_video_file(path: &Path) -> bool {
     match regular_head(path) {
-        Ok(Some(head)) => !is_image(&head) && is_video(path, &head),
+        Ok(Some(head)) => !is_readable(path, &head) && is_video(path, &head),
         _ => false,
     }
 }

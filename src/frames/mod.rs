@@ -1,7 +1,8 @@
 //! Images and videos in, one tensor `[S, 3, H, W]` in `[0, 1]` out.
 //!
-//! Reading folders ([`list_folder`]) and videos ([`read_video`]), and the sky network of `--mask_sky` ([`SkyNetwork`]).
-//! Decoding images, resizing and stacking are [`vggt_model::preprocess`], which is re-exported here.
+//! Reading folders ([`list_folder`]), videos ([`read_video`]) and HEIC and AVIF pictures (`heif`), and the sky network of
+//! `--mask_sky` ([`SkyNetwork`]). Decoding all other images, resizing and stacking are [`vggt_model::preprocess`], which is
+//! re-exported here.
 //!
 //! [`read_image`] or [`read_video`] returns a [`DecodedImage`], [`preprocess()`] makes it [`Prepared`], and [`stack()`]
 //! gathers the [`Frames`].
@@ -11,7 +12,9 @@ mod error;
 mod folder;
 #[cfg(feature = "video")]
 mod hdr;
+mod heif;
 mod order;
+mod read;
 mod skipped;
 mod sky;
 mod video;
@@ -19,10 +22,11 @@ mod video;
 pub use error::FramesError;
 pub use folder::{Folder, is_image_file, is_named_as_image, is_video_file, list_folder};
 pub(crate) use folder::{no_images, skipped as skipped_file};
+pub use read::{decode_image, read_image};
 pub use skipped::{SkipReason, SkippedFile, SkippedFiles};
 pub use sky::SkyNetwork;
 pub use vggt_model::preprocess::{
     DecodedImage, Frames, ImageLimits, ImageNote, Placement, Prepared, PreprocessError,
-    PreprocessMode, decode_image, is_upright, preprocess, read_image, stack,
+    PreprocessMode, is_upright, preprocess, stack,
 };
 pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video, video_size};

@@ -47,7 +47,9 @@ impl SkipReason {
             PreprocessError::Read { source, .. } => Self::of_io(source),
             PreprocessError::NotAnImage { .. } => Self::NotAnImage,
             PreprocessError::Truncated { .. } => Self::CutOff,
-            PreprocessError::Decode { .. } | PreprocessError::NoPixels { .. } => Self::Damaged,
+            PreprocessError::Decode { .. }
+            | PreprocessError::Container { .. }
+            | PreprocessError::NoPixels { .. } => Self::Damaged,
             PreprocessError::Unsupported { .. } => Self::Unsupported,
             PreprocessError::NoPreview { .. } => Self::NoPreview,
             PreprocessError::ImageTooLarge { .. }

@@ -1,0 +1,79 @@
+//! One image of any format: HEIC and AVIF are read here, all others by [`vggt_model::preprocess`].
+
+use std::{
+    fs::{self, File},
+    io::Cursor,
+    path::Path,
+};
+
+use vggt_model::preprocess::{self, is_image};
+
+use super::{DecodedImage, ImageLimits, PreprocessError, heif};
+
+/// Reads one image file and returns it upright, as 8-bit sRGB; see [`vggt_model::preprocess::read_image`].
+///
+/// The content decides the format, not the name. Of a HEIF file the primary image is taken, turned as the container
+/// says; its EXIF block is ignored.
+///
+/// # Errors
+/// When the file cannot be read, is of no known format, exceeds `limits`, is cut off or damaged.
+pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, PreprocessError> {
+    let Some(file) = open_heif(path) else {
+        return preprocess::read_image(path, limits);
+    };
+    let name = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy();
+    let bytes = file
+        .metadata()
+        .map_err(|source| PreprocessError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?
+        .len();
+    check_bytes(&name, bytes, limits)?;
+    heif::decode(&name, file, limits)
+}
+
+/// Decodes an image file that is already in memory, such as an upload; see [`read_image`].
+///
+/// # Errors
+/// When the bytes are of no known format, exceed `limits`, are cut off or damaged.
+pub fn decode_image(
+    name: &str,
+    bytes: &[u8],
+    limits: &ImageLimits,
+) -> Result<DecodedImage, PreprocessError> {
+    if !heif::is_heif(&mut Cursor::new(bytes)).unwrap_or(false) {
+        return preprocess::decode_image(name, bytes, limits);
+    }
+    check_bytes(name, bytes.len() as u64, limits)?;
+    heif::decode(name, Cursor::new(bytes), limits)
+}
+
+/// Returns true when a file is an image of a format that [`read_image`] reads, by its content. `head` is its beginning, as
+/// far as [`vggt_model::preprocess::is_image`] needs it.
+pub(super) fn is_readable(path: &Path, head: &[u8]) -> bool {
+    is_image(head) || open_heif(path).is_some()
+}
+
+/// Opens a file if it is a HEIF image.
+fn open_heif(path: &Path) -> Option<File> {
+    // Opening a pipe would wait for its other end.
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let mut file = File::open(path).ok()?;
+    heif::is_heif(&mut file).ok().filter(|is| *is)?;
+    Some(file)
+}
+
+fn check_bytes(name: &str, bytes: u64, limits: &ImageLimits) -> Result<(), PreprocessError> {
+    if bytes > limits.max_bytes {
+        return Err(PreprocessError::FileTooLarge {
+            name: name.to_owned(),
+            bytes,
+            max_bytes: limits.max_bytes,
+        });
+    }
+    Ok(())
+}
