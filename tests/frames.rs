@@ -1,11 +1,14 @@
 //! Images and videos in, the network's input out: against fixtures that Pillow, PyTorch and OpenCV made.
 
 mod damaged;
+#[cfg(feature = "video")]
+mod heif;
 mod hostile;
 mod images;
 mod large;
 mod orientation;
 mod preprocess;
+mod profiles;
 mod raw;
 #[cfg(feature = "video")]
 mod timing;

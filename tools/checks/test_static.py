@@ -23,6 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 IMAGES = REPOSITORY / "tests/data/frames/formats"
 CLIPS = REPOSITORY / "tests/data/frames/clips"
+HEIF = REPOSITORY / "tests/data/frames/heif"
 CHECKPOINT = REPOSITORY / "model/tests/data/tiny"
 DEMO = REPOSITORY / "model/demo/frames"
 
@@ -31,6 +32,8 @@ VIDEOS = [
     *("h264.mp4", "h264.mov", "h264.mkv", "h264.ts", "h264_10bit.mp4", "hevc.mp4", "vp8.webm", "vp9.webm"),
     *("av1.mp4", "av1.mkv", "mpeg4.avi", "mjpeg.avi", "mjpeg.mov", "prores.mov"),
 ]
+# HEVC, AV1, H.264 and JPEG in HEIF, with tiles, 8 to 12 bits and transparency.
+HEIF_IMAGES = ["grid.heic", "ten_bits.heic", "gray.avif", "twelve_bits.avif", "alpha.avif", "avc.heif", "jpeg.heif"]
 # Intel's first without AVX and its first with AVX2 and FMA.
 PROCESSORS = ["Nehalem", "Haswell"]
 # What qemu plays takes some fifty times as long; a lost answer must not hang the run.
@@ -125,6 +128,9 @@ def exports(root):
         said = summary(root, "--demo", "images", "--out", "images.glb")
         expect(said["frames"] == len(list(IMAGES.iterdir())), said)
         expect(is_glb(root.bytes("images.glb")), "no GLB")
+    with step("export --demo: HEIC and AVIF"):
+        said = summary(root, "--demo", *(f"heif/{name}" for name in HEIF_IMAGES), "--out", "heif.glb")
+        expect(said["frames"] == len(HEIF_IMAGES), said)
     for name in VIDEOS:
         with step(f"export --demo: {name}"):
             said = summary(root, "--demo", f"clips/{name}", "--fps", 5, "--out", "clip.glb")
@@ -316,7 +322,7 @@ def main():
     loopback_up()
     with tempfile.TemporaryDirectory() as inside, tempfile.TemporaryDirectory() as outside:
         root, outside = Root(pathlib.Path(inside), program), pathlib.Path(outside)
-        for source, to in ((IMAGES, "images"), (CLIPS, "clips"), (DEMO, "frames")):
+        for source, to in ((IMAGES, "images"), (CLIPS, "clips"), (HEIF, "heif"), (DEMO, "frames")):
             root.add(source, to)
         exports(root)
         users_and_server(root, outside)
