@@ -86,10 +86,10 @@ impl VggtBuilder {
     /// counter of the training.
     ///
     /// # Errors
-    /// [`Error::NoHead`](crate::Error::NoHead) when the weights have no camera head,
-    /// [`Error::Weights`](crate::Error::Weights) when parameters are missing, unexpected or misshapen: all are counted, the
-    /// first few named. [`Error::Config`](crate::Error::Config) when the dimensions contradict each other, and
-    /// [`Error::Candle`](crate::Error::Candle) when the device fails.
+    /// [`Error::NoHead`] when the weights have no camera head,
+    /// [`Error::Weights`] when parameters are missing, unexpected or misshapen: all are counted, the
+    /// first few named. [`Error::Config`] when the dimensions contradict each other, and
+    /// [`Error::Candle`] when the device fails.
     pub fn load(self) -> Result<Vggt> {
         let Self {
             weights,
