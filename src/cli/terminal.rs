@@ -70,12 +70,13 @@ pub(super) fn print_error(e: &anyhow::Error) {
     tell!("error: {}{}", causes.join(": "), cure.unwrap_or_default());
 }
 
-/// Returns each cause once: some messages repeat their source, and some are empty.
+/// Returns each cause once: some messages repeat their source, some sources repeat what failed, and some are empty.
 fn causes(chain: impl Iterator<Item = String>) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
     for cause in chain {
         let known = causes.iter().any(|before| before.contains(cause.trim()));
         if !cause.trim().is_empty() && !known {
+            causes.retain(|before| !cause.contains(before.trim()));
             causes.push(cause);
         }
     }
@@ -220,5 +221,22 @@ fn on_bar(stage: Stage, done: usize, total: usize) -> (&'static str, usize, usiz
         Stage::Network(NetworkStage::Track) => ("tracks", done, total),
         Stage::Sky => ("sky", done, total),
         Stage::Write => ("write", done, total),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::causes;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let of = |chain: &[&str]| causes(chain.iter().map(ToString::to_string)).join(": ");
+        assert_eq!(
+            of(&["cannot open: refused", "refused", ""]),
+            "cannot open: refused"
+        );
+        let repeated = ["cannot write \"x\"", "cannot write \"x\": full"];
+        assert_eq!(of(&repeated), "cannot write \"x\": full");
+        assert_eq!(of(&["cannot load", "no file"]), "cannot load: no file");
     }
 }
