@@ -5,7 +5,7 @@ use std::{fs, io::Write, thread, time::Duration};
 use serde_json::{Value, json};
 
 use crate::support::service::{
-    Service, assert_glb, demo_images, images_payload, leftovers, refs, store, varied, wait_for,
+    Service, assert_glb, demo_images, images_payload, leftovers, long_job, refs, store, varied, wait_for,
 };
 
 #[test]
@@ -68,7 +68,7 @@ fn a_job_of_what_is_no_picture_fails_with_a_reason() {
 fn a_full_queue_says_how_many_are_ahead_and_takes_the_next_when_there_is_room() {
     let service = Service::start(&["--queue", "3", "--queue_per_user", "2"]);
     let (mut ann, mut ben) = (service.login("ann"), service.login("ben"));
-    let first = ann.submit(&demo_images(8));
+    let first = ann.submit(&long_job());
     wait_for("the first job to run", || {
         (ann.status(first)["state"] != "queued").then_some(())
     });
@@ -96,7 +96,7 @@ fn a_full_queue_says_how_many_are_ahead_and_takes_the_next_when_there_is_room() 
 fn vip_jobs_run_before_others() {
     let service = Service::start(&[]);
     let (mut ann, mut vic) = (service.login("ann"), service.login("vic"));
-    let first = ann.submit(&demo_images(8));
+    let first = ann.submit(&long_job());
     wait_for("the first job to run", || {
         (ann.status(first)["state"] != "queued").then_some(())
     });
@@ -113,7 +113,7 @@ fn vip_jobs_run_before_others() {
 fn a_cancelled_job_stops_whether_it_waits_or_runs() {
     let service = Service::start(&[]);
     let (mut ann, mut ben) = (service.login("ann"), service.login("ben"));
-    let running = ann.submit(&demo_images(8));
+    let running = ann.submit(&long_job());
     let waiting = ann.submit(&refs(&varied(1)));
     let cancel = |job: i64| json!({ "job": job }).to_string();
     assert_eq!(

@@ -91,7 +91,7 @@ pub enum HubError {
     },
     /// Too many failures in a row.
     #[error(
-        "cannot reach {url}: {what}, {attempts} times in a row; the part that was downloaded is kept, so the same command resumes from there"
+        "cannot reach {url}: {what}, {attempts} times in a row; what was downloaded so far is kept, and the same command resumes from there"
     )]
     Network {
         /// The address, without its query.

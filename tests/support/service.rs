@@ -334,6 +334,11 @@ pub(crate) fn demo_images(n: usize) -> Vec<&'static [u8]> {
         .collect()
 }
 
+/// Enough images for a job that is still running when others have been submitted, also on a busy disk.
+pub(crate) fn long_job() -> Vec<&'static [u8]> {
+    demo_images(8).repeat(5)
+}
+
 /// The first two images with bytes of no meaning after their end, so that `i` makes another input of them.
 pub(crate) fn varied(i: usize) -> Vec<Vec<u8>> {
     let mut images: Vec<Vec<u8>> = demo_images(2).iter().map(|p| p.to_vec()).collect();

@@ -253,7 +253,7 @@ def fetch_failures(root):
     with step("fetch: a CA that is not trusted is refused, by the built-in roots"):
         refused("UnknownIssuer", HF_ENDPOINT="https://hub.test")
     with step("fetch: a name that is not there"):
-        refused("knows no address", "other.test", HF_ENDPOINT="http://other.test")
+        refused("has no address", "other.test", HF_ENDPOINT="http://other.test")
     with step("fetch: no name server"):
         refused("VGGT_NAME_SERVER", HF_ENDPOINT="http://hub.test", VGGT_NAME_SERVER="127.0.0.1:54")
     with step("fetch: /etc/hosts and /etc/resolv.conf count where they are"):
