@@ -9,6 +9,12 @@ use std::{
     sync::Mutex,
 };
 
+/// Names that are tried for a temporary file.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// Bytes of the target's name in that of its temporary file: file systems allow 255 in all.
+const MAX_NAME: usize = 200;
+
 /// Temporary files of this process that are not renamed yet.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -36,24 +42,33 @@ impl AtomicFile {
         let name = target
             .file_name()
             .ok_or_else(|| named(&target, io::Error::from(io::ErrorKind::InvalidFilename)))?;
-        let temporary = target.with_file_name(format!(
-            ".{}.{}.tmp",
-            name.to_string_lossy(),
-            std::process::id()
-        ));
-        lock().insert(temporary.clone());
-        match File::create(&temporary) {
-            Ok(file) => Ok(Self {
-                writer: BufWriter::with_capacity(1 << 20, file),
-                temporary,
-                target,
-                committed: false,
-            }),
-            Err(e) => {
-                lock().remove(&temporary);
-                Err(named(&target, e))
+        let name = name.to_string_lossy();
+        let mut last = None;
+        for attempt in 0..MAX_ATTEMPTS {
+            let temporary = target.with_file_name(temporary_name(&name, attempt));
+            lock().insert(temporary.clone());
+            // Never through what is there already: another file of this process, or a link that somebody put there.
+            match File::create_new(&temporary) {
+                Ok(file) => {
+                    return Ok(Self {
+                        writer: BufWriter::with_capacity(1 << 20, file),
+                        temporary,
+                        target,
+                        committed: false,
+                    });
+                }
+                Err(e) => {
+                    lock().remove(&temporary);
+                    let taken = e.kind() == io::ErrorKind::AlreadyExists;
+                    last = Some(e);
+                    if !taken {
+                        break;
+                    }
+                }
             }
         }
+        let e = last.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into());
+        Err(named(&target, e))
     }
 
     /// Writes `bytes` to `target` in one go.
@@ -122,6 +137,19 @@ pub fn remove_unfinished() {
 fn lock() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
     // A panic while holding the lock leaves the set as it was: every operation on it is one call.
     UNFINISHED.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Returns the name of a temporary file for `name`: `.NAME.PROCESS.tmp`, which the store recognizes when the process is gone.
+fn temporary_name(name: &str, attempt: u32) -> String {
+    let end = (0..=name.len().min(MAX_NAME))
+        .rev()
+        .find(|i| name.is_char_boundary(*i));
+    let name = &name[..end.unwrap_or(0)];
+    let process = std::process::id();
+    match attempt {
+        0 => format!(".{name}.{process}.tmp"),
+        n => format!(".{name}.{process}-{n}.tmp"),
+    }
 }
 
 fn named(path: &Path, e: io::Error) -> io::Error {

@@ -435,5 +435,5 @@ fn saved_predictions_make_a_model_without_images_and_say_so() {
     assert!(output.status.success());
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(err.contains("no images were written"), "{err}");
-    assert_eq!(files(&here.join("m")), ["sparse"]);
+    assert_eq!(files(&here.join("m")), ["sparse", "vggt.json"]);
 }

@@ -5,7 +5,8 @@ use std::{fs, io::Write, thread, time::Duration};
 use serde_json::{Value, json};
 
 use crate::support::service::{
-    Service, assert_glb, demo_images, images_payload, leftovers, long_job, refs, store, varied, wait_for,
+    Service, assert_glb, demo_images, images_payload, leftovers, long_job, refs, store, varied,
+    wait_for,
 };
 
 #[test]

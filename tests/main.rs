@@ -23,6 +23,7 @@ mod layering;
 mod monitor;
 mod options;
 mod outputs;
+mod outputs_hostile;
 mod padding;
 mod page;
 mod photos;

@@ -54,6 +54,10 @@ pub(super) struct ModelArgs {
     pub(super) threads: Option<u16>,
 }
 
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "json")
+}
+
 pub(super) fn parse_dtype(s: &str) -> Result<DType, String> {
     match s {
         "f32" | "float32" => Ok(DType::F32),
@@ -82,7 +86,24 @@ impl ModelArgs {
         }
         let searched = ["model.pt", "model.safetensors", "config.json"].map(PathBuf::from);
         let given = [self.checkpoint.clone(), self.config.clone()];
-        given.into_iter().flatten().chain(searched).collect()
+        let mut files: Vec<PathBuf> = given.into_iter().flatten().chain(searched).collect();
+        // A folder of weights, or an index, stands for the files in its folder.
+        if let Some(checkpoint) = &self.checkpoint {
+            let folder = match checkpoint.is_dir() {
+                true => Some(checkpoint.as_path()),
+                false => checkpoint.parent().filter(|_| is_json(checkpoint)),
+            };
+            let folder = folder.map(|f| {
+                if f.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    f
+                }
+            });
+            let entries = folder.and_then(|folder| folder.read_dir().ok());
+            files.extend(entries.into_iter().flatten().flatten().map(|e| e.path()));
+        }
+        files
     }
 
     /// Returns the settings of the hub, from the environment and the arguments.

@@ -27,6 +27,6 @@ pub use skipped::{SkipReason, SkippedFile, SkippedFiles};
 pub use sky::SkyNetwork;
 pub use vggt_model::preprocess::{
     DecodedImage, Frames, ImageLimits, ImageNote, Placement, Prepared, PreprocessError,
-    PreprocessMode, is_upright, preprocess, stack,
+    PreprocessMode, is_plain_rgb, preprocess, stack,
 };
 pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video, video_size};

@@ -8,10 +8,11 @@
 //! | HTML | `<meta name="generator">` |
 //! | PLY, COLMAP's text, SVG | a comment |
 //! | PNG | a `tEXt` chunk `Software` |
-//! | safetensors | `vggt.generator` of the metadata; files of older versions have `vggt.frames` |
+//! | saved predictions | `vggt.frames` of the metadata |
 //! | JSON | `generator` |
 //!
-//! COLMAP's binary form has no place for a mark: `cameras.bin` is ours when `cameras.txt` beside it is.
+//! COLMAP's binary form and the images of a dataset have no place for a mark: the dataset keeps their hashes. Converted weights are
+//! never replaced unasked: they take minutes, and predictions of the same name would destroy them.
 
 use std::{
     fs::File,
@@ -41,10 +42,6 @@ const MAX_JSON: u64 = 64 << 20;
 pub fn is_ours(path: &Path) -> io::Result<bool> {
     let mut file = BufReader::new(File::open(path)?);
     let start = file.fill_buf()?;
-    if path.extension().is_some_and(|ending| ending == "bin") {
-        let text = path.with_extension("txt");
-        return Ok(text.is_file() && is_ours(&text)?);
-    }
     if start.starts_with(b"glTF") {
         return Ok(json_has_mark(glb_document(&mut file)?, "/asset/generator"));
     }
@@ -77,7 +74,7 @@ fn glb_document(file: &mut impl Read) -> io::Result<Vec<u8>> {
 fn json_has_mark(json: Vec<u8>, pointer: &str) -> bool {
     let value: Option<Value> = serde_json::from_slice(&json).ok();
     let generator = value.as_ref().and_then(|v| v.pointer(pointer)?.as_str());
-    generator.is_some_and(|g| g.starts_with(NAME))
+    generator.is_some_and(is_mark)
 }
 
 fn safetensors_has_mark(file: &mut impl Read) -> io::Result<bool> {
@@ -90,33 +87,42 @@ fn safetensors_has_mark(file: &mut impl Read) -> io::Result<bool> {
     file.take(length).read_to_end(&mut json)?;
     let header: Option<Value> = serde_json::from_slice(&json).ok();
     let metadata = header.as_ref().and_then(|h| h.get("__metadata__"));
-    Ok(metadata
-        .is_some_and(|m| m.get("vggt.generator").is_some() || m.get("vggt.frames").is_some()))
+    Ok(metadata.is_some_and(|m| m.get("vggt.frames").is_some()))
+}
+
+/// Returns true for the name and a version.
+fn is_mark(text: &str) -> bool {
+    let version = text.strip_prefix(NAME);
+    version.is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// Looks for the mark where PLY, COLMAP, HTML, SVG and PNG have it.
 fn head_has_mark(head: &[u8]) -> bool {
-    let has = |prefix: &str| {
-        let mark = format!("{prefix}{NAME}");
-        head.windows(mark.len()).any(|at| at == mark.as_bytes())
-    };
     match head {
-        [0x89, b'P', b'N', b'G', ..] => has("tEXtSoftware\0"),
+        [0x89, b'P', b'N', b'G', ..] => has(head, "tEXtSoftware\0"),
         [b'p', b'l', b'y', b'\n' | b'\r', ..] => {
             let end = head.windows(10).position(|at| at == b"end_header");
-            has_before(
+            has(
                 &head[..end.unwrap_or(head.len())],
-                "comment {\"generator\":\"vggt ",
+                "comment {\"generator\":\"",
             )
         }
-        [b'#', ..] => has("{\"generator\":\""),
-        [b'<', ..] => has("<meta name=\"generator\" content=\"") || has("<!-- "),
+        [b'#', ..] => has(head, "{\"generator\":\""),
+        // A page; its own text may hold anything. A plot has the mark as its first line.
+        [b'<', b'!', b'D', ..] => has(head, "\n<meta name=\"generator\" content=\""),
+        [b'<', b'!', b'-', ..] => {
+            let text = String::from_utf8_lossy(&head[..head.len().min(64)]).into_owned();
+            text.strip_prefix("<!-- ").is_some_and(is_mark) && text.contains("-->\n<svg")
+        }
         _ => false,
     }
 }
 
-fn has_before(header: &[u8], mark: &str) -> bool {
-    header.windows(mark.len()).any(|at| at == mark.as_bytes())
+/// Returns true when the mark stands behind `prefix` somewhere in `head`.
+fn has(head: &[u8], prefix: &str) -> bool {
+    let start = format!("{prefix}{NAME}");
+    head.windows(start.len() + 1)
+        .any(|at| at.starts_with(start.as_bytes()) && at.last().is_some_and(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
@@ -164,16 +170,11 @@ mod tests {
         assert!(!ours("a.txt", b"we used vggt 0.1.0 for this\n"));
         assert!(ours("a.json", br#"{"generator": "vggt 9.9"}"#));
         assert!(!ours("a.json", br#"{"frames": ["vggt "]}"#));
-    }
-
-    #[test]
-    fn a_binary_model_is_ours_when_its_text_form_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let binary = dir.path().join("cameras.bin");
-        fs::write(&binary, [1, 2, 3]).unwrap();
-        assert!(!is_ours(&binary).unwrap());
-        let text = "# Camera list\n# {\"generator\":\"vggt 0.1.0\"}\n";
-        fs::write(dir.path().join("cameras.txt"), text).unwrap();
-        assert!(is_ours(&binary).unwrap());
+        assert!(!ours(
+            "a.html",
+            b"<!DOCTYPE html>\n<!-- vggt 0.1.0 goes here -->"
+        ));
+        assert!(!ours("a.svg", b"<!-- vggt logo -->\n<svg/>"));
+        assert!(ours("a.svg", b"<!-- vggt 0.1.0 -->\n<svg width=\"1\"/>"));
     }
 }

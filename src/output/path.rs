@@ -65,9 +65,16 @@ pub(super) fn is_standard_output(path: &Path) -> bool {
         .contains(&path)
 }
 
+/// Returns true for the name of standard error.
+pub(super) fn is_standard_error(path: &Path) -> bool {
+    ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]
+        .map(Path::new)
+        .contains(&path)
+}
+
 /// Returns true for the names of open files: what lies behind them must not be replaced by a rename.
 pub(super) fn is_descriptor(path: &Path) -> bool {
-    path == Path::new("/dev/stderr")
+    is_standard_error(path)
         || path.starts_with("/dev/fd")
         || path.starts_with("/proc/self/fd")
         || path.starts_with("/proc/thread-self/fd")
@@ -90,6 +97,10 @@ pub(super) fn follow(path: &Path) -> std::io::Result<PathBuf> {
     const MAX_LINKS: usize = 40;
     let mut at = path.to_owned();
     for _ in 0..MAX_LINKS {
+        // What these lead to is an open file and not a path.
+        if is_standard_output(&at) || is_descriptor(&at) {
+            return Ok(at);
+        }
         match at.symlink_metadata() {
             Ok(metadata) if metadata.is_symlink() => {
                 let target = at.read_link()?;

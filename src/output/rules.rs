@@ -4,12 +4,12 @@ use std::{
     collections::HashSet,
     fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use super::{
     OutputError, Sink, is_ours,
-    path::{follow, is_descriptor, is_standard_output},
+    path::{follow, is_descriptor, is_standard_error, is_standard_output},
 };
 
 /// A file on a machine, whatever its names.
@@ -36,6 +36,7 @@ enum Kind {
     /// A device, a FIFO or an open file: written through.
     Stream,
     StandardOutput,
+    StandardError,
 }
 
 impl OutputRules {
@@ -46,6 +47,11 @@ impl OutputRules {
             inputs: inputs.into_iter().filter_map(id).collect(),
             overwrite,
         }
+    }
+
+    /// Returns true when files that something else wrote may be replaced.
+    pub fn overwrites(&self) -> bool {
+        self.overwrite
     }
 
     /// Returns true when `path` is one of the inputs.
@@ -62,14 +68,26 @@ impl OutputRules {
             path: path.to_owned(),
             kind,
         };
-        if is_standard_output(path) {
+        let fail = |e| OutputError::io(path, e);
+        let special = |kind| OutputError::Special {
+            path: path.to_owned(),
+            kind,
+        };
+        let resolved = follow(path).map_err(fail)?;
+        if is_standard_output(&resolved) {
             return Ok(target(Kind::StandardOutput));
         }
-        if is_descriptor(path) {
-            return Ok(target(Kind::Stream));
+        if is_standard_error(&resolved) {
+            return Ok(target(Kind::StandardError));
         }
-        let fail = |e| OutputError::io(path, e);
-        let resolved = follow(path).map_err(fail)?;
+        // A pipe can be opened again by its name. A file would be opened a second time, at its beginning.
+        if is_descriptor(&resolved) {
+            return match fs::metadata(&resolved).map_err(fail)?.is_file() {
+                true => Err(special("file that is already open; use - and redirect it")),
+                false => Ok(target(Kind::Stream)),
+            };
+        }
+        no_parent_of_nothing(path, &resolved)?;
         let metadata = match fs::metadata(&resolved) {
             Ok(metadata) => metadata,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -87,10 +105,6 @@ impl OutputRules {
             });
         }
         let kind = metadata.file_type();
-        let special = |kind| OutputError::Special {
-            path: path.to_owned(),
-            kind,
-        };
         if kind.is_dir() {
             return Err(OutputError::IsFolder {
                 path: path.to_owned(),
@@ -124,6 +138,7 @@ impl OutputRules {
                 path: path.to_owned(),
             });
         }
+        no_parent_of_nothing(path, path)?;
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => can_create_in(path, path),
             Ok(metadata) if metadata.is_file() => Err(not_a_folder(path, path)),
@@ -166,13 +181,28 @@ impl Target {
         }
     }
 
+    /// Returns what tells this target from others, whatever it is called.
+    pub fn identity(&self) -> PathBuf {
+        let path = match &self.kind {
+            Kind::File(path) => path,
+            Kind::Stream => &self.path,
+            Kind::StandardOutput => return PathBuf::from("-"),
+            Kind::StandardError => return PathBuf::from("/dev/stderr"),
+        };
+        match (parent(path).canonicalize(), path.file_name()) {
+            (Ok(folder), Some(name)) => folder.join(name),
+            _ => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        }
+    }
+
     /// Opens the target. A regular file keeps its content until [`Sink::commit`].
     ///
     /// # Errors
     /// When it cannot be opened, or its folder cannot be made.
     pub fn create(&self) -> Result<Sink, OutputError> {
         let opened = match &self.kind {
-            Kind::StandardOutput => Sink::standard_output(),
+            Kind::StandardOutput => Sink::standard(io::stdout()),
+            Kind::StandardError => Sink::standard(io::stderr()),
             Kind::Stream => Sink::stream(&self.path),
             Kind::File(file) => {
                 fs::create_dir_all(parent(file)).map_err(|e| OutputError::io(&self.path, e))?;
@@ -213,8 +243,28 @@ fn not_a_folder(path: &Path, folder: &Path) -> OutputError {
     }
 }
 
+/// Refuses `..` behind a folder that does not exist: where it leads would only be known once the folder is made.
+fn no_parent_of_nothing(path: &Path, resolved: &Path) -> Result<(), OutputError> {
+    let mut at = PathBuf::new();
+    let mut exists = true;
+    for part in resolved.components() {
+        if part == Component::ParentDir && !exists {
+            let source = io::Error::other("\"..\" stands behind a folder that does not exist");
+            return Err(OutputError::io(path, source));
+        }
+        at.push(part);
+        exists = exists && at.exists();
+    }
+    Ok(())
+}
+
 /// Checks that a file can be made in `folder`, or in the nearest folder above it that exists.
 fn can_create_in(path: &Path, folder: &Path) -> Result<(), OutputError> {
+    let dangling = |above: &&Path| above.is_symlink() && !above.exists();
+    if let Some(link) = folder.ancestors().find(dangling) {
+        let why = format!("\"{}\" is a link to nothing", link.display());
+        return Err(OutputError::io(path, io::Error::other(why)));
+    }
     let exists = folder.ancestors().find_map(|above| {
         let above = match above.as_os_str().is_empty() {
             true => Path::new("."),

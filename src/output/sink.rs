@@ -33,8 +33,9 @@ impl Sink {
         Ok(Self::new(To::Stream(BufWriter::new(file))))
     }
 
-    pub(super) fn standard_output() -> io::Result<Self> {
-        let file = io::stdout().as_fd().try_clone_to_owned()?;
+    /// Writes to a standard stream, at its own position.
+    pub(super) fn standard(stream: impl AsFd) -> io::Result<Self> {
+        let file = stream.as_fd().try_clone_to_owned()?;
         Ok(Self::new(To::Stream(BufWriter::new(file.into()))))
     }
 

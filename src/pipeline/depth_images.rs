@@ -1,6 +1,9 @@
 //! Depth maps as images: 16-bit gray values to measure with, and colors to look at.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use candle_core::Device;
 use png::{BitDepth, ColorType};
@@ -184,12 +187,24 @@ fn stems(names: &[String], count: usize) -> Vec<String> {
     for stem in &stems {
         *uses.entry(stem).or_default() += 1;
     }
-    let unique = |i: usize| match stems.get(i) {
-        Some(stem) if uses[stem.as_str()] == 1 => stem.clone(),
-        Some(stem) => format!("{i:04}_{stem}"),
-        None => format!("{i:04}"),
+    let mut taken = HashSet::new();
+    let mut unique = |i: usize| {
+        let plain = stems
+            .get(i)
+            .filter(|stem| uses[stem.as_str()] == 1)
+            .cloned();
+        let numbered = match stems.get(i) {
+            Some(stem) => format!("{i:04}_{stem}"),
+            None => format!("{i:04}"),
+        };
+        // A number in front may make the name of another frame.
+        let mut name = plain.unwrap_or_else(|| numbered.clone());
+        while !taken.insert(name.clone()) {
+            name = format!("{i:04}_{name}");
+        }
+        name
     };
-    (0..count).map(unique).collect()
+    (0..count).map(&mut unique).collect()
 }
 
 /// Encodes a PNG that carries the mark.

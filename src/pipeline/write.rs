@@ -1,8 +1,8 @@
 //! A scene -> a file, or a folder for COLMAP and nerfstudio.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
-use super::{Format, PipelineError, dataset::IMAGES};
+use super::{DatasetImages, Format, PipelineError, WrittenImages, dataset::IMAGES};
 use crate::{
     colmap::{self, OriginalImage},
     frames::Placement,
@@ -72,8 +72,7 @@ pub fn write_file(
     })
 }
 
-/// Writes a dataset of `format` into `folder`: cameras and points. Its images are another step, see
-/// [`super::DatasetImages`].
+/// Writes the cameras and points of a dataset of `format`, whose images have been written.
 ///
 /// # Errors
 /// When something cannot be written, or would replace a file that is not ours.
@@ -82,16 +81,18 @@ pub fn write_dataset(
     provenance: &Provenance,
     options: &WriteOptions<'_>,
     format: Format,
-    (folder, rules): (&Path, &OutputRules),
-    names: &[String],
+    (images, mut written): (&DatasetImages, WrittenImages),
+    rules: &OutputRules,
 ) -> Result<Written, PipelineError> {
+    let folder = images.folder();
     let chosen = confident_and_even(&scene.points, options.dataset_points);
     let scene = &scene.with_points(scene.points.select(&chosen));
-    let images = original_images(scene, options.placements, names);
-    let model = colmap::Model::new(scene, &images)?;
-    // All are checked before the first is written: COLMAP's text form carries the mark that makes the binary form ours.
+    let placements = written.placements(options.placements);
+    let originals = original_images(scene, &placements, &images.names());
+    let model = colmap::Model::new(scene, &originals)?;
+    // All are checked before the first is written.
     let targets = dataset_files(format).into_iter().map(|name| {
-        let target = rules.file(&folder.join(&name))?;
+        let target = images.model_file(&name, rules)?;
         Ok((name, target))
     });
     let targets = targets.collect::<Result<HashMap<_, _>, OutputError>>()?;
@@ -99,6 +100,7 @@ pub fn write_dataset(
     let mut write = |name: &str, f: &mut dyn FnMut(&mut Sink) -> Result<(), PipelineError>| {
         if let Some(target) = targets.get(name) {
             bytes += to_target(target, f)?;
+            written.manifest.add_file(folder, name);
         }
         Ok::<(), PipelineError>(())
     };
@@ -112,14 +114,22 @@ pub fn write_dataset(
             Ok(std::io::Write::write_all(out, text.as_bytes())?)
         })?;
     } else {
+        // They belong to the model that is replaced. Without leave to overwrite, none got past the check.
+        for foreign in images.foreign().filter(|_| rules.overwrites()) {
+            std::fs::remove_file(&foreign).map_err(|source| OutputError::Io {
+                path: foreign,
+                source,
+            })?;
+        }
         for part in colmap::ModelFile::ALL {
             write(&model_file(part), &mut |out| {
                 Ok(model.write(part, provenance, out)?)
             })?;
         }
     }
+    written.manifest.write(folder, rules)?;
     Ok(Written {
-        bytes,
+        bytes: bytes + written.bytes,
         points: model.len(),
     })
 }

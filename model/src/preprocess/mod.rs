@@ -32,6 +32,7 @@ mod jpeg;
 mod note;
 mod orientation;
 mod padded;
+mod plain;
 mod png;
 mod raw;
 mod resample;
@@ -51,6 +52,7 @@ pub use decode::{
 pub use error::PreprocessError;
 pub use fit::{Placement, Prepared, PreprocessMode, preprocess};
 pub use note::ImageNote;
+pub use plain::is_plain_rgb;
 pub use stack::{Frames, stack};
 
 use crate::config::Config;

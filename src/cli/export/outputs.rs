@@ -1,7 +1,7 @@
 //! Where the results of an export go: decided and checked before the network runs.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::IsTerminal,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -70,9 +70,11 @@ impl Plan {
                 to: match format.is_folder() {
                     true => {
                         rules.folder(&path)?;
+                        let dataset = DatasetImages::plan(&path, None, &[]);
                         for file in dataset_files(format) {
-                            rules.file(&path.join(file))?;
+                            dataset.model_file(&file, &rules)?;
                         }
+                        dataset.check_foreign(&rules)?;
                         To::Folder(path)
                     }
                     false => To::File(rules.file(&path)?),
@@ -115,16 +117,18 @@ impl Plan {
     }
 
     fn check_distinct(&self) -> Result<(), OutputError> {
-        let of_scenes = self.scenes.iter().filter_map(|scene| match &scene.to {
-            To::File(target) => target
-                .file()
-                .or_else(|| target.is_standard_output().then_some(Path::new("-"))),
-            To::Folder(path) => Some(path),
+        let of_scenes = self.scenes.iter().map(|scene| match &scene.to {
+            To::File(target) => (target.path(), target.identity()),
+            To::Folder(path) => {
+                let folder = path.canonicalize().or_else(|_| std::path::absolute(path));
+                (path.as_path(), folder.unwrap_or_else(|_| path.clone()))
+            }
         });
-        let all = of_scenes.chain(self.predictions.iter().filter_map(Target::file));
-        let mut seen = std::collections::HashSet::new();
-        for path in all {
-            if !seen.insert(path) {
+        let predictions = self.predictions.iter().map(|t| (t.path(), t.identity()));
+        let mut seen = HashSet::new();
+        for (path, identity) in of_scenes.chain(predictions) {
+            // Everything may be written to /dev/null.
+            if !seen.insert(identity) && path != Path::new("/dev/null") {
                 return Err(OutputError::Twice {
                     path: path.to_owned(),
                 });

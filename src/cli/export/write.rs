@@ -8,8 +8,7 @@ use crate::{
     glb::GlbOptions,
     pipeline::{
         DATASET_POINTS, DatasetImages, Format, PipelineError, ReadOptions, Reconstruction, Source,
-        Stage, Watcher, WriteOptions, Written, WrittenImages, save_depth, save_predictions,
-        write_dataset, write_file,
+        Stage, Watcher, WriteOptions, save_depth, save_predictions, write_dataset, write_file,
     },
     scene::Scene,
 };
@@ -89,18 +88,14 @@ impl Writer<'_> {
                             "no images were written into \"{}\": saved predictions do not hold the photos; copy them there",
                             folder.join("images").display()
                         );
-                        WrittenImages::default()
+                        images.kept()
                     }
                     false => images.write(self.source, self.read, rules)?,
                 };
-                let placements = copied.placements(options.placements);
-                let options = WriteOptions {
-                    placements: &placements,
-                    ..options
-                };
-                let to = (folder.as_path(), rules);
-                let (scene, names) = (&made.scene, images.names());
-                let written = write_dataset(scene, &made.provenance, &options, format, to, &names)?;
+                let scene = &made.scene;
+                let images = (&images, copied);
+                let written =
+                    write_dataset(scene, &made.provenance, &options, format, images, rules)?;
                 if written.points < scene.points.len() && self.max_points.is_none() {
                     tracing::info!(
                         "{} of {} points in \"{}\", the most confident, spread evenly (--max_points sets another number)",
@@ -109,10 +104,7 @@ impl Writer<'_> {
                         folder.display()
                     );
                 }
-                Ok(Written {
-                    bytes: written.bytes + copied.bytes,
-                    ..written
-                })
+                Ok(written)
             }
         }?;
         Ok(WrittenScene {

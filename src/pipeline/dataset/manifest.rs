@@ -1,4 +1,4 @@
-//! Which images of a dataset this program wrote, by their hashes: image files carry no mark.
+//! Which files of a dataset this program wrote, by their hashes: images and COLMAP's binary files carry no mark.
 
 use std::{
     collections::BTreeMap,
@@ -14,17 +14,20 @@ use super::IMAGES;
 use crate::output::{MARK, OutputError, OutputRules, is_ours};
 
 /// The file, beside `images`.
-const NAME: &str = "vggt.json";
+pub(super) const NAME: &str = "vggt.json";
 
 /// Longest file that is read: ten thousand images take a megabyte.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Which images of a dataset this program wrote.
+/// Which files of a dataset this program wrote.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(in super::super) struct Manifest {
     generator: String,
     /// Name relative to `images` -> SHA-256 in hexadecimal.
     images: BTreeMap<String, String>,
+    /// Name relative to the dataset -> SHA-256 in hexadecimal, of the model's files.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -45,8 +48,29 @@ impl Manifest {
     pub(super) fn new() -> Self {
         Self {
             generator: MARK.to_owned(),
-            images: BTreeMap::new(),
+            ..Self::default()
         }
+    }
+
+    /// Returns a manifest of this version with the same images.
+    pub(super) fn with_images_only(&self) -> Self {
+        Self {
+            images: self.images.clone(),
+            ..Self::new()
+        }
+    }
+
+    /// Adds a file of the model that was written.
+    pub(in super::super) fn add_file(&mut self, folder: &Path, name: &str) {
+        if let Some(hash) = sha256_of(&folder.join(name)) {
+            self.files.insert(name.to_owned(), hash);
+        }
+    }
+
+    /// Returns true when the file of the model is still what an earlier run wrote.
+    pub(super) fn wrote_file(&self, name: &str, path: &Path) -> bool {
+        let known = self.files.get(name);
+        known.is_some_and(|hash| sha256_of(path).as_ref() == Some(hash))
     }
 
     /// Adds an image that was written.
@@ -55,7 +79,7 @@ impl Manifest {
     }
 
     /// Returns true when the file at `path` is still what an earlier run wrote under this name.
-    pub(super) fn wrote(&self, name: &str, path: &Path) -> bool {
+    pub(super) fn wrote_image(&self, name: &str, path: &Path) -> bool {
         let known = self.images.get(name);
         known.is_some_and(|hash| sha256_of(path).as_ref() == Some(hash))
     }
@@ -65,21 +89,28 @@ impl Manifest {
         let gone = self.images.keys().filter(|name| !now.contains(name));
         gone.filter_map(|name| {
             let path = folder.join(IMAGES).join(name);
-            self.wrote(name, &path).then_some(path)
+            self.wrote_image(name, &path).then_some(path)
         })
         .collect()
     }
 
     /// Writes the manifest.
-    pub(super) fn write(&self, folder: &Path, rules: &OutputRules) -> Result<(), OutputError> {
+    pub(in super::super) fn write(
+        &self,
+        folder: &Path,
+        rules: &OutputRules,
+    ) -> Result<(), OutputError> {
         // Strings always serialize.
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         rules.file(&folder.join(NAME))?.write(text.as_bytes())
     }
 }
 
-/// Returns the hash of a file's content in hexadecimal; `None` when it cannot be read.
+/// Returns the hash of a regular file's content in hexadecimal; `None` when it is none, is a link, or cannot be read.
 pub(super) fn sha256_of(path: &Path) -> Option<String> {
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path).ok()?, &mut hasher).ok()?;
     Some(hex(hasher))

@@ -1,7 +1,7 @@
 //! The images of a dataset: `images/` beside a COLMAP model or `transforms.json`, as trainers of splats read them.
 //!
-//! Trainers read pixels as they are stored and ignore EXIF, so every image here is upright: a JPEG or PNG that EXIF does not
-//! turn is copied byte for byte, everything else is decoded and encoded again; frames of a video become PNGs. The cameras of
+//! Trainers read pixels as they are stored and ignore EXIF, so every image here is upright, whole and RGB of 8 bits: a JPEG or
+//! PNG that is so is copied byte for byte, everything else is decoded and encoded again; frames of a video become PNGs. The cameras of
 //! the model are in the pixels of exactly these files.
 //!
 //! [`DatasetImages::plan`] decides names and origins before the network runs, [`DatasetImages::write`] writes the files.
@@ -13,6 +13,7 @@ mod write;
 use std::{
     collections::HashMap,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -20,8 +21,8 @@ use vggt_model::demo;
 
 use super::{PipelineError, ReadOptions, Source};
 use crate::{
-    frames::{Placement, is_upright},
-    output::{OutputError, OutputRules, require_space},
+    frames::{Placement, is_plain_rgb},
+    output::{OutputError, OutputRules, Target, require_space},
 };
 use manifest::Manifest;
 
@@ -45,6 +46,7 @@ pub struct WrittenImages {
     pub bytes: u64,
     /// Width and height of the images that were encoded again, by the index of their frame.
     pub sizes: HashMap<usize, (u32, u32)>,
+    pub(super) manifest: Manifest,
 }
 
 impl WrittenImages {
@@ -137,6 +139,11 @@ impl DatasetImages {
         }
     }
 
+    /// Returns the folder of the dataset.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Returns the name of each frame's image in the dataset.
     pub fn names(&self) -> Vec<String> {
         self.images.iter().map(|image| image.name.clone()).collect()
@@ -163,11 +170,47 @@ impl DatasetImages {
                 self.may_write(image, &path, rules)?;
             }
         }
+        rules.file(&self.folder.join(manifest::NAME))?;
         require_space(&self.folder, bytes)
     }
 
     fn path(&self, image: &DatasetImage) -> PathBuf {
         self.folder.join(IMAGES).join(&image.name)
+    }
+
+    /// Returns true when `images` is a folder of the dataset and not a link to one elsewhere.
+    fn owns_images(&self) -> bool {
+        !self.folder.join(IMAGES).is_symlink()
+    }
+
+    /// Returns the target of a file of the model, if it may be written.
+    ///
+    /// # Errors
+    /// When something else wrote the file that is there.
+    pub fn model_file(&self, name: &str, rules: &OutputRules) -> Result<Target, OutputError> {
+        let path = self.folder.join(name);
+        match self.manifest.wrote_file(name, &path) && !rules.is_input(&path) {
+            true => Target::replacing(&path),
+            false => rules.file(&path),
+        }
+    }
+
+    /// Refuses a model that a newer COLMAP wrote into the same folder: its rigs and frames would contradict ours.
+    ///
+    /// # Errors
+    /// [`OutputError::NotOurs`].
+    pub fn check_foreign(&self, rules: &OutputRules) -> Result<(), OutputError> {
+        match self.foreign().next() {
+            Some(path) if !rules.overwrites() => Err(OutputError::NotOurs { path }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the files of a newer COLMAP that are there and that this program does not write.
+    pub(super) fn foreign(&self) -> impl Iterator<Item = PathBuf> {
+        let files = ["rigs.bin", "frames.bin", "rigs.txt", "frames.txt"];
+        let files = files.map(|name| self.folder.join("sparse/0").join(name));
+        files.into_iter().filter(|file| file.exists())
     }
 
     /// Returns true when the image already is the file that the dataset needs: the photos lie in the dataset's own folder.
@@ -178,20 +221,30 @@ impl DatasetImages {
         }
     }
 
-    /// Checks that a file may be written, which is so if an earlier run wrote what is there, or it has the same bytes.
+    /// Returns the target of an image that may be written: nothing is there, an earlier run wrote what is there, or it has the
+    /// same bytes.
     fn may_write(
         &self,
         image: &DatasetImage,
         path: &Path,
         rules: &OutputRules,
-    ) -> Result<(), OutputError> {
+    ) -> Result<Target, OutputError> {
         let copied = match &image.origin {
             Origin::Copy(from) => !rules.is_input(path) && same_bytes(from, path),
             _ => false,
         };
-        match copied || self.manifest.wrote(&image.name, path) {
-            true if !rules.is_input(path) => Ok(()),
-            _ => rules.file(path).map(drop),
+        let ours = copied || self.manifest.wrote_image(&image.name, path);
+        match ours && !rules.is_input(path) && self.owns_images() {
+            true => Target::replacing(path),
+            false => rules.file(path),
+        }
+    }
+
+    /// Returns what is there of an earlier run, where no images are written.
+    pub fn kept(&self) -> WrittenImages {
+        WrittenImages {
+            manifest: self.manifest.with_images_only(),
+            ..WrittenImages::default()
         }
     }
 
@@ -215,7 +268,7 @@ fn bundled(name: &str) -> Origin {
 }
 
 fn of_file(path: PathBuf) -> Origin {
-    match (is_jpeg(&path) || is_png(&path)) && is_upright(&path) {
+    match is_plain_rgb(&path) {
         true => Origin::Copy(path),
         false => Origin::Decode(path),
     }
@@ -244,10 +297,8 @@ fn is_heif(path: &Path) -> bool {
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
+    let id = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 fn same_bytes(a: &Path, b: &Path) -> bool {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     frames::{VideoProgress, read_image, read_video},
-    output::{OutputError, OutputRules, Target},
+    output::{OutputError, OutputRules},
     pipeline::{PipelineError, ReadOptions, Source},
 };
 
@@ -43,7 +43,6 @@ impl<W: Write> Write for Hashed<W> {
 struct Writer<'a> {
     dataset: &'a DatasetImages,
     rules: &'a OutputRules,
-    manifest: Manifest,
     written: WrittenImages,
 }
 
@@ -57,8 +56,10 @@ pub(super) fn images(
     let mut writer = Writer {
         dataset,
         rules,
-        manifest: Manifest::new(),
-        written: WrittenImages::default(),
+        written: WrittenImages {
+            manifest: Manifest::new(),
+            ..WrittenImages::default()
+        },
     };
     if let Some(Source::Video(path)) = source {
         writer.video(path, read)?;
@@ -67,13 +68,17 @@ pub(super) fn images(
             writer.image(index, image, read)?;
         }
     }
-    for stale in dataset.manifest.stale(&dataset.folder, &dataset.names()) {
+    // Never a photo of the user's: an input, also one that was left out of the frames, or a folder elsewhere behind a link.
+    let stale = dataset.manifest.stale(&dataset.folder, &dataset.names());
+    let stale = stale
+        .into_iter()
+        .filter(|path| dataset.owns_images() && !rules.is_input(path));
+    for stale in stale {
         fs::remove_file(&stale).map_err(|source| OutputError::Io {
             path: stale,
             source,
         })?;
     }
-    writer.manifest.write(&dataset.folder, rules)?;
     Ok(writer.written)
 }
 
@@ -171,15 +176,15 @@ impl Writer<'_> {
             path: path.clone(),
             source,
         };
-        self.dataset.may_write(image, &path, self.rules)?;
+        let target = self.dataset.may_write(image, &path, self.rules)?;
         let mut out = Hashed {
-            to: Target::replacing(&path)?.create()?,
+            to: target.create()?,
             hasher: Sha256::new(),
         };
         write(&mut out).map_err(fail)?;
         self.written.bytes += out.to.written();
         out.to.commit().map_err(fail)?;
-        self.manifest.add(&image.name, hex(out.hasher));
+        self.written.manifest.add(&image.name, hex(out.hasher));
         Ok(())
     }
 }

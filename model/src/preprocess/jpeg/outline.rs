@@ -68,7 +68,7 @@ pub(in crate::preprocess) struct Outline {
     /// Whether there is any entropy-coded data.
     pub(super) has_scan: bool,
     /// Bytes up to and with the end-of-image marker; `None` when the file has none.
-    pub(super) end: Option<u64>,
+    pub(in crate::preprocess) end: Option<u64>,
     /// Whether there are markers that cannot be inside of an image: its end marker is missing, and other data follows.
     pub(super) is_overrun: bool,
     /// Each component's number, and the coefficients that have arrived to their last bit, one bit each.
