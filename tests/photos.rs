@@ -319,3 +319,149 @@ fn kinds_of_tiff_that_are_not_read_are_named() {
     let (_, err) = export(&dir, &[text(&pages)]);
     assert!(err.contains("several pages: using the first"), "{err}");
 }
+
+/// Makes a named pipe, that nobody writes to.
+#[cfg(unix)]
+fn pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let photo = data(JPEG);
+    for name in ["pipe", "pipe.jpg", "pipe.index.json"] {
+        pipe(&dir.path().join(name));
+    }
+    for args in [
+        &["export", "--demo", "pipe"][..],
+        &["export", "--demo", "pipe.jpg"],
+        &["export", "--demo", text(&photo), "pipe"],
+        &["export", "--demo", "--video_path", "pipe"],
+        &["export", "--demo", "--images_dir", "pipe"],
+        &["export", "--from_predictions", "pipe"],
+        &["export", "--checkpoint", "pipe", text(&photo)],
+        &["export", "--checkpoint", "pipe.index.json", text(&photo)],
+        &["convert", "pipe", "o.safetensors"],
+    ] {
+        let err = fail(dir.path(), 1, args);
+        assert!(err.contains("it is not a regular file"), "{args:?}: {err}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_a_folder_is_skipped() {
+    let dir = TempDir::new().unwrap();
+    let photos = folder(&dir, &[("a.jpg", JPEG)]);
+    for name in ["depth.json", "b.jpg", "c"] {
+        pipe(&Path::new(&photos).join(name));
+    }
+    let (said, err) = export(&dir, &[&photos]);
+    assert_eq!(names(&said), ["a.jpg"]);
+    assert!(err.contains("3 not a regular file"), "{err}");
+}
+
+#[test]
+fn the_other_photo_is_used_where_the_preferred_one_is_broken() {
+    let dir = TempDir::new().unwrap();
+    let photos = folder(
+        &dir,
+        &[
+            ("A.DNG", "raw/preview.dng"),
+            ("A.JPG", "not a photo"),
+            ("B.DNG", "raw/preview.dng"),
+            ("IMG_0001.JPG", JPEG),
+            ("IMG_E0001.JPG", "not a photo"),
+            ("Ü.DNG", "raw/preview.dng"),
+            ("ü.jpg", JPEG),
+        ],
+    );
+    fs::write(Path::new(&photos).join("B.JPG"), b"").unwrap();
+    let (said, err) = export(&dir, &[&photos]);
+    assert_eq!(names(&said), ["A.DNG", "B.DNG", "IMG_0001.JPG", "ü.jpg"]);
+    assert!(
+        err.contains("2 not an image (\"A.JPG\", \"IMG_E0001.JPG\"), 1 empty (\"B.JPG\")"),
+        "{err}"
+    );
+}
+
+#[test]
+fn limits_that_refuse_everything_are_usage_errors() {
+    let dir = TempDir::new().unwrap();
+    let photo = data(JPEG);
+    for flag in [
+        "--max_video_seconds",
+        "--max_video_pixels",
+        "--max_decode_seconds",
+        "--max_image_pixels",
+        "--max_image_side",
+        "--max_image_bytes",
+        "--max_image_memory",
+        "--max_frames",
+    ] {
+        for value in ["0", "-1", "NaN", "x", ""] {
+            let args = ["export", "--demo", text(&photo), flag, value];
+            let err = fail(dir.path(), 2, &args);
+            assert!(
+                err.contains("invalid value") && err.contains(flag),
+                "{flag} {value}: {err}"
+            );
+        }
+    }
+    for flag in ["--max_video_seconds", "--max_image_pixels", "--max_images"] {
+        let err = fail(dir.path(), 2, &["serve", flag, "0"]);
+        assert!(err.contains("invalid value"), "{flag}: {err}");
+    }
+}
+
+#[test]
+fn a_file_of_an_unknown_format_is_told_the_known_ones() {
+    let dir = TempDir::new().unwrap();
+    for (name, content) in [
+        ("a.txt", &b"some words"[..]),
+        ("x.tga", &[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0]),
+        ("x.ppm", b"P6 1 1 255 abc"),
+        ("one", b"1"),
+        ("b.jpg", b"some words"),
+    ] {
+        fs::write(dir.path().join(name), content).unwrap();
+        let err = fail(dir.path(), 1, &["export", "--demo", name]);
+        assert!(
+            err.contains("not an image of a known format")
+                || err.contains("neither an image nor a video of a known format"),
+            "{err}"
+        );
+        for known in ["JPEG, PNG, WebP, BMP, TIFF, GIF", "HEIC", "AVIF", "RAW"] {
+            assert!(err.contains(known), "{name}: {err}");
+        }
+        assert!(!err.contains("Invalid argument"), "{err}");
+    }
+    let photo = data(JPEG);
+    let args = ["export", "--demo", "--video_path", text(&photo)];
+    let err = fail(dir.path(), 1, &args);
+    assert!(err.contains("it is an image"), "{err}");
+}
+
+#[test]
+fn a_color_profile_that_unpacks_to_much_is_ignored_with_a_warning() {
+    let dir = TempDir::new().unwrap();
+    let mut info = png::Info::with_size(4, 4);
+    info.color_type = png::ColorType::Rgb;
+    info.bit_depth = png::BitDepth::Eight;
+    info.icc_profile = Some(vec![0; 40 << 20].into());
+    let file = fs::File::create(dir.path().join("large.png")).unwrap();
+    let encoder = png::Encoder::with_info(file, info).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&[90; 48]).unwrap();
+    writer.finish().unwrap();
+    let (said, err) = export(&dir, &["large.png"]);
+    assert_eq!(names(&said), ["large.png"]);
+    let warning =
+        "ignoring the color profile of \"large.png\": it is damaged or larger than 16 MiB";
+    assert!(err.contains(warning), "{err}");
+    let line = err.lines().find(|line| line.contains(warning)).unwrap();
+    assert_eq!(line.matches("large.png").count(), 1, "{line}");
+}

@@ -10,7 +10,11 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::{image_flags::ImageFlags, model_args::ModelArgs, save_to_db::StoreArgs};
+use super::{
+    image_flags::{ImageFlags, parse_seconds},
+    model_args::ModelArgs,
+    save_to_db::StoreArgs,
+};
 use crate::cli::terminal::say;
 use crate::{
     atomic_file,
@@ -73,7 +77,8 @@ struct JobArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_frames: Option<u32>,
     /// Refuse videos longer than this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s)]
+    #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s,
+        value_parser = parse_seconds, allow_negative_numbers = true)]
     max_video_seconds: f64,
     #[command(flatten)]
     images: ImageFlags,
@@ -90,7 +95,7 @@ struct LimitArgs {
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=4095))]
     max_upload: u64,
     /// Maximum number of images in a request
-    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     max_images: u32,
     /// Maximum number of connections
     #[arg(long, value_name = "N", default_value_t = 256)]

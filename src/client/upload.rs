@@ -156,14 +156,15 @@ impl Pieces {
 }
 
 async fn open_file(path: &Path) -> io::Result<(File, u64)> {
-    let file = File::open(path).await?;
-    let metadata = file.metadata().await?;
-    if !metadata.is_file() {
+    // Opening a pipe would wait for its other end.
+    if !tokio::fs::metadata(path).await?.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "it is not a regular file",
         ));
     }
+    let file = File::open(path).await?;
+    let metadata = file.metadata().await?;
     if metadata.len() == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
     }

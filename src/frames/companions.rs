@@ -4,10 +4,11 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
+
+use vggt_model::preprocess::open_regular;
 
 /// Sidecars of editors, phones and cameras, and previews of videos.
 const SIDECARS: [&str; 12] = [
@@ -66,17 +67,17 @@ fn ending(path: &Path) -> String {
 }
 
 fn lower(part: Option<&std::ffi::OsStr>) -> String {
-    part.unwrap_or_default()
-        .to_string_lossy()
-        .to_ascii_lowercase()
+    part.unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// Removes the companions of photos from the files of a folder.
-pub(super) fn leave_out(files: &mut Vec<PathBuf>) {
+/// Removes the companions of photos from the files of a folder. Only an image that `is_usable` has companions: the RAW file
+/// beside an empty JPEG is the photo.
+pub(super) fn leave_out(files: &mut Vec<PathBuf>, is_usable: impl Fn(&Path) -> bool) {
     let names: HashSet<String> = files.iter().map(|path| lower(path.file_name())).collect();
     let depth_maps = depth_maps(files, &names);
     let stem = |path: &Path| lower(path.file_stem());
-    let images = files.iter().filter(|path| has(&IMAGES, &ending(path)));
+    let is_image = |path: &&PathBuf| has(&IMAGES, &ending(path)) && is_usable(path);
+    let images = files.iter().filter(is_image);
     let stems: HashSet<String> = images.map(|path| stem(path)).collect();
     let edited: HashSet<String> = stems.iter().filter_map(|stem| original(stem)).collect();
     files.retain(|path| {
@@ -126,7 +127,7 @@ fn depth_maps(files: &[PathBuf], names: &HashSet<String>) -> HashSet<String> {
         .find(|path| path.file_name() == Some(&OsString::from(DEPTH_LIST)));
     if let Some(listed) = list.and_then(|path| read_list(path)) {
         for name in listed {
-            if let Some(stem) = name.to_ascii_lowercase().strip_suffix(DEPTH_MAP) {
+            if let Some(stem) = name.to_lowercase().strip_suffix(DEPTH_MAP) {
                 add(stem);
             }
         }
@@ -138,7 +139,7 @@ fn depth_maps(files: &[PathBuf], names: &HashSet<String>) -> HashSet<String> {
 /// Returns all texts in a list of depth maps; `None` when the file is another one.
 fn read_list(path: &Path) -> Option<Vec<String>> {
     let mut text = String::new();
-    File::open(path)
+    open_regular(path)
         .ok()?
         .take(MAX_LIST)
         .read_to_string(&mut text)
@@ -168,7 +169,7 @@ mod tests {
 
     fn left(names: &[&str]) -> Vec<String> {
         let mut files = names.iter().map(PathBuf::from).collect();
-        leave_out(&mut files);
+        leave_out(&mut files, |_| true);
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         files.iter().map(text).collect()
     }
@@ -208,6 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_cannot_be_used_has_no_companions() {
+        let names = [
+            "x.DNG",
+            "x.jpg",
+            "IMG_1.HEIC",
+            "IMG_E1.JPG",
+            "Ä.dng",
+            "ä.jpg",
+        ];
+        let mut files = names.map(PathBuf::from).to_vec();
+        let broken = ["x.jpg", "IMG_E1.JPG"].map(Path::new);
+        leave_out(&mut files, |path| !broken.contains(&path));
+        let expected = ["x.DNG", "x.jpg", "IMG_1.HEIC", "IMG_E1.JPG", "ä.jpg"];
+        assert_eq!(files, expected.map(PathBuf::from));
+    }
+
+    #[test]
     fn of_an_edit_and_its_original_the_edit_stays() {
         let names = [
             "IMG_0001.HEIC",
@@ -238,7 +256,7 @@ mod tests {
             "sea_depth_color.png",
         ];
         let mut files = names.map(|name| dir.path().join(name)).to_vec();
-        leave_out(&mut files);
+        leave_out(&mut files, |_| true);
         let expected = ["a.jpg", "c_depth.png"].map(|name| dir.path().join(name));
         assert_eq!(files, expected);
     }

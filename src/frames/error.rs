@@ -2,9 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use vggt_model::preprocess::{PreprocessError, READABLE_FORMATS};
+use vggt_model::preprocess::PreprocessError;
 
-use super::{SkipReason, SkippedFiles};
+use super::{READABLE_FORMATS, SkipReason, SkippedFiles};
 
 /// Why frames cannot be read from an image, a folder or a video.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,21 @@ pub enum FramesError {
     BadRate {
         /// Frames per second.
         fps: f64,
+    },
+    /// The file was given as a video and is an image.
+    #[error("cannot read \"{}\" as a video: it is an image", path.display())]
+    IsImage {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Neither the content nor the name says what the file is.
+    #[error(
+        "cannot read \"{}\": it is neither an image nor a video of a known format (images: {READABLE_FORMATS})",
+        path.display()
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
     },
     /// The program was built without FFmpeg.
     #[cfg(not(feature = "video"))]
@@ -159,7 +174,7 @@ fn without_images(skipped: &SkippedFiles) -> String {
         text += &format!(": {skipped}");
     }
     if only_unknown {
-        text += &format!(" (subfolders are not searched; known: {READABLE_FORMATS}, HEIC, AVIF)");
+        text += &format!(" (subfolders are not searched; known: {READABLE_FORMATS})");
     }
     if let Some(video) = video {
         text += &format!(

@@ -48,7 +48,7 @@ pub fn list_folder(dir: &Path) -> Result<Folder, FramesError> {
         let name = |path: &'_ PathBuf| path.file_name().unwrap_or_default().to_owned();
         natural(&name(a), &name(b))
     });
-    leave_out(&mut files);
+    leave_out(&mut files, |path| look_at(path).is_none());
     let mut folder = Folder::default();
     for path in files {
         match look_at(&path) {

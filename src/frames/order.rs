@@ -5,8 +5,9 @@ use std::{cmp::Ordering, ffi::OsStr};
 /// Compares two file names: numbers by their value, letters without regard to case. Names that only differ in case or in
 /// leading zeros have a fixed order too, so that the order does not depend on the file system.
 pub(super) fn natural(a: &OsStr, b: &OsStr) -> Ordering {
-    let (a, b) = (a.as_encoded_bytes(), b.as_encoded_bytes());
-    by_parts(a, b).then_with(|| a.cmp(b))
+    let without_case = |name: &OsStr| name.to_string_lossy().to_lowercase();
+    by_parts(without_case(a).as_bytes(), without_case(b).as_bytes())
+        .then_with(|| a.as_encoded_bytes().cmp(b.as_encoded_bytes()))
 }
 
 fn by_parts(mut a: &[u8], mut b: &[u8]) -> Ordering {
@@ -20,9 +21,7 @@ fn by_parts(mut a: &[u8], mut b: &[u8]) -> Ordering {
             let (Some(byte_a), Some(byte_b)) = (a.first(), b.first()) else {
                 return a.len().cmp(&b.len());
             };
-            let order = byte_a
-                .to_ascii_lowercase()
-                .cmp(&byte_b.to_ascii_lowercase());
+            let order = byte_a.cmp(byte_b);
             (a, b) = (&a[1..], &b[1..]);
             order
         };
@@ -72,10 +71,25 @@ mod tests {
     }
 
     #[test]
+    fn letters_of_any_script_have_no_case() {
+        let expected = [
+            "Ä_1.jpg",
+            "ä_2.jpg",
+            "Ä_10.jpg",
+            "я1.jpg",
+            "Я2.jpg",
+            "я10.jpg",
+        ];
+        let mut names = expected.to_vec();
+        names.reverse();
+        assert_eq!(sorted(names), expected);
+    }
+
+    #[test]
     fn the_order_is_total() {
         let names = [
             "", "0", "00", "01", "1", "1a", "01a", "1A", "a", "A", "a1", "a01", "A1", "a 1", "ä",
-            "a10", "a2", "10", "9", "-1",
+            "Ä", "ä1", "é", "a10", "a2", "10", "9", "-1",
         ];
         for a in names {
             for b in names {

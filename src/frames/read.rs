@@ -10,6 +10,15 @@ use vggt_model::preprocess::{self, is_image};
 
 use super::{DecodedImage, ImageLimits, PreprocessError, heif};
 
+/// The formats of images that are read, for messages.
+#[cfg(feature = "video")]
+pub const READABLE_FORMATS: &str =
+    "JPEG, PNG, WebP, BMP, TIFF, GIF, HEIC, AVIF, and the previews in RAW files";
+/// The formats of images that are read, for messages.
+#[cfg(not(feature = "video"))]
+pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF, and the previews in RAW files; \
+                                    HEIC and AVIF need a program with the feature `video`";
+
 /// Reads one image file and returns it upright, as 8-bit sRGB; see [`vggt_model::preprocess::read_image`].
 ///
 /// The content decides the format, not the name. Of a HEIF file the primary image is taken, turned as the container
@@ -19,7 +28,7 @@ use super::{DecodedImage, ImageLimits, PreprocessError, heif};
 /// When the file cannot be read, is of no known format, exceeds `limits`, is cut off or damaged.
 pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, PreprocessError> {
     let Some(file) = open_heif(path) else {
-        return preprocess::read_image(path, limits);
+        return preprocess::read_image(path, limits).map_err(with_formats);
     };
     let name = path
         .file_name()
@@ -46,10 +55,21 @@ pub fn decode_image(
     limits: &ImageLimits,
 ) -> Result<DecodedImage, PreprocessError> {
     if !heif::is_heif(&mut Cursor::new(bytes)).unwrap_or(false) {
-        return preprocess::decode_image(name, bytes, limits);
+        return preprocess::decode_image(name, bytes, limits).map_err(with_formats);
     }
     check_bytes(name, bytes.len() as u64, limits)?;
     heif::decode(name, Cursor::new(bytes), limits)
+}
+
+/// Names the formats that are read here beyond those of the model's own reader.
+fn with_formats(e: PreprocessError) -> PreprocessError {
+    match e {
+        PreprocessError::NotAnImage { name, .. } => PreprocessError::NotAnImage {
+            name,
+            known: READABLE_FORMATS,
+        },
+        e => e,
+    }
 }
 
 /// Returns true when a file is an image of a format that [`read_image`] reads, by its content. `head` is its beginning, as

@@ -6,7 +6,7 @@
 
 use std::{
     error::Error,
-    fs,
+    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -14,7 +14,7 @@ use std::{
 use ::image::{GrayImage, RgbImage};
 use rten::{Dimension, Model, Value};
 
-use super::FramesError;
+use super::{FramesError, open_regular};
 
 /// Side of the sky network's input, in pixels.
 const SIDE: usize = 320;
@@ -50,14 +50,16 @@ impl SkyNetwork {
             path: path.to_path_buf(),
             source,
         };
-        let metadata = fs::metadata(path).map_err(unreadable)?;
+        let mut file = open_regular(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         if metadata.len() > MAX_FILE_BYTES {
             return Err(refused(
                 "the file is far larger than the sky network".into(),
             ));
         }
         // From bytes, not from the path: an ONNX file read by path may name further files to read.
-        let bytes = fs::read(path).map_err(unreadable)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(unreadable)?;
         let model = guarded(|| Model::load(bytes).map_err(|e| e.to_string()))
             .map_err(|reason| refused(reason.into()))?;
         let fits = matches!(model.input_ids(), [_])

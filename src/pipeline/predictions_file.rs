@@ -3,7 +3,7 @@
 //! The tensors' names and shapes are those of [`Predictions`]; `track`, `vis`, `conf` and `query_points` when points were
 //! tracked. The metadata holds the names and placements of the frames (`vggt.frames`) and the weights (`vggt.weights`), as JSON.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, io::Read, path::Path};
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use vggt_model::{Predictions, Tracks};
 
 use super::PipelineError;
 use crate::{
-    frames::Placement,
+    frames::{Placement, open_regular},
     output::{MARK, Target},
     scene::WORLD_AXES,
 };
@@ -95,7 +95,10 @@ pub fn load_predictions(path: &Path) -> Result<(Predictions, SavedFrames), Pipel
         path: path.to_owned(),
         why,
     };
-    let bytes = fs::read(path).map_err(|e| failed(e.to_string()))?;
+    let mut bytes = Vec::new();
+    open_regular(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|e| failed(e.to_string()))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
         .map_err(|e| failed(format!("not a safetensors file: {e}")))?;
     let saved = header

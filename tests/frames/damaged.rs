@@ -110,6 +110,30 @@ fn a_progressive_jpeg_that_is_cut_off_is_whole_but_less_sharp() {
 }
 
 #[test]
+fn a_progressive_jpeg_may_end_within_any_header_behind_its_first_scan() {
+    let jpeg = file("formats/progressive.jpg");
+    let whole = decode("progressive.jpg", &jpeg).unwrap();
+    let starts = |code: u8| {
+        let pairs = jpeg.windows(2).enumerate();
+        pairs.filter_map(move |(at, pair)| (pair == [0xFF, code]).then_some(at))
+    };
+    let first = starts(0xDA).next().unwrap();
+    let mut count = 0;
+    for at in starts(0xC4).chain(starts(0xDA)).filter(|at| *at > first) {
+        for kept in at..at + 10 {
+            let image = decode("progressive.jpg", &jpeg[..kept]).unwrap();
+            assert_eq!(image.notes, [ImageNote::TruncatedDetail], "{kept}");
+            assert_eq!(image.rgb.dimensions(), whole.rgb.dimensions());
+            // As if the file ended before the header.
+            let before = decode("progressive.jpg", &jpeg[..at]).unwrap();
+            assert!(image.rgb == before.rgb, "{kept}");
+            count += 1;
+        }
+    }
+    assert!(count >= 40, "{count}");
+}
+
+#[test]
 fn a_jpeg_of_a_gray_wall_is_whole() {
     // The color with which a decoder fills what is missing.
     let wall = RgbImage::from_pixel(40, 24, image::Rgb([128; 3]));

@@ -227,7 +227,6 @@ fn what_is_no_video_is_one_clear_error() {
     let not_videos = [
         write("empty.mp4", b""),
         write("words.mp4", b"once upon a time there was no video"),
-        write("picture.mp4", &fs::read(data("formats/rgb.png")).unwrap()),
         // Without its index, which this one has at the end.
         write("headless.mov", &fs::read(clip("h264.mov")).unwrap()[..2000]),
     ];
@@ -236,6 +235,10 @@ fn what_is_no_video_is_one_clear_error() {
         assert!(matches!(e, FramesError::NotAVideo { .. }), "{e:?}");
         assert!(e.to_string().contains(path.to_str().unwrap()), "{e}");
     }
+    let picture = write("picture.mp4", &fs::read(data("formats/rgb.png")).unwrap());
+    assert!(matches!(refused(&picture), FramesError::IsImage { .. }));
+    let words = write("words.txt", b"once upon a time there was no video");
+    assert!(matches!(refused(&words), FramesError::UnknownFormat { .. }));
     assert!(matches!(
         refused(&clip("sound.m4a")),
         FramesError::NoVideoStream { .. }
@@ -262,7 +265,11 @@ fn files_that_name_other_files_are_refused() {
         let path = dir.path().join(name);
         fs::write(&path, text).unwrap();
         let e = refused(&path);
-        assert!(matches!(e, FramesError::NotAVideo { .. }), "{name}: {e:?}");
+        let is_refused = matches!(
+            e,
+            FramesError::NotAVideo { .. } | FramesError::UnknownFormat { .. }
+        );
+        assert!(is_refused, "{name}: {e:?}");
     }
 }
 

@@ -1,17 +1,20 @@
 //! Colors of other spaces -> sRGB, which the network was trained on.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use ::image::{RgbImage, RgbaImage};
 use moxcms::{
     CicpColorPrimaries, CicpProfile, CmsError, ColorProfile, DataColorSpace, Layout,
-    MatrixCoefficients, ToneReprCurve, TransferCharacteristics, Transform8BitExecutor,
-    TransformOptions,
+    MatrixCoefficients, ProfileClass, ToneReprCurve, TransferCharacteristics,
+    Transform8BitExecutor, TransformOptions,
 };
 use rayon::prelude::*;
 
 /// Pixels that one thread converts at a time.
 const PIXELS_AT_ONCE: usize = 16_384;
+
+/// Bytes of a profile that are read at most. Those of printers take 4 MiB; a JPEG can hold 16.
+pub(super) const MAX_PROFILE: usize = 16 << 20;
 
 /// Largest change of a channel, of 255, by a profile that counts as sRGB.
 ///
@@ -41,12 +44,16 @@ impl ColorConversion {
     /// decoder) is ignored with a warning in the log that names the image.
     #[must_use]
     pub fn of_icc(name: &str, icc: &[u8]) -> Option<Self> {
-        let conversion = ColorProfile::new_from_slice(icc).and_then(|profile| of_profile(&profile));
+        if icc.len() > MAX_PROFILE {
+            ignore(name, &TOO_LARGE);
+            return None;
+        }
+        let conversion = ColorProfile::new_from_slice(icc).and_then(|profile| {
+            check(&profile)?;
+            of_profile(&profile)
+        });
         conversion.unwrap_or_else(|e| {
-            tracing::warn!(
-                image = name,
-                "ignoring the color profile of \"{name}\": {e}"
-            );
+            ignore(name, &e);
             None
         })
     }
@@ -108,6 +115,32 @@ impl ColorConversion {
         for (to, from) in rgba.pixels_mut().zip(rgb.pixels()) {
             to.0[..3].copy_from_slice(&from.0);
         }
+    }
+}
+
+/// Why a profile of more than [`MAX_PROFILE`] bytes is ignored.
+const TOO_LARGE: &str = "it is larger than 16 MiB";
+
+/// Warns that the profile of an image is not used.
+pub(super) fn ignore(name: &str, why: &dyn Display) {
+    tracing::warn!("ignoring the color profile of \"{name}\": {why}");
+}
+
+/// Refuses profiles that do not say what the colors of an image are, or not in a way that is computed here: those between
+/// two devices, effects, names of colors, and matrices to Lab, which ICC.1 does not permit (8.3 to 8.5).
+fn check(profile: &ColorProfile) -> Result<(), CmsError> {
+    let has_table = profile.lut_a_to_b_perceptual.is_some()
+        || profile.lut_a_to_b_colorimetric.is_some()
+        || profile.lut_a_to_b_saturation.is_some();
+    let is_matrix = profile.color_space == DataColorSpace::Rgb && !has_table;
+    match profile.profile_class {
+        ProfileClass::DeviceLink | ProfileClass::Abstract | ProfileClass::Named => {
+            Err(CmsError::InvalidProfile)
+        }
+        _ if is_matrix && profile.pcs != DataColorSpace::Xyz => {
+            Err(CmsError::UnsupportedProfileConnection)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -215,6 +248,27 @@ mod tests {
         let [r, g, b] = convert_one(&conversion, [100; 3]);
         assert!(r == g && g == b && r > 105, "{r} {g} {b}");
         assert_eq!(convert_one(&conversion, [100, 0, 0]), [100, 0, 0]);
+    }
+
+    #[test]
+    fn profiles_that_do_not_describe_an_image_are_ignored() {
+        let icc = ColorProfile::new_display_p3().encode().unwrap();
+        // ICC.1, 7.2: the class is at byte 12, the connection space at byte 20.
+        let with = |at: usize, value: &[u8; 4]| {
+            let mut icc = icc.clone();
+            icc[at..at + 4].copy_from_slice(value);
+            ColorConversion::of_icc("a.jpg", &icc)
+        };
+        for class in [b"link", b"abst", b"nmcl"] {
+            assert!(with(12, class).is_none(), "{class:?}");
+        }
+        for class in [b"scnr", b"mntr", b"prtr", b"spac"] {
+            assert!(with(12, class).is_some(), "{class:?}");
+        }
+        assert!(with(20, b"Lab ").is_none());
+        assert!(with(20, b"XYZ ").is_some());
+        let large = [icc.clone(), vec![0; MAX_PROFILE]].concat();
+        assert!(ColorConversion::of_icc("a.jpg", &large).is_none());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One image file -> 8-bit RGB, upright, without alpha.
 
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -16,7 +16,7 @@ use super::{
     tiff,
 };
 
-/// The formats that [`read_image`] reads, for messages.
+/// The formats that [`read_image`] reads, for messages. HEIC and AVIF are read by programs that bring a decoder.
 pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF, and the previews in RAW files";
 
 /// Number of bytes from the beginning of a file that [`is_image`] needs: the longest signature (WebP) has 12.
@@ -98,11 +98,8 @@ pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, Pre
         .file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy();
-    let file = File::open(path).map_err(fail)?;
+    let file = open_regular(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
-    if metadata.is_dir() {
-        return Err(fail(std::io::ErrorKind::IsADirectory.into()));
-    }
     if metadata.len() > limits.max_bytes {
         return Err(PreprocessError::FileTooLarge {
             name: name.into_owned(),
@@ -111,6 +108,24 @@ pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, Pre
         });
     }
     decode(&name, BufReader::new(file), limits)
+}
+
+/// Opens a regular file, following links. Opening a pipe would wait for its other end, perhaps forever.
+///
+/// # Errors
+/// When the file cannot be opened, or is a folder, a pipe, a socket or a device.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let kind = fs::metadata(path)?;
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
+    }
+    File::open(path)
 }
 
 /// Decodes an image file that is already in memory, such as an upload; see [`read_image`].
@@ -173,6 +188,7 @@ fn decode<R: BufRead + Seek>(
     }
     let format = format.ok_or_else(|| PreprocessError::NotAnImage {
         name: name.text().to_owned(),
+        known: READABLE_FORMATS,
     })?;
     let mut stored = match format {
         ImageFormat::Jpeg => {
@@ -206,7 +222,7 @@ fn decode<R: BufRead + Seek>(
 #[must_use]
 pub fn is_upright(path: &Path) -> bool {
     let orientation = || -> Option<Orientation> {
-        let mut reader = BufReader::new(File::open(path).ok()?);
+        let mut reader = BufReader::new(open_regular(path).ok()?);
         let format = format_of(reader.fill_buf().ok()?)?;
         match format {
             ImageFormat::Jpeg => jpeg::outline(&mut reader).ok()?.orientation,

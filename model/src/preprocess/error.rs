@@ -2,8 +2,6 @@
 
 use std::{io, path::PathBuf};
 
-use super::decode::READABLE_FORMATS;
-
 /// Why images could not become the network's input.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,10 +16,12 @@ pub enum PreprocessError {
         source: io::Error,
     },
     /// The bytes are of no image format that is read here.
-    #[error("cannot decode \"{name}\": not an image of a known format (known: {READABLE_FORMATS})")]
+    #[error("cannot decode \"{name}\": not an image of a known format (known: {known})")]
     NotAnImage {
         /// The image's name.
         name: String,
+        /// The formats that are read.
+        known: &'static str,
     },
     /// The image is larger than the limits allow; it was not decoded.
     #[error(

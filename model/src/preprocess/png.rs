@@ -6,6 +6,7 @@ use ::image::{ImageFormat, RgbImage};
 
 use super::{
     ImageLimits, ImageNote, PreprocessError,
+    color::{self, MAX_PROFILE},
     decode::over_white,
     shrink::{self, Shrink},
     stored::{Name, Stored},
@@ -23,22 +24,65 @@ pub(super) fn decode<R: BufRead + Seek>(
     let Some(header) = Header::read(reader) else {
         return Err(name.truncated());
     };
+    let max_alloc = alloc_limit(name, reader, limits);
     let rewound = |reader: &mut R| reader.rewind().map_err(|e| name.damaged(e.into()));
     name.check_size(header.width, header.height, limits)?;
     let large = shrink::factor(header.width, header.height) > 1;
     if large && !header.interlaced {
         rewound(reader)?;
-        return rows(name, reader, limits, header);
+        return rows(name, reader, max_alloc, header);
     }
     rewound(reader)?;
-    match name.plain(reader.by_ref(), ImageFormat::Png, limits) {
+    match name.within(reader.by_ref(), ImageFormat::Png, limits, max_alloc) {
         Ok(rgb) => Ok(Stored::shrunk(rgb)),
         // Every seventh pixel or fewer of an interlaced image would be there.
         Err(e @ PreprocessError::Truncated { .. }) if !header.interlaced => {
             rewound(reader)?;
-            rows(name, reader, limits, header).map_err(|_| e)
+            rows(name, reader, max_alloc, header).map_err(|_| e)
         }
         Err(e) => Err(e),
+    }
+}
+
+/// Returns how much a decoder may allocate beside the pixels: all, unless the color profile unpacks to more than is read of
+/// one. Such a profile is ignored by the decoders, and told here.
+fn alloc_limit<R: BufRead + Seek>(name: &Name<'_>, reader: &mut R, limits: &ImageLimits) -> u64 {
+    let Some(packed) = packed_profile(reader).filter(|_| reader.rewind().is_ok()) else {
+        return limits.max_memory;
+    };
+    // The chunk itself, whose buffer grows by doubling, and what it unpacks to.
+    let max_alloc = limits
+        .max_memory
+        .min(2 * u64::from(packed) + MAX_PROFILE as u64);
+    let bytes = usize::try_from(max_alloc).unwrap_or(usize::MAX);
+    let mut decoder = png::Decoder::new_with_limits(reader, png::Limits { bytes });
+    decoder.set_ignore_text_chunk(true);
+    match decoder.read_info() {
+        Ok(reader) if reader.info().icc_profile.is_none() => {
+            color::ignore(name.text(), &"it is damaged or larger than 16 MiB");
+            max_alloc
+        }
+        // One that is too large for its conversion is told there.
+        Ok(_) | Err(_) => limits.max_memory,
+    }
+}
+
+/// Returns the length of the chunk with the color profile, in bytes, if there is one before the pixels.
+fn packed_profile<R: Read + Seek>(reader: &mut R) -> Option<u32> {
+    /// Behind the signature.
+    const FIRST_CHUNK: u64 = 8;
+    reader.seek(SeekFrom::Start(FIRST_CHUNK)).ok()?;
+    loop {
+        let mut head = [0; 8];
+        reader.read_exact(&mut head).ok()?;
+        let [a, b, c, d, kind @ ..] = head;
+        let length = u32::from_be_bytes([a, b, c, d]);
+        match &kind {
+            b"iCCP" => return Some(length),
+            b"IDAT" | b"IEND" => return None,
+            // Its content and its checksum.
+            _ => reader.seek_relative(i64::from(length) + 4).ok()?,
+        };
     }
 }
 
@@ -70,10 +114,10 @@ impl Header {
 fn rows<R: BufRead + Seek>(
     name: &Name<'_>,
     reader: &mut R,
-    limits: &ImageLimits,
+    max_alloc: u64,
     Header { width, height, .. }: Header,
 ) -> Result<Stored, PreprocessError> {
-    let bytes = usize::try_from(limits.max_memory).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(max_alloc).unwrap_or(usize::MAX);
     let mut decoder = png::Decoder::new_with_limits(reader, png::Limits { bytes });
     // As `image` does, so that both give the same values.
     decoder.set_transformations(png::Transformations::EXPAND);

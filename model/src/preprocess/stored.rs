@@ -163,10 +163,21 @@ impl Name<'_> {
         format: ImageFormat,
         limits: &ImageLimits,
     ) -> Result<RgbImage, PreprocessError> {
+        self.within(reader, format, limits, limits.max_memory)
+    }
+
+    /// As [`Name::plain`]; the decoder itself may allocate `max_alloc` bytes beside the pixels.
+    pub(super) fn within<R: BufRead + Seek>(
+        &self,
+        reader: R,
+        format: ImageFormat,
+        limits: &ImageLimits,
+        max_alloc: u64,
+    ) -> Result<RgbImage, PreprocessError> {
         let damaged = |e| self.damaged(e);
         let mut reader = ImageReader::with_format(reader, format);
         let mut allocation = Limits::default();
-        allocation.max_alloc = Some(limits.max_memory);
+        allocation.max_alloc = Some(max_alloc);
         reader.limits(allocation);
         let mut decoder = reader.into_decoder().map_err(damaged)?;
         let (width, height) = decoder.dimensions();

@@ -35,11 +35,9 @@ pub(super) struct Shards {
 /// When `path` cannot be read, is no index, or names files elsewhere.
 pub fn shard_names(path: &Path) -> Result<Vec<String>, WeightsError> {
     let name = super::file_name(path);
-    let bytes = fs::read(path).map_err(|source| WeightsError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    match read_index(&name, &bytes)? {
+    let source = super::Source::map(path)?;
+    let bytes = source.bytes();
+    match read_index(&name, bytes)? {
         Some(shards) => Ok(shards.files),
         None => Err(Fault::bad("it is no index of weights").of(&name, bytes.len() as u64)),
     }

@@ -1,6 +1,11 @@
 //! The bytes of a file: mapped, or part of the program.
 
-use std::{fs::File, io, ops::Range, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    path::Path,
+};
 
 use memmap2::Mmap;
 
@@ -24,10 +29,16 @@ impl Source {
                 source,
             },
         };
-        let file = File::open(path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.is_dir() {
+        let kind = fs::metadata(path).map_err(failed)?;
+        if kind.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
+        // Opening a pipe would wait for its other end.
+        if !kind.is_file() {
+            let e = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(failed(e));
+        }
+        let file = File::open(path).map_err(failed)?;
         map(&file).map(Self::Map).map_err(failed)
     }
 

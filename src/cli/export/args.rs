@@ -7,8 +7,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     cli::{
-        UsageError, fetch::DownloadBar, image_flags::ImageFlags, model_args::ModelArgs,
-        output_error, scene_flags::SceneFlags,
+        UsageError,
+        fetch::DownloadBar,
+        image_flags::{ImageFlags, parse_seconds},
+        model_args::ModelArgs,
+        output_error,
+        scene_flags::SceneFlags,
     },
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
     glb::{ColorSpace, GlbEncoding, GlbOptions},
@@ -39,7 +43,7 @@ pub(super) struct InputArgs {
     #[arg(long, default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     pub(super) fps: f64,
     /// Take at most this many frames, evenly [default: as many as fit into memory]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(super) max_frames: Option<u32>,
     /// How images are resized for the network: crop, or pad to a square
     #[arg(long, default_value = "crop", value_parser = parse_mode)]
@@ -47,13 +51,16 @@ pub(super) struct InputArgs {
     #[command(flatten)]
     pub(super) images: ImageFlags,
     /// Refuse videos longer than this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s)]
+    #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s,
+        value_parser = parse_seconds, allow_negative_numbers = true)]
     pub(super) max_video_seconds: f64,
     /// Refuse videos with more pixels in a frame
-    #[arg(long, value_name = "N", default_value_t = VideoLimits::default().max_pixels)]
+    #[arg(long, value_name = "N", default_value_t = VideoLimits::default().max_pixels,
+        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub(super) max_video_pixels: u64,
     /// Stop decoding a video after this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_wall_time.as_secs())]
+    #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_wall_time.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub(super) max_decode_seconds: u64,
 }
 

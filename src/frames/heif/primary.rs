@@ -93,10 +93,7 @@ pub(super) fn decode<S: Source>(
     };
     let rgb = decoding.primary()?;
     if decoding.damaged.into_inner() {
-        tracing::warn!(
-            image = name,
-            "\"{name}\" is damaged: parts of the image could not be decoded"
-        );
+        tracing::warn!("\"{name}\" is damaged: parts of the image could not be decoded");
     }
     Ok(rgb)
 }

@@ -1,7 +1,6 @@
 //! One opened video file and its numbers.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::Once,
 };
@@ -19,7 +18,7 @@ use ffmpeg_next::{
 };
 
 use super::{VideoLimits, convert::Converter, read::Watch, scan::Announced};
-use crate::frames::FramesError;
+use crate::frames::{FramesError, is_image_file, is_video_file, open_regular};
 
 /// Containers that hold their own bytes. FFmpeg's play lists, concatenations and image sequences are
 /// missing on purpose: they name other files.
@@ -65,12 +64,11 @@ impl Clip {
             path: path.to_path_buf(),
             source,
         };
-        let file = File::open(path).map_err(unreadable)?;
-        if !file.metadata().map_err(unreadable)?.is_file() {
-            return Err(unreadable(std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "it is not a regular file",
-            )));
+        let file = open_regular(path).map_err(unreadable)?;
+        if is_image_file(path) {
+            return Err(FramesError::IsImage {
+                path: path.to_path_buf(),
+            });
         }
         let bytes = StreamIo::from_read_seek(file).map_err(not_a_video)?;
         let mut options = Dictionary::new();
@@ -81,6 +79,9 @@ impl Clip {
         })
         .map_err(|e| match watch.check(path) {
             Err(too_slow) => too_slow,
+            Ok(()) if !is_video_file(path) => FramesError::UnknownFormat {
+                path: path.to_path_buf(),
+            },
             Ok(()) => not_a_video(e),
         })?;
 

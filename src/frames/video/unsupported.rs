@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{VideoLimits, VideoProgress, VideoSummary};
-use crate::frames::{DecodedImage, FramesError};
+use crate::frames::{DecodedImage, FramesError, is_image_file, is_video_file, open_regular};
 
 /// Refuses the video: the program has no video support.
 ///
@@ -29,8 +29,12 @@ pub fn read_video(
 }
 
 fn refused(path: &Path) -> FramesError {
-    FramesError::VideoUnsupported {
-        path: path.to_path_buf(),
+    let path = path.to_path_buf();
+    match open_regular(&path) {
+        Err(source) => FramesError::Read { path, source },
+        Ok(_) if is_image_file(&path) => FramesError::IsImage { path },
+        Ok(_) if !is_video_file(&path) => FramesError::UnknownFormat { path },
+        Ok(_) => FramesError::VideoUnsupported { path },
     }
 }
 
@@ -41,7 +45,10 @@ mod tests {
     #[test]
     fn a_video_is_refused_with_the_missing_feature() {
         let limits = VideoLimits::default();
-        let e = video_size(Path::new("clip.mp4"), &limits).unwrap_err();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("clip.mp4");
+        std::fs::write(&path, b"a clip").unwrap();
+        let e = video_size(&path, &limits).unwrap_err();
         let text = e.to_string();
         assert!(
             text.contains("clip.mp4") && text.contains("feature `video`"),

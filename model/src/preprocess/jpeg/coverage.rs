@@ -21,6 +21,8 @@ pub(super) struct Coverage {
     pub(super) missing_from: Option<(u32, u32, u32)>,
     /// Bytes up to the end of the last scan, when nothing is missing.
     pub(super) end: Option<usize>,
+    /// Where a marker's segment begins that the file ends within.
+    pub(super) cut_at: Option<usize>,
 }
 
 /// Blocks of one image, at most: 65 535 pixels a side in blocks of 8 x 8.
@@ -29,7 +31,7 @@ const MAX_BLOCKS: usize = 8192 * 8192;
 /// Reads all scans of a JPEG; `None` when its headers cannot be understood.
 pub(super) fn coverage(bytes: &[u8]) -> Option<Coverage> {
     let mut reader = Reader::default();
-    let (mut at, mut end) = (2, None);
+    let (mut at, mut end, mut cut_at) = (2, None, None);
     while let Some(code) = next_marker(bytes, &mut at) {
         if code == END_OF_IMAGE {
             break;
@@ -37,11 +39,15 @@ pub(super) fn coverage(bytes: &[u8]) -> Option<Coverage> {
         if stands_alone(code) {
             continue;
         }
+        // Of the marker, which has two bytes.
+        let start = at - 2;
         let Some(length) = bytes.get(at..at + 2) else {
+            cut_at = Some(start);
             break;
         };
         let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
         let Some(body) = bytes.get(at + 2..at + length.max(2)) else {
+            cut_at = Some(start);
             break;
         };
         at += length.max(2);
@@ -63,7 +69,11 @@ pub(super) fn coverage(bytes: &[u8]) -> Option<Coverage> {
         }
     }
     let found = reader.coverage()?;
-    Some(Coverage { end, ..found })
+    Some(Coverage {
+        end,
+        cut_at,
+        ..found
+    })
 }
 
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
@@ -319,6 +329,7 @@ impl Reader {
             lacks_detail: !self.is_complete(),
             missing_from: first.missing_from,
             end: None,
+            cut_at: None,
         })
     }
 }

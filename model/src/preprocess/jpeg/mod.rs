@@ -84,7 +84,8 @@ fn counted(
     if found.is_some_and(|found| found.area <= 0.0) {
         return Err(name.truncated());
     }
-    if let Some(end) = found.and_then(|found| found.end) {
+    // A decoder would take an end marker within a segment for a part of it.
+    if let Some(end) = found.and_then(|found| found.end.or(found.cut_at)) {
         bytes.truncate(end);
         bytes.extend([outline::MARKER, outline::END_OF_IMAGE]);
     }
