@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{data, difference};
 use image::RgbImage;
-use vggt::frames::{ImageLimits, read_image};
+use vggt::frames::{ImageLimits, decode_image, read_image};
 
 /// The goal of the issue that asked for the conversion, mean of all values, of 255.
 const MEAN: f64 = 1.0;
@@ -36,6 +36,29 @@ fn profiles_become_srgb_as_littlecms_converts_them() {
         count += 1;
     }
     assert!(count >= 8, "{count}");
+}
+
+#[test]
+fn a_profile_of_megabytes_still_counts() {
+    let small = read("display_p3.png");
+    let mut info = png::Info::with_size(small.width(), small.height());
+    (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
+    let bytes = fs::read(data("profiles").join("display_p3.png")).unwrap();
+    let original = png::Decoder::new(std::io::Cursor::new(&bytes));
+    let original = original.read_info().unwrap().info().clone();
+    let mut icc = original.icc_profile.unwrap().into_owned();
+    icc.resize(15 << 20, 0);
+    let length = u32::try_from(icc.len()).unwrap();
+    icc[..4].copy_from_slice(&length.to_be_bytes());
+    info.icc_profile = Some(icc.into());
+    let plain = image::load_from_memory(&bytes).unwrap().into_rgb8();
+    let mut file = Vec::new();
+    let encoder = png::Encoder::with_info(&mut file, info).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(plain.as_raw()).unwrap();
+    writer.finish().unwrap();
+    let image = decode_image("large.png", &file, &ImageLimits::default()).unwrap();
+    assert!(image.rgb == small);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn alloc_limit<R: BufRead + Seek>(name: &Name<'_>, reader: &mut R, limits: &Imag
             color::ignore(name.text(), &"it is damaged or larger than 16 MiB");
             max_alloc
         }
-        // One that is too large for its conversion is told there.
+        // A profile that is still too large is told where it would be used.
         Ok(_) | Err(_) => limits.max_memory,
     }
 }

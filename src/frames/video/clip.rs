@@ -65,11 +65,6 @@ impl Clip {
             source,
         };
         let file = open_regular(path).map_err(unreadable)?;
-        if is_image_file(path) {
-            return Err(FramesError::IsImage {
-                path: path.to_path_buf(),
-            });
-        }
         let bytes = StreamIo::from_read_seek(file).map_err(not_a_video)?;
         let mut options = Dictionary::new();
         options.set("format_whitelist", CONTAINERS);
@@ -79,6 +74,10 @@ impl Clip {
         })
         .map_err(|e| match watch.check(path) {
             Err(too_slow) => too_slow,
+            // Animated images are videos too, to FFmpeg.
+            Ok(()) if is_image_file(path) => FramesError::IsImage {
+                path: path.to_path_buf(),
+            },
             Ok(()) if !is_video_file(path) => FramesError::UnknownFormat {
                 path: path.to_path_buf(),
             },
