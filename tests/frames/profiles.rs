@@ -47,7 +47,7 @@ fn a_profile_of_megabytes_still_counts() {
     let original = png::Decoder::new(std::io::Cursor::new(&bytes));
     let original = original.read_info().unwrap().info().clone();
     let mut icc = original.icc_profile.unwrap().into_owned();
-    icc.resize(8 << 20, 0);
+    icc.resize(15 << 20, 0);
     let length = u32::try_from(icc.len()).unwrap();
     icc[..4].copy_from_slice(&length.to_be_bytes());
     info.icc_profile = Some(icc.into());

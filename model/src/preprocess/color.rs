@@ -5,7 +5,7 @@ use std::{fmt::Display, sync::Arc};
 use ::image::{RgbImage, RgbaImage};
 use moxcms::{
     CicpColorPrimaries, CicpProfile, CmsError, ColorProfile, DataColorSpace, Layout,
-    MatrixCoefficients, ProfileClass, ToneReprCurve, TransferCharacteristics,
+    MatrixCoefficients, ParsingOptions, ProfileClass, ToneReprCurve, TransferCharacteristics,
     Transform8BitExecutor, TransformOptions,
 };
 use rayon::prelude::*;
@@ -48,7 +48,12 @@ impl ColorConversion {
             ignore(name, &TOO_LARGE);
             return None;
         }
-        let conversion = ColorProfile::new_from_slice(icc).and_then(|profile| {
+        let options = ParsingOptions {
+            max_profile_size: MAX_PROFILE,
+            ..ParsingOptions::default()
+        };
+        let profile = ColorProfile::new_from_slice_with_options(icc, options);
+        let conversion = profile.and_then(|profile| {
             check(&profile)?;
             of_profile(&profile)
         });
