@@ -1,4 +1,4 @@
-//! The protocol room of `vggt` and the container reader of its HEIC and AVIF images, and nothing else of it.
+//! The module `protocol` of `vggt` and the container reader of its HEIC and AVIF images, and nothing else of it.
 
 #[path = "../src/protocol/mod.rs"]
 pub mod protocol;

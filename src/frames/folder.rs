@@ -28,7 +28,8 @@ pub struct Folder {
 ///
 /// The content decides, not the name. Subfolders and known companions of photos are passed over in silence: hidden files,
 /// sidecars (XMP, AAE), our own depth maps, a Live Photo's video, the RAW file beside its JPEG, the original beside its edit
-/// (IMG_1234 beside IMG_E1234). A file that is not an image by its first bytes hides no other. Other files that are no images are listed with a reason.
+/// (IMG_1234 beside IMG_E1234). A file that is not an image by its first bytes hides no other. Other files that are not images
+/// are listed with a reason.
 ///
 /// # Errors
 /// When the folder cannot be read, or holds no image.

@@ -79,7 +79,7 @@ impl ColorConversion {
             matrix_coefficients: MatrixCoefficients::Bt709,
             full_range: true,
         });
-        // BT.470 M, BT.470 B/G, linear; high dynamic range (16 and 18) is mapped by whoever knows how bright white is.
+        // BT.470 M, BT.470 B/G, linear; high dynamic range (16 and 18) is mapped where the brightness of white is known.
         let gamma = match transfer {
             4 => Some(2.2),
             5 => Some(2.8),

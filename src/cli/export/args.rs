@@ -113,7 +113,15 @@ pub(super) struct OutputArgs {
     #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points)]
     pub(super) query_points: Option<Points>,
     /// Print the summary as one JSON object; `--json full` adds cameras: poses and intrinsics
-    #[arg(long, value_name = "DETAIL", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "summary", overrides_with = "json")]
+    #[arg(
+        long,
+        value_name = "DETAIL",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "summary",
+        overrides_with = "json"
+    )]
     pub(super) json: Option<JsonDetail>,
 }
 

@@ -73,7 +73,10 @@ impl Summary<'_> {
             summary.extend(rest);
         }
         if let Some(images) = self.skipped {
-            let group = |(reason, names): (SkipReason, Vec<&str>)| json!({"reason": reason.to_string(), "count": names.len(), "names": names});
+            let group = |(reason, names): (SkipReason, Vec<&str>)| {
+                let count = names.len();
+                json!({"reason": reason.to_string(), "count": count, "names": names})
+            };
             summary["images_found"] = json!(images.found());
             summary["skipped"] = images.skipped.groups().into_iter().map(group).collect();
         }

@@ -9,7 +9,7 @@
 //! against the bytes that are there.
 //!
 //! The container's `irot`, `imir` and `clap` turn and crop the image, in the order of its properties. The EXIF block
-//! repeats the camera's orientation, and is not read: whoever applied both would turn the image twice.
+//! repeats the camera's orientation, and is not read: applying both would turn the image twice.
 //!
 //! Without the feature `video` files are recognized and refused.
 
