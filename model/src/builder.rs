@@ -8,7 +8,7 @@ use crate::{
     ops::cuda::default_dtype,
     precision::Precision,
     vggt::{Vggt, state_dict_keys},
-    weights::{VarBuilder, Weights},
+    weights::{PARTS, VarBuilder, Weights},
 };
 
 /// Loads a [`Vggt`]; returned by [`Vggt::builder`].
@@ -119,15 +119,6 @@ impl VggtBuilder {
         Ok(model)
     }
 }
-
-/// What the names of the network's parameters begin with.
-const PARTS: [&str; 5] = [
-    "aggregator.",
-    "camera_head.",
-    "depth_head.",
-    "point_head.",
-    "track_head.",
-];
 
 /// What the names of parameters begin with whose head is `null` in the config.
 fn null_heads(config: &Config) -> Vec<&'static str> {

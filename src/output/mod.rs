@@ -27,4 +27,4 @@ pub use mark::{MARK, is_ours};
 pub use path::{Place, extension, place};
 pub use rules::{OutputRules, Target};
 pub use sink::Sink;
-pub use space::require_space;
+pub use space::{disk_of, require_space};

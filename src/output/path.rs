@@ -1,6 +1,7 @@
 //! What a path names by its spelling alone: a stream, a file of a known ending, or a folder.
 
 use std::{
+    fs::Metadata,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
@@ -86,6 +87,17 @@ fn listed(known: &[&str]) -> String {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => dotted.concat(),
     }
+}
+
+/// Returns `path` or the nearest folder above it that exists, the current one for a relative path, and what it is.
+pub(super) fn existing(path: &Path) -> Option<(&Path, Metadata)> {
+    path.ancestors().find_map(|above| {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        Some((above, above.metadata().ok()?))
+    })
 }
 
 /// Returns the path that writing to `path` reaches through symbolic links, whether or not it exists.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     OutputError, Sink, is_ours,
-    path::{follow, is_descriptor, is_standard_error, is_standard_output},
+    path::{existing, follow, is_descriptor, is_standard_error, is_standard_output},
 };
 
 /// A file on a machine, whatever its names.
@@ -265,14 +265,7 @@ fn can_create_in(path: &Path, folder: &Path) -> Result<(), OutputError> {
         let why = format!("\"{}\" is a link to nothing", link.display());
         return Err(OutputError::io(path, io::Error::other(why)));
     }
-    let exists = folder.ancestors().find_map(|above| {
-        let above = match above.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => above,
-        };
-        Some((above, above.metadata().ok()?))
-    });
-    let Some((above, metadata)) = exists else {
+    let Some((above, metadata)) = existing(folder) else {
         return Ok(());
     };
     if !metadata.is_dir() {

@@ -1,17 +1,20 @@
 //! Room on the disk for what is about to be computed.
 
-use std::path::Path;
+use std::{os::unix::fs::MetadataExt, path::Path};
 
-use super::{OutputError, Target};
+use super::{OutputError, Target, path::existing};
+
+/// Returns the device number of the disk that `path` is or will be on.
+pub fn disk_of(path: &Path) -> Option<u64> {
+    existing(path).map(|(_, metadata)| metadata.dev())
+}
 
 /// Refuses when the disk of `path` has less space than `bytes`; a file system that does not tell is trusted.
 ///
 /// # Errors
 /// [`OutputError::NoSpace`].
 pub fn require_space(path: &Path, bytes: u64) -> Result<(), OutputError> {
-    let existing = path.ancestors().find(|above| above.exists());
-    let existing = existing.unwrap_or(Path::new("."));
-    let Ok(disk) = rustix::fs::statvfs(existing) else {
+    let Some(Ok(disk)) = existing(path).map(|(above, _)| rustix::fs::statvfs(above)) else {
         return Ok(());
     };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{DatasetImages, Format, PipelineError, WrittenImages, dataset::IMAGES};
+use super::{
+    DatasetImages, Format, PipelineError, WrittenImages,
+    dataset::{IMAGES, MODEL},
+};
 use crate::{
     colmap::{self, OriginalImage},
     frames::Placement,
@@ -147,9 +150,6 @@ pub fn dataset_files(format: Format) -> Vec<String> {
 fn model_file(part: colmap::ModelFile) -> String {
     format!("{MODEL}/{}", part.name())
 }
-
-/// The folder of a COLMAP model, as trainers expect it.
-pub(super) const MODEL: &str = "sparse/0";
 
 /// Runs `write` on an open target and commits it; returns the number of bytes.
 fn to_target(

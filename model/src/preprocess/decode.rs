@@ -220,7 +220,7 @@ fn decode<R: BufRead + Seek>(
 ///
 /// Of a RAW file this is the orientation of its first directory.
 #[must_use]
-pub fn is_upright(path: &Path) -> bool {
+pub(super) fn is_upright(path: &Path) -> bool {
     let orientation = || -> Option<Orientation> {
         let mut reader = BufReader::new(open_regular(path).ok()?);
         let format = format_of(reader.fill_buf().ok()?)?;

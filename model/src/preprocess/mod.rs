@@ -47,7 +47,7 @@ use std::path::Path;
 pub use color::ColorConversion;
 pub use decode::{
     DecodedImage, ImageLimits, READABLE_FORMATS, SIGNATURE_BYTES, decode_image, is_image,
-    is_upright, open_regular, read_image,
+    open_regular, read_image,
 };
 pub use error::PreprocessError;
 pub use fit::{Placement, Prepared, PreprocessMode, preprocess};

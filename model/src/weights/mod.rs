@@ -38,6 +38,7 @@ use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
 pub use error::{Mismatch, WeightsError};
+pub(crate) use prefix::PARTS;
 pub use shards::{files_of, shard_names};
 use source::Source;
 pub use var_builder::{MappedMatrix, MatrixSlice, VarBuilder, record_keys};

@@ -6,7 +6,7 @@ use super::TensorEntry;
 const PREFIXES: [&str; 3] = ["module.", "model.", "_orig_mod."];
 
 /// Parts of the network, which the names of its parameters begin with.
-const PARTS: [&str; 5] = [
+pub(crate) const PARTS: [&str; 5] = [
     "aggregator.",
     "camera_head.",
     "depth_head.",

@@ -3,14 +3,13 @@
 use std::{
     collections::{HashMap, HashSet},
     io::IsTerminal,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::args::OutputArgs;
 use crate::{
     cli::output_error,
-    output::{OutputError, OutputRules, Place, Target, place, require_space},
+    output::{OutputError, OutputRules, Place, Target, disk_of, place, require_space},
     pipeline::{DATASET_POINTS, DatasetImages, Format, Source, dataset_files, depth_files},
     scene::SceneOptions,
 };
@@ -207,18 +206,6 @@ fn bytes_of(format: Format, pixels: u64) -> u64 {
             COLMAP_POINT_BYTES * pixels.min(DATASET_POINTS as u64)
         }
     }
-}
-
-/// Returns the device number of the disk that `path` will be on.
-fn disk_of(path: &Path) -> Option<u64> {
-    let metadata = path.ancestors().find_map(|above| {
-        let above = match above.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => above,
-        };
-        above.metadata().ok()
-    });
-    metadata.map(|m| m.dev())
 }
 
 /// Returns the file of `--save_predictions`.

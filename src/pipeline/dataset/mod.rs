@@ -31,6 +31,9 @@ pub(super) use names::distinct_names;
 /// The folder of the images, as trainers expect it.
 pub(super) const IMAGES: &str = "images";
 
+/// The folder of a COLMAP model, as trainers expect it.
+pub(super) const MODEL: &str = "sparse/0";
+
 /// The images of one dataset.
 #[derive(Debug)]
 pub struct DatasetImages {
@@ -209,7 +212,7 @@ impl DatasetImages {
     /// Returns the files of a newer COLMAP that are there and that this program does not write.
     pub(super) fn foreign(&self) -> impl Iterator<Item = PathBuf> {
         let files = ["rigs.bin", "frames.bin", "rigs.txt", "frames.txt"];
-        let files = files.map(|name| self.folder.join("sparse/0").join(name));
+        let files = files.map(|name| self.folder.join(MODEL).join(name));
         files.into_iter().filter(|file| file.exists())
     }
 
