@@ -16,18 +16,19 @@
 //! cuda         whether a CUDA device can be used, opening it,    ops
 //!              its memory
 //! layers       what the transformers consist of                  config, error, ops, precision, progress, weights
-//! ops          the operations that all of them consist of        error, precision, weights
+//! ops          the operations that all of them consist of        error, precision, stop, weights
 //! demo         the bundled checkpoint and its scene              config, error, preprocess, weights
 //! preprocess   image files -> images [S, 3, H, W]                config
 //! limits       how many frames CUDA kernels can count            config, error
 //! convert      one weights file into another, tensor by tensor   weights
 //! config       every dimension of the network, as JSON           error
-//! progress     reports of the steps of a pass                    error
+//! progress     reports of the steps of a pass, and its end       error, stop
 //! error        what can go wrong inside the network              weights
 //! weights      model.pt and .safetensors, mapped and checked     precision
 //! geometry     pose encoding, rotations, unprojection            -
 //! predictions  the results of a pass                             -
 //! precision    exact or fast, for linear layers and scores       -
+//! stop         a flag that ends a running pass                   -
 //! ```
 //!
 //! A module uses only modules below it.
@@ -63,6 +64,7 @@ pub mod predictions;
 #[cfg(feature = "image")]
 pub mod preprocess;
 pub mod progress;
+mod stop;
 pub mod vggt;
 pub mod weights;
 

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+pub use crate::stop::StopFlag;
+
 use crate::error::{Error, Result};
 
 /// A part of the forward pass that takes noticeable time.
@@ -44,6 +46,12 @@ pub trait Observer {
     /// Reports that `done` of `total` steps of `stage` are finished. Returning [`ControlFlow::Break`] ends the pass with
     /// [`Error::Cancelled`].
     fn step(&mut self, stage: Stage, done: usize, total: usize) -> ControlFlow<()>;
+
+    /// Returns a flag that another thread sets to end the pass with [`Error::Cancelled`] without waiting for its next step.
+    /// Asked once, when the pass begins. On CUDA only the steps end it.
+    fn stop_flag(&self) -> Option<StopFlag> {
+        None
+    }
 }
 
 impl<F: FnMut(Stage, usize, usize) -> ControlFlow<()>> Observer for F {

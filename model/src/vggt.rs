@@ -84,7 +84,7 @@ impl Vggt {
     /// # Errors
     /// [`Error::Input`] when the shape does not fit or the device cannot count so many frames, [`Error::NoHead`] when the
     /// checkpoint has no head for what is asked,
-    /// [`Error::Cancelled`] when the observer stops the pass, [`Error::Candle`] when the device fails.
+    /// [`Error::Cancelled`] when the observer or its flag stops the pass, [`Error::Candle`] when the device fails.
     // Differs from upstream: one scene a pass, so no tensor has a batch dimension.
     pub fn forward_with(
         &self,
@@ -93,8 +93,24 @@ impl Vggt {
         observer: &mut dyn Observer,
     ) -> Result<Predictions> {
         let size = self.check_input(images, options)?;
-        let (_, h, w) = size;
         self.check_heads(options)?;
+        let stop = observer.stop_flag().unwrap_or_default();
+        match stop.watch(|| self.run(images, size, options, observer)) {
+            // Whatever error the stopped operation gave.
+            Err(_) if stop.is_stopped() => Err(Error::Cancelled),
+            done => done,
+        }
+    }
+
+    /// Runs the network on `images` of `size`, (S, H, W), which were checked.
+    fn run(
+        &self,
+        images: &Tensor,
+        size: (usize, usize, usize),
+        options: &ForwardOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Predictions> {
+        let (_, h, w) = size;
         let on_device = images.to_device(&self.device)?;
         let tokens = self.aggregator.forward(&on_device, observer)?;
         drop(on_device);

@@ -8,7 +8,7 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, Error, ForwardOptions, Vggt,
-    progress::{Silent, Stage},
+    progress::{Observer, Silent, Stage, StopFlag},
     state_dict_keys,
     weights::{VarBuilder, Weights},
 };
@@ -143,6 +143,45 @@ fn the_observer_sees_every_stage_and_can_stop_it() {
     assert!(matches!(done, Err(Error::Cancelled)));
     assert_eq!(count[&Stage::GlobalBlocks], 1);
     assert!(!count.contains_key(&Stage::Camera));
+}
+
+/// Sets the flag once it has seen `after`, and goes on itself.
+struct SetsFlag {
+    flag: StopFlag,
+    after: Stage,
+    steps: usize,
+}
+
+impl Observer for SetsFlag {
+    fn step(&mut self, stage: Stage, _: usize, _: usize) -> ControlFlow<()> {
+        self.steps += usize::from(self.flag.is_stopped());
+        if stage == self.after {
+            self.flag.stop();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn stop_flag(&self) -> Option<StopFlag> {
+        Some(self.flag.clone())
+    }
+}
+
+#[test]
+fn the_flag_ends_the_pass_before_its_next_step() {
+    let model = tiny();
+    let images = noise(2, 28, 28);
+    for after in [Stage::PatchEmbed, Stage::FrameBlocks, Stage::Camera] {
+        let mut observer = SetsFlag {
+            flag: StopFlag::new(),
+            after,
+            steps: 0,
+        };
+        let done = model.forward_with(&images, &ForwardOptions::default(), &mut observer);
+        assert!(matches!(done, Err(Error::Cancelled)), "{after:?}");
+        assert_eq!(observer.steps, 0, "{after:?}");
+    }
+    // It belonged to those passes, not to this thread.
+    model.forward(&images).unwrap();
 }
 
 #[test]

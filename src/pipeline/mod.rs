@@ -31,7 +31,7 @@ pub use memory::{available_memory, return_freed_memory};
 pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, load_predictions, save_predictions};
-pub use progress::{Silent, SkippedImages, Stage, Warning, Watcher};
+pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
 pub use reconstruct::{CheckFrames, ReconstructOptions, Reconstruction, rebuild, reconstruct};
 pub use retry::predict_what_fits;
 pub use sky::sky_mask;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use vggt_model::progress as model;
+pub use vggt_model::progress::StopFlag;
 
 use crate::frames::{ImageNote, SkippedFiles};
 
@@ -136,6 +137,12 @@ pub trait Watcher {
     /// the work with [`super::PipelineError::Cancelled`].
     fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool;
 
+    /// Returns a flag that another thread sets to end the work within a step, with the same error. On a CUDA device only the
+    /// steps end it.
+    fn stop_flag(&self) -> Option<StopFlag> {
+        None
+    }
+
     /// Reports a warning; by default it goes to the log.
     fn warn(&mut self, warning: &Warning) {
         tracing::warn!("{warning}");
@@ -162,5 +169,9 @@ impl model::Observer for NetworkSteps<'_> {
         } else {
             ControlFlow::Break(())
         }
+    }
+
+    fn stop_flag(&self) -> Option<StopFlag> {
+        self.0.stop_flag()
     }
 }

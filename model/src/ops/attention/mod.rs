@@ -15,7 +15,7 @@ use super::{
     },
     cuda,
 };
-use crate::precision::Precision;
+use crate::{precision::Precision, stop};
 
 /// Scores held at once by the reference implementation: 64 MiB in F32. Bounds the memory of global attention, whose full
 /// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no result.
@@ -140,6 +140,7 @@ fn reference(q: &Tensor, k: &Tensor, v: &Tensor, max_scores: usize) -> Result<Te
         let k = k.transpose(D::Minus2, D::Minus1)?;
         let mut parts = Vec::with_capacity(m.div_ceil(rows));
         for start in (0..m).step_by(rows) {
+            stop::check()?;
             let q = q.narrow(1, start, rows.min(m - start))?;
             let scores = q.contiguous()?.matmul(&k)?;
             parts.push(softmax_last_dim(&scores)?.matmul(&v)?);

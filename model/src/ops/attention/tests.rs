@@ -3,6 +3,7 @@ use candle_core::{DType, Device};
 use super::*;
 use crate::ops::cpu::Isa;
 use crate::ops::testing::{random, random_sizes, relative_error};
+use crate::stop::StopFlag;
 
 fn wide(t: &Tensor) -> Tensor {
     t.to_dtype(DType::F64).unwrap()
@@ -190,6 +191,28 @@ fn threads_change_no_bit() {
         });
         assert!(results[0] == results[1]);
     }
+}
+
+#[test]
+fn a_flag_ends_attention_from_another_thread() {
+    // 1.7e12 operations, a second for twenty cores; the flag comes long before.
+    let qkv = random(&[1, 40_000, 3 * 4 * 64]);
+    let op = SelfAttention {
+        num_heads: 4,
+        q_norm: None,
+        k_norm: None,
+        rope: None,
+        precision: Precision::Exact,
+    };
+    let stop = StopFlag::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            stop.stop();
+        });
+        let done = stop.watch(|| op.forward(&qkv));
+        assert!(done.is_err());
+    });
 }
 
 #[test]

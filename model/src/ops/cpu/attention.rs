@@ -14,7 +14,7 @@ use super::{
     scratch,
     tile::flash::tile_queries,
 };
-use crate::precision::Precision;
+use crate::{precision::Precision, stop::StopFlag};
 
 /// Every head of every batch: queries, keys and values somewhere in memory.
 pub(crate) struct Problem<'a> {
@@ -53,7 +53,8 @@ impl Problem<'_> {
             self.keys.packed_values(lanes),
         );
         let len = heads * (of_head.0 + of_head.1);
-        // SAFETY: packing writes the keys of all heads, then their values; the tiles write every query of every head.
+        // SAFETY: packing writes the keys of all heads, then their values; the tiles write every query of every head, unless
+        // the pass is stopped.
         unsafe {
             let packed = collect_into_uninit(len, |packed| {
                 let packed_k = packed.part(0, heads * of_head.0);
@@ -112,6 +113,7 @@ impl Problem<'_> {
         let heads = self.batch * self.heads;
         let queries = TILES * tile_queries(lanes);
         let tasks = self.queries.div_ceil(queries);
+        let stop = &StopFlag::current();
         let run = |task: usize, scratch: &mut [f32]| {
             let (index, first) = (task / tasks, task % tasks * queries);
             let (batch, head) = (index / self.heads, index % self.heads);
@@ -131,6 +133,7 @@ impl Problem<'_> {
                     self.heads * depth,
                 ),
                 scratch,
+                stop,
             });
         };
         (0..heads * tasks)

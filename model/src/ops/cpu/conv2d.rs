@@ -5,6 +5,7 @@ use candle_core::Result;
 use super::{
     Isa, Shared, arithmetic::Exact, collect_into_uninit, epilogue::BiasSkips, gemm, winograd,
 };
+use crate::stop;
 
 /// A convolution whose operands have been checked against each other.
 #[derive(Clone, Copy)]
@@ -64,6 +65,7 @@ impl Conv2d<'_> {
         }
         let write = |out: Shared<'_, f32>| {
             for (i, x) in self.x.chunks_exact(input_len.max(1)).enumerate() {
+                stop::check()?;
                 let out = out.part(i * output_len, output_len);
                 let epilogue = BiasSkips {
                     first: i * self.rows * self.columns,

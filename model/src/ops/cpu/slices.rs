@@ -4,6 +4,8 @@ use std::{marker::PhantomData, ops::Deref};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, bail};
 
+use crate::stop;
+
 /// Returns the elements of an operation's input, which must be contiguous F32.
 pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
@@ -42,10 +44,11 @@ impl Deref for Slice<'_> {
 }
 
 /// Returns a vector of the `len` elements that `write` writes. They are not set to zero before: for large outputs that takes
-/// as long as some of the operations themselves.
+/// as long as some of the operations themselves. An error when the pass of this thread was stopped.
 ///
 /// # Safety
-/// When `write` succeeds it must have written all of them, and it must not read any before.
+/// When `write` succeeds and the pass of this thread was not stopped, it must have written all of them; it must not read any
+/// before.
 pub(crate) unsafe fn collect_into_uninit<T: Copy>(
     len: usize,
     write: impl FnOnce(Shared<'_, T>) -> Result<()>,
@@ -56,6 +59,8 @@ pub(crate) unsafe fn collect_into_uninit<T: Copy>(
         len,
         slice: PhantomData,
     })?;
+    // Once a pass is stopped it stays so: whatever `write` left out because of that, it is seen here.
+    stop::check()?;
     // SAFETY: the capacity is large enough, and the caller promises that they are written.
     unsafe { elements.set_len(len) };
     Ok(elements)

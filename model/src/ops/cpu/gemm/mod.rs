@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use super::{
     Isa, Shared, arithmetic::Arithmetic, epilogue::Epilogue, scratch, tile::gemm::tile_rows,
 };
+use crate::stop;
 use few::{FEW, few};
 use pack_left::PackLeft;
 use task::Task;
@@ -103,7 +104,8 @@ pub(crate) enum Prepare<'a> {
     },
 }
 
-/// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool. Writes all of `out` before it reads any.
+/// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool. Writes all of `out` before it reads any, unless
+/// the pass of this thread is stopped.
 ///
 /// # Panics
 /// When the lengths do not fit `m`, `n` and the depth, or the depth is 0.
@@ -142,6 +144,9 @@ pub(crate) fn gemm<A: Arithmetic, R: Rows, E: Epilogue>(
     for start in (0..m).step_by(ROWS) {
         let mut end = 0;
         while end < depth {
+            if stop::is_stopped() {
+                return;
+            }
             let begin = end;
             while end < depth && end - begin < DEPTH {
                 end += rows.run(end);
