@@ -1,27 +1,26 @@
 //! `vggt serve`: the service.
 
+mod jobs;
+mod limits;
+mod login;
+
 use std::{
     fs::{self, File, TryLockError},
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
-use super::{
-    image_flags::{ImageFlags, parse_seconds},
-    model_args::ModelArgs,
-    save_to_db::StoreArgs,
-};
-use crate::cli::terminal::say;
+use self::{jobs::JobArgs, limits::LimitArgs, login::LoginArgs};
+use super::{model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
 use crate::{
     atomic_file,
-    frames::VideoLimits,
-    jobs::{JobSettings, Jobs},
+    jobs::Jobs,
     protocol::DEFAULT_PORT,
-    server::{self, Limits, LoginSettings, ServerSettings},
+    server::{self, ServerSettings},
 };
 
 /// Exit code after a second request to stop, by the convention of shells: 128 + SIGINT.
@@ -54,100 +53,9 @@ pub(super) struct Args {
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
-    model: ModelArgs,
-}
-
-/// The queue and its jobs.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Jobs")]
-struct JobArgs {
-    /// Load the network before the first job arrives
-    #[arg(long)]
-    preload: bool,
-    /// Reconstruct again even if the same user sent the same before
-    #[arg(long)]
-    no_cache: bool,
-    /// Maximum number of waiting jobs
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    queue: u16,
-    /// Maximum number of waiting jobs of one user
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    queue_per_user: u16,
-    /// Take at most this many frames of a job, evenly [default: as many as fit into memory]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_frames: Option<u32>,
-    /// Refuse videos longer than this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s,
-        value_parser = parse_seconds, allow_negative_numbers = true)]
-    max_video_seconds: f64,
+    login: LoginArgs,
     #[command(flatten)]
-    images: ImageFlags,
-    /// The sky network, an ONNX file, for jobs with the option mask_sky [default: such jobs are refused]
-    #[arg(long, value_name = "FILE")]
-    sky_network: Option<PathBuf>,
-}
-
-/// Limits per peer.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Limits")]
-struct LimitArgs {
-    /// Maximum size of an upload in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=4095))]
-    max_upload: u64,
-    /// Maximum number of images in a request
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
-    max_images: u32,
-    /// Maximum number of connections
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_connections: u16,
-    /// Maximum number of connections from one address
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    max_connections_per_address: u16,
-    /// How long to keep a connection without a request
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    idle_timeout: u64,
-    /// How long to keep a connection that stalls during a request
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    stall_timeout: u64,
-    /// Minimum average rate of an upload in KiB per second
-    #[arg(long, value_name = "KIB", default_value_t = 8)]
-    min_upload_rate: u64,
-    /// Maximum size in MiB of a rejected upload that is skipped to keep the connection
-    #[arg(long, value_name = "MIB", default_value_t = 64)]
-    max_skip: u64,
-    /// Failed logins of an account that start a pause; an address has four times as many
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    login_attempts: u32,
-    /// Length of the pause, in which the account cannot log in
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    login_pause: u64,
-    /// Delay in milliseconds after the third failed login in a row; it doubles with each further one, up to 8 s
-    #[arg(long, value_name = "MS", default_value_t = 250)]
-    login_delay: u64,
-}
-
-impl LimitArgs {
-    fn limits(&self) -> Limits {
-        Limits {
-            upload_bytes: self.max_upload << 20,
-            images: self.max_images,
-            connections: self.max_connections.into(),
-            connections_per_address: self.max_connections_per_address.into(),
-            idle: Duration::from_secs(self.idle_timeout),
-            stall: Duration::from_secs(self.stall_timeout),
-            min_rate: self.min_upload_rate << 10,
-            drain_bytes: self.max_skip << 20,
-        }
-    }
-
-    fn login(&self) -> LoginSettings {
-        LoginSettings {
-            until_pause: self.login_attempts,
-            pause: Duration::from_secs(self.login_pause),
-            delay: Duration::from_millis(self.login_delay),
-            ..LoginSettings::default()
-        }
-    }
+    model: ModelArgs,
 }
 
 /// Serves until SIGTERM or Ctrl-C.
@@ -162,28 +70,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
     let settings = ServerSettings {
         limits: args.limits.limits(),
-        login: args.limits.login(),
+        login: args.login.settings(),
         session_by_address: args
             .session_by_address
             .map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
         open_get: args.open_get,
         grace: Duration::from_secs(args.grace),
     };
-    let job_settings = JobSettings {
-        queue: args.jobs.queue.into(),
-        queue_per_user: args.jobs.queue_per_user.into(),
-        cache: !args.jobs.no_cache,
-        preload: args.jobs.preload,
-        dtype: args.model.dtype,
-        precision: args.model.precision,
-        max_frames: args.jobs.max_frames.map(|n| n as usize),
-        image_limits: args.jobs.images.limits(),
-        video_limits: VideoLimits {
-            max_duration_s: args.jobs.max_video_seconds,
-            ..VideoLimits::default()
-        },
-        sky_network: args.jobs.sky_network.clone(),
-    };
+    let job_settings = args.jobs.settings(&args.model);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

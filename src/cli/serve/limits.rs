@@ -1,0 +1,50 @@
+//! The flags of the limits per peer.
+
+use std::time::Duration;
+
+use crate::server::Limits;
+
+/// Limits per peer.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitArgs {
+    /// Maximum size of an upload in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=4095))]
+    max_upload: u64,
+    /// Maximum number of images in a request
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    max_images: u32,
+    /// Maximum number of connections
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_connections: u16,
+    /// Maximum number of connections from one address
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    max_connections_per_address: u16,
+    /// How long to keep a connection without a request
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    idle_timeout: u64,
+    /// How long to keep a connection that stalls during a request
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    stall_timeout: u64,
+    /// Minimum average rate of an upload in KiB per second
+    #[arg(long, value_name = "KIB", default_value_t = 8)]
+    min_upload_rate: u64,
+    /// Maximum size in MiB of a rejected upload that is skipped to keep the connection
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    max_skip: u64,
+}
+
+impl LimitArgs {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            upload_bytes: self.max_upload << 20,
+            images: self.max_images,
+            connections: self.max_connections.into(),
+            connections_per_address: self.max_connections_per_address.into(),
+            idle: Duration::from_secs(self.idle_timeout),
+            stall: Duration::from_secs(self.stall_timeout),
+            min_rate: self.min_upload_rate << 10,
+            drain_bytes: self.max_skip << 20,
+        }
+    }
+}
