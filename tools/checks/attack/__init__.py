@@ -1,0 +1,1 @@
+"""Attacks on `vggt serve` as checks: see the file `run` in this folder."""
