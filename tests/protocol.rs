@@ -13,8 +13,14 @@ mod checks;
 
 const DIGITS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Inputs of each bounded run of random bytes: seconds in the dev profile.
+/// Inputs of each bounded run of random bytes: seconds in the dev profile. `tools/checks/fuzz` asks for more.
 const RANDOM_INPUTS: usize = 40_000;
+
+/// [`RANDOM_INPUTS`], or what the environment says.
+fn random_inputs() -> usize {
+    let asked = std::env::var("VGGT_FUZZ_EXECUTIONS").ok();
+    asked.map_or(RANDOM_INPUTS, |count| count.parse().unwrap())
+}
 
 fn hash() -> Hash {
     DIGITS.parse().unwrap()
@@ -611,7 +617,7 @@ fn random_bytes_break_no_decoder() {
     .map(|seed| [&steer[..], seed].concat())
     .collect();
     let mut random = Random(0x5eed);
-    for _ in 0..RANDOM_INPUTS {
+    for _ in 0..random_inputs() {
         checks::codec(&random.mutated(&seeds));
     }
 }
@@ -623,7 +629,7 @@ fn random_bytes_break_no_request() {
         .map(|(byte, payload, _)| [&[*byte, 0, 0, 0, 0], payload.as_bytes()].concat())
         .collect();
     let mut random = Random(0xfeed);
-    for _ in 0..RANDOM_INPUTS {
+    for _ in 0..random_inputs() {
         checks::request(&random.mutated(&seeds));
     }
 }
