@@ -8,10 +8,12 @@ mod error;
 mod files;
 mod glb_files;
 mod jobs;
+mod known_addresses;
 mod passwords;
 mod results;
 mod save;
 mod schema;
+mod sessions;
 mod time;
 mod users;
 
@@ -22,6 +24,7 @@ pub use self::{
     glb_files::{GlbFile, check_original_name},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     save::GlbOrigin,
+    sessions::SessionStamp,
     time::parse_time,
     users::User,
 };

@@ -14,6 +14,17 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
+/// Largest memory and most passes of a hash that another program wrote: four times 64 MiB and 3 passes, the second
+/// recommendation of RFC 9106.
+const MEMORY_KIB_MAX: u32 = 4 * 64 * 1024;
+const PASSES_MAX: u32 = 4 * 3;
+
+/// How hashes begin: argon2; and of schemes that cannot be checked here bcrypt, SHA-256 and SHA-512 crypt, MD5 crypt,
+/// yescrypt, scrypt, PBKDF2. The Python service wrote none of them.
+const SCHEMES: [&str; 11] = [
+    "$argon", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$1$", "$y$", "$7$", "$scrypt$", "$pbkdf2",
+];
+
 /// Four times 19 MiB is what logins may hold at once, however many come.
 const AT_ONCE: usize = 4;
 
@@ -66,8 +77,16 @@ impl Passwords {
                     Verdict::Wrong
                 }
             }
-            Some(hash) if matches(memory, hash, password) => Verdict::Good,
-            Some(_) => Verdict::Wrong,
+            Some(hash) => match compare(memory, hash, password) {
+                Compared::Same => Verdict::Good,
+                Compared::Different => Verdict::Wrong,
+                // A damaged hash or one of other parameters must not answer sooner than a sound one: that would tell that
+                // the account exists.
+                Compared::OtherTime => {
+                    hash_with(memory, password)?;
+                    Verdict::Wrong
+                }
+            },
             None => {
                 hash_with(memory, password)?;
                 Verdict::Wrong
@@ -116,9 +135,9 @@ impl Drop for Permit<'_> {
 }
 
 /// Whether a row holds a plain password, as the Python service wrote it. What begins like a hash never counts as one: a
-/// damaged hash must not become a password.
+/// damaged hash, or one of an unknown scheme, must not become a password.
 pub(super) fn is_plain(stored: &str) -> bool {
-    !stored.starts_with("$argon2")
+    !SCHEMES.iter().any(|scheme| stored.starts_with(scheme))
 }
 
 fn params() -> Result<Params, argon2::password_hash::Error> {
@@ -156,9 +175,19 @@ fn output(
     })
 }
 
-fn matches(memory: &mut Vec<Block>, hash: &str, password: &str) -> bool {
+/// What came of the comparison with a hash.
+#[derive(Debug, PartialEq, Eq)]
+enum Compared {
+    Same,
+    /// Not the same, after the time of one hash.
+    Different,
+    /// Not the same, in any other time.
+    OtherTime,
+}
+
+fn compare(memory: &mut Vec<Block>, hash: &str, password: &str) -> Compared {
     let Ok(hash) = PasswordHash::new(hash) else {
-        return false;
+        return Compared::OtherTime;
     };
     let ours = params().and_then(|params| {
         let same = Params::try_from(&hash)?.block_count() == params.block_count()
@@ -168,15 +197,30 @@ fn matches(memory: &mut Vec<Block>, hash: &str, password: &str) -> bool {
         Ok(same.then_some(params))
     });
     match (ours, hash.salt, hash.hash) {
-        // `Output` compares in constant time.
         (Ok(Some(params)), Some(salt), Some(expected)) => {
-            output(memory, &params, salt, password).is_ok_and(|output| output == expected)
+            match output(memory, &params, salt, password) {
+                // `Output` compares in constant time.
+                Ok(output) if output == expected => Compared::Same,
+                Ok(_) => Compared::Different,
+                Err(_) => Compared::OtherTime,
+            }
         }
         // A hash of other parameters works in memory of its own.
-        _ => Argon2::default()
-            .verify_password(password.as_bytes(), &hash)
-            .is_ok(),
+        _ if is_affordable(&hash)
+            && Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok() =>
+        {
+            Compared::Same
+        }
+        _ => Compared::OtherTime,
     }
+}
+
+/// Whether a hash of other parameters can be computed here. A damaged digit may ask for terabytes, which would end the process.
+fn is_affordable(hash: &PasswordHash<'_>) -> bool {
+    Params::try_from(hash)
+        .is_ok_and(|params| params.m_cost() <= MEMORY_KIB_MAX && params.t_cost() <= PASSES_MAX)
 }
 
 /// Compares in a time that does not depend on the position of the first difference.
@@ -227,6 +271,39 @@ mod tests {
             passwords.verify(Some(damaged), damaged).unwrap(),
             Verdict::Wrong
         );
+    }
+
+    #[test]
+    fn whatever_a_row_holds_a_wrong_password_takes_the_time_of_one_hash() {
+        let passwords = Passwords::default();
+        let good = passwords.hash("x").unwrap();
+        let salt = good.split('$').nth(4).unwrap();
+        let cut = |at: usize| good[..at].to_owned();
+        // Nothing that could be compared in a shorter time counts as compared.
+        let mut memory = Vec::new();
+        for damaged in [
+            cut(6),
+            cut(7),
+            cut(40),
+            cut(good.len() - 20),
+            good.replace("argon2id", "argon2x"),
+            good.replace("v=19", "v=99"),
+            good.replace(salt, "x"),
+            good.replace(salt, "!!!!!!!!!!!!"),
+            good.replace("m=19456", "m=19"),
+            // A digit too many would ask for terabytes, and for years.
+            good.replace("m=19456", "m=4194560000"),
+            good.replace("t=2", "t=4000000000"),
+            "$2b$12$abcdefghijklmnopqrstuuEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE".to_owned(),
+        ] {
+            let compared = compare(&mut memory, &damaged, "x");
+            assert_eq!(compared, Compared::OtherTime, "{damaged}");
+            let verdict = passwords.verify(Some(&damaged), &damaged).unwrap();
+            assert_eq!(verdict, Verdict::Wrong, "{damaged}");
+        }
+        assert_eq!(compare(&mut memory, &good, "x"), Compared::Same);
+        assert_eq!(compare(&mut memory, &good, "y"), Compared::Different);
+        assert_eq!(passwords.verify(Some(""), "x").unwrap(), Verdict::Wrong);
     }
 
     #[test]

@@ -53,5 +53,29 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    known_addresses (user_id, address) {
+        user_id -> Integer,
+        address -> Text,
+        last_login_at -> Text,
+    }
+}
+
+diesel::table! {
+    session_ends (user_id) {
+        user_id -> Integer,
+        count -> BigInt,
+    }
+}
+
 diesel::joinable!(results -> glb_files (glb_id));
-diesel::allow_tables_to_appear_in_same_query!(users, glb_files, jobs, results);
+diesel::joinable!(known_addresses -> users (user_id));
+diesel::joinable!(session_ends -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(
+    users,
+    glb_files,
+    jobs,
+    results,
+    known_addresses,
+    session_ends,
+);

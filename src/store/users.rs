@@ -6,11 +6,12 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
-    Store, StoreError,
+    SessionStamp, Store, StoreError,
     error::shortened,
     files::absolute,
     passwords::{Verdict, is_plain},
-    schema::{glb_files, jobs, users},
+    schema::{glb_files, jobs, session_ends, users},
+    sessions,
     time::{column, now, parse_time},
 };
 
@@ -38,6 +39,8 @@ pub struct User {
     pub plain_password: bool,
     /// Time at which the user was added, where that is known.
     pub created_at: Option<Timestamp>,
+    /// What a session of this user carries, see [`Store::user_of_session`].
+    pub stamp: SessionStamp,
 }
 
 #[derive(Queryable, Selectable)]
@@ -49,7 +52,7 @@ pub(super) struct UserRow {
     is_vip: Option<bool>,
     vip_expire_time: Option<String>,
     status: Option<i32>,
-    created_at: Option<String>,
+    pub(super) created_at: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -64,7 +67,8 @@ struct NewUser<'a> {
 }
 
 impl UserRow {
-    fn at(&self, now: Timestamp) -> User {
+    /// The user as of `now`, who has been disabled `ends` times.
+    pub(super) fn at(&self, now: Timestamp, ends: i64) -> User {
         let expire = self.vip_expire_time.as_deref().map(parse_time);
         User {
             id: self.id,
@@ -76,6 +80,7 @@ impl UserRow {
             plain_password: is_plain(&self.password_hash),
             created_at: self.created_at.as_deref().and_then(parse_time),
             username: self.username.clone(),
+            stamp: SessionStamp::new(self.created_at.clone(), self.password_hash.clone(), ends),
         }
     }
 }
@@ -115,7 +120,7 @@ impl Store {
             let added = diesel::insert_into(users::table).values(&new);
             Ok(added.returning(UserRow::as_returning()).get_result(conn)?)
         })?;
-        Ok(row.at(time))
+        Ok(row.at(time, 0))
     }
 
     /// Returns the user if name and password are right and the user is active. A wrong password, an unknown name and a
@@ -126,23 +131,46 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn login(&self, name: &str, password: &str) -> Result<Option<User>, StoreError> {
-        // The connection is returned before the slow part.
-        let row = find(&mut *self.connection()?, name)?;
-        let stored = row.as_ref().map(|row| row.password_hash.as_str());
-        let verdict = self.passwords.verify(stored, password)?;
-        let Some(row) = row.filter(|row| verdict != Verdict::Wrong && row.status == Some(ACTIVE))
-        else {
-            return Ok(None);
-        };
-        let mut user = row.at(now());
-        if let Verdict::GoodButPlain(hash) = verdict {
-            match self.replace_hash(&row, &hash) {
-                Ok(_) => user.plain_password = false,
+        let mut row = self.row_with_ends(name)?;
+        loop {
+            // No connection is held during the slow part.
+            let stored = row.as_ref().map(|(row, _)| row.password_hash.as_str());
+            let verdict = self.passwords.verify(stored, password)?;
+            let Some((found, ends)) = row
+                .take()
+                .filter(|(row, _)| verdict != Verdict::Wrong && row.status == Some(ACTIVE))
+            else {
+                return Ok(None);
+            };
+            let mut user = found.at(now(), ends);
+            let Verdict::GoodButPlain(hash) = verdict else {
+                return Ok(Some(user));
+            };
+            match self.replace_hash(&found, &hash) {
+                Ok(1) => {
+                    user.plain_password = false;
+                    user.stamp = SessionStamp::new(found.created_at, hash, ends);
+                    return Ok(Some(user));
+                }
+                // Another login was first, or the password has just been changed: compared with what is there now. A hash
+                // never becomes a plain password again, so that this ends.
+                Ok(_) => row = self.row_with_ends(name)?,
                 // The password was right all the same; the next login tries again.
-                Err(e) => tracing::warn!("cannot hash the password of user {}: {e}", row.id),
+                Err(e) => {
+                    tracing::warn!("cannot hash the password of user {}: {e}", found.id);
+                    return Ok(Some(user));
+                }
             }
         }
-        Ok(Some(user))
+    }
+
+    fn row_with_ends(&self, name: &str) -> Result<Option<(UserRow, i64)>, StoreError> {
+        let mut conn = self.connection()?;
+        let Some(row) = find(&mut conn, name)? else {
+            return Ok(None);
+        };
+        let ends = sessions::ends(&mut conn, row.id)?;
+        Ok(Some((row, ends)))
     }
 
     /// Returns the user with this id.
@@ -150,9 +178,13 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn user_by_id(&self, id: i32) -> Result<Option<User>, StoreError> {
+        let mut conn = self.connection()?;
         let found = users::table.find(id).select(UserRow::as_select());
-        let row = found.first(&mut *self.connection()?).optional()?;
-        Ok(row.map(|row| row.at(now())))
+        let Some(row) = found.first::<UserRow>(&mut *conn).optional()? else {
+            return Ok(None);
+        };
+        let ends = sessions::ends(&mut conn, id)?;
+        Ok(Some(row.at(now(), ends)))
     }
 
     /// Returns the user with this name.
@@ -160,8 +192,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownUser`] when there is none.
     pub fn user_by_name(&self, name: &str) -> Result<User, StoreError> {
-        let row = find(&mut *self.connection()?, name)?;
-        row.map(|row| row.at(now())).ok_or_else(|| unknown(name))
+        let (row, ends) = self.row_with_ends(name)?.ok_or_else(|| unknown(name))?;
+        Ok(row.at(now(), ends))
     }
 
     /// Returns all users, sorted by id.
@@ -169,10 +201,16 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn users(&self) -> Result<Vec<User>, StoreError> {
-        let all = users::table.order(users::id).select(UserRow::as_select());
-        let rows = all.load(&mut *self.connection()?)?;
+        let all = users::table
+            .left_join(session_ends::table)
+            .order(users::id)
+            .select((UserRow::as_select(), session_ends::count.nullable()));
+        let rows: Vec<(UserRow, Option<i64>)> = all.load(&mut *self.connection()?)?;
         let now = now();
-        Ok(rows.into_iter().map(|row| row.at(now)).collect())
+        let users = rows.into_iter();
+        Ok(users
+            .map(|(row, ends)| row.at(now, ends.unwrap_or(0)))
+            .collect())
     }
 
     /// Changes the password of a user.
@@ -219,7 +257,7 @@ impl Store {
         )
     }
 
-    /// Enables or disables a user.
+    /// Enables or disables a user. Disabling ends all sessions of the user for good.
     ///
     /// # Errors
     /// When there is no such user.
@@ -228,13 +266,16 @@ impl Store {
             users::status.eq(if active { ACTIVE } else { DISABLED }),
             users::updated_at.eq(column(now())),
         );
-        let user = users::table.filter(users::username.eq(name));
-        known(
-            name,
-            diesel::update(user)
+        self.connection()?.immediate_transaction(|conn| {
+            let id = find(conn, name)?.ok_or_else(|| unknown(name))?.id;
+            diesel::update(users::table.find(id))
                 .set(change)
-                .execute(&mut *self.connection()?)?,
-        )
+                .execute(conn)?;
+            if !active {
+                sessions::end_all(conn, id)?;
+            }
+            Ok(())
+        })
     }
 
     /// Removes a user with all files and jobs, and returns the number of removed GLB files.
