@@ -321,18 +321,6 @@ fn connections_beyond_the_limit_are_closed_and_places_come_free() {
 }
 
 #[test]
-fn many_wrong_passwords_cost_time_and_then_a_pause() {
-    let service = Service::start(&["--login_attempts", "5", "--login_delay", "50"]);
-    let mut client = service.connect();
-    for _ in 0..5 {
-        assert_eq!(client.log_in("ann", "guess"), json!([false, false]));
-    }
-    // Even the right one, until the pause is over; others log in.
-    assert_eq!(client.log_in("ann", PASSWORD), json!([false, false]));
-    assert_eq!(client.log_in("ben", PASSWORD), json!([true, false]));
-}
-
-#[test]
 fn options_hold_for_one_reconstruction_and_bad_ones_are_named() {
     let service = Service::start(&[]);
     let mut client = service.login("ann");

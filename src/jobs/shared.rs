@@ -249,9 +249,9 @@ impl Shared {
         mut state: MutexGuard<'a, State>,
         time: Duration,
     ) -> MutexGuard<'a, State> {
-        let end = Instant::now() + time;
+        let start = Instant::now();
         while state.running.is_some() {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = time.saturating_sub(start.elapsed());
             if left.is_zero() {
                 break;
             }

@@ -5,7 +5,9 @@ use std::{fs::File, io};
 use serde_json::json;
 
 use super::{
-    connection::blocking,
+    Login,
+    address::Block,
+    connection::{Disconnect, blocking},
     session::{Rejection, RequestError, Session},
 };
 use crate::{
@@ -36,8 +38,8 @@ impl Session {
             Request::Cancel(job) => self.job(job, true).await?,
             Request::Options(options) => self.set_options(&options).await?,
             Request::Info => {
-                self.user().await?;
-                encode::json_reply(&self.info())
+                let user = self.user().await?;
+                encode::json_reply(&self.info(user.is_some()))
             }
         };
         Ok(self.connection.send(&reply).await?)
@@ -45,50 +47,43 @@ impl Session {
 
     async fn log_in(&mut self, login: LoginRequest) -> Result<Vec<u8>, RequestError> {
         let shared = self.shared.clone();
-        let now = std::time::Instant::now();
-        let refused = || Rejection::new(ErrorCode::NotLoggedIn, "wrong name or password");
-        let Some(wait) = shared.guard.admit(&login.name, self.address, now) else {
-            self.user_id = None;
+        let block = Block::of(self.address);
+        let store = shared.store.clone();
+        let (login, known) = blocking(move || {
+            let known = store.knows_address(&login.name, &block.to_string());
+            (login, known)
+        })
+        .await?;
+        let known = known?;
+        let turn = tokio::select! {
+            turn = shared.guard.admit(&login.name, block, known) => turn,
+            () = self.connection.gone() => return Err(Disconnect::Lost.into()),
+        };
+        let Some(turn) = turn else {
+            // A failed login ends the previous one, so that nobody continues as another user by mistake.
+            self.set_login(None);
             return Err(Rejection::new(
                 ErrorCode::NotLoggedIn,
                 "too many wrong passwords; try again later",
             )
             .into());
         };
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-        let permit = shared.logins.acquire().await;
         let store = shared.store.clone();
-        let (name, checked) = blocking(move || {
-            let checked = store.login(&login.name, &login.password);
-            (login.name, checked)
-        })
-        .await?;
-        drop(permit);
+        let checked = blocking(move || store.login(&login.name, &login.password)).await?;
+        // A failure of the database is not one of the user.
+        turn.end(!matches!(checked, Ok(None)));
         let user = checked?;
-        let now = std::time::Instant::now();
-        shared
-            .guard
-            .record(&name, self.address, user.is_some(), now);
-        // A failed login ends the previous one, so that nobody continues as another user by mistake.
-        self.user_id = user.as_ref().map(|user| user.id);
-        let remember = shared.settings.session_by_address.is_some();
-        match user {
-            Some(user) => {
-                if remember {
-                    shared.by_address.note(self.address, user.id);
-                }
-                self.request_log.user = Some(user.username);
-                Ok(encode::login_reply(true, user.is_vip))
-            }
-            None => {
-                if remember {
-                    shared.by_address.forget(self.address);
-                }
-                Err(refused().into())
-            }
+        self.set_login(user.as_ref().map(Login::of));
+        self.note_by_address();
+        let Some(user) = user else {
+            return Err(Rejection::new(ErrorCode::NotLoggedIn, "wrong name or password").into());
+        };
+        let (store, id) = (shared.store.clone(), user.id);
+        if let Err(e) = blocking(move || store.remember_address(id, &block.to_string())).await? {
+            tracing::warn!("cannot remember from where user {id} logged in: {e}");
         }
+        self.request_log.user = Some(user.username);
+        Ok(encode::login_reply(true, user.is_vip))
     }
 
     async fn get(&mut self, hash: Hash) -> Result<(), RequestError> {
@@ -107,8 +102,11 @@ impl Session {
             }
         })
         .await??;
+        self.place.set_sending(true);
         self.connection.send(&encode::blob_head(glb.len)).await?;
-        Ok(self.connection.send_file(glb.file, glb.len.into()).await?)
+        self.connection.send_file(glb.file, glb.len.into()).await?;
+        self.place.set_sending(false);
+        Ok(())
     }
 
     async fn list(&mut self) -> Result<Vec<u8>, RequestError> {
@@ -174,17 +172,24 @@ impl Session {
         Ok(reply)
     }
 
-    fn info(&self) -> ServerInfo {
+    /// The counts are zero without a login: they would tell a stranger the moment at which a job ends, from which the hash of
+    /// its result can be guessed.
+    fn info(&self, with_counts: bool) -> ServerInfo {
         let jobs = &self.shared.jobs;
         let (load, settings) = (jobs.load(), jobs.settings());
+        let (queued, running) = if with_counts {
+            (load.queued, load.running)
+        } else {
+            (0, 0)
+        };
         let limits = &self.shared.settings.limits;
         ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL_VERSION,
             model: jobs.model().to_owned(),
             device: jobs.device(),
-            queued: load.queued as u32,
-            running: load.running as u32,
+            queued: queued as u32,
+            running: running as u32,
             limits: ServerLimits {
                 upload_bytes: limits.upload_bytes,
                 images: limits.images,

@@ -3,29 +3,44 @@
 use std::{
     fs::File,
     io::{self, Read},
+    time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
+
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::AsyncWriteExt,
+    net::{TcpStream, tcp::OwnedWriteHalf},
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 
-use super::limits::{Limits, Pace};
+use super::{
+    inbox::Inbox,
+    limits::{DRAIN_BEFORE_LOGIN, Limits, Pace, later},
+};
 use crate::protocol::{HEAD_LEN, RequestHead};
 
 /// Size of the buffer between socket and disk, which exists only during a transfer.
 pub(super) const CHUNK: usize = 256 << 10;
 
-/// Size of the buffer of an idle connection, for heads and small payloads.
-const SMALL_BUFFER: usize = 8 << 10;
-
 /// Bytes that a peer must accept within the stall timeout.
 const WRITE_PIECE: usize = 64 << 10;
+
+/// How long a refused payload is read on before the connection closes without a login, so that a quick peer reads the reply.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Silence after which the kernel asks whether the peer is still there, the pause between its questions, and their number.
+/// A machine that is gone is noticed after a minute; a process that is gone answers the next question with a reset, where
+/// its socket has closed for good (Linux keeps a half-closed one for another minute).
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
+
+/// How every answer that a peer may wait for begins: the highest byte of a length. Sent early, it makes a peer that has closed
+/// for good answer with a reset; one that has only closed its sending side reads it as the beginning of the answer.
+const FIRST_BYTE: u8 = 0;
 
 /// Why a connection ends; the text is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +57,9 @@ pub(super) enum Disconnect {
     /// The peer sent no request for too long.
     #[error("idle")]
     Idle,
+    /// The peer did not log in in time.
+    #[error("no login in time")]
+    NoLogin,
     /// The payload of a rejected request was too long to skip.
     #[error("closed after a refused payload")]
     Refused,
@@ -62,11 +80,15 @@ impl From<io::Error> for Disconnect {
 /// The connection to one peer.
 #[derive(Debug)]
 pub(super) struct Connection {
-    reader: BufReader<OwnedReadHalf>,
+    inbox: Inbox,
     writer: OwnedWriteHalf,
     limits: Limits,
     /// Bytes sent since the last [`Connection::take_sent`].
     sent: u64,
+    /// True when the first byte of the next answer has been sent.
+    first_sent: bool,
+    /// Time by which the peer must log in; `None` for one that is logged in.
+    login_by: Option<Instant>,
 }
 
 /// Runs `f` on a thread that may block.
@@ -82,13 +104,31 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, limits: Limits) -> Self {
         // Replies are written as a whole; Nagle's algorithm would delay the last segment of each.
         let _ = stream.set_nodelay(true);
-        let (reader, writer) = stream.into_split();
+        // Where the system has no such option, a peer that is gone is noticed when something is sent.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        let (half, writer) = stream.into_split();
         Self {
-            reader: BufReader::with_capacity(SMALL_BUFFER, reader),
+            inbox: Inbox::new(half),
             writer,
             limits,
             sent: 0,
+            first_sent: false,
+            login_by: None,
         }
+    }
+
+    /// Sets the time by which the peer must log in; `None` for one that is logged in.
+    pub(super) fn set_login_by(&mut self, login_by: Option<Instant>) {
+        self.login_by = login_by;
+    }
+
+    pub(super) fn login_by(&self) -> Option<Instant> {
+        self.login_by
+    }
+
+    /// What arrives, for the header of a proxy.
+    pub(super) fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
     }
 
     /// Reads the head of the next request.
@@ -96,31 +136,48 @@ impl Connection {
         &mut self,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<RequestHead, Disconnect> {
+        let (until, late) = self.deadline(self.limits.idle, Disconnect::Idle);
         let first = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Err(Disconnect::Shutdown),
-            first = timeout(self.limits.idle, self.reader.fill_buf()) => first,
+            first = timeout_at(until, self.inbox.has_more()) => first,
         };
         match first {
-            Err(_) => return Err(Disconnect::Idle),
+            Err(_) => return Err(late),
             // A peer that resets an idle connection has closed it.
-            Ok(Ok([]) | Err(_)) => return Err(Disconnect::Closed),
-            Ok(Ok(_)) => {}
+            Ok(Ok(false) | Err(_)) => return Err(Disconnect::Closed),
+            Ok(Ok(true)) => {}
         }
         let mut head = [0; HEAD_LEN];
-        timeout(self.limits.stall, self.reader.read_exact(&mut head))
-            .await
-            .map_err(|_| Disconnect::Slow)??;
+        self.read_exact(&mut head).await?;
         Ok(RequestHead::parse(head))
     }
 
     /// Reads a whole small payload within one timeout.
     pub(super) async fn small_payload(&mut self, len: u32) -> Result<Vec<u8>, Disconnect> {
         let mut payload = vec![0; len as usize];
-        timeout(self.limits.stall, self.reader.read_exact(&mut payload))
-            .await
-            .map_err(|_| Disconnect::Slow)??;
+        self.read_exact(&mut payload).await?;
         Ok(payload)
+    }
+
+    async fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), Disconnect> {
+        let (until, late) = self.deadline(self.limits.stall, Disconnect::Slow);
+        timeout_at(until, self.inbox.read_exact(bytes))
+            .await
+            .map_err(|_| late)??;
+        Ok(())
+    }
+
+    /// Returns the end of a wait, and what it means when it comes. Before a login all waits together have one end.
+    fn deadline(&self, wait: Duration, late: Disconnect) -> (Instant, Disconnect) {
+        self.sooner(later(Instant::now(), wait), late)
+    }
+
+    fn sooner(&self, until: Instant, late: Disconnect) -> (Instant, Disconnect) {
+        match self.login_by {
+            Some(login_by) if login_by < until => (login_by, Disconnect::NoLogin),
+            _ => (until, late),
+        }
     }
 
     /// Fills `buffer` with the next bytes of a payload.
@@ -131,9 +188,10 @@ impl Connection {
     ) -> Result<(), Disconnect> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let read = self.reader.read(&mut buffer[filled..]);
-            match timeout_at(pace.deadline(), read).await {
-                Err(_) => return Err(Disconnect::Slow),
+            let (until, late) = self.sooner(pace.deadline(), Disconnect::Slow);
+            let read = self.inbox.read(&mut buffer[filled..]);
+            match timeout_at(until, read).await {
+                Err(_) => return Err(late),
                 Ok(read) => match read? {
                     0 => return Err(Disconnect::Lost),
                     n => {
@@ -152,6 +210,12 @@ impl Connection {
 
     /// Sends bytes; the peer must accept each chunk within the stall timeout.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Disconnect> {
+        let bytes = match (self.first_sent, bytes.split_first()) {
+            (true, Some((&FIRST_BYTE, rest))) => rest,
+            (true, _) => return Err(Disconnect::Failed("an answer of another kind".to_owned())),
+            (false, _) => bytes,
+        };
+        self.first_sent = false;
         for piece in bytes.chunks(WRITE_PIECE) {
             timeout(self.limits.stall, self.writer.write_all(piece))
                 .await
@@ -161,10 +225,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Streams `len` bytes of a file.
+    /// Streams `len` bytes of a file. Without a login it must be taken at the rate of an upload on average, so that nobody
+    /// keeps a place with a byte now and then.
     pub(super) async fn send_file(&mut self, mut file: File, len: u64) -> Result<(), Disconnect> {
         let mut buffer = vec![0; CHUNK.min(len as usize)];
         let mut left = len;
+        let mut pace = self.pace();
         while left > 0 {
             let n = (buffer.len() as u64).min(left) as usize;
             let read;
@@ -174,7 +240,13 @@ impl Connection {
             })
             .await?;
             read.map_err(|e| Disconnect::Failed(format!("cannot read a stored file: {e}")))?;
-            self.send(&buffer[..n]).await?;
+            if self.login_by.is_some() {
+                let send = timeout_at(pace.deadline(), self.send(&buffer[..n]));
+                send.await.map_err(|_| Disconnect::Slow)??;
+                pace.received(n);
+            } else {
+                self.send(&buffer[..n]).await?;
+            }
             left -= n as u64;
         }
         Ok(())
@@ -183,10 +255,18 @@ impl Connection {
     /// Reads and discards the rest of a rejected payload. One that is longer than the limit closes the connection, after
     /// the reply where the peer reads it.
     pub(super) async fn skip(&mut self, len: u64) -> Result<(), Disconnect> {
-        let keeps = len <= self.limits.drain_bytes;
+        let most = match self.login_by {
+            Some(_) => self.limits.drain_bytes.min(DRAIN_BEFORE_LOGIN),
+            None => self.limits.drain_bytes,
+        };
+        let keeps = len <= most;
         if !keeps {
             // The peer reads the reply and then the end, even while it still sends.
             let _ = self.writer.shutdown().await;
+            if self.login_by.is_some() {
+                let linger = later(Instant::now(), LINGER);
+                self.login_by = self.login_by.map(|login_by| login_by.min(linger));
+            }
         }
         let mut left = len.min(self.limits.drain_bytes);
         let mut pace = self.pace();
@@ -203,13 +283,25 @@ impl Connection {
         }
     }
 
-    /// Returns when the peer has closed its end. A peer that has only shut down its sending side counts as gone, since the
-    /// two look the same. A peer that has already sent its next request counts as connected.
-    pub(super) async fn closed(&mut self) {
-        match self.reader.fill_buf().await {
-            Ok(bytes) if !bytes.is_empty() => std::future::pending().await,
-            _ => {}
+    /// Returns when the peer is gone, while it waits for an answer that begins with a length: after a reset, when it does
+    /// not answer keepalive probes, and soon after it has closed its connection, also behind bytes of further requests. A peer
+    /// that has only closed its sending side is still there.
+    ///
+    /// TCP announces both in the same way. The first byte of the answer, which is the same for all of them, is sent early to
+    /// tell them apart: a connection that is closed answers with a reset. May be dropped and called again.
+    pub(super) async fn gone(&mut self) {
+        if self.inbox.until_end().await.is_err() {
+            return;
         }
+        if !self.first_sent {
+            let sent = self.writer.write_all(&[FIRST_BYTE]);
+            if !matches!(timeout(self.limits.stall, sent).await, Ok(Ok(()))) {
+                return;
+            }
+            self.first_sent = true;
+            self.sent += 1;
+        }
+        self.inbox.reset().await;
     }
 
     /// Returns the bytes sent since the last call.

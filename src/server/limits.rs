@@ -1,11 +1,6 @@
-//! Limits per peer: bytes, time, connections.
+//! Limits per peer: bytes and time.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -20,7 +15,7 @@ pub struct Limits {
     pub images: u32,
     /// Maximum number of connections.
     pub connections: usize,
-    /// Maximum number of connections from one address.
+    /// Maximum number of connections from one address; the 64 first 64 bits count for an IPv6 address.
     pub connections_per_address: usize,
     /// Timeout of a connection without a request.
     pub idle: Duration,
@@ -28,8 +23,20 @@ pub struct Limits {
     pub stall: Duration,
     /// Minimum average rate of an upload in bytes per second, once `stall` has passed.
     pub min_rate: u64,
-    /// Maximum number of bytes of a rejected payload that are discarded to keep the connection; a longer one closes it.
+    /// Maximum number of bytes of a rejected payload that are discarded to keep the connection; a longer one closes it. Before
+    /// a login it is at most [`DRAIN_BEFORE_LOGIN`].
     pub drain_bytes: u64,
+}
+
+/// Maximum number of bytes of a rejected payload that are discarded to keep a connection without a login.
+pub const DRAIN_BEFORE_LOGIN: u64 = 1 << 20;
+
+/// A time that never comes: some 30 years, as tokio's own timers have it.
+const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
+/// Returns the time `wait` after `start`; one that no clock can show becomes one that never comes.
+pub(super) fn later(start: Instant, wait: Duration) -> Instant {
+    start.checked_add(wait).unwrap_or(start + FAR)
 }
 
 impl Default for Limits {
@@ -69,76 +76,23 @@ impl Pace {
     }
 
     pub(super) fn received(&mut self, bytes: usize) {
-        self.received += bytes as u64;
+        self.received = self.received.saturating_add(bytes as u64);
     }
 
     /// Returns the time by which the next byte must arrive.
     pub(super) fn deadline(&self) -> Instant {
-        let earned = Duration::from_secs_f64(self.received as f64 / self.min_rate as f64);
-        (Instant::now() + self.stall).min(self.start + self.stall + earned)
-    }
-}
-
-/// Number of connections by address.
-#[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
-
-impl Addresses {
-    /// Counts a connection until the guard is dropped; `None` when the address has reached the maximum.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<AddressGuard> {
-        let mut counts = self.lock();
-        let count = counts.entry(address).or_insert(0);
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(AddressGuard {
-            addresses: self.clone(),
-            address,
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // The counts are consistent after a panic elsewhere.
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-/// One counted connection.
-#[derive(Debug)]
-pub(super) struct AddressGuard {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-}
-
-impl Drop for AddressGuard {
-    fn drop(&mut self) {
-        let mut counts = self.addresses.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
+        let earned = Duration::from_secs(self.received / self.min_rate)
+            + Duration::from_millis(
+                (self.received % self.min_rate).saturating_mul(1000) / self.min_rate,
+            );
+        let next = later(Instant::now(), self.stall);
+        next.min(later(self.start, self.stall.saturating_add(earned)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_has_so_many_connections_and_no_trace_of_old_ones() {
-        let addresses = Arc::new(Addresses::default());
-        let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let one = addresses.enter(a, 2).unwrap();
-        let _two = addresses.enter(a, 2).unwrap();
-        assert!(addresses.enter(a, 2).is_none());
-        drop(addresses.enter(b, 2).unwrap());
-        drop(one);
-        assert!(addresses.enter(a, 2).is_some());
-        assert_eq!(addresses.lock().len(), 1);
-    }
 
     #[test]
     fn a_byte_now_and_then_earns_no_time() {
@@ -155,5 +109,18 @@ mod tests {
         let now = Instant::now();
         assert!(pace.deadline() <= now + Duration::from_secs(11));
         assert!(pace.deadline() >= now + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_longest_time_there_is_does_not_overflow() {
+        let limits = Limits {
+            stall: Duration::MAX,
+            min_rate: 0,
+            ..Limits::default()
+        };
+        let mut pace = Pace::new(&limits);
+        pace.received(usize::MAX);
+        assert!(pace.deadline() > Instant::now());
+        assert!(later(Instant::now(), Duration::MAX) > Instant::now());
     }
 }

@@ -4,10 +4,14 @@
 //! Blocking work (disk, database, passwords) runs on other threads, and a connection holds no lock or permit but its own
 //! while it waits for its peer. The entry point is [`serve`].
 
+mod address;
 mod answers;
 mod connection;
+mod inbox;
 mod limits;
 mod login_guard;
+mod places;
+mod proxy;
 mod reconstruct;
 mod session;
 mod upload;
@@ -21,15 +25,25 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 
-use self::{limits::Addresses, login_guard::LoginGuard, session::Session};
-pub use self::{limits::Limits, login_guard::LoginSettings};
-use crate::{jobs::Jobs, store::Store};
-
-/// Maximum number of passwords that are checked concurrently; more wait without a thread.
-const LOGINS_AT_ONCE: usize = 4;
+use self::{
+    address::Block,
+    connection::{Connection, Disconnect},
+    login_guard::LoginGuard,
+    places::{Place, Places},
+    session::Session,
+};
+pub use self::{
+    limits::{DRAIN_BEFORE_LOGIN, Limits},
+    login_guard::LoginSettings,
+    proxy::{ParseProxyError, TrustedProxy},
+};
+use crate::{
+    jobs::Jobs,
+    store::{SessionStamp, Store, User},
+};
 
 /// Pause after a failure to accept a connection, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,8 +59,10 @@ const REMEMBERED_ADDRESSES: usize = 10_000;
 pub struct ServerSettings {
     /// Limits per peer.
     pub limits: Limits,
-    /// Rate limit for failed logins.
+    /// Rate limit for failed logins, and the time for one.
     pub login: LoginSettings,
+    /// Proxies that tell the addresses of their clients.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// How long a new connection inherits the last login of its address; `None`: never.
     pub session_by_address: Option<Duration>,
     /// Serves a file to everybody who knows its hash.
@@ -60,6 +76,7 @@ impl Default for ServerSettings {
         Self {
             limits: Limits::default(),
             login: LoginSettings::default(),
+            trusted_proxies: Vec::new(),
             session_by_address: None,
             open_get: false,
             grace: Duration::from_secs(30),
@@ -74,7 +91,6 @@ struct Shared {
     store: Store,
     jobs: Jobs,
     guard: LoginGuard,
-    logins: Semaphore,
     by_address: LastLogins,
 }
 
@@ -87,19 +103,15 @@ pub async fn serve(
     jobs: Jobs,
     stop: impl Future<Output = ()>,
 ) {
-    let max = settings.limits.connections;
-    let per_address = settings.limits.connections_per_address;
     let grace = settings.grace;
+    let places = Places::new(&settings.limits, known_blocks(&store).await.into_iter());
     let shared = Arc::new(Shared {
         guard: LoginGuard::new(settings.login.clone()),
-        logins: Semaphore::new(LOGINS_AT_ONCE),
         by_address: LastLogins::default(),
         settings,
         store,
         jobs: jobs.clone(),
     });
-    let places = Arc::new(Semaphore::new(max));
-    let addresses = Arc::new(Addresses::default());
     let (stopping, stopped) = watch::channel(false);
 
     tokio::pin!(stop);
@@ -109,21 +121,26 @@ pub async fn serve(
             () = &mut stop => break,
             accepted = accept(&listener) => accepted,
         };
+        let peer = address.ip().to_canonical();
+        let proxies = &shared.settings.trusted_proxies;
+        let is_proxy = proxies.iter().any(|proxy| proxy.is(peer));
         // There is no request yet to answer with an error, so the connection is closed.
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(%address, "refused a connection: {max} are open (--max_connections)");
-            continue;
+        let place = match places.enter((!is_proxy).then(|| Block::of(peer))) {
+            Ok(place) => Arc::new(place),
+            Err(e) => {
+                tracing::warn!(%address, "refused a connection: {e}");
+                continue;
+            }
         };
-        let ip = address.ip().to_canonical();
-        let Some(counted) = addresses.enter(ip, per_address) else {
-            tracing::warn!(%address, "refused a connection: {per_address} of this address are open (--max_connections_per_address)");
-            continue;
-        };
-        let session = Session::new(shared.clone(), stream, ip);
-        let stopped = stopped.clone();
+        let (shared, stopped) = (shared.clone(), stopped.clone());
         tokio::spawn(async move {
-            session.run(stopped).await;
-            drop((place, counted));
+            let talk = converse(shared, stream, peer, is_proxy, place.clone(), stopped);
+            tokio::select! {
+                () = talk => {}
+                () = place.give_way() => {
+                    tracing::debug!(%address, "connection ended: another one needs its place");
+                }
+            }
         });
     }
     drop(listener);
@@ -138,10 +155,64 @@ pub async fn serve(
     {
         tracing::error!("the queue could not be closed");
     }
-    let all = places.acquire_many(max as u32);
-    if tokio::time::timeout(LAST_REPLIES, all).await.is_err() {
+    if tokio::time::timeout(LAST_REPLIES, places.empty())
+        .await
+        .is_err()
+    {
         tracing::warn!("some connections were cut off");
     }
+}
+
+/// Serves one connection to its end.
+async fn converse(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: IpAddr,
+    is_proxy: bool,
+    place: Arc<Place>,
+    stopped: watch::Receiver<bool>,
+) {
+    let mut connection = Connection::new(stream, shared.settings.limits.clone());
+    let mut address = peer;
+    if is_proxy {
+        let told = match proxy::read_header(connection.inbox()).await {
+            Ok(told) => told,
+            Err(proxy::HeaderError::Closed) => return,
+            Err(e) => {
+                tracing::warn!(address = %peer, "refused a connection of a trusted proxy: {e}");
+                return;
+            }
+        };
+        if let Some(client) = told {
+            address = client;
+            if let Err(e) = place.belongs_to(Block::of(client)) {
+                tracing::warn!(address = %client, "refused a connection: {e}");
+                return;
+            }
+        }
+    }
+    let session = Session::new(shared, connection, address, place);
+    session.run(stopped).await;
+}
+
+/// Returns the addresses from which somebody has logged in before.
+async fn known_blocks(store: &Store) -> Vec<Block> {
+    let store = store.clone();
+    let known = connection::blocking(move || store.known_addresses()).await;
+    let known = known.and_then(|known| known.map_err(|e| Disconnect::Failed(e.to_string())));
+    let known = known.unwrap_or_else(|e| {
+        tracing::warn!("cannot read from where users have logged in: {e}");
+        Vec::new()
+    });
+    let addresses = known.iter().filter_map(|text| text.parse().ok());
+    addresses.map(Block::of).collect()
+}
+
+/// A user and what the login was.
+#[derive(Debug, Clone)]
+struct Login {
+    user_id: i32,
+    stamp: SessionStamp,
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
@@ -156,12 +227,21 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+impl Login {
+    fn of(user: &User) -> Self {
+        Self {
+            user_id: user.id,
+            stamp: user.stamp.clone(),
+        }
+    }
+}
+
 /// The last login from each address.
 #[derive(Debug, Default)]
-struct LastLogins(Mutex<HashMap<IpAddr, (i32, Instant)>>);
+struct LastLogins(Mutex<HashMap<IpAddr, (Login, Instant)>>);
 
 impl LastLogins {
-    fn note(&self, address: IpAddr, user_id: i32) {
+    fn note(&self, address: IpAddr, login: Login) {
         let mut logins = self.lock();
         if logins.len() >= REMEMBERED_ADDRESSES && !logins.contains_key(&address) {
             let oldest = logins.iter().min_by_key(|(_, (_, time))| *time);
@@ -169,19 +249,19 @@ impl LastLogins {
                 logins.remove(&oldest);
             }
         }
-        logins.insert(address, (user_id, Instant::now()));
+        logins.insert(address, (login, Instant::now()));
     }
 
     fn forget(&self, address: IpAddr) {
         self.lock().remove(&address);
     }
 
-    fn of(&self, address: IpAddr, within: Duration) -> Option<i32> {
-        let (user_id, time) = *self.lock().get(&address)?;
-        (time.elapsed() < within).then_some(user_id)
+    fn of(&self, address: IpAddr, within: Duration) -> Option<Login> {
+        let (login, time) = self.lock().get(&address)?.clone();
+        (time.elapsed() < within).then_some(login)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, (i32, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, (Login, Instant)>> {
         // Every operation is one call: the map is consistent after a panic elsewhere.
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }

@@ -1,6 +1,6 @@
 //! Commands 2, 3 and 8: an upload, then a job.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{
     answers::{job_reply, open},
@@ -11,7 +11,11 @@ use super::{
 use crate::{
     jobs::{JobRequest, JobState, JobTicket, SubmitError},
     protocol::{Command, ErrorCode, RequestHead, SubmitKind, encode},
+    store::{GlbFile, User},
 };
+
+/// How often a job that a connection waits for looks whether its login still holds.
+const LOGIN_CHECK: Duration = Duration::from_secs(2);
 
 impl Session {
     /// `left` counts the bytes of the payload that are not read yet, so that the caller can skip them.
@@ -34,6 +38,9 @@ impl Session {
         };
         let code = code(head.command, Some(kind));
         let received = self.receive(kind, durable, code, left).await?;
+        // The upload may have taken hours, in which the login may have ended.
+        let user = self.same(user.id).await?;
+        let user_id = user.id;
         let request = JobRequest {
             original_name: received.kind.original_name(SystemTime::now()),
             user,
@@ -52,7 +59,6 @@ impl Session {
         };
         if durable {
             let (id, state) = blocking(move || -> Result<_, SubmitError> {
-                let user_id = request.user.id;
                 let id = jobs.submit_durable(request)?;
                 let state = jobs.state(user_id, id)?;
                 Ok((id, state.unwrap_or(JobState::Queued { ahead: 0 })))
@@ -66,8 +72,18 @@ impl Session {
             .await?
             .map_err(refused)?;
         self.request_log.job = Some(ticket.id().to_string());
-        let hash = self.wait(&ticket, code).await?;
-        self.send_result(hash, code).await
+        let hash = self.wait(&ticket, user_id, code).await?;
+        self.same(user_id).await?;
+        self.send_result(hash, user_id, code).await
+    }
+
+    /// Returns the user that a request began with, and an error when that login has ended.
+    async fn same(&mut self, user_id: i32) -> Result<User, RequestError> {
+        let user = self.logged_in().await?;
+        if user.id != user_id {
+            return Err(Rejection::new(ErrorCode::NotLoggedIn, "log in first").into());
+        }
+        Ok(user)
     }
 
     /// Reads the first byte of a submitted payload.
@@ -124,16 +140,30 @@ impl Session {
         Ok(blocking(move || upload.finish()).await?.map_err(refused)?)
     }
 
-    /// Waits for the job, which is cancelled if the client disconnects.
-    async fn wait(&mut self, ticket: &JobTicket, code: ErrorCode) -> Result<String, RequestError> {
+    /// Waits for the job, which is cancelled when the client is gone or its login has ended.
+    async fn wait(
+        &mut self,
+        ticket: &JobTicket,
+        user_id: i32,
+        code: ErrorCode,
+    ) -> Result<String, RequestError> {
         let mut states = ticket.watch();
-        let ended = tokio::select! {
-            ended = states.wait_for(JobState::is_final) => ended,
-            () = self.connection.closed() => return Err(Disconnect::Lost.into()),
+        let ended = loop {
+            let end = async { states.wait_for(JobState::is_final).await.map(|s| s.clone()) };
+            tokio::select! {
+                ended = end => break ended,
+                () = self.connection.gone() => return Err(Disconnect::Lost.into()),
+                () = tokio::time::sleep(LOGIN_CHECK) => {}
+            }
+            match self.same(user_id).await {
+                Err(RequestError::Rejected(e)) if e.code == ErrorCode::NotLoggedIn => {
+                    return Err(e.into());
+                }
+                // A database that fails now may answer when the job is done.
+                _ => {}
+            }
         };
-        let ended = ended
-            .map_err(|_| Disconnect::Failed("the queue is gone".to_owned()))?
-            .clone();
+        let ended = ended.map_err(|_| Disconnect::Failed("the queue is gone".to_owned()))?;
         match ended {
             JobState::Done { hash } => Ok(hash),
             JobState::Failed { reason } => Err(Rejection::new(code, reason).into()),
@@ -141,9 +171,15 @@ impl Session {
         }
     }
 
-    async fn send_result(&mut self, hash: String, code: ErrorCode) -> Result<(), RequestError> {
+    async fn send_result(
+        &mut self,
+        hash: String,
+        user_id: i32,
+        code: ErrorCode,
+    ) -> Result<(), RequestError> {
         let store = self.shared.store.clone();
-        let glb = blocking(move || match store.find_glb(&hash)? {
+        let own = move |row: &GlbFile| row.user_id == user_id;
+        let glb = blocking(move || match store.find_glb(&hash)?.filter(own) {
             Some(row) => open(&store, &row),
             None => Err(Rejection::new(code, "the result was deleted in the meantime").into()),
         })

@@ -2,11 +2,16 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{
-    Shared,
+    Login, Shared,
     connection::{Connection, Disconnect, blocking, millis_since},
+    limits::later,
+    places::Place,
 };
 use crate::{
     jobs::JobOptions,
@@ -71,9 +76,11 @@ impl From<StoreError> for RequestError {
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: Connection,
+    /// Address of the client, behind a trusted proxy as well.
     pub(super) address: IpAddr,
-    /// User who is logged in.
-    pub(super) user_id: Option<i32>,
+    pub(super) place: Arc<Place>,
+    /// User who is logged in, unless the login does not hold any more.
+    login: Option<Login>,
     /// Options that command 11 set for the next reconstruction.
     pub(super) options: Option<JobOptions>,
     /// Fields of the current request's log line.
@@ -88,23 +95,33 @@ pub(super) struct RequestLog {
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, stream: TcpStream, address: IpAddr) -> Self {
-        let user_id = shared
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        connection: Connection,
+        address: IpAddr,
+        place: Arc<Place>,
+    ) -> Self {
+        let login = shared
             .settings
             .session_by_address
             .and_then(|within| shared.by_address.of(address, within));
-        Self {
-            connection: Connection::new(stream, shared.settings.limits.clone()),
+        let mut session = Self {
+            connection,
             shared,
             address,
-            user_id,
+            place,
+            login: None,
             options: None,
             request_log: RequestLog::default(),
-        }
+        };
+        session.set_login(login);
+        session
     }
 
     /// Answers requests until the peer disconnects or the server stops.
     pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        // A login that was continued may have ended; if the database fails now, the first request tells.
+        let _ = self.user().await;
         loop {
             let head = match self.connection.head(&mut stopped).await {
                 Ok(head) => head,
@@ -116,7 +133,7 @@ impl Session {
             let start = Instant::now();
             self.request_log = RequestLog::default();
             self.connection.take_sent();
-            let done = self.answer(head).await;
+            let done = self.answer_in_time(head).await;
             let outcome = match &done {
                 Ok(None) => "ok".to_owned(),
                 Ok(Some(rejection)) if rejection.reason.is_empty() => rejection.code.to_string(),
@@ -149,6 +166,17 @@ impl Session {
             address = %self.address,
             "{command} by {user}: {outcome}"
         );
+    }
+
+    /// As [`Session::answer`], and ends when there was no login in time. A file that is being sent is not cut off.
+    async fn answer_in_time(&mut self, head: RequestHead) -> Result<Option<Rejection>, Disconnect> {
+        match self.connection.login_by() {
+            Some(login_by) if head.command != Command::GetGlb => {
+                let answer = timeout_at(login_by, self.answer(head));
+                answer.await.unwrap_or(Err(Disconnect::NoLogin))
+            }
+            _ => self.answer(head).await,
+        }
     }
 
     /// Answers one request; returns the rejection, if there was one, for the log.
@@ -191,17 +219,43 @@ impl Session {
         }
     }
 
-    /// Returns the user who is logged in now: one who was disabled or removed in the meantime is not.
+    /// Notes who is logged in. Without a login the connection has a limited time for one.
+    pub(super) fn set_login(&mut self, login: Option<Login>) {
+        self.place.set_logged_in(login.is_some());
+        if login.is_some() {
+            self.connection.set_login_by(None);
+        } else if self.connection.login_by().is_none() {
+            let timeout = self.shared.settings.login.timeout;
+            let login_by = later(Instant::now(), timeout);
+            self.connection.set_login_by(Some(login_by));
+        }
+        self.login = login;
+    }
+
+    /// Lets further connections from this address continue its login, or not, where that is allowed.
+    pub(super) fn note_by_address(&self) {
+        if self.shared.settings.session_by_address.is_none() {
+            return;
+        }
+        match &self.login {
+            Some(login) => self.shared.by_address.note(self.address, login.clone()),
+            None => self.shared.by_address.forget(self.address),
+        }
+    }
+
+    /// Returns the user who is logged in now. The login ends when the user is removed or disabled or gets another password.
     pub(super) async fn user(&mut self) -> Result<Option<User>, RequestError> {
-        let Some(id) = self.user_id else {
+        let Some(login) = self.login.clone() else {
             return Ok(None);
         };
         let store = self.shared.store.clone();
-        let user = blocking(move || store.user_by_id(id)).await??;
-        let user = user.filter(|user| user.active);
+        let user = blocking(move || store.user_of_session(login.user_id, &login.stamp)).await??;
         match &user {
-            Some(user) => self.request_log.user = Some(user.username.clone()),
-            None => self.user_id = None,
+            Some(user) => {
+                self.request_log.user = Some(user.username.clone());
+                self.login = Some(Login::of(user));
+            }
+            None => self.set_login(None),
         }
         Ok(user)
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use vggt::store::{Store, StoreSettings};
 use vggt_model::demo;
@@ -214,6 +215,19 @@ impl Client {
         Self { stream }
     }
 
+    /// From an address of this machine, such as 127.0.0.2.
+    pub(crate) fn from(source: &str, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let source: SocketAddr = format!("{source}:0").parse().unwrap();
+        socket.bind(&source.into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream }
+    }
+
     pub(crate) fn send(&mut self, command: u8, payload: &[u8]) {
         let mut bytes = vec![command];
         bytes.extend((payload.len() as u32).to_be_bytes());
@@ -309,6 +323,14 @@ impl Client {
             Ok(n) => n == 0,
             Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
         }
+    }
+
+    /// Waits so long for the end of the connection; `None` when it is still open.
+    pub(crate) fn is_closed_within(&mut self, time: Duration) -> Option<()> {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let closed = self.is_closed();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        closed.then_some(())
     }
 
     pub(crate) fn close(self) {

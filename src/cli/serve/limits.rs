@@ -4,6 +4,14 @@ use std::time::Duration;
 
 use crate::server::Limits;
 
+/// Longest time that an option means, a hundred years: clocks end somewhat later.
+const SECONDS_MAX: u64 = 100 * 365 * 86_400;
+
+/// The time that an option means.
+pub(super) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.min(SECONDS_MAX))
+}
+
 /// Limits per peer.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
@@ -14,10 +22,10 @@ pub(super) struct LimitArgs {
     /// Maximum number of images in a request
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     max_images: u32,
-    /// Maximum number of connections
+    /// Maximum number of connections; a quarter is kept back for those who are logged in
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_connections: u16,
-    /// Maximum number of connections from one address
+    /// Maximum number of connections from one address, or from one /64 of IPv6
     #[arg(long, value_name = "N", default_value_t = 32)]
     max_connections_per_address: u16,
     /// How long to keep a connection without a request
@@ -41,10 +49,10 @@ impl LimitArgs {
             images: self.max_images,
             connections: self.max_connections.into(),
             connections_per_address: self.max_connections_per_address.into(),
-            idle: Duration::from_secs(self.idle_timeout),
-            stall: Duration::from_secs(self.stall_timeout),
-            min_rate: self.min_upload_rate << 10,
-            drain_bytes: self.max_skip << 20,
+            idle: seconds(self.idle_timeout),
+            stall: seconds(self.stall_timeout),
+            min_rate: self.min_upload_rate.saturating_mul(1 << 10),
+            drain_bytes: self.max_skip.saturating_mul(1 << 20),
         }
     }
 }

@@ -71,11 +71,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let settings = ServerSettings {
         limits: args.limits.limits(),
         login: args.login.settings(),
+        trusted_proxies: args.login.trusted_proxies(),
         session_by_address: args
             .session_by_address
             .map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
         open_get: args.open_get,
-        grace: Duration::from_secs(args.grace),
+        grace: limits::seconds(args.grace),
     };
     let job_settings = args.jobs.settings(&args.model);
     let runtime = tokio::runtime::Builder::new_multi_thread()
