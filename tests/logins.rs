@@ -48,8 +48,8 @@ fn many_guesses_at_once_are_compared_no_more_often_than_the_limit_says() {
 #[test]
 fn an_owner_is_not_kept_out_by_the_guesses_of_others() {
     let service = Service::start(&["--login_attempts", "5", "--login_delay", "1"]);
-    // Known from here.
-    service.login("ann").close();
+    // Known from here, as of the next request.
+    service.login("ann").json(5, "");
     let mut attack = guess(&service, "ann", "127.0.0.66", 12);
     wait_for("the attack", || (compared(&service) >= 3).then_some(()));
     let start = Instant::now();
@@ -69,7 +69,8 @@ fn an_owner_is_not_kept_out_by_the_guesses_of_others() {
 #[test]
 fn an_owner_who_is_known_stays_so_after_a_restart() {
     let service = Service::start(&[]);
-    service.login("ann").close();
+    // The address is remembered after the reply and before the next request.
+    service.login("ann").json(5, "");
     let dir = service.kill();
     let service = Service::start_in(dir, &["--login_attempts", "1"]);
     let mut attack = guess(&service, "ann", "127.0.0.66", 4);

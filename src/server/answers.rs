@@ -29,7 +29,11 @@ pub(super) struct OpenGlb {
 impl Session {
     pub(super) async fn answer_small(&mut self, request: Request) -> Result<(), RequestError> {
         let reply = match request {
-            Request::Login(login) => self.log_in(login).await?,
+            Request::Login(login) => {
+                let reply = self.log_in(login).await?;
+                self.connection.send(&reply).await?;
+                return self.remember_address().await;
+            }
             Request::GetGlb(hash) => return self.get(hash).await,
             Request::List => self.list().await?,
             Request::Delete(hash) => self.delete(hash).await?,
@@ -78,12 +82,23 @@ impl Session {
         let Some(user) = user else {
             return Err(Rejection::new(ErrorCode::NotLoggedIn, "wrong name or password").into());
         };
-        let (store, id) = (shared.store.clone(), user.id);
-        if let Err(e) = blocking(move || store.remember_address(id, &block.to_string())).await? {
-            tracing::warn!("cannot remember from where user {id} logged in: {e}");
-        }
         self.request_log.user = Some(user.username);
         Ok(encode::login_reply(true, user.is_vip))
+    }
+
+    /// Remembers from where the user has logged in. After the reply, since it may wait for the disk.
+    async fn remember_address(&mut self) -> Result<(), RequestError> {
+        let Some(user_id) = self.user_id() else {
+            return Ok(());
+        };
+        let store = self.shared.store.clone();
+        let block = Block::of(self.address).to_string();
+        let done = blocking(move || store.remember_address(user_id, &block)).await?;
+        // The login is as good without it.
+        if let Err(e) = done {
+            tracing::warn!("cannot remember from where user {user_id} logged in: {e}");
+        }
+        Ok(())
     }
 
     async fn get(&mut self, hash: Hash) -> Result<(), RequestError> {

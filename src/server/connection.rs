@@ -38,6 +38,12 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
+/// The same for a peer that has closed its sending side: its process may be gone.
+const KEEPALIVE_HALF_CLOSED: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(5))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
+
 /// How every answer that a peer may wait for begins: the highest byte of a length. Sent early, it makes a peer that has closed
 /// for good answer with a reset; one that has only closed its sending side reads it as the beginning of the answer.
 const FIRST_BYTE: u8 = 0;
@@ -300,6 +306,7 @@ impl Connection {
             }
             self.first_sent = true;
             self.sent += 1;
+            let _ = SockRef::from(self.writer.as_ref()).set_tcp_keepalive(&KEEPALIVE_HALF_CLOSED);
         }
         self.inbox.reset().await;
     }

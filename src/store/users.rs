@@ -22,8 +22,8 @@ const NAME_MAX: usize = 64;
 const ACTIVE: i32 = 1;
 const DISABLED: i32 = 0;
 
-/// A user, as of the time of the query.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A user, as of the time of the query. Two are equal when all but their stamps are.
+#[derive(Debug, Clone)]
 pub struct User {
     /// The primary key.
     pub id: i32,
@@ -42,6 +42,25 @@ pub struct User {
     /// What a session of this user carries, see [`Store::user_of_session`].
     pub stamp: SessionStamp,
 }
+
+impl PartialEq for User {
+    fn eq(&self, other: &Self) -> bool {
+        // The stamp tells logins apart, not users.
+        let facts = |user: &Self| {
+            (
+                user.id,
+                user.is_vip,
+                user.vip_expire_time,
+                user.active,
+                user.plain_password,
+                user.created_at,
+            )
+        };
+        self.username == other.username && facts(self) == facts(other)
+    }
+}
+
+impl Eq for User {}
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use self::queue::{Attempt, Queue};
 use super::address::Block;
@@ -57,11 +60,18 @@ impl Default for LoginSettings {
 
 /// Failed logins by account and by address, and the attempts that wait.
 #[derive(Debug)]
-pub(super) struct LoginGuard(Mutex<Queue>);
+pub(super) struct LoginGuard {
+    queue: Mutex<Queue>,
+    /// Notified when an attempt has ended, which moves the turns of those that wait.
+    ended: Notify,
+}
 
 impl LoginGuard {
     pub(super) fn new(settings: LoginSettings) -> Self {
-        Self(Mutex::new(Queue::new(settings)))
+        Self {
+            queue: Mutex::new(Queue::new(settings)),
+            ended: Notify::new(),
+        }
     }
 
     /// Waits for the turn of an attempt, or returns `None` when it is refused unchecked. `known` is true when the account has
@@ -76,19 +86,24 @@ impl LoginGuard {
         // Leaves the queue when the connection ends in the meantime.
         let turn = Turn { guard: self, id };
         loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            // From here on: an attempt that ends before the wait begins counts as well.
+            ended.as_mut().enable();
             let now = Instant::now();
             let due = self.lock().due(id, now).unwrap_or(now);
             tokio::select! {
                 biased;
                 checked = &mut verdict => return checked.is_ok_and(|checked| checked).then_some(turn),
                 () = sleep_until(due) => self.lock().run(Instant::now()),
+                () = ended => {}
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // The counts are consistent after a panic elsewhere.
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.queue.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -102,6 +117,7 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Records the outcome; `good` takes the attempt back.
     pub(super) fn end(self, good: bool) {
+        // Dropping it tells those that wait.
         self.guard.lock().end(self.id, good, Instant::now());
     }
 }
@@ -109,6 +125,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard.lock().leave(self.id, Instant::now());
+        self.guard.ended.notify_waiters();
     }
 }
 
