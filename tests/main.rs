@@ -40,6 +40,7 @@ mod session;
 mod sessions_end;
 mod sky;
 mod store;
+mod store_keys;
 mod support;
 mod user;
 mod weights;

@@ -294,20 +294,30 @@ fn an_unknown_user_a_wrong_password_and_a_plain_one_take_the_same_time() {
 
 #[test]
 fn a_glb_is_stored_under_the_hash_of_its_row() {
-    let House { dir, store } = house();
+    let House { store, .. } = house();
     let row = save(&store, 1);
     assert_eq!(fs::read(store.glb_path(&row)).unwrap(), GLB);
     assert_eq!((row.file_size, row.is_public), (12, false));
     let created = row.created_at.unwrap();
     let day = created.strftime("%Y-%m-%d").to_string();
     assert_eq!(row.file_path, format!("out/{day}/{}.glb", row.hashed_name));
+    let hex = &row.hashed_name;
+    assert!(hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    assert_eq!(
+        store.find_glb(&hex.to_uppercase()).unwrap(),
+        Some(row.clone())
+    );
+    assert_eq!(store.find_glb("no hash").unwrap(), None);
+}
+
+#[test]
+fn a_hash_does_not_follow_from_user_time_and_name() {
+    let House { dir, store } = house();
+    let row = save(&store, 1);
     let column = ask(dir.path(), "SELECT created_at AS answer FROM glb_files").swap_remove(0);
     let iso = column.replace(' ', "T");
-    let hashed = format!("1:{}:images_1.glb", iso.trim_end_matches(".000000"));
-    let hex = hash(hashed.as_bytes());
-    assert_eq!(row.hashed_name, hex);
-    assert_eq!(store.find_glb(&hex.to_uppercase()).unwrap(), Some(row));
-    assert_eq!(store.find_glb("no hash").unwrap(), None);
+    let guess = format!("1:{}:images_1.glb", iso.trim_end_matches(".000000"));
+    assert_ne!(row.hashed_name, hash(guess.as_bytes()));
 }
 
 #[test]
@@ -459,6 +469,12 @@ fn a_writer_waits_for_another_program_that_holds_the_lock() {
     });
 }
 
+fn migrations() -> i64 {
+    let all = fs::read_dir(repository("migrations")).unwrap();
+    all.filter(|entry| entry.as_ref().unwrap().path().is_dir())
+        .count() as i64
+}
+
 #[test]
 fn stores_that_open_together_migrate_once() {
     let dir = TempDir::new().unwrap();
@@ -471,11 +487,9 @@ fn stores_that_open_together_migrate_once() {
             });
         }
     });
-    let migrations = fs::read_dir(repository("migrations")).unwrap();
-    let known = migrations.filter(|entry| entry.as_ref().unwrap().path().is_dir());
     assert_eq!(
         count(dir.path(), "__diesel_schema_migrations"),
-        known.count() as i64
+        migrations()
     );
 }
 
@@ -654,4 +668,42 @@ fn a_result_its_job_and_its_memory_appear_together() {
     let mine = save(&store, 1).hashed_name;
     store.remember_result(bob, &job.input_key, &mine).unwrap();
     assert_eq!(cached(bob), None);
+    // Nor when another program gives the key of a removed file again.
+    store.remember_result(bob, &job.input_key, "gone").unwrap();
+    let his = save(&store, bob);
+    store
+        .remember_result(bob, &job.input_key, &his.hashed_name)
+        .unwrap();
+    assert!(cached(bob).is_some());
+    execute(
+        dir.path(),
+        &format!(
+            "PRAGMA foreign_keys = OFF; DELETE FROM glb_files WHERE id = {id};
+             UPDATE glb_files SET id = {id} WHERE hashed_name = '{mine}'",
+            id = his.id
+        ),
+    );
+    assert_eq!(cached(bob), None);
+    assert_eq!(store.find_glb_of(bob, &mine).unwrap(), None);
+    assert!(store.find_glb_of(1, &mine).unwrap().is_some());
+}
+
+#[test]
+fn the_usage_of_a_user_is_the_sum_of_the_files() {
+    let House { dir, store } = house();
+    let bob = store.add_user("bob", "p", false).unwrap().id;
+    assert_eq!(store.usage_of(1).unwrap(), (0, 0));
+    for _ in 0..3 {
+        save(&store, 1);
+    }
+    assert_eq!(store.usage_of(1).unwrap(), (3, 36));
+    assert_eq!(store.usage_of(bob).unwrap(), (0, 0));
+    // A damaged size counts as nothing, and none overflows the sum.
+    let damage = |size: i64| {
+        let sql = format!("UPDATE glb_files SET file_size = {size} WHERE id < 3");
+        execute(dir.path(), &sql);
+        store.usage_of(1).unwrap()
+    };
+    assert_eq!(damage(-5), (3, 12));
+    assert_eq!(damage(i64::MAX).0, 3);
 }

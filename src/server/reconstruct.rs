@@ -178,8 +178,7 @@ impl Session {
         code: ErrorCode,
     ) -> Result<(), RequestError> {
         let store = self.shared.store.clone();
-        let own = move |row: &GlbFile| row.user_id == user_id;
-        let glb = blocking(move || match store.find_glb(&hash)?.filter(own) {
+        let glb = blocking(move || match store.find_glb_of(user_id, &hash)? {
             Some(row) => open(&store, &row),
             None => Err(Rejection::new(code, "the result was deleted in the meantime").into()),
         })

@@ -96,6 +96,9 @@ pub enum StoreError {
     /// A password could not be hashed.
     #[error("cannot hash the password: {0}")]
     Hash(#[source] argon2::password_hash::Error),
+    /// The operating system has no random numbers.
+    #[error("cannot get random numbers from the operating system: {0}")]
+    Random(String),
     /// No connection was free in time.
     #[error("the database is too busy: {0}; try again")]
     Busy(#[from] PoolError),

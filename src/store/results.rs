@@ -22,6 +22,8 @@ impl Store {
             .inner_join(glb_files::table)
             .filter(results::user_id.eq(user_id))
             .filter(results::input_key.eq(input_key))
+            // A key of a file can have been given again by a program that knows nothing of this table.
+            .filter(glb_files::user_id.eq(user_id))
             .select(glbs::GlbFileRow::as_select())
             .first(&mut *self.connection()?)
             .optional()?;

@@ -1,28 +1,28 @@
 //! Storing a GLB: the file and its row appear together or not at all.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{self, Write},
-    sync::Mutex,
 };
 
 use diesel::prelude::*;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
     GlbFile, Store, StoreError, WriteSeek,
     files::{absolute, relative, sync_file, sync_folder},
-    glb_files::{GlbFileRow, check_original_name, find, no_such_user},
-    jobs, results,
+    glb_files::{GlbFileRow, check_original_name, no_such_user},
+    jobs,
+    random::{hex, random},
+    results,
     schema::glb_files,
     time::{column, iso, now},
 };
 use crate::atomic_file::AtomicFile;
 
-/// Hashes for which this process is writing a file: two writers must not share one temporary file.
-static IN_FLIGHT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// Random bytes in a hash: 128 bits cannot be guessed, by nobody and at no rate.
+const SECRET: usize = 16;
 
 /// Owner and name of a GLB to be stored, and what else is recorded with it.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Stores what `write` writes: a temporary file, fsync, rename and the row, and in the same transaction the end of the
-    /// job and the key of the input. `write` is called again in the rare case that another process takes the name.
+    /// job and the key of the input.
     ///
     /// # Errors
     /// When there is no such user, the name does not fit, the job has ended, or something cannot be written
@@ -80,44 +80,14 @@ impl Store {
         origin: &GlbOrigin<'_>,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
     ) -> Result<GlbFile, StoreError> {
-        self.save_at(origin, now(), write)
-    }
-
-    fn save_at(
-        &self,
-        origin: &GlbOrigin<'_>,
-        mut time: Timestamp,
-        write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<GlbFile, StoreError> {
         check_original_name(origin.original_name)?;
         if self.user_by_id(origin.user_id)?.is_none() {
             return Err(StoreError::UnknownUserId(origin.user_id));
         }
-        loop {
-            if let Some(row) = self.try_save(origin, time, write)? {
-                return Ok(row);
-            }
-            // The same user, name and microsecond: the next one is as good.
-            time += SignedDuration::from_micros(1);
-        }
-    }
-
-    /// `None` when the name is taken.
-    fn try_save(
-        &self,
-        origin: &GlbOrigin<'_>,
-        time: Timestamp,
-        write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
-    ) -> Result<Option<GlbFile>, StoreError> {
-        let hash = hashed_name(origin.user_id, time, origin.original_name);
-        let Some(_reserved) = Reserved::new(&hash) else {
-            return Ok(None);
-        };
+        let time = now();
+        let hash = hashed_name(origin.user_id, time, origin.original_name)?;
         let file_path = relative(&hash, time);
         let path = absolute(&self.out_root, &file_path);
-        if path.exists() || find(&mut *self.connection()?, &hash)?.is_some() {
-            return Ok(None);
-        }
         let failed = |source| StoreError::Write {
             path: path.clone(),
             source,
@@ -133,9 +103,6 @@ impl Store {
 
         let mut named = false;
         let saved = self.connection()?.immediate_transaction(|conn| {
-            if find(conn, &hash)?.is_some() {
-                return Ok(None);
-            }
             let new = NewGlbFileRow {
                 hashed_name: &hash,
                 original_name: origin.original_name,
@@ -162,91 +129,20 @@ impl Store {
             sync_folder(folder)
                 .and_then(|()| sync_folder(&self.out_root))
                 .map_err(failed)?;
-            Ok(Some(row.into()))
+            Ok(row.into())
         });
-        if named && !matches!(saved, Ok(Some(_))) {
+        if named && saved.is_err() {
             self.remove_file(&path)?;
         }
         saved
     }
 }
 
-/// Hex SHA-256 of `{user_id}:{time, ISO 8601}:{original_name}`, as in the Python service.
-fn hashed_name(user_id: i32, time: Timestamp, original_name: &str) -> String {
-    let text = format!("{user_id}:{}:{original_name}", iso(time));
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// A hash that this process writes a file for, until dropped.
-struct Reserved<'a>(&'a str);
-
-impl<'a> Reserved<'a> {
-    fn new(hash: &'a str) -> Option<Self> {
-        // Created only when it is free: dropping one releases the name.
-        let free = in_flight().insert(hash.to_owned());
-        free.then(|| Self(hash))
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        in_flight().remove(self.0);
-    }
-}
-
-fn in_flight() -> std::sync::MutexGuard<'static, BTreeSet<String>> {
-    // Every operation on the set is one call: it is whole after a panic elsewhere.
-    IN_FLIGHT.lock().unwrap_or_else(|e| e.into_inner())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{sync::Barrier, thread};
-
-    use super::*;
-    use crate::store::StoreSettings;
-
-    #[test]
-    fn the_same_user_name_and_moment_give_two_names_and_two_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreSettings {
-            db: dir.path().join("a.db"),
-            out_root: dir.path().join("out"),
-        })
-        .unwrap();
-        let user_id = store.add_user("a", "p", false).unwrap().id;
-        let origin = GlbOrigin {
-            user_id,
-            original_name: "x.glb",
-            job: None,
-            input_key: None,
-        };
-        let time = now();
-        let barrier = Barrier::new(4);
-        let rows: Vec<GlbFile> = thread::scope(|scope| {
-            let all = [0u8, 1, 2, 3].map(|i| {
-                let (store, barrier) = (&store, &barrier);
-                scope.spawn(move || {
-                    barrier.wait();
-                    let mut write = |out: &mut dyn WriteSeek| out.write_all(&[i]);
-                    store.save_at(&origin, time, &mut write).unwrap()
-                })
-            });
-            all.map(|t| t.join().unwrap()).into()
-        });
-        for (i, row) in rows.iter().enumerate() {
-            assert_eq!(fs::read(store.glb_path(row)).unwrap(), [i as u8]);
-        }
-        // A file that no row knows is not written over either.
-        let later = time + SignedDuration::from_secs(1);
-        let taken = relative(&hashed_name(user_id, later, "x.glb"), later);
-        let taken = absolute(&store.out_root, &taken);
-        fs::create_dir_all(taken.parent().unwrap()).unwrap();
-        fs::write(&taken, b"older").unwrap();
-        let row = store.save_at(&origin, later, &mut |_| Ok(())).unwrap();
-        assert_ne!(store.glb_path(&row), taken);
-        assert_eq!(fs::read(&taken).unwrap(), b"older");
-        assert!(in_flight().is_empty());
-    }
+/// Hex SHA-256 of `{user_id}:{time, ISO 8601}:{original_name}`, as in the Python service, and of random bytes: whoever knows
+/// the hash may fetch the file of a server that is told to allow that.
+fn hashed_name(user_id: i32, time: Timestamp, original_name: &str) -> Result<String, StoreError> {
+    let mut digest = Sha256::new();
+    digest.update(format!("{user_id}:{}:{original_name}", iso(time)));
+    digest.update(random::<SECRET>()?);
+    Ok(hex(&digest.finalize()))
 }

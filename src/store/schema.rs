@@ -68,6 +68,20 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    identity (id) {
+        id -> Integer,
+        identifier -> Text,
+        created_at -> Text,
+    }
+}
+
+diesel::table! {
+    removed_files (file_path) {
+        file_path -> Text,
+    }
+}
+
 diesel::joinable!(results -> glb_files (glb_id));
 diesel::joinable!(known_addresses -> users (user_id));
 diesel::joinable!(session_ends -> users (user_id));
@@ -78,4 +92,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     results,
     known_addresses,
     session_ends,
+    removed_files,
 );

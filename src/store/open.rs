@@ -1,0 +1,138 @@
+//! Opening a database: SQLite's options, the migrations, and the keys that are never given twice.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use diesel::{
+    connection::SimpleConnection,
+    prelude::*,
+    r2d2::{ConnectionManager, CustomizeConnection, Pool},
+    sqlite::Sqlite,
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::{StoreError, glb_files, jobs, keys, users};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Size of the connection pool. SQLite has one writer at a time and readers are quick, so more would only wait elsewhere.
+const CONNECTIONS: u32 = 8;
+
+/// How long a query waits for another writer, and a caller for a connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two attempts where SQLite does not wait by itself.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Opens or creates the database, brings its tables up to date and returns a pool of connections.
+pub(super) fn open(db: &Path) -> Result<Pool<ConnectionManager<SqliteConnection>>, StoreError> {
+    let url = db.to_str().ok_or_else(|| StoreError::Open {
+        path: db.to_owned(),
+        source: "its path is not valid UTF-8".into(),
+    })?;
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
+        path: db.to_owned(),
+        source,
+    };
+    // Without the pool first, which would only report a timeout.
+    let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.into()))?;
+    let start = Instant::now();
+    while let Err(e) = prepare(&mut conn, db) {
+        if !e.is_locked() || start.elapsed() > BUSY_TIMEOUT {
+            return Err(e);
+        }
+        std::thread::sleep(BUSY_PAUSE);
+    }
+    Ok(Pool::builder()
+        .max_size(CONNECTIONS)
+        .min_idle(Some(0))
+        .test_on_check_out(false)
+        .connection_timeout(BUSY_TIMEOUT)
+        .connection_customizer(Box::new(Pragmas))
+        .build_unchecked(ConnectionManager::new(url)))
+}
+
+#[derive(Debug)]
+struct Pragmas;
+
+impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
+    fn on_acquire(&self, conn: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
+        set_pragmas(conn).map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+/// Sets SQLite's options per connection. FULL, since a row guarantees that its file is on the disk, and a job's that it is
+/// not lost.
+fn set_pragmas(conn: &mut SqliteConnection) -> QueryResult<()> {
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = {}; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;",
+        BUSY_TIMEOUT.as_millis()
+    ))
+}
+
+/// Sets the database up. May be called again when another process had locked it.
+// SQLite does not wait by itself for the change to WAL, nor for a reader to become a writer after another process wrote.
+fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
+        path: db.to_owned(),
+        source,
+    };
+    set_pragmas(conn)
+        .and_then(|()| conn.batch_execute("PRAGMA journal_mode = WAL;"))
+        .map_err(|e| failed(e.into()))?;
+    refuse_newer(conn, db)?;
+    migrate(conn).map_err(failed)?;
+    for probe in [
+        users::probe(conn),
+        glb_files::probe(conn),
+        jobs::probe(conn),
+    ] {
+        probe.map_err(|e| StoreError::NotOurs {
+            path: db.to_owned(),
+            what: e.to_string(),
+        })?;
+    }
+    keys::never_reuse(conn).map_err(failed)
+}
+
+fn refuse_newer(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Open {
+        path: db.to_owned(),
+        source,
+    };
+    let applied = conn.applied_migrations().map_err(failed)?;
+    let known =
+        diesel::migration::MigrationSource::<Sqlite>::migrations(&MIGRATIONS).map_err(failed)?;
+    let unknown = applied
+        .iter()
+        .find(|version| known.iter().all(|m| m.name().version() != **version));
+    match unknown {
+        Some(version) => Err(StoreError::Newer {
+            path: db.to_owned(),
+            version: version.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Applies all migrations or none, in one process at a time: two that start together would both find them pending.
+fn migrate(conn: &mut SqliteConnection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if !conn.has_pending_migration(MIGRATIONS)? {
+        return Ok(());
+    }
+    let mut cause = None;
+    let done = conn.immediate_transaction(|conn| {
+        conn.run_pending_migrations(MIGRATIONS)
+            .map(|_| ())
+            .map_err(|e| {
+                cause = Some(e);
+                diesel::result::Error::RollbackTransaction
+            })
+    });
+    match (done, cause) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(cause)) => Err(cause),
+        (Err(e), None) => Err(e.into()),
+    }
+}
