@@ -178,7 +178,15 @@ fn check_says_what_is_wrong_and_repairs_on_request() {
     fs::write(&orphan, GLB).unwrap();
     let e = fail(here, 1, &["check"]);
     assert!(e.contains("--repair") && orphan.exists(), "{e}");
-    let said = run(here, &["check", "--repair"]);
+    // Rows are only removed when that is said.
+    let e = fail(here, 1, &["check", "--repair"]);
+    assert!(
+        e.contains("1 row would be removed") && e.contains("--yes"),
+        "{e}"
+    );
+    assert!(store.find_glb(&lost.hashed_name).unwrap().is_some());
+    fs::write(&orphan, GLB).unwrap();
+    let said = run(here, &["check", "--repair", "--yes"]);
     assert!(
         said.contains(&lost.hashed_name) && said.contains("2 wrong, repaired"),
         "{said}"

@@ -158,6 +158,16 @@ fn of_glb(e: &GlbError) -> Option<String> {
 fn of_store(e: &StoreError) -> Option<String> {
     match e {
         StoreError::NotOurs { .. } => Some("name another with --db".to_owned()),
+        StoreError::InUse { .. } => Some("give this one its own --db and --out_root".to_owned()),
+        StoreError::NoFolder { .. } => Some(
+            "name the right one with --out_root, or mount its disk".to_owned(),
+        ),
+        StoreError::OtherFolder { .. } | StoreError::FilesMissing { .. } => Some(
+            "name the right pair with --db and --out_root; after a restore, `vggt check --adopt` makes them one".to_owned(),
+        ),
+        StoreError::MostMissing { .. } => Some(
+            "is its disk mounted, and is --out_root the right folder? --accept_loss removes the rows all the same".to_owned(),
+        ),
         StoreError::UnknownUser(_) | StoreError::UnknownUserId(_) => {
             Some("`vggt user list` shows all".to_owned())
         }

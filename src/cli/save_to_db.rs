@@ -83,7 +83,7 @@ impl SaveArgs {
     /// Returns the destination, if the GLB is to be stored; `kind` selects the default name.
     ///
     /// # Errors
-    /// When there is no such database or user.
+    /// When there is no such database or user, or the folder is not that of the database.
     pub(super) fn destination(&self, kind: JobKind) -> anyhow::Result<Option<Destination>> {
         if !self.save_to_db {
             return Ok(None);
@@ -95,6 +95,7 @@ impl SaveArgs {
         if store.user_by_id(user_id)?.is_none() {
             return Err(StoreError::UnknownUserId(user_id).into());
         }
+        store.bind_folder()?;
         let original_name = match &self.original_name {
             Some(name) => name.clone(),
             None => kind.original_name(SystemTime::now()),

@@ -166,6 +166,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 
 fn remove(store: &Store, name: &str, yes: bool) -> anyhow::Result<()> {
     let user = store.user_by_name(name)?;
+    store.check_before_removal(user.id)?;
     let files = store.list_glbs(user.id)?.len();
     if files > 0 && !yes {
         bail!("{name} has {files} files, which would go too; add --yes to remove them all");

@@ -9,11 +9,8 @@ use std::{
 use super::error::JobsError;
 use crate::{
     pipeline::Source,
-    store::{JobKind, Store},
+    store::{JobKind, Store, remove_folder},
 };
-
-/// Folder of uploads, below the folder of the files so that a rename keeps them.
-const TEMPORARY: &str = ".tmp";
 
 /// A folder of input files. Removed when dropped, unless the job has a row: then it stays until the job has ended.
 #[derive(Debug)]
@@ -28,11 +25,12 @@ impl InputFolder {
     /// # Errors
     /// When it cannot be created.
     pub fn create(store: &Store) -> io::Result<Self> {
-        let parent = store.out_root().join(TEMPORARY);
-        fs::create_dir_all(&parent)?;
-        let folder = tempfile::Builder::new()
-            .prefix("upload-")
-            .tempdir_in(parent)?;
+        // Not in a folder that is another one for a moment, as when its disk is not mounted.
+        store.create_input_folders().map_err(io::Error::other)?;
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let folder = builder.prefix("upload-").tempdir_in(store.uploads_dir())?;
         Ok(Self {
             path: folder.keep(),
             durable: false,
@@ -58,7 +56,6 @@ impl InputFolder {
     /// disk. Its files must have been flushed.
     pub(super) fn keep(&mut self, store: &Store) -> io::Result<String> {
         let parent = store.jobs_dir();
-        fs::create_dir_all(&parent)?;
         let name = self
             .path
             .file_name()
@@ -114,7 +111,7 @@ impl InputFolder {
 impl Drop for InputFolder {
     fn drop(&mut self) {
         if !self.durable {
-            remove(&self.path);
+            remove_folder(&self.path);
         }
     }
 }
@@ -123,28 +120,20 @@ impl Drop for InputFolder {
 /// ended.
 pub(super) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsError> {
     let mut removed = 0;
-    for parent in [store.out_root().join(TEMPORARY), store.jobs_dir()] {
+    store.create_input_folders()?;
+    for parent in [store.uploads_dir(), store.jobs_dir()] {
         let Ok(entries) = fs::read_dir(&parent) else {
             continue;
         };
         for entry in entries {
             let path = entry.map_err(JobsError::Folder)?.path();
             if !wanted.contains(&path) {
-                remove(&path);
+                remove_folder(&path);
                 removed += 1;
             }
         }
     }
     Ok(removed)
-}
-
-fn remove(path: &Path) {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!("cannot remove \"{}\": {e}", path.display());
-        }
-        _ => {}
-    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

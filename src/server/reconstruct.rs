@@ -11,7 +11,7 @@ use super::{
 use crate::{
     jobs::{JobRequest, JobState, JobTicket, SubmitError},
     protocol::{Command, ErrorCode, RequestHead, SubmitKind, encode},
-    store::{GlbFile, User},
+    store::User,
 };
 
 /// How often a job that a connection waits for looks whether its login still holds.

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     jobs::InputFolder,
     protocol::{ImageLimits, ImagesDecoder, ProtocolError, SubmitKind, UploadEvent},
-    store::{JobKind, Store},
+    store::{JobKind, Store, create_private},
 };
 
 /// Why an upload fails.
@@ -68,7 +68,7 @@ impl Upload {
         sha256.update([u8::from(kind)]);
         let receiving = match kind {
             SubmitKind::Video if payload_len == 0 => return Err(UploadError::EmptyVideo),
-            SubmitKind::Video => Receiving::Video(File::create(folder.video())?),
+            SubmitKind::Video => Receiving::Video(create_private(&folder.video())?),
             SubmitKind::Images => Receiving::Images {
                 decoder: ImagesDecoder::new(payload_len, ImageLimits { max_images }),
                 file: None,
@@ -93,7 +93,7 @@ impl Upload {
                     match event {
                         UploadEvent::Count(_) | UploadEvent::End => {}
                         UploadEvent::Begin { index, .. } => {
-                            *file = Some(File::create(self.folder.image(index))?);
+                            *file = Some(create_private(&self.folder.image(index))?);
                         }
                         UploadEvent::Bytes(bytes) => {
                             if let Some(file) = file {

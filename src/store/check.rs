@@ -11,13 +11,23 @@ use diesel::{prelude::*, sql_types::Text};
 
 use super::{
     GlbFile, Store, StoreError,
-    files::{absolute, sync_folder},
+    files::{UNCLAIMED, absolute, sync_folder},
     glb_files as glbs,
     schema::glb_files,
 };
 
-/// Folder to which a repair moves files without a row: their owner is unknown, and they may be the only copy.
-const UNCLAIMED: &str = ".unclaimed";
+/// What a check does about the differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Nothing.
+    No,
+    /// Corrects sizes, moves files without a row away and removes half-written ones. Rows stay.
+    Files,
+    /// Removes rows without a file as well, unless most of them are missing.
+    Rows,
+    /// Removes rows without a file, however many there are.
+    AllRows,
+}
 
 /// Differences between rows and files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +46,8 @@ pub struct CheckReport {
     pub unclaimed: Vec<PathBuf>,
     /// Half-written files of processes that have ended. A repair removes them.
     pub temporary: Vec<PathBuf>,
+    /// Number of rows that were kept, although their files are missing or damaged.
+    pub kept: usize,
     /// True when all of this was repaired.
     pub repaired: bool,
 }
@@ -55,7 +67,7 @@ enum Judgement {
     Fine,
     Missing,
     Damaged,
-    WrongSize(u64),
+    WrongSize,
 }
 
 #[derive(QueryableByName)]
@@ -65,111 +77,151 @@ struct Reference {
 }
 
 impl Store {
-    /// Compares rows and files both ways, and repairs on request. Safe while a server is running.
+    /// Compares rows and files both ways, and on request repairs as [`Repair::Rows`]. Safe while a server is running.
     ///
     /// # Errors
-    /// When the database or the folder cannot be read, or a repair fails half-way: what was done is whole.
+    /// As [`Store::check_and`].
     pub fn check(&self, repair: bool) -> Result<CheckReport, StoreError> {
+        self.check_and(if repair { Repair::Rows } else { Repair::No })
+    }
+
+    /// Compares rows and files both ways, and repairs as asked for. Safe while a server is running.
+    ///
+    /// # Errors
+    /// When the folder is not that of the database ([`StoreError::OtherFolder`] and others), most files are missing
+    /// ([`StoreError::MostMissing`], nothing is repaired then), something cannot be read, or a repair fails half-way: what was
+    /// done is whole.
+    pub fn check_and(&self, repair: Repair) -> Result<CheckReport, StoreError> {
+        self.guard()?;
         // Files first: one that is stored later is not on the list, and one on the list that is being stored has its row by
         // the time the lock is taken. The lock is held so that no row or file disappears in between.
         let found = self.found()?;
+        // Those of files that go with their other names.
+        let temporary = found.temporary.iter();
+        let twins: BTreeSet<&PathBuf> = temporary.filter_map(|t| t.twin.as_ref()).collect();
+        let mut report = CheckReport {
+            files: found.glbs.len(),
+            temporary: found.temporary.iter().map(|t| t.path.clone()).collect(),
+            ..CheckReport::default()
+        };
         self.connection()?.immediate_transaction(|conn| {
-            let rows = glbs::all(conn)?;
-            let mut known: BTreeSet<PathBuf> = rows.iter().map(|row| self.glb_path(row)).collect();
-            known.extend(
-                other_references(conn)?
-                    .iter()
-                    .map(|p| absolute(&self.out_root, p)),
-            );
-            let mut report = CheckReport {
-                rows: rows.len(),
-                files: found.glbs.len(),
-                temporary: found.temporary,
-                repaired: repair,
-                ..CheckReport::default()
-            };
-            for path in found.glbs {
-                // A file that was deleted since it was listed is not a problem.
-                if !known.contains(&path) && path.exists() {
-                    report.unclaimed.push(path);
-                }
+            self.compare(conn, &found.glbs, &twins, &mut report)?;
+            if repair != Repair::No {
+                self.repair(conn, repair, &mut report)?;
             }
-            for row in rows {
-                let path = self.glb_path(&row);
-                match judge(&row, &path)? {
-                    Judgement::Fine => {}
-                    Judgement::Missing => {
-                        if repair {
-                            diesel::delete(glb_files::table.find(row.id)).execute(conn)?;
-                        }
-                        report.missing.push(row);
-                    }
-                    Judgement::Damaged => {
-                        if repair {
-                            diesel::delete(glb_files::table.find(row.id)).execute(conn)?;
-                            self.set_aside(&path)?;
-                        }
-                        report.damaged.push(row);
-                    }
-                    Judgement::WrongSize(size) => {
-                        if repair {
-                            let size = i64::try_from(size).unwrap_or(i64::MAX);
-                            diesel::update(glb_files::table.find(row.id))
-                                .set(glb_files::file_size.eq(size))
-                                .execute(conn)?;
-                        }
-                        report.wrong_size.push(row);
-                    }
-                }
+            Ok::<_, StoreError>(())
+        })?;
+        if repair != Repair::No {
+            // Outside: they ask for rows themselves.
+            for temporary in &found.temporary {
+                self.remove_temporary(temporary)?;
             }
-            if repair {
-                for path in &report.unclaimed {
-                    self.set_aside(path)?;
-                }
-                for path in &report.temporary {
-                    self.remove_file(path)?;
-                }
+        }
+        Ok(report)
+    }
+
+    fn compare(
+        &self,
+        conn: &mut SqliteConnection,
+        glbs: &[PathBuf],
+        twins: &BTreeSet<&PathBuf>,
+        report: &mut CheckReport,
+    ) -> Result<(), StoreError> {
+        let rows = glbs::all(conn)?;
+        let mut known: BTreeSet<PathBuf> = rows.iter().map(|row| self.glb_path(row)).collect();
+        let others = other_references(conn)?;
+        known.extend(others.iter().map(|p| absolute(&self.out_root, p)));
+        for path in glbs {
+            // A file that was deleted since it was listed is not a problem.
+            if !known.contains(path) && !twins.contains(path) && path.exists() {
+                report.unclaimed.push(path.clone());
             }
-            Ok(report)
-        })
+        }
+        report.rows = rows.len();
+        for row in rows {
+            match judge(&row, &self.glb_path(&row))? {
+                Judgement::Fine => {}
+                Judgement::Missing => report.missing.push(row),
+                Judgement::Damaged => report.damaged.push(row),
+                Judgement::WrongSize => report.wrong_size.push(row),
+            }
+        }
+        Ok(())
+    }
+
+    fn repair(
+        &self,
+        conn: &mut SqliteConnection,
+        repair: Repair,
+        report: &mut CheckReport,
+    ) -> Result<(), StoreError> {
+        let lost = report.missing.len() + report.damaged.len();
+        if repair != Repair::AllRows && lost * 2 > report.rows {
+            return Err(StoreError::MostMissing {
+                path: self.out_root.to_path_buf(),
+                missing: lost,
+                rows: report.rows,
+            });
+        }
+        if repair == Repair::Files {
+            report.kept = lost;
+        } else {
+            for row in report.missing.iter().chain(&report.damaged) {
+                diesel::delete(glb_files::table.find(row.id)).execute(conn)?;
+            }
+            for row in &report.damaged {
+                self.set_aside(&self.glb_path(row))?;
+            }
+        }
+        for row in &report.wrong_size {
+            let path = self.glb_path(row);
+            let size = fs::metadata(&path).map_err(|e| failed("read", &path, e))?;
+            let size = i64::try_from(size.len()).unwrap_or(i64::MAX);
+            diesel::update(glb_files::table.find(row.id))
+                .set(glb_files::file_size.eq(size))
+                .execute(conn)?;
+        }
+        for path in &report.unclaimed {
+            self.set_aside(path)?;
+        }
+        report.repaired = report.kept == 0;
+        Ok(())
     }
 
     fn set_aside(&self, path: &Path) -> Result<(), StoreError> {
         let folder = self.out_root.join(UNCLAIMED);
         let name = path.file_name().unwrap_or_default();
-        fs::create_dir_all(&folder)
-            .and_then(|()| fs::rename(path, folder.join(name)))
+        self.own_folder(&folder)?;
+        fs::rename(path, folder.join(name))
             .and_then(|()| sync_folder(&folder))
-            .map_err(|source| StoreError::Files {
-                what: "move away",
-                path: path.to_owned(),
-                source,
-            })
+            .map_err(|e| failed("move away", path, e))
+    }
+}
+
+fn failed(what: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Files {
+        what,
+        path: path.to_owned(),
+        source,
     }
 }
 
 fn judge(row: &GlbFile, path: &Path) -> Result<Judgement, StoreError> {
-    let failed = |source| StoreError::Files {
-        what: "read",
-        path: path.to_owned(),
-        source,
-    };
     let meta = match fs::metadata(path) {
         Ok(meta) if meta.is_file() => meta,
         Ok(_) => return Ok(Judgement::Missing),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Judgement::Missing),
-        Err(e) => return Err(failed(e)),
+        Err(e) => return Err(failed("read", path, e)),
     };
     if meta.len() == row.file_size {
         return Ok(Judgement::Fine);
     }
-    Ok(
-        if length_in_header(path).map_err(failed)? == Some(meta.len()) {
-            Judgement::WrongSize(meta.len())
-        } else {
-            Judgement::Damaged
-        },
-    )
+    let length = length_in_header(path).map_err(|e| failed("read", path, e))?;
+    Ok(if length == Some(meta.len()) {
+        Judgement::WrongSize
+    } else {
+        Judgement::Damaged
+    })
 }
 
 /// Returns the length in the header of a GLB: after "glTF" and the version, 32 bits, little-endian.

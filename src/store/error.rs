@@ -93,6 +93,56 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The folder of the files is not there, and the database has files in it.
+    #[error("there is no folder \"{}\", in which the database has its files", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder is there, but has no identifier and few of the files.
+    #[error(
+        "{missing} of {wanted} files of the database are missing in the folder \"{}\", which has no identifier: \
+         a disk may not be mounted",
+        path.display()
+    )]
+    FilesMissing {
+        /// The folder.
+        path: PathBuf,
+        /// Number of missing files.
+        missing: usize,
+        /// Number of files that rows name.
+        wanted: usize,
+    },
+    /// The folder belongs to another database.
+    #[error(
+        "the folder \"{}\" does not belong to the database \"{}\"",
+        path.display(), db.display()
+    )]
+    OtherFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The database.
+        db: PathBuf,
+    },
+    /// Most rows have no file, so that a repair would be a loss.
+    #[error("{missing} of {rows} files are missing in \"{}\": nothing was repaired", path.display())]
+    MostMissing {
+        /// The folder.
+        path: PathBuf,
+        /// Number of rows whose file is missing or damaged.
+        missing: usize,
+        /// Number of rows.
+        rows: usize,
+    },
+    /// Another server uses the database or the folder.
+    #[error("another vggt serve uses \"{}\"", path.display())]
+    InUse {
+        /// The database or the folder.
+        path: PathBuf,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
     /// A password could not be hashed.
     #[error("cannot hash the password: {0}")]
     Hash(#[source] argon2::password_hash::Error),
@@ -114,6 +164,33 @@ impl StoreError {
         matches!(self, Self::Open { source, .. } if source.to_string().contains("database is locked"))
     }
 
+    /// Returns true for a fault that may pass by itself: a full disk, a locked database, a folder that is not mounted, too
+    /// many open files. The same may then be tried again.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Busy(_)
+            | Self::NoFolder { .. }
+            | Self::FilesMissing { .. }
+            | Self::OtherFolder { .. } => true,
+            Self::Write { source, .. } | Self::Files { source, .. } => is_passing(source),
+            Self::Database(QueryError::DatabaseError(_, info)) => {
+                // SQLite's texts for BUSY, LOCKED, FULL, IOERR, CANTOPEN and READONLY, for which diesel has no codes.
+                [
+                    "is locked",
+                    "disk is full",
+                    "disk I/O error",
+                    "unable to open database file",
+                    "readonly database",
+                ]
+                .iter()
+                .any(|text| info.message().contains(text))
+            }
+            // A connection of the pool that could not be opened, for one of the same reasons.
+            Self::Database(QueryError::BrokenTransactionManager) => true,
+            _ => false,
+        }
+    }
+
     /// Returns true when the disk is full.
     pub fn is_disk_full(&self) -> bool {
         match self {
@@ -128,6 +205,40 @@ impl StoreError {
             _ => false,
         }
     }
+}
+
+fn is_passing(e: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    let kind = matches!(
+        e.kind(),
+        Kind::StorageFull
+            | Kind::QuotaExceeded
+            | Kind::ReadOnlyFilesystem
+            | Kind::StaleNetworkFileHandle
+            | Kind::ResourceBusy
+            | Kind::Interrupted
+            | Kind::TimedOut
+            | Kind::OutOfMemory
+    );
+    // Too many open files, of this process or of the system, and an error of the disk: std has no kinds for them.
+    #[cfg(unix)]
+    let code = [
+        rustix::io::Errno::MFILE,
+        rustix::io::Errno::NFILE,
+        rustix::io::Errno::IO,
+    ]
+    .iter()
+    .any(|errno| code_of(e) == Some(errno.raw_os_error()));
+    #[cfg(not(unix))]
+    let code = false;
+    kind || code
+}
+
+/// Returns the code of the operating system, also of an error that was given the name of a file.
+#[cfg(unix)]
+fn code_of(e: &io::Error) -> Option<i32> {
+    e.raw_os_error()
+        .or_else(|| e.source()?.downcast_ref().and_then(code_of))
 }
 
 /// Returns the beginning of a name that may be too long for a message.

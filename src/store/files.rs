@@ -4,18 +4,28 @@ use std::{
     fs::{self, File},
     io::{self, Seek, Write},
     path::{Component, Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, identity};
+use crate::atomic_file::{take_abandoned, target_of};
 
 /// First part of every `file_path`, whatever the actual name of the folder.
 const ROOT_NAME: &str = "out";
 
 /// Folder of the jobs' inputs, below the folder of the files.
-const JOBS: &str = ".jobs";
+pub(super) const JOBS: &str = ".jobs";
+
+/// Folder of uploads, on the same disk so that a rename keeps them.
+const UPLOADS: &str = ".tmp";
+
+/// Folder to which a repair moves files without a row: their owner is unknown, and they may be the only copy.
+pub(super) const UNCLAIMED: &str = ".unclaimed";
+
+/// The folders that are the service's own and hold nothing of others.
+pub(super) const OWN_FOLDERS: [&str; 3] = [JOBS, UPLOADS, UNCLAIMED];
 
 /// Age at which a temporary file is abandoned: no file takes this long to write.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -61,20 +71,39 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the bytes of a file survive a power failure.
-pub(super) fn sync_file(path: &Path) -> io::Result<u64> {
-    let file = File::open(path)?;
-    file.sync_all()?;
-    Ok(file.metadata()?.len())
-}
-
 /// The files in the folders of the days.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Named as a GLB.
     pub(super) glbs: Vec<PathBuf>,
-    /// Half-written by a process that has ended.
-    pub(super) temporary: Vec<PathBuf>,
+    /// Abandoned by a process that has ended.
+    pub(super) temporary: Vec<Temporary>,
+}
+
+/// A temporary file of a process that has ended.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Temporary {
+    pub(super) path: PathBuf,
+    /// The same file under the name that it was to get: its row may not have been written.
+    pub(super) twin: Option<PathBuf>,
+}
+
+impl Found {
+    fn take(&mut self, path: PathBuf, is_ours: impl Fn(&str) -> bool) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            return;
+        };
+        if is_stored_name(name) && is_ours(name) {
+            self.glbs.push(path);
+        } else if let Some(target) = target_of(name)
+            && is_ours(target)
+            && take_abandoned(&path, STALE).is_some()
+        {
+            let twin = path.with_file_name(target);
+            let twin = Some(twin).filter(|twin| is_same(&path, twin));
+            self.temporary.push(Temporary { path, twin });
+        }
+    }
 }
 
 impl Store {
@@ -83,42 +112,77 @@ impl Store {
         absolute(&self.out_root.join(JOBS), dir)
     }
 
+    /// Returns the folder of uploads, which is emptied at the start of a server.
+    pub fn uploads_dir(&self) -> PathBuf {
+        self.out_root.join(UPLOADS)
+    }
+
+    /// Creates the folders of uploads and of the inputs of jobs, for the service's user alone.
+    ///
+    /// # Errors
+    /// As [`Store::bind_folder`], and when one of them is a link or cannot be created.
+    pub fn create_input_folders(&self) -> Result<(), StoreError> {
+        self.own_folder(&self.uploads_dir())?;
+        self.own_folder(&self.jobs_dir())
+    }
+
     /// Returns the folder of the inputs of all jobs.
     pub fn jobs_dir(&self) -> PathBuf {
         self.out_root.join(JOBS)
     }
 
-    /// Removes half-written GLB files of processes that have ended, and returns their number. For the start of a server.
+    /// Removes what an earlier process left: half-written GLB files, GLB files whose row was not written any more, and files
+    /// whose row was removed. Returns their number. For the start of a server.
     ///
     /// # Errors
-    /// When a folder cannot be read or a file cannot be removed.
+    /// When the folder is not that of the database or cannot be read, or a file cannot be removed.
     pub fn sweep_temporary(&self) -> Result<usize, StoreError> {
-        let found = self.found()?;
-        for path in &found.temporary {
-            self.remove_file(path)?;
+        self.guard()?;
+        let mut removed = self.finish_removals()?;
+        for temporary in &self.found()?.temporary {
+            removed += usize::from(self.remove_temporary(temporary)?);
         }
-        Ok(found.temporary.len())
+        Ok(removed)
+    }
+
+    /// Removes an abandoned temporary file, and the GLB that it is if its row was not written any more. Returns false if
+    /// another process did.
+    pub(super) fn remove_temporary(&self, temporary: &Temporary) -> Result<bool, StoreError> {
+        // Locked until it is gone: nobody else takes it for abandoned.
+        let Some(_locked) = take_abandoned(&temporary.path, STALE) else {
+            return Ok(false);
+        };
+        if let Some(twin) = &temporary.twin
+            && !self.has_row(twin)?
+        {
+            self.remove_file(twin)?;
+        }
+        self.remove_file(&temporary.path)?;
+        Ok(true)
+    }
+
+    fn has_row(&self, glb: &Path) -> Result<bool, StoreError> {
+        let name = glb.file_name().and_then(|name| name.to_str());
+        let hash = name.and_then(|name| name.strip_suffix(".glb"));
+        Ok(match hash {
+            Some(hash) => self.find_glb(hash)?.is_some(),
+            None => false,
+        })
     }
 
     pub(super) fn found(&self) -> Result<Found, StoreError> {
         let mut found = Found::default();
         for day in entries(&self.out_root)? {
-            let is_day = day
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.parse::<jiff::civil::Date>().is_ok());
-            if !is_day || !day.is_dir() {
-                continue;
-            }
-            for path in entries(&day)? {
-                let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-                    continue;
-                };
-                if is_stored_name(name) {
-                    found.glbs.push(path);
-                } else if is_left_behind(name, &path) {
-                    found.temporary.push(path);
+            let name = day.file_name().and_then(|name| name.to_str());
+            let is_day = name.is_some_and(|name| name.parse::<jiff::civil::Date>().is_ok());
+            // Not through a link: what is there is not ours to sweep.
+            let is_folder = || fs::symlink_metadata(&day).is_ok_and(|meta| meta.is_dir());
+            if is_day && is_folder() {
+                for path in entries(&day)? {
+                    found.take(path, is_stored_name);
                 }
+            } else {
+                found.take(day, |name| name == identity::FILE);
             }
         }
         found.glbs.sort();
@@ -155,27 +219,20 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     }
 }
 
-/// Returns true for an abandoned temporary file, `.<hash>.glb.<process>.tmp`.
-fn is_left_behind(name: &str, path: &Path) -> bool {
-    let process = name
-        .strip_prefix('.')
-        .and_then(|name| name.strip_suffix(".tmp"))
-        .and_then(|name| name.rsplit_once('.'))
-        .filter(|(name, _)| is_stored_name(name))
-        .and_then(|(_, process)| process.parse::<u32>().ok());
-    let Some(process) = process else { return false };
-    let processes = Path::new("/proc");
-    let gone = processes.join("self").exists() && !processes.join(process.to_string()).exists();
-    // The id may belong to another process by now, and not every system tells which processes are running.
-    let old = || {
-        let written = fs::metadata(path).and_then(|meta| meta.modified());
-        written.is_ok_and(|time| {
-            SystemTime::now()
-                .duration_since(time)
-                .is_ok_and(|age| age > STALE)
-        })
+/// Returns true when two names are those of one file.
+#[cfg(unix)]
+fn is_same(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path| {
+        let meta = fs::symlink_metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
     };
-    gone || old()
+    id(a).is_some_and(|id_of_a| id(b) == Some(id_of_a))
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &Path, _: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -198,22 +255,6 @@ mod tests {
                 Path::new(expected),
                 "{file_path}"
             );
-        }
-    }
-
-    #[test]
-    fn only_temporary_files_of_dead_processes_are_left_behind() {
-        let hash = "a".repeat(64);
-        // Linux counts processes to 2^22 at most.
-        let dead = format!(".{hash}.glb.4294967295.tmp");
-        let own = format!(".{hash}.glb.{}.tmp", std::process::id());
-        let path = Path::new("nowhere");
-        assert_eq!(
-            is_left_behind(&dead, path),
-            Path::new("/proc/self").exists()
-        );
-        for name in [&own, ".x.glb.4294967295.tmp", "notes.tmp", ""] {
-            assert!(!is_left_behind(name, path), "{name}");
         }
     }
 }

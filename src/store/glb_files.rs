@@ -9,7 +9,8 @@ use diesel::{
 use jiff::Timestamp;
 
 use super::{
-    Store, StoreError, error::shortened, files::absolute, schema::glb_files, time::parse_time,
+    Store, StoreError, error::shortened, files::absolute, removed::note, schema::glb_files,
+    time::parse_time,
 };
 
 /// The column's width, in characters.
@@ -132,18 +133,23 @@ impl Store {
         Ok(rows.into_iter().map(GlbFile::from).collect())
     }
 
-    /// Removes a file of a user and returns true if there was one.
+    /// Removes a file of a user and returns true if there was one. If the file cannot be removed now, the next start does.
     ///
     /// # Errors
-    /// When the file cannot be removed: the row is removed by then, and `vggt check` finds the file.
+    /// When the folder is not there or the row cannot be removed.
     pub fn delete_glb(&self, user_id: i32, hash: &str) -> Result<bool, StoreError> {
-        let gone: Option<String> = diesel::delete(owned(user_id, hash))
-            .returning(glb_files::file_path)
-            .get_result(&mut *self.connection()?)
-            .optional()?;
-        if let Some(file_path) = &gone {
-            self.remove_file(&absolute(&self.out_root, file_path))?;
-        }
+        self.guard()?;
+        let gone = self.connection()?.immediate_transaction(|conn| {
+            let gone: Option<String> = diesel::delete(owned(user_id, hash))
+                .returning(glb_files::file_path)
+                .get_result(conn)
+                .optional()?;
+            if let Some(file_path) = &gone {
+                note(conn, file_path)?;
+            }
+            Ok::<_, StoreError>(gone)
+        })?;
+        self.remove_noted(gone.as_slice());
         Ok(gone.is_some())
     }
 

@@ -219,6 +219,7 @@ impl Store {
             .returning(JobRow::as_returning())
             .get_result(&mut *self.connection()?)
             .map_err(|e| no_such_user(e, job.user_id))?;
+        self.prune_after(row.id, row.user_id);
         Ok(row.into())
     }
 

@@ -8,34 +8,42 @@ mod create_table;
 mod error;
 mod files;
 mod glb_files;
+mod identity;
 mod jobs;
 mod keys;
 mod known_addresses;
+mod lock;
 mod open;
 mod passwords;
+mod private;
 mod random;
+mod removed;
 mod results;
 mod save;
 mod schema;
 mod sessions;
 mod time;
+mod upkeep;
 mod users;
 
 pub use self::{
-    check::CheckReport,
+    check::{CheckReport, Repair},
     error::StoreError,
     files::WriteSeek,
     glb_files::{GlbFile, check_original_name},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
+    lock::StoreLock,
+    private::{create_private, remove_folder},
     save::GlbOrigin,
     sessions::SessionStamp,
     time::parse_time,
+    upkeep::{Retention, Upkeep},
     users::User,
 };
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, atomic::AtomicU32},
 };
 
 use diesel::{
@@ -66,7 +74,12 @@ impl Default for StoreSettings {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: Pool<ConnectionManager<SqliteConnection>>,
+    db: Arc<Path>,
     out_root: Arc<Path>,
+    /// The identifier that the folder had when it was last looked at.
+    bound: Arc<Mutex<Option<String>>>,
+    /// As in [`Retention`].
+    jobs_per_user: Arc<AtomicU32>,
     passwords: Arc<Passwords>,
 }
 
@@ -81,7 +94,10 @@ impl Store {
         let pool = open::open(&settings.db)?;
         Ok(Self {
             pool,
+            db: settings.db.as_path().into(),
             out_root: settings.out_root.as_path().into(),
+            bound: Arc::default(),
+            jobs_per_user: Arc::new(Retention::default().jobs_per_user.into()),
             passwords: Arc::default(),
         })
     }
@@ -89,6 +105,15 @@ impl Store {
     /// Returns the folder of the GLB files.
     pub fn out_root(&self) -> &Path {
         &self.out_root
+    }
+
+    /// Returns those of the service's files and folders that other users of this machine may read or write. What is created
+    /// is for its owner alone.
+    pub fn open_to_others(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.db.to_path_buf(), self.out_root.to_path_buf()];
+        paths.extend(files::OWN_FOLDERS.map(|name| self.out_root.join(name)));
+        let open = private::open_to_others(&paths);
+        open.into_iter().map(Path::to_owned).collect()
     }
 
     fn connection(&self) -> Result<Pooled, StoreError> {

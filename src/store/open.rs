@@ -1,6 +1,7 @@
 //! Opening a database: SQLite's options, the migrations, and the keys that are never given twice.
 
 use std::{
+    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use diesel::{
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{StoreError, glb_files, jobs, keys, users};
+use crate::atomic_file::AtomicFile;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -35,6 +37,7 @@ pub(super) fn open(db: &Path) -> Result<Pool<ConnectionManager<SqliteConnection>
         path: db.to_owned(),
         source,
     };
+    create_private_db(db);
     // Without the pool first, which would only report a timeout.
     let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.into()))?;
     let start = Instant::now();
@@ -51,6 +54,24 @@ pub(super) fn open(db: &Path) -> Result<Pool<ConnectionManager<SqliteConnection>
         .connection_timeout(BUSY_TIMEOUT)
         .connection_customizer(Box::new(Pragmas))
         .build_unchecked(ConnectionManager::new(url)))
+}
+
+/// Creates an empty database for its owner alone; SQLite gives the mode to the files beside it. What goes wrong SQLite tells.
+pub(super) fn create_private_db(db: &Path) {
+    // SQLite's own names for other things than a file.
+    let is_special = |text: &str| ["", ":memory:"].contains(&text) || text.contains(':');
+    if db.to_str().is_none_or(is_special) || db.exists() {
+        return;
+    }
+    // A link to a database that is to be created.
+    let db = match fs::read_link(db) {
+        Ok(target) => db.parent().unwrap_or(db).join(target),
+        Err(_) => db.to_owned(),
+    };
+    // Under another name first: to close a handle of a database releases the locks that SQLite has on it in this process.
+    if let Ok(mut file) = AtomicFile::create_private(&db) {
+        let _ = file.link();
+    }
 }
 
 #[derive(Debug)]

@@ -1,9 +1,6 @@
 //! Storing a GLB: the file and its row appear together or not at all.
 
-use std::{
-    fs,
-    io::{self, Write},
-};
+use std::io;
 
 use diesel::prelude::*;
 use jiff::Timestamp;
@@ -11,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     GlbFile, Store, StoreError, WriteSeek,
-    files::{absolute, relative, sync_file, sync_folder},
+    files::{absolute, relative, sync_folder},
     glb_files::{GlbFileRow, check_original_name, no_such_user},
     jobs,
     random::{hex, random},
@@ -84,6 +81,7 @@ impl Store {
         if self.user_by_id(origin.user_id)?.is_none() {
             return Err(StoreError::UnknownUserId(origin.user_id));
         }
+        self.guard()?;
         let time = now();
         let hash = hashed_name(origin.user_id, time, origin.original_name)?;
         let file_path = relative(&hash, time);
@@ -93,12 +91,11 @@ impl Store {
             source,
         };
         let folder = path.parent().unwrap_or(&self.out_root);
-        fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = AtomicFile::create(&path).map_err(failed)?;
+        self.own_folder(folder)?;
+        let mut file = AtomicFile::create_private(&path).map_err(failed)?;
         // The bytes are on the disk before the database is locked.
         let size = write(&mut file)
-            .and_then(|()| file.flush())
-            .and_then(|()| sync_file(file.temporary()))
+            .and_then(|()| file.sync())
             .map_err(failed)?;
 
         let mut named = false;
@@ -124,7 +121,7 @@ impl Store {
                 results::remember(conn, origin.user_id, key, row.id)?;
             }
             // Last, while the database is locked: readers see both or neither.
-            file.commit().map_err(failed)?;
+            file.link().map_err(failed)?;
             named = true;
             sync_folder(folder)
                 .and_then(|()| sync_folder(&self.out_root))
@@ -134,6 +131,8 @@ impl Store {
         if named && saved.is_err() {
             self.remove_file(&path)?;
         }
+        // Its temporary name goes last: until here it tells a sweeper that the row may not be there.
+        drop(file);
         saved
     }
 }

@@ -1,15 +1,14 @@
 //! The table `users`: names, passwords and VIP status.
 
-use std::{fs, io};
-
 use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
     SessionStamp, Store, StoreError,
     error::shortened,
-    files::absolute,
     passwords::{Verdict, is_plain},
+    private::remove_folder,
+    removed::note,
     schema::{glb_files, jobs, session_ends, users},
     sessions,
     time::{column, now, parse_time},
@@ -297,11 +296,14 @@ impl Store {
         })
     }
 
-    /// Removes a user with all files and jobs, and returns the number of removed GLB files.
+    /// Removes a user with all files and jobs, and returns the number of removed GLB files. What cannot be removed now is
+    /// removed by the next start of a server.
     ///
     /// # Errors
-    /// When there is no such user, or a file cannot be removed: the rows are removed by then, and `vggt check` finds the file.
+    /// When there is no such user, or the folder of the files is not that of the database.
     pub fn remove_user(&self, name: &str) -> Result<usize, StoreError> {
+        let user = self.user_by_name(name)?;
+        self.check_folder_of(user.id, Self::guard)?;
         let (paths, dirs) = self.connection()?.immediate_transaction(|conn| {
             let id = find(conn, name)?.ok_or_else(|| unknown(name))?.id;
             let paths: Vec<String> = glb_files::table
@@ -312,28 +314,42 @@ impl Store {
                 .filter(jobs::user_id.eq(id))
                 .select(jobs::dir)
                 .load(conn)?;
+            for path in &paths {
+                note(conn, path)?;
+            }
             // Older tables may not cascade.
             diesel::delete(glb_files::table.filter(glb_files::user_id.eq(id))).execute(conn)?;
             diesel::delete(users::table.find(id)).execute(conn)?;
             Ok::<_, StoreError>((paths, dirs))
         })?;
-        for path in &paths {
-            self.remove_file(&absolute(&self.out_root, path))?;
-        }
+        self.remove_noted(&paths);
         for dir in &dirs {
-            let path = self.job_dir(dir);
-            match fs::remove_dir_all(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::Files {
-                        what: "remove",
-                        path,
-                        source: e,
-                    });
-                }
-                _ => {}
-            }
+            remove_folder(&self.job_dir(dir));
         }
         Ok(paths.len())
+    }
+
+    /// Fails as [`Store::check_folder`] before a user is removed, unless the folder is not there and the user has no files.
+    ///
+    /// # Errors
+    /// As [`Store::check_folder`].
+    pub fn check_before_removal(&self, id: i32) -> Result<(), StoreError> {
+        self.check_folder_of(id, Self::check_folder)
+    }
+
+    fn check_folder_of(
+        &self,
+        id: i32,
+        check: impl Fn(&Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match check(self) {
+            Err(StoreError::NoFolder { .. } | StoreError::FilesMissing { .. })
+                if self.usage_of(id)?.0 == 0 =>
+            {
+                Ok(())
+            }
+            bound => bound,
+        }
     }
 
     /// Replaces every plain password of the Python service by its hash and returns their number.

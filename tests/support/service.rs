@@ -59,7 +59,7 @@ impl Service {
         Self::start_with(dir, shell, args)
     }
 
-    fn start_with(dir: TempDir, mut vggt: std::process::Command, args: &[&str]) -> Self {
+    pub(crate) fn start_with(dir: TempDir, mut vggt: std::process::Command, args: &[&str]) -> Self {
         let log = fs::OpenOptions::new()
             .append(true)
             .create(true)

@@ -62,3 +62,8 @@ pub(crate) fn save(store: &Store, user: i32) -> GlbFile {
         .save_glb(user, "images_1.glb", &mut write_glb)
         .unwrap()
 }
+
+/// The folder that a file lies in.
+pub(crate) fn day_of(row: &GlbFile) -> &str {
+    row.file_path.split('/').nth(1).unwrap()
+}

@@ -1,20 +1,17 @@
 //! `vggt serve`: the service.
 
+mod folder;
 mod jobs;
+mod keep;
 mod limits;
 mod login;
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::Write,
-    path::Path,
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::net::TcpListener;
 
-use self::{jobs::JobArgs, limits::LimitArgs, login::LoginArgs};
+use self::{jobs::JobArgs, keep::KeepArgs, limits::LimitArgs, login::LoginArgs};
 use super::{model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
 use crate::{
     atomic_file,
@@ -55,6 +52,8 @@ pub(super) struct Args {
     #[command(flatten)]
     login: LoginArgs,
     #[command(flatten)]
+    keep: KeepArgs,
+    #[command(flatten)]
     model: ModelArgs,
 }
 
@@ -63,8 +62,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
     let resolver = super::resolver()?;
     let source = args.model.source()?;
+    let _database = args.store.settings().lock_database()?;
     let store = args.store.open_or_create()?;
-    let _lock = lock(store.out_root())?;
     if store.users()?.is_empty() {
         tracing::warn!("nobody can log in yet: add users with `vggt user add NAME`");
     }
@@ -85,7 +84,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         .context("cannot start the threads of the server")?;
     let done = runtime.block_on(async {
         // Installed first: a signal from now on shuts down cleanly.
-        let stop = stop_signal()?;
+        let mut stop = Box::pin(stop_signal()?);
+        let Some(_folder) = folder::wait_and_lock(&store, stop.as_mut()).await? else {
+            return Ok(());
+        };
         let listener = async {
             let addresses = resolver.addresses(&args.host, args.port).await?;
             TcpListener::bind(&addresses[..]).await
@@ -102,6 +104,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         let jobs =
             tokio::task::spawn_blocking(move || Jobs::start(job_settings, started, source, device))
                 .await??;
+        let _upkeep = store.start_upkeep(args.keep.retention())?;
         // Scripts of the older service wait for this line and read the port from it.
         say!("Manager TCP Server running on port {port}");
         std::io::stdout().flush()?;
@@ -112,22 +115,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     atomic_file::remove_unfinished();
     done
-}
-
-/// Locks the folder for this process: two servers would remove each other's uploads.
-fn lock(out_root: &Path) -> anyhow::Result<File> {
-    let path = out_root.join(".lock");
-    let failed = || format!("cannot use the folder \"{}\"", out_root.display());
-    fs::create_dir_all(out_root).with_context(failed)?;
-    let file = File::create(&path).with_context(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another vggt serve uses the folder \"{}\"; give this one its own --db and --out_root",
-            out_root.display()
-        ),
-        Err(TryLockError::Error(e)) => Err(e).with_context(failed),
-    }
 }
 
 /// Completes when the process is asked to stop.

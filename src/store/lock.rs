@@ -1,0 +1,117 @@
+//! One server at a time for a database and for a folder, by whatever name either is called.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use super::{Store, StoreError, StoreSettings, open::create_private_db, private::open_lock};
+
+/// The lock in the folder of the files.
+pub(super) const LOCK: &str = ".lock";
+
+/// Ending of the database's lock, beside it.
+const DB_LOCK: &str = "-lock";
+
+/// Locks for the life of a server.
+#[derive(Debug)]
+#[must_use]
+pub struct StoreLock {
+    files: Vec<File>,
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        for file in self.files.drain(..) {
+            // A lock that cannot be released goes with the process.
+            let _ = file.unlock();
+            // Closing any handle of the database would release SQLite's locks on it: they stay open.
+            std::mem::forget(file);
+        }
+    }
+}
+
+impl StoreSettings {
+    /// Locks the database for this process, and creates an empty one if there is none: two servers would take each other's
+    /// jobs for those of a process that crashed. To be called before it is opened: through another name of the same file
+    /// SQLite would not see what the other process is about to write.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another server has it, or the lock cannot be opened.
+    pub fn lock_database(&self) -> Result<StoreLock, StoreError> {
+        create_private_db(&self.db);
+        let db = fs::canonicalize(&self.db).map_err(|e| failed(&self.db, e))?;
+        let mut name = db.clone().into_os_string();
+        name.push(DB_LOCK);
+        let mut files = vec![lock(&PathBuf::from(name), &self.db)?];
+        files.extend(lock_inode(&db)?);
+        Ok(StoreLock { files })
+    }
+}
+
+impl Store {
+    /// Locks the folder for this process: two servers would remove each other's uploads.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another server has it, or when it does not exist or the lock cannot be opened.
+    pub fn lock_folder(&self) -> Result<StoreLock, StoreError> {
+        if !self.out_root.is_dir() {
+            return Err(self.no_folder());
+        }
+        let file = lock(&self.out_root.join(LOCK), &self.out_root)?;
+        Ok(StoreLock { files: vec![file] })
+    }
+}
+
+fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
+    let file = open_lock(path).map_err(|e| failed(path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(in_use(what)),
+        Err(TryLockError::Error(e)) => Err(failed(path, e)),
+    }
+}
+
+/// Locks the database itself, which may have another name: a hard link, or a mount. On Linux this kind of lock has nothing to
+/// do with SQLite's, except on network file systems, where the other lock has to do.
+#[cfg(target_os = "linux")]
+fn lock_inode(db: &Path) -> Result<Option<File>, StoreError> {
+    /// `f_type` of NFS, SMB, CIFS and 9p in statfs(2): these map `flock` to the locks that SQLite uses, or have none.
+    const NETWORK: [u64; 5] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
+    let on_network = rustix::fs::statfs(db)
+        .is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| NETWORK.contains(&kind)));
+    if on_network {
+        return Ok(None);
+    }
+    let file = File::open(db).map_err(|e| failed(db, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(e) => {
+            // Closing any handle of the file would release SQLite's locks on it: it stays open.
+            std::mem::forget(file);
+            match e {
+                TryLockError::WouldBlock => Err(in_use(db)),
+                TryLockError::Error(_) => Ok(None),
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lock_inode(_: &Path) -> Result<Option<File>, StoreError> {
+    Ok(None)
+}
+
+fn in_use(path: &Path) -> StoreError {
+    StoreError::InUse {
+        path: path.to_owned(),
+    }
+}
+
+fn failed(path: &Path, source: std::io::Error) -> StoreError {
+    StoreError::Files {
+        what: "lock",
+        path: path.to_owned(),
+        source,
+    }
+}

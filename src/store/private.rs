@@ -1,0 +1,203 @@
+//! Files and folders that only the service's user may read, whatever the umask, and that are never reached through a link.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+/// Folders that could not be removed when it was their time, as without a free file handle.
+///
+/// A start of the server removes what is beyond [`MAX_LEFT`].
+static LEFT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// How many of them are remembered.
+const MAX_LEFT: usize = 1000;
+
+/// Creates a file for its owner alone. Never writes into what is there already.
+///
+/// # Errors
+/// When it exists or cannot be created.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    private_options().create_new(true).open(path)
+}
+
+/// Opens or creates a file that is only locked: what it holds stays as it is.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = private_options();
+    no_link(&mut options);
+    let file = options.create(true).truncate(false).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a file"))
+    }
+}
+
+/// Opens a file for reading, unless it is a link.
+pub(super) fn open_no_link(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    no_link(&mut options);
+    options.read(true).open(path)
+}
+
+fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn no_link(options: &mut OpenOptions) {
+    // A FIFO would wait for its other end.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        options,
+        (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK)
+            .bits()
+            .cast_signed(),
+    );
+    #[cfg(not(unix))]
+    let _ = options;
+}
+
+/// Creates a folder for its owner alone below one that exists, or checks that the one that is there is a folder of ours.
+pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => check_folder(path),
+        done => done,
+    }
+}
+
+/// Fails for a link, a file, and a folder of somebody who could exchange what is in it.
+pub(super) fn check_folder(path: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(path)?;
+    if meta.is_symlink() {
+        return Err(io::Error::other(
+            "it is a link to somewhere else; mount or move the folder itself instead",
+        ));
+    }
+    if !meta.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let own = rustix::process::geteuid().as_raw();
+        let parent = path.parent().and_then(|parent| fs::metadata(parent).ok());
+        let of_parent = parent.is_some_and(|parent| parent.uid() == meta.uid());
+        if meta.uid() != own && !of_parent {
+            return Err(io::Error::other(format!(
+                "it belongs to user {}, neither to this one nor to the owner of the folder above",
+                meta.uid()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns those of the paths that exist and that others may read or write.
+#[cfg(unix)]
+pub(super) fn open_to_others(paths: &[PathBuf]) -> Vec<&Path> {
+    use std::os::unix::fs::MetadataExt;
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o077 != 0);
+    let paths = paths.iter().map(PathBuf::as_path);
+    paths.filter(|path| open(path)).collect()
+}
+
+#[cfg(not(unix))]
+pub(super) fn open_to_others(_: &[PathBuf]) -> Vec<&Path> {
+    Vec::new()
+}
+
+/// Removes a folder with all that is in it. What cannot be removed now is tried again after later ones.
+pub fn remove_folder(path: &Path) {
+    match try_remove(path) {
+        Ok(()) => {
+            // What hindered an earlier one may be over: one for each, so that nobody waits for many.
+            let earlier = left().pop();
+            if let Some(earlier) = earlier
+                && try_remove(&earlier).is_err()
+            {
+                left().insert(0, earlier);
+            }
+        }
+        Err(e) => {
+            tracing::warn!("cannot remove \"{}\" now: {e}", path.display());
+            let mut left = left();
+            if left.len() < MAX_LEFT {
+                left.push(path.to_owned());
+            }
+        }
+    }
+}
+
+/// Tries again to remove what could not be removed.
+pub(super) fn remove_left() {
+    let pending = std::mem::take(&mut *left());
+    let failed = pending.into_iter().filter(|path| try_remove(path).is_err());
+    let failed: Vec<PathBuf> = failed.collect();
+    left().extend(failed);
+}
+
+fn try_remove(path: &Path) -> io::Result<()> {
+    // An empty one first: this needs no file handle. A link is not followed.
+    let done = fs::remove_dir(path).or_else(|_| fs::remove_dir_all(path));
+    match done {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
+        done => done,
+    }
+}
+
+fn left() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    // Every operation on the list is one call: it is whole after a panic elsewhere.
+    LEFT.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn links_are_neither_followed_nor_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("victim"), "precious").unwrap();
+        symlink(at("victim"), at("lock")).unwrap();
+        open_lock(&at("lock")).unwrap_err();
+        create_private(&at("lock")).unwrap_err();
+        open_lock(&at("victim")).unwrap();
+        assert_eq!(fs::read_to_string(at("victim")).unwrap(), "precious");
+        fs::create_dir(at("folder")).unwrap();
+        symlink(at("folder"), at("link")).unwrap();
+        private_folder(&at("folder")).unwrap();
+        let e = private_folder(&at("link")).unwrap_err();
+        assert!(e.to_string().contains("link"), "{e}");
+        private_folder(&at("victim")).unwrap_err();
+        open_lock(&at("folder")).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_created_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, folder) = (dir.path().join("f"), dir.path().join("d"));
+        drop(create_private(&file).unwrap());
+        private_folder(&folder).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&file), mode(&folder)), (0o600, 0o700));
+        assert!(open_to_others(&[file.clone(), folder]).is_empty());
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        assert_eq!(
+            open_to_others(std::slice::from_ref(&file)),
+            [file.as_path()]
+        );
+    }
+}
