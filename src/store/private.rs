@@ -27,7 +27,11 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = private_options();
     no_link(&mut options);
-    let file = options.create(true).truncate(false).open(path)?;
+    let opened = options.create(true).truncate(false).open(path);
+    let file = opened.map_err(|e| match path.is_symlink() {
+        true => io::Error::other("it is a link"),
+        false => e,
+    })?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
