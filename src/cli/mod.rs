@@ -13,8 +13,10 @@ mod export;
 mod fetch;
 mod image_flags;
 mod inputs;
+mod log;
 mod model_args;
 mod monitor;
+mod plain;
 mod save_to_db;
 mod scene_flags;
 mod serve;
@@ -76,8 +78,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    // The service handles Ctrl-C itself, to shut down cleanly.
-    terminal::set_up(!matches!(cli.command, Command::Serve(_)));
+    terminal::set_up(matches!(cli.command, Command::Serve(_)));
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
         Command::Convert(args) => convert::run(args),
@@ -90,7 +91,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Serve(args) => serve::run(*args),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.is::<Interrupted>() => {
             tell!("{Interrupted}");
@@ -101,7 +102,9 @@ pub fn main() -> ExitCode {
             let code = if e.is::<UsageError>() { 2 } else { 1 };
             ExitCode::from(code)
         }
-    }
+    };
+    log::flush();
+    code
 }
 
 /// Returns the resolver of host names: the name server of `VGGT_NAME_SERVER`, else the system's.

@@ -6,10 +6,9 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use vggt_model::progress::Stage as NetworkStage;
 
-use super::{Interrupted, cure};
+use super::{Interrupted, cure, log, plain::plain_lines};
 use crate::{
     atomic_file,
     pipeline::{SkippedImages, Stage, Warning, Watcher},
@@ -21,20 +20,12 @@ pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::n
 /// What the next Ctrl-C does instead of ending the process.
 static ON_INTERRUPT: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 
-/// Sets up the log and, unless the command handles it itself, Ctrl-C.
-pub(super) fn set_up(ctrl_c: bool) {
-    let filter =
-        EnvFilter::try_from_env("VGGT_LOG").unwrap_or_else(|_| EnvFilter::new("vggt=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(LogWriter)
-        .with_target(false)
-        .without_time()
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-    if !ctrl_c {
-        return;
+/// Sets up the log and Ctrl-C. The service handles Ctrl-C itself, and must not wait for its log.
+pub(super) fn set_up(service: bool) {
+    if service {
+        return log::set_up_service();
     }
+    log::set_up_direct();
     let handler = ctrlc::set_handler(|| {
         if let Some(instead) = take_on_interrupt() {
             return instead();
@@ -67,7 +58,9 @@ pub(super) fn print_error(e: &anyhow::Error) {
     let _ = BARS.clear();
     let causes = causes(e.chain().map(ToString::to_string));
     let cure = cure::cure(e).map(|cure| format!("; {cure}"));
-    tell!("error: {}{}", causes.join(": "), cure.unwrap_or_default());
+    let text = causes.join(": ") + &cure.unwrap_or_default();
+    // Causes quote the names of files and the words of servers.
+    tell!("error: {}", plain_lines(&text));
 }
 
 /// Returns each cause once: some messages repeat their source, some sources repeat what failed, and some are empty.
@@ -90,10 +83,10 @@ macro_rules! say {
     };
 }
 
-/// Prints a line to standard error.
+/// Prints a line to standard error, in the service to its log.
 macro_rules! tell {
     ($($arg:tt)*) => {
-        $crate::cli::terminal::line(&mut std::io::stderr(), format_args!($($arg)*))
+        $crate::cli::terminal::tell_line(format_args!($($arg)*))
     };
 }
 
@@ -105,26 +98,16 @@ pub(super) fn line(to: &mut impl Write, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(to, "{text}").and_then(|()| to.flush());
 }
 
-/// Log lines to stderr, above the bars.
-#[derive(Debug, Clone, Copy)]
-struct LogWriter;
-
-impl Write for LogWriter {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write_all(buf))?;
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
+/// Prints a text to standard output as it is.
+pub(super) fn print_text(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-impl MakeWriter<'_> for LogWriter {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        *self
+/// Writes a line to standard error.
+pub(super) fn tell_line(text: std::fmt::Arguments<'_>) {
+    if !log::service_line(text) {
+        line(&mut io::stderr(), text);
     }
 }
 

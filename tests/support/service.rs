@@ -59,18 +59,34 @@ impl Service {
         Self::start_with(dir, shell, args)
     }
 
-    pub(crate) fn start_with(dir: TempDir, mut vggt: std::process::Command, args: &[&str]) -> Self {
+    /// As [`Service::start`], with another standard error than the file of the log.
+    pub(crate) fn start_logging_to(stderr: impl Into<Stdio>, args: &[&str]) -> Self {
+        let dir = Self::start(&[]).kill();
+        let vggt = command(dir.path());
+        Self::start_process(dir, vggt, stderr.into(), args)
+    }
+
+    pub(crate) fn start_with(dir: TempDir, vggt: std::process::Command, args: &[&str]) -> Self {
         let log = fs::OpenOptions::new()
             .append(true)
             .create(true)
             .open(dir.path().join("log"))
             .unwrap();
+        Self::start_process(dir, vggt, log.into(), args)
+    }
+
+    pub(crate) fn start_process(
+        dir: TempDir,
+        mut vggt: std::process::Command,
+        stderr: Stdio,
+        args: &[&str],
+    ) -> Self {
         let mut process = vggt
             .args(["serve", "--demo", "--host", "127.0.0.1", "--port", "0"])
             .args(["--device", "cpu"])
             .args(args)
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut line = String::new();

@@ -6,13 +6,13 @@ mod keep;
 mod limits;
 mod login;
 
-use std::{io::Write, time::Duration};
+use std::{sync::mpsc, thread, time::Duration};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 
 use self::{jobs::JobArgs, keep::KeepArgs, limits::LimitArgs, login::LoginArgs};
-use super::{model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
+use super::{log, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
 use crate::{
     atomic_file,
     jobs::Jobs,
@@ -22,6 +22,9 @@ use crate::{
 
 /// Exit code after a second request to stop, by the convention of shells: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
+
+/// How long the line with the port may take before the service goes on without it.
+const PORT_LINE: Duration = Duration::from_secs(1);
 
 /// Users are added with `vggt user add`. Commands, replies and error codes are documented in src/protocol/README.md.
 #[derive(Debug, clap::Args)]
@@ -105,9 +108,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             tokio::task::spawn_blocking(move || Jobs::start(job_settings, started, source, device))
                 .await??;
         let _upkeep = store.start_upkeep(args.keep.retention())?;
-        // Scripts of the older service wait for this line and read the port from it.
-        say!("Manager TCP Server running on port {port}");
-        std::io::stdout().flush()?;
+        tracing::info!("listening on port {port}");
+        tell_port(port);
         server::serve(listener, settings, store, jobs, stop).await;
         anyhow::Ok(())
     });
@@ -115,6 +117,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     atomic_file::remove_unfinished();
     done
+}
+
+/// Prints the line that scripts of the older service wait for, to read the port from it. Nobody has to read it: a pipe that
+/// is full or closed keeps the service from nothing.
+fn tell_port(port: u16) {
+    let (printed, wait) = mpsc::channel();
+    let print = move || {
+        say!("Manager TCP Server running on port {port}");
+        let _ = printed.send(());
+    };
+    if thread::Builder::new().spawn(print).is_ok() {
+        let _ = wait.recv_timeout(PORT_LINE);
+    }
 }
 
 /// Completes when the process is asked to stop.
@@ -135,6 +150,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => {}
             }
             atomic_file::remove_unfinished();
+            log::flush();
             std::process::exit(INTERRUPTED);
         });
     })
