@@ -44,7 +44,9 @@ fn main() {
 
     let glb = store
         .save_glb(user.id, "big.glb", &mut |out| {
-            out.write_all(b"glTF")?;
+            let len = (12 + 512 * MIB) as u32;
+            out.write_all(b"glTF\x02\0\0\0")?;
+            out.write_all(&len.to_le_bytes())?;
             let piece = vec![7; MIB];
             (0..512).try_for_each(|_| out.write_all(&piece))
         })

@@ -176,7 +176,7 @@ fn a_hash_that_is_none_and_a_file_that_is_gone_are_told_apart() {
 fn an_unknown_command_is_answered_and_the_connection_goes_on() {
     let service = Service::start(&[]);
     let mut client = service.connect();
-    for (command, payload) in [(0, vec![]), (13, vec![7; 10]), (255, vec![0; 300_000])] {
+    for (command, payload) in [(0, vec![]), (14, vec![7; 10]), (255, vec![0; 300_000])] {
         client.send(command, &payload);
         assert_eq!(client.read_blob(), b"UNKNOWN_COMMAND");
     }

@@ -49,6 +49,9 @@ pub enum ClientError {
     /// An earlier request on this connection failed halfway, so the next reply could not be distinguished from the rest of its own.
     #[error("cannot send a request after one that broke off: connect again")]
     Broken,
+    /// The pages of a list do not come to an end.
+    #[error("cannot list the files: the server's pages do not end; is this a vggt server?")]
+    Pages,
     /// A file to send cannot be read.
     #[error("cannot send \"{}\": {source}", path.display())]
     Input {

@@ -13,8 +13,8 @@ pub use self::error::ClientError;
 use self::{connection::Connection, upload::Upload};
 use crate::{
     protocol::{
-        FileEntry, FileList, Hash, JobStatusReply, LoginRequest, ReconstructionOptions, Request,
-        ServerInfo,
+        ErrorCode, FileEntry, FileList, FilePage, Hash, JobStatusReply, LoginRequest, PageRequest,
+        ReconstructionOptions, Request, ServerInfo,
     },
     resolver::Resolver,
 };
@@ -124,7 +124,7 @@ impl Client {
         self.connection.get(hash, out).await
     }
 
-    /// Returns the files of the user, newest first.
+    /// Returns the newest files of the user, newest first: as many as the server sends at once. [`Client::page`] has all.
     ///
     /// # Errors
     /// When the server refuses or the connection fails; an older server only knows the first four commands. The same
@@ -132,6 +132,32 @@ impl Client {
     pub async fn list(&mut self) -> Result<Vec<FileEntry>, ClientError> {
         let list: FileList = self.connection.ask(&Request::List).await?;
         Ok(list.files)
+    }
+
+    /// Returns a page of the files of the user, newest first: the first one for `None`, else the one that `next` of the page
+    /// before leads to. A server without pages returns all files in one.
+    ///
+    /// # Errors
+    /// As [`Client::list`]; also when the server sends pages without an end.
+    pub async fn page(&mut self, before: Option<i64>) -> Result<FilePage, ClientError> {
+        let request = PageRequest {
+            before,
+            limit: None,
+        };
+        let page: Result<FilePage, _> = self.connection.ask(&Request::Page(request)).await;
+        match page {
+            Err(ClientError::Refused(refusal))
+                if before.is_none() && refusal.is(ErrorCode::UnknownCommand) =>
+            {
+                let files = self.list().await?;
+                Ok(FilePage { files, next: None })
+            }
+            // Cursors count down, else a server could keep its client for ever.
+            Ok(page) if page.next.is_some() && before.is_some() && page.next >= before => {
+                Err(ClientError::Pages)
+            }
+            page => page,
+        }
     }
 
     /// Deletes a file of the user.

@@ -7,8 +7,17 @@ use super::Hash;
 /// The reply to 5.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileList {
+    /// Newest first, at most [`PAGE_MAX`](super::PAGE_MAX).
+    pub files: Vec<FileEntry>,
+}
+
+/// The reply to 13.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePage {
     /// Newest first.
     pub files: Vec<FileEntry>,
+    /// `before` of the next page; `None` at the end.
+    pub next: Option<i64>,
 }
 
 /// One stored GLB.

@@ -33,6 +33,8 @@ pub enum Command {
     Options,
     /// 12: what the server is.
     Info,
+    /// 13: a page of the user's files.
+    Page,
     /// Any other byte.
     Unknown(u8),
 }
@@ -52,6 +54,7 @@ impl From<u8> for Command {
             10 => Self::Cancel,
             11 => Self::Options,
             12 => Self::Info,
+            13 => Self::Page,
             other => Self::Unknown(other),
         }
     }
@@ -72,6 +75,7 @@ impl From<Command> for u8 {
             Command::Cancel => 10,
             Command::Options => 11,
             Command::Info => 12,
+            Command::Page => 13,
             Command::Unknown(byte) => byte,
         }
     }
@@ -98,6 +102,7 @@ impl Command {
             Self::Cancel => "cancel",
             Self::Options => "options",
             Self::Info => "info",
+            Self::Page => "page",
             Self::Unknown(_) => "unknown",
         }
     }

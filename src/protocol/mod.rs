@@ -16,13 +16,15 @@ mod options;
 mod reply;
 mod request;
 
-pub use body::{FileEntry, FileList, JobStateReply, JobStatusReply, ServerInfo, ServerLimits};
+pub use body::{
+    FileEntry, FileList, FilePage, JobStateReply, JobStatusReply, ServerInfo, ServerLimits,
+};
 pub use decode::{ImageLimits, ImagesDecoder, UploadEvent};
 pub use error::ProtocolError;
 pub use message::{Command, ErrorCode, Hash, Refusal, RequestHead, SubmitKind};
 pub use options::ReconstructionOptions;
 pub use reply::{GlbEvent, GlbReplyDecoder, JsonReplyDecoder};
-pub use request::{LoginRequest, Request};
+pub use request::{LoginRequest, PageRequest, Request};
 
 /// The port of the service, fixed by the older one.
 pub const DEFAULT_PORT: u16 = 4567;
@@ -49,7 +51,10 @@ pub const NAME_MAX: u32 = 1024;
 /// Longest error where a GLB would be, code and reason: clients take what is under 1 KiB for an error.
 pub const ERROR_MAX: u32 = 1023;
 
-/// Longest JSON reply a client takes: a list of some 70 000 files.
+/// Most files in a reply to 5 or 13: some 170 kB with names of ordinary length, 3.2 MB at most.
+pub const PAGE_MAX: u32 = 1000;
+
+/// Longest JSON reply a client takes: a list of some 70 000 files, as servers sent them before they had pages.
 pub const JSON_REPLY_MAX: u32 = 16 << 20;
 
 /// The first bytes of every GLB.

@@ -51,6 +51,19 @@ pub enum Request {
     Options(ReconstructionOptions),
     /// 12
     Info,
+    /// 13
+    Page(PageRequest),
+}
+
+/// The payload of command 13.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRequest {
+    /// `next` of the page before; `None` for the newest files.
+    #[serde(default)]
+    pub before: Option<i64>,
+    /// Most files in the page; the server takes [`PAGE_MAX`](super::PAGE_MAX) for more, and for none.
+    #[serde(default)]
+    pub limit: Option<u32>,
 }
 
 impl Request {
@@ -86,6 +99,8 @@ impl Request {
             Command::Cancel => json("cancel", payload).map(|body: JobBody| Self::Cancel(body.job)),
             Command::Options => ReconstructionOptions::parse(payload).map(Self::Options),
             Command::Info => nothing("info", payload).map(|()| Self::Info),
+            Command::Page if payload.is_empty() => Ok(Self::Page(PageRequest::default())),
+            Command::Page => json("page", payload).map(Self::Page),
             Command::Images | Command::Video | Command::Submit | Command::Unknown(_) => {
                 Err(ProtocolError::NotSmall(command))
             }
@@ -104,6 +119,7 @@ impl Request {
             Self::Cancel(_) => Command::Cancel,
             Self::Options(_) => Command::Options,
             Self::Info => Command::Info,
+            Self::Page(_) => Command::Page,
         }
     }
 
@@ -119,6 +135,7 @@ impl Request {
             }
             Self::Status(job) | Self::Cancel(job) => serde_json::json!({ "job": job }),
             Self::Options(options) => serde_json::json!(options),
+            Self::Page(page) => serde_json::json!(page),
         };
         value.to_string().into_bytes()
     }

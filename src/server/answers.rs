@@ -1,6 +1,6 @@
 //! Replies to all requests that are not uploads.
 
-use std::{fs::File, io};
+use std::fs::File;
 
 use serde_json::json;
 
@@ -13,14 +13,15 @@ use super::{
 use crate::{
     jobs::{JobOptions, JobState},
     protocol::{
-        ErrorCode, FileEntry, FileList, Hash, JobStateReply, JobStatusReply, LoginRequest,
-        PROTOCOL_VERSION, ReconstructionOptions, Request, ServerInfo, ServerLimits, encode,
+        ErrorCode, FileEntry, FileList, FilePage, Hash, JobStateReply, JobStatusReply,
+        LoginRequest, PAGE_MAX, PROTOCOL_VERSION, PageRequest, ReconstructionOptions, Request,
+        ServerInfo, ServerLimits, encode,
     },
     store::{GlbFile, Store},
 };
 
 /// An open stored file and its length.
-pub(super) struct OpenGlb {
+pub(super) struct OpenFile {
     pub(super) hash: Hash,
     pub(super) file: File,
     pub(super) len: u32,
@@ -41,6 +42,7 @@ impl Session {
             Request::Status(job) => self.job(job, false).await?,
             Request::Cancel(job) => self.job(job, true).await?,
             Request::Options(options) => self.set_options(&options).await?,
+            Request::Page(page) => self.page(page).await?,
             Request::Info => {
                 let user = self.user().await?;
                 encode::json_reply(&self.info(user.is_some()))
@@ -127,9 +129,26 @@ impl Session {
     async fn list(&mut self) -> Result<Vec<u8>, RequestError> {
         let user = self.logged_in().await?;
         let store = self.shared.store.clone();
-        let rows = blocking(move || store.list_glbs(user.id)).await??;
+        let rows = blocking(move || store.page_of_glbs(user.id, None, PAGE_MAX + 1)).await??;
+        let more = rows.len() > PAGE_MAX as usize;
+        let newest = rows.into_iter().take(PAGE_MAX as usize);
+        let files: Vec<FileEntry> = newest.filter_map(entry).collect();
+        Ok(match more {
+            false => encode::json_reply(&FileList { files }),
+            true => encode::json_reply(&json!({"files": files, "more": true})),
+        })
+    }
+
+    async fn page(&mut self, page: PageRequest) -> Result<Vec<u8>, RequestError> {
+        let user = self.logged_in().await?;
+        let store = self.shared.store.clone();
+        let limit = page.limit.filter(|n| *n > 0).unwrap_or(PAGE_MAX);
+        let limit = limit.min(PAGE_MAX);
+        let rows = blocking(move || store.page_of_glbs(user.id, page.before, limit)).await??;
+        let next = rows.last().filter(|_| rows.len() == limit as usize);
+        let next = next.map(|row| row.id.into());
         let files = rows.into_iter().filter_map(entry).collect();
-        Ok(encode::json_reply(&FileList { files }))
+        Ok(encode::json_reply(&FilePage { files, next }))
     }
 
     async fn delete(&mut self, hash: Hash) -> Result<Vec<u8>, RequestError> {
@@ -216,22 +235,16 @@ impl Session {
 }
 
 /// Opens a stored file. Blocks.
-pub(super) fn open(store: &Store, row: &GlbFile) -> Result<OpenGlb, RequestError> {
-    let opened = || -> io::Result<(File, u64)> {
-        let file = File::open(store.glb_path(row))?;
-        let len = file.metadata()?.len();
-        Ok((file, len))
-    };
+pub(super) fn open(store: &Store, row: &GlbFile) -> Result<OpenFile, RequestError> {
     let missing = || Rejection::new(ErrorCode::FileMissing, "");
-    let (file, len) = opened().map_err(|e| {
-        tracing::error!("cannot read the file of {}: {e}", row.hashed_name);
+    let (file, len) = store.open_glb(row).map_err(|e| {
+        tracing::error!("cannot send the file of {}: {e}", row.hashed_name);
         missing()
     })?;
-    Ok(OpenGlb {
+    Ok(OpenFile {
         hash: row.hashed_name.parse().map_err(|_| missing())?,
         file,
-        // The format limits files to 32 bits of length.
-        len: u32::try_from(len).map_err(|_| missing())?,
+        len,
     })
 }
 

@@ -133,6 +133,30 @@ impl Store {
         Ok(rows.into_iter().map(GlbFile::from).collect())
     }
 
+    /// Returns at most `limit` files of a user, the last stored first, from those stored before the row `before`.
+    ///
+    /// In the order of the keys, which is that of the time and needs no sorting, so that a page costs the same wherever it is.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn page_of_glbs(
+        &self,
+        user_id: i32,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<GlbFile>, StoreError> {
+        // Keys are positive and have 31 bits.
+        let before = before.map_or(i32::MAX, |id| id.clamp(0, i64::from(i32::MAX)) as i32);
+        let rows: Vec<GlbFileRow> = glb_files::table
+            .filter(glb_files::user_id.eq(user_id))
+            .filter(glb_files::id.lt(before))
+            .order(glb_files::id.desc())
+            .limit(limit.into())
+            .select(GlbFileRow::as_select())
+            .load(&mut *self.connection()?)?;
+        Ok(rows.into_iter().map(GlbFile::from).collect())
+    }
+
     /// Removes a file of a user and returns true if there was one. If the file cannot be removed now, the next start does.
     ///
     /// # Errors

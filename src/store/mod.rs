@@ -14,6 +14,7 @@ mod keys;
 mod known_addresses;
 mod lock;
 mod open;
+mod open_glb;
 mod passwords;
 mod private;
 mod random;

@@ -28,10 +28,7 @@ impl Store {
             .first(&mut *self.connection()?)
             .optional()?;
         let row = row.map(GlbFile::from);
-        Ok(row.filter(|row| {
-            let there = std::fs::metadata(self.glb_path(row));
-            there.is_ok_and(|meta| meta.len() == row.file_size)
-        }))
+        Ok(row.filter(|row| self.open_glb(row).is_ok()))
     }
 
     /// Remembers which file is the result of an input, in place of an older one.

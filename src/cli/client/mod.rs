@@ -12,6 +12,7 @@ use super::{
     UsageError,
     inputs::{self, Inputs},
     output_error,
+    plain::{plain, plain_json, plain_lines},
     scene_flags::{SceneFlags, is_false},
 };
 use crate::cli::terminal::say;
@@ -21,7 +22,7 @@ use crate::{
     glb::GlbEncoding,
     output::{OutputError, OutputRules, Place, Target, place},
     pipeline::SkippedImages,
-    protocol::{DEFAULT_PORT, FileEntry, Hash, JobStateReply, JobStatusReply},
+    protocol::{DEFAULT_PORT, Hash, JobStateReply, JobStatusReply},
 };
 
 /// Talks to a server (`vggt serve`): sends images or a video and fetches the GLB.
@@ -280,19 +281,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             let job = session.runtime.block_on(session.client.cancel(job))?;
             print(json, &job, || describe(&job))
         }
-        Action::List => {
-            let files = session.runtime.block_on(session.client.list())?;
-            print(json, &files, || {
-                let line = |f: &FileEntry| {
-                    let public = if f.public { "public" } else { "private" };
-                    format!(
-                        "{}  {:>11}  {public:>7}  {}  {}",
-                        f.hash, f.size, f.created_at, f.name
-                    )
-                };
-                files.iter().map(line).collect::<Vec<_>>().join("\n")
-            })
-        }
+        Action::List => session.list(json),
         Action::Delete { hash } => {
             session.runtime.block_on(session.client.delete(&hash))?;
             print(json, &json!({"hash": hash, "deleted": true}), || {
@@ -312,10 +301,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
                 format!(
                     "vggt {} (protocol {})\nmodel   {} on {}\njobs    {} queued, {} running\n\
                      limits  {} bytes an upload, {} images, {} jobs queued, {} of one user",
-                    info.version,
+                    plain(&info.version),
                     info.protocol,
-                    info.model,
-                    info.device,
+                    plain(&info.model),
+                    plain(&info.device),
                     info.queued,
                     info.running,
                     info.limits.upload_bytes,
@@ -364,10 +353,10 @@ fn describe(job: &JobStatusReply) -> String {
             let left = seconds_left
                 .map(|s| format!(", {s:.0} s left"))
                 .unwrap_or_default();
-            format!("running: {stage}, {:.0} %{left}", fraction * 100.0)
+            format!("running: {}, {:.0} %{left}", plain(stage), fraction * 100.0)
         }
         JobStateReply::Done { hash } => format!("done\nhash  {hash}"),
-        JobStateReply::Failed { reason } => format!("failed: {reason}"),
+        JobStateReply::Failed { reason } => format!("failed: {}", plain(reason)),
         JobStateReply::Cancelled => "cancelled".to_owned(),
     };
     format!("job {} {state}", job.job)
@@ -379,9 +368,10 @@ fn print<T: Display>(
     text: impl FnOnce() -> T,
 ) -> anyhow::Result<()> {
     if json {
-        say!("{}", serde_json::to_string(value)?);
+        say!("{}", plain_json(&serde_json::to_string(value)?));
     } else {
-        say!("{}", text());
+        // Most of it are words of the server.
+        say!("{}", plain_lines(&text().to_string()));
     }
     Ok(())
 }

@@ -10,11 +10,14 @@ use serde_json::json;
 use tokio::runtime::{self, Runtime};
 
 use super::{super::resolver, OptionArgs, ServerArgs, UsageError, print};
-use crate::cli::terminal::tell;
+use crate::cli::{
+    plain::{plain, plain_json},
+    terminal::{print_text, tell},
+};
 use crate::{
     client::{Client, ClientSettings},
     output::{Sink, Target},
-    protocol::{Hash, ReconstructionOptions},
+    protocol::{FileEntry, Hash, ReconstructionOptions},
 };
 
 /// A connection, logged in if there is a user.
@@ -69,6 +72,34 @@ impl Session {
         Ok(())
     }
 
+    /// Prints all files of the user, page by page.
+    pub(super) fn list(&mut self, json: bool) -> anyhow::Result<()> {
+        let mut before = None;
+        // The pages are one array, as if it were printed at once.
+        let mut text = if json { "[" } else { "" }.to_owned();
+        loop {
+            let page = self.runtime.block_on(self.client.page(before))?;
+            for (i, file) in page.files.iter().enumerate() {
+                if json {
+                    text += if i > 0 || before.is_some() { "," } else { "" };
+                    text += &plain_json(&serde_json::to_string(file)?);
+                } else {
+                    text += &describe(file);
+                    text.push('\n');
+                }
+            }
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+            print_text(&text);
+            text.clear();
+        }
+        text += if json { "]\n" } else { "" };
+        print_text(&text);
+        Ok(())
+    }
+
     /// Lets `receive` write a GLB to `out`, and prints its hash and size: to standard error if the GLB goes to standard output.
     pub(super) fn write_glb(
         &mut self,
@@ -90,6 +121,17 @@ impl Session {
         }
         print(json, &answer, text)
     }
+}
+
+fn describe(file: &FileEntry) -> String {
+    let public = if file.public { "public" } else { "private" };
+    format!(
+        "{}  {:>11}  {public:>7}  {}  {}",
+        file.hash,
+        file.size,
+        plain(&file.created_at),
+        plain(&file.name)
+    )
 }
 
 fn password(user: &str, args: &ServerArgs) -> anyhow::Result<String> {

@@ -1,0 +1,58 @@
+//! Opening a stored GLB: a file that another program cut or wrote to is not taken for the one that was stored.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek},
+    path::Path,
+};
+
+use super::{GlbFile, Store, StoreError};
+
+/// Bytes of a GLB's header: `glTF`, the version, and the length of the whole, both `u32` in little-endian order.
+const HEADER: usize = 12;
+
+impl Store {
+    /// Opens the file of a row and returns it with its length in bytes, at its beginning.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not as long as the row and its own header say.
+    pub fn open_glb(&self, row: &GlbFile) -> Result<(File, u32), StoreError> {
+        let path = self.glb_path(row);
+        let failed = |source| StoreError::Files {
+            what: "read",
+            path: path.clone(),
+            source,
+        };
+        open(&path, row).map_err(failed)
+    }
+}
+
+fn open(path: &Path, row: &GlbFile) -> io::Result<(File, u32)> {
+    let bad = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    // Opening a pipe would wait for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return bad("it is not a regular file".to_owned());
+    }
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    // The Python service left no size in some rows.
+    if row.file_size != 0 && len != row.file_size {
+        return bad(format!("it has {len} bytes, {} were stored", row.file_size));
+    }
+    let mut header = [0; HEADER];
+    match file.read_exact(&mut header) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            return bad(format!("it has {len} bytes and no header of a GLB"));
+        }
+        read => read?,
+    }
+    let [.., a, b, c, d] = header;
+    let announced = u32::from_le_bytes([a, b, c, d]);
+    if !header.starts_with(b"glTF") || u64::from(announced) != len {
+        return bad(format!(
+            "it has {len} bytes, but does not begin as a GLB of that length"
+        ));
+    }
+    file.rewind()?;
+    Ok((file, announced))
+}
