@@ -105,13 +105,19 @@ impl VggtBuilder {
         let config = config.unwrap_or_default();
         let left_out = null_heads(&config);
         let config = without_missing_heads(config, &weights)?;
+        // Before the list of names, which is made by building the network without its parameters: what layers prepare from
+        // them is as large as they are.
+        let elements = weights.iter().map(|(_, entry)| entry.elem_count() as u128);
+        config.check_fits(elements.sum())?;
         weights.check_except(&state_dict_keys(&config)?, |name| {
             // A counter of the training, a loss, ...
             let beside = !PARTS.iter().any(|part| name.starts_with(part));
             beside || left_out.iter().any(|head| name.starts_with(head))
         })?;
+        let intact = weights.clone();
         let vb = VarBuilder::from_weights(weights, dtype, &device).with_precision(precision);
         let model = Vggt::new(config, &vb)?;
+        intact.check_intact()?;
         // On CUDA each thread has a default stream of its own, and candle works in these. Copies and conversions that this
         // thread queued are not ordered before a pass in another thread, so they end before another thread can have the
         // network.

@@ -1,6 +1,8 @@
 //! Every dimension of the network. A missing field has VGGT-1B's value, so that the `config.json` of
 //! `facebook/VGGT-1B` on the Hugging Face hub, which names three fields, is accepted as it is.
 
+mod size;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -290,6 +292,7 @@ impl Config {
         if let Some((name, n)) = dims.iter().find(|(_, n)| *n == 0 || *n > MAX_DIM) {
             return fail(format!("{name} is {n}, expected 1 to {MAX_DIM}"));
         }
+        self.check_size()?;
         if !self.img_size.is_multiple_of(self.patch_size) {
             return fail(format!(
                 "img_size {} is no multiple of patch_size {}",

@@ -37,6 +37,9 @@ pub enum ConvertError {
     /// Writing failed.
     #[error("cannot write the converted weights: {0}")]
     Write(#[from] io::Error),
+    /// The source changed while it was read.
+    #[error(transparent)]
+    Source(WeightsError),
     /// The written file cannot be read back.
     #[error("cannot read the converted weights back")]
     ReadBack(#[from] WeightsError),
@@ -107,6 +110,7 @@ pub fn convert(
         elements += entry.elem_count() as u64;
     }
     out.flush()?;
+    weights.check_intact().map_err(ConvertError::Source)?;
     let sha256 = hasher
         .finalize()
         .iter()

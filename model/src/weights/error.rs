@@ -69,6 +69,14 @@ pub enum WeightsError {
         /// What is missing.
         what: String,
     },
+    /// The file became shorter while it was used, or its disk failed.
+    #[error(
+        "\"{file}\" was cut or cannot be read any more: it changed while it was in use; copy it again under another name, and rename it"
+    )]
+    Changed {
+        /// The file's name.
+        file: String,
+    },
     /// The pickle names a class outside the few that a state dict needs.
     #[error(
         "\"{file}\" is not a plain state dict: its pickle wants the class {class}, which is never executed; save it again in Python: torch.save(model.state_dict(), \"model.pt\")"

@@ -16,6 +16,7 @@
 
 mod archive;
 mod error;
+mod guard;
 mod pickle;
 mod prefix;
 mod pytorch;
@@ -135,7 +136,9 @@ impl Weights {
             return Self::open_shards(path, name, &shards);
         }
         let tensors = read(&name, &source)?;
-        Self::joined(name, vec![path.to_owned()], vec![source], tensors)
+        let weights = Self::joined(name, vec![path.to_owned()], vec![source], tensors)?;
+        weights.check_intact()?;
+        Ok(weights)
     }
 
     fn open_shards(
@@ -262,6 +265,7 @@ impl Weights {
             device,
         );
         self.release(entry);
+        self.check_intact()?;
         tensor
             .ok_or_else(|| WeightsError::Conversion {
                 file: file(),
@@ -274,6 +278,20 @@ impl Weights {
                 tensor: name.to_owned(),
                 source: Box::new(source),
             })
+    }
+
+    /// Checks that everything that was read of the files was there: a file that becomes shorter while it is mapped, or whose
+    /// disk fails, reads as zeros from there on. To be called after what was computed from them, before it is used.
+    ///
+    /// # Errors
+    /// [`WeightsError::Changed`] when something was missing.
+    pub fn check_intact(&self) -> Result<(), WeightsError> {
+        match self.0.sources.iter().any(Source::is_broken) {
+            true => Err(WeightsError::Changed {
+                file: self.name().to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Gives the pages of one tensor back to the system; they are read again when touched.
@@ -326,7 +344,7 @@ impl Weights {
     /// order of their names. Computed once: some seconds for 5 GB.
     ///
     /// # Errors
-    /// None today: the file is mapped already. The signature leaves room for a source that is read.
+    /// When a file became shorter since it was opened.
     pub fn sha256(&self) -> Result<String, WeightsError> {
         let hash = self.0.sha256.get_or_init(|| {
             let mut hasher = Sha256::new();
@@ -344,6 +362,7 @@ impl Weights {
                 .map(|byte| format!("{byte:02x}"))
                 .collect()
         });
+        self.check_intact()?;
         Ok(hash.clone())
     }
 }

@@ -9,11 +9,12 @@ use std::{
 
 use memmap2::Mmap;
 
-use super::WeightsError;
+use super::{WeightsError, guard::Guard};
 
 /// Where the bytes of weights come from.
 pub(super) enum Source {
-    Map(Mmap),
+    /// The guard is dropped before the map.
+    Map(Option<Guard>, Mmap),
     Static(&'static [u8]),
 }
 
@@ -39,20 +40,28 @@ impl Source {
             return Err(failed(e));
         }
         let file = File::open(path).map_err(failed)?;
-        map(&file).map(Self::Map).map_err(failed)
+        let map = map(&file).map_err(failed)?;
+        let start = map.as_ptr() as usize;
+        let guard = Guard::new(start..start + map.len());
+        Ok(Self::Map(guard, map))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Map(map) => map,
+            Self::Map(_, map) => map,
             Self::Static(bytes) => bytes,
         }
+    }
+
+    /// Whether some of the bytes could not be read since the file was mapped.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::Map(Some(guard), _) if guard.is_broken())
     }
 
     /// Tells the kernel that the pages of `range` are not needed for now: they stop counting as resident memory,
     /// and come back from the file when touched again. A hint: nothing depends on it.
     pub(super) fn release(&self, range: Range<usize>) {
-        if let Self::Map(map) = self
+        if let Self::Map(_, map) = self
             && !range.is_empty()
         {
             release(map, range);
@@ -63,9 +72,8 @@ impl Source {
 #[allow(unsafe_code, reason = "maps the weights file")]
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the map is read-only and only handed out as bytes, for which every value is valid. What must hold and
-    // cannot be enforced: nobody shrinks or rewrites the file while it is mapped. Touching a page behind the new end
-    // raises SIGBUS, which ends the program; changed bytes give wrong weights, but no header is trusted twice:
-    // offsets are copied out and checked when the file is opened. The alternative, reading 5 GB into memory, doubles
+    // cannot be enforced: nobody rewrites the file while it is mapped. Changed bytes give wrong weights, but no header is
+    // trusted twice: offsets are copied out and checked when the file is opened. Pages behind a new end are `guard`'s. The alternative, reading 5 GB into memory, doubles
     // what loading needs; the hub's cache and `convert` replace files by renaming, which leaves a map intact.
     unsafe { Mmap::map(file) }
 }
