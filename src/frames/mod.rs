@@ -13,6 +13,7 @@ mod folder;
 #[cfg(feature = "video")]
 mod hdr;
 mod heif;
+mod onnx;
 mod order;
 mod read;
 mod skipped;

@@ -14,7 +14,7 @@ use std::{
 use ::image::{GrayImage, RgbImage};
 use rten::{Dimension, Model, Value};
 
-use super::{FramesError, open_regular};
+use super::{FramesError, onnx, open_regular};
 
 /// Side of the sky network's input, in pixels.
 const SIDE: usize = 320;
@@ -36,7 +36,8 @@ impl SkyNetwork {
     /// Reads the network from an ONNX file.
     ///
     /// An ONNX file is a program: a forged one can ask for any amount of time and memory when it runs, so
-    /// its hash should be checked before. What is merely damaged is an error.
+    /// its hash should be checked before. What is merely damaged is an error, also where the runtime would allocate whatever
+    /// a wrong length says.
     ///
     /// # Errors
     /// When the file cannot be read, is not ONNX, uses an operator that is not supported, or does not take
@@ -60,6 +61,7 @@ impl SkyNetwork {
         // From bytes, not from the path: an ONNX file read by path may name further files to read.
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(unreadable)?;
+        onnx::check(&bytes).map_err(|reason| refused(reason.into()))?;
         let model = guarded(|| Model::load(bytes).map_err(|e| e.to_string()))
             .map_err(|reason| refused(reason.into()))?;
         let fits = matches!(model.input_ids(), [_])
