@@ -34,6 +34,7 @@ mod places;
 mod ply;
 mod protocol;
 mod proxies;
+mod quota;
 #[cfg(feature = "builtin-resolver")]
 mod resolver;
 mod scene;
@@ -49,3 +50,4 @@ mod stored;
 mod support;
 mod user;
 mod weights;
+mod weights_hostile;

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use super::quota::QuotaError;
 use crate::{
-    pipeline::{GlbError, PipelineError, SceneError},
+    pipeline::{FramesError, GlbError, PipelineError, SceneError},
     store::StoreError,
 };
 
@@ -65,10 +66,26 @@ impl From<PipelineError> for JobError {
     fn from(e: PipelineError) -> Self {
         match e {
             PipelineError::Cancelled => Self::Stopped,
+            e if is_of_the_server(&e) => {
+                tracing::error!("cannot run a job: {}", with_causes(&e));
+                Self::Failed(
+                    "the server cannot run its network; its operator finds the reason in the log"
+                        .to_owned(),
+                )
+            }
             e => {
                 let advice = advice(&e).map(|advice| format!("; {advice}"));
                 Self::Failed(with_causes(&e) + &advice.unwrap_or_default())
             }
+        }
+    }
+}
+
+impl From<QuotaError> for JobError {
+    fn from(e: QuotaError) -> Self {
+        match e {
+            QuotaError::Store(e) => e.into(),
+            e => Self::Failed(e.to_string()),
         }
     }
 }
@@ -87,6 +104,36 @@ impl From<StoreError> for JobError {
             }
         }
     }
+}
+
+/// Whether an error is about files and devices of the server, whose names are for its operator.
+fn is_of_the_server(e: &PipelineError) -> bool {
+    use vggt_model::Error;
+    match e {
+        PipelineError::Network(e) => matches!(e, Error::Weights(_) | Error::Config(_)),
+        PipelineError::Frames(e) => {
+            matches!(
+                e,
+                FramesError::SkyNetwork { .. } | FramesError::SkyRun { .. }
+            )
+        }
+        PipelineError::Device { .. }
+        | PipelineError::Dtype { .. }
+        | PipelineError::Precision
+        | PipelineError::Output(_)
+        | PipelineError::Write(_) => true,
+        _ => false,
+    }
+}
+
+/// Returns a reason with the names of files in place of quoted absolute paths.
+pub(super) fn without_paths(reason: &str) -> String {
+    let parts = reason.split('"').enumerate().map(|(i, part)| {
+        let quoted = i % 2 == 1 && part.starts_with('/');
+        let name = part.rsplit('/').next().filter(|_| quoted);
+        name.unwrap_or(part)
+    });
+    parts.collect::<Vec<_>>().join("\"")
 }
 
 /// Returns what a client of the service can do about an error, in terms of its requests and the options of command 11.
@@ -122,6 +169,32 @@ fn with_causes(e: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_the_server_are_not_told() {
+        let secret = "/srv/secret/model.pt";
+        let weights = vggt_model::weights::WeightsError::NotFound {
+            path: secret.into(),
+        };
+        let sky = FramesError::SkyNetwork {
+            path: secret.into(),
+            source: "no".into(),
+        };
+        for e in [
+            PipelineError::Network(weights.into()),
+            PipelineError::Frames(sky),
+        ] {
+            let JobError::Failed(reason) = JobError::from(e) else {
+                panic!()
+            };
+            assert!(!reason.contains("secret"), "{reason}");
+        }
+        let read = "cannot read \"/srv/secret/skyseg.onnx\": gone, \"a/b\"";
+        assert_eq!(
+            without_paths(read),
+            "cannot read \"skyseg.onnx\": gone, \"a/b\""
+        );
+    }
 
     #[test]
     fn a_client_of_the_service_is_advised_in_terms_of_its_requests() {

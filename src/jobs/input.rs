@@ -4,9 +4,13 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use super::error::JobsError;
+use super::{
+    error::JobsError,
+    quota::{InputHold, Quotas, Upload},
+};
 use crate::{
     pipeline::Source,
     store::{JobKind, Store, remove_folder},
@@ -17,6 +21,8 @@ use crate::{
 pub struct InputFolder {
     path: PathBuf,
     durable: bool,
+    /// Counts its bytes.
+    hold: Option<InputHold>,
 }
 
 impl InputFolder {
@@ -34,6 +40,7 @@ impl InputFolder {
         Ok(Self {
             path: folder.keep(),
             durable: false,
+            hold: None,
         })
     }
 
@@ -50,6 +57,24 @@ impl InputFolder {
     /// Returns the path of the video.
     pub fn video(&self) -> PathBuf {
         self.path.join("video")
+    }
+
+    /// Counts the bytes of the upload that filled it until it is dropped.
+    pub fn count(&mut self, upload: Upload) {
+        self.hold = upload.received();
+    }
+
+    /// Stops counting: the result counts from now on, and a client that has it may send the next upload before the files are
+    /// removed.
+    pub(super) fn uncount(&mut self) {
+        self.hold = None;
+    }
+
+    /// Counts the bytes of an upload to an earlier process.
+    pub(super) fn resume(&mut self, quotas: &Arc<Quotas>, user: i32) {
+        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+        self.hold = Some(quotas.resume(user, sizes.sum()));
     }
 
     /// Moves the folder to those of the jobs that have rows, and returns its name there. Once this returns it is on the
@@ -81,6 +106,7 @@ impl InputFolder {
         Self {
             path: store.job_dir(dir),
             durable: true,
+            hold: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod job;
 mod options;
 mod progress;
 mod queue;
+mod quota;
 mod settings;
 mod shared;
 mod worker;
@@ -22,6 +23,7 @@ pub use self::{
     input::InputFolder,
     job::{JobId, JobRequest, JobState},
     options::{BadOption, JobOptions},
+    quota::{QuotaError, QuotaSettings, Upload},
     settings::JobSettings,
 };
 use self::{
@@ -135,6 +137,22 @@ impl Jobs {
             queued: state.queue.len(),
             running: usize::from(state.running.is_some()),
         }
+    }
+
+    /// Counts an upload of so many bytes that is about to arrive, with [`InputFolder::count`] until its job is over.
+    ///
+    /// Blocks on the database.
+    ///
+    /// # Errors
+    /// When it is more than the user may hold or than fits on the disk.
+    pub fn begin_upload(&self, user_id: i32, bytes: u64) -> Result<Upload, QuotaError> {
+        let Shared {
+            settings,
+            store,
+            quotas,
+            ..
+        } = &*self.shared;
+        quotas.begin(&settings.quotas, store, user_id, bytes)
     }
 
     /// Queues a job that lives as long as its ticket. A job whose result is stored is done at once.
@@ -300,7 +318,8 @@ impl Jobs {
                 .store
                 .finish_job(row.id, &JobOutcome::Failed { reason })
         };
-        let folder = InputFolder::of_row(&shared.store, &row.dir);
+        let mut folder = InputFolder::of_row(&shared.store, &row.dir);
+        folder.resume(&shared.quotas, row.user_id);
         let Ok(options) = JobOptions::from_row(&row.options_json) else {
             fail("its options cannot be read")?;
             folder.remove();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use candle_core::DType;
 use vggt_model::Precision;
 
+use super::quota::QuotaSettings;
 use crate::pipeline::{ImageLimits, VideoLimits};
 
 /// How jobs are queued and run.
@@ -30,6 +31,8 @@ pub struct JobSettings {
     pub video_limits: VideoLimits,
     /// The sky network, an ONNX file; without it `mask_sky` is refused.
     pub sky_network: Option<PathBuf>,
+    /// How much one user may hold.
+    pub quotas: QuotaSettings,
 }
 
 impl Default for JobSettings {
@@ -45,6 +48,7 @@ impl Default for JobSettings {
             image_limits: ImageLimits::default(),
             video_limits: VideoLimits::default(),
             sky_network: None,
+            quotas: QuotaSettings::default(),
         }
     }
 }

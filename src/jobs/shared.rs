@@ -15,6 +15,7 @@ use super::{
     options::JobOptions,
     progress::{Handle, StopReason},
     queue::{Entry, Full, Queue},
+    quota::Quotas,
     settings::JobSettings,
 };
 use crate::{
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) device: DeviceChoice,
     /// Identifies the weights in the key of a result.
     weights_key: String,
+    /// What users hold beside stored files.
+    pub(super) quotas: Arc<Quotas>,
     pub(super) state: Mutex<State>,
     /// Notified when a job arrives or ends, and at shutdown.
     pub(super) changed: Condvar,
@@ -115,6 +118,7 @@ impl Shared {
                 next_key: 0,
                 closing: false,
             }),
+            quotas: Arc::default(),
             changed: Condvar::new(),
             model: source.name(),
             weights_key: source.key(),
@@ -211,7 +215,10 @@ impl Shared {
     /// Ends a job: its row, its state, its folder, and its place in the queue, in this order: clients do not wait for the
     /// removal of files, but the shutdown does. `Err` leaves the row for the next start.
     pub(super) fn finish(&self, work: Work, ended: Result<JobState, StopReason>) {
-        let Work { handle, folder, .. } = work;
+        let Work {
+            handle, mut folder, ..
+        } = work;
+        folder.uncount();
         let state = ended.clone().unwrap_or_else(|_| shutting_down());
         if let JobId::Row(id) = handle.id {
             let outcome = match ended {

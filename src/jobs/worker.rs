@@ -1,6 +1,7 @@
 //! The thread of the device: jobs in, GLB files out.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use super::{
-    error::{JobError, JobsError},
+    error::{JobError, JobsError, without_paths},
     job::{JobId, JobState},
     progress::{Progress, StopReason},
     shared::{Shared, Work},
@@ -111,7 +112,7 @@ impl Worker {
         // Clients should not see the paths of the server.
         let folder = format!("{}/", work.folder.path().display());
         Ok(JobState::Failed {
-            reason: reason.replace(&folder, ""),
+            reason: without_paths(&reason.replace(&folder, "")),
         })
     }
 
@@ -168,9 +169,14 @@ impl Worker {
             ..ReconstructOptions::default()
         };
         // Only the scene is kept: the predictions take far more memory.
+        let done = reconstruct(network, &source, &reconstruct_options, &mut progress);
+        if network.check_intact().is_err() {
+            // The next job opens the file again.
+            self.network = None;
+        }
         let Reconstruction {
             scene, provenance, ..
-        } = reconstruct(network, &source, &reconstruct_options, &mut progress)?;
+        } = done?;
         if !progress.step(Stage::Write, 0, 1) {
             return Err(JobError::Stopped);
         }
@@ -180,20 +186,26 @@ impl Worker {
             job: row,
             input_key: Some(&work.input_key),
         };
-        let mut too_large = None;
+        // Why the file is not kept, where the store only knows that it was not written.
+        let mut refused = None;
         let saved = shared.store.save_result(&origin, &mut |mut out| {
-            write_glb(&scene, &provenance, options.glb(), &mut out)
-                .map(|_| ())
-                .map_err(|e| {
-                    if let GlbError::TooLarge { bytes } = e {
-                        too_large = Some(bytes);
-                    }
-                    e.into()
-                })
+            if let Err(e) = write_glb(&scene, &provenance, options.glb(), &mut out) {
+                if let GlbError::TooLarge { bytes } = e {
+                    refused = Some(PipelineError::from(GlbError::TooLarge { bytes }).into());
+                }
+                return Err(e.into());
+            }
+            let bytes = out.stream_position()?;
+            let quotas = &shared.settings.quotas;
+            let checked = quotas.check_result(&shared.store, work.handle.user_id, bytes);
+            checked.map_err(|e| {
+                refused = Some(e.into());
+                io::ErrorKind::QuotaExceeded.into()
+            })
         });
-        match (saved, too_large) {
+        match (saved, refused) {
             (Ok(row), _) => Ok(row.hashed_name),
-            (Err(_), Some(bytes)) => Err(PipelineError::from(GlbError::TooLarge { bytes }).into()),
+            (Err(_), Some(refused)) => Err(refused),
             (Err(e), None) => Err(e.into()),
         }
     }

@@ -40,7 +40,7 @@ pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_data
 
 // Types of the modules below that callers need for their options.
 pub use crate::{
-    frames::{ImageLimits, SkyNetwork, VideoLimits},
+    frames::{FramesError, ImageLimits, SkyNetwork, VideoLimits},
     glb::{GlbEncoding, GlbError, GlbOptions, write as write_glb},
     scene::{PredictionMode, SceneError, SceneOptions, with_fields},
 };

@@ -276,6 +276,8 @@ impl Network {
         let done = self
             .model
             .forward_with(images, options, &mut NetworkSteps(watcher));
+        // Matrices are read where they lie in the file, and zeros where it has become shorter.
+        self.check_intact()?;
         done.map_err(|e| match (&e, images.dims()) {
             (vggt_model::Error::Candle(inner), &[frames, _, height, width])
                 // The driver's word for it, and cuBLAS'.
@@ -291,6 +293,15 @@ impl Network {
             }
             _ => e.into(),
         })
+    }
+
+    /// Checks that the weights' file is still what was loaded.
+    ///
+    /// # Errors
+    /// When the file became shorter or its disk failed: the network has to be loaded again.
+    pub fn check_intact(&self) -> Result<(), PipelineError> {
+        let intact = self.weights.as_ref().map_or(Ok(()), Weights::check_intact);
+        intact.map_err(|e| vggt_model::Error::from(e).into())
     }
 
     /// Gives the memory that the device keeps for the next pass back to it: after a pass that ran out of it, and when there is

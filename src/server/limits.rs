@@ -56,37 +56,34 @@ impl Default for Limits {
 }
 
 /// Deadline of the next bytes of a payload: no pause longer than `stall`, and on average at least `min_rate`, so that a
-/// peer cannot hold a connection with a byte now and then.
+/// peer cannot hold a connection with a byte now and then. Bytes that came faster earn `stall` at most: else a peer could send
+/// most of an upload at once and hold the rest for hours.
 #[derive(Debug)]
 pub(super) struct Pace {
-    start: Instant,
     stall: Duration,
     min_rate: u64,
-    received: u64,
+    /// By when the average is too low.
+    due: Instant,
 }
 
 impl Pace {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            start: Instant::now(),
             stall: limits.stall,
             min_rate: limits.min_rate.max(1),
-            received: 0,
+            due: later(Instant::now(), limits.stall),
         }
     }
 
     pub(super) fn received(&mut self, bytes: usize) {
-        self.received = self.received.saturating_add(bytes as u64);
+        let earned = Duration::from_secs_f64(bytes as f64 / self.min_rate as f64);
+        let most = later(later(Instant::now(), self.stall), self.stall);
+        self.due = later(self.due, earned).min(most);
     }
 
     /// Returns the time by which the next byte must arrive.
     pub(super) fn deadline(&self) -> Instant {
-        let earned = Duration::from_secs(self.received / self.min_rate)
-            + Duration::from_millis(
-                (self.received % self.min_rate).saturating_mul(1000) / self.min_rate,
-            );
-        let next = later(Instant::now(), self.stall);
-        next.min(later(self.start, self.stall.saturating_add(earned)))
+        later(Instant::now(), self.stall).min(self.due)
     }
 }
 
@@ -102,13 +99,16 @@ mod tests {
             ..Limits::default()
         };
         let mut pace = Pace::new(&limits);
-        let start = pace.start;
+        let start = Instant::now();
         pace.received(10);
         assert!(pace.deadline() <= start + Duration::from_millis(10_010));
         pace.received(1_000_000);
         let now = Instant::now();
         assert!(pace.deadline() <= now + Duration::from_secs(11));
         assert!(pace.deadline() >= now + Duration::from_secs(10));
+        // A thousand seconds ahead, but not for a thousand seconds.
+        pace.received(1_000_000);
+        assert!(pace.due <= Instant::now() + Duration::from_secs(20));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     upload::{Received, Upload, UploadError},
 };
 use crate::{
-    jobs::{JobRequest, JobState, JobTicket, SubmitError},
+    jobs::{self, JobRequest, JobState, JobTicket, QuotaError, SubmitError},
     protocol::{Command, ErrorCode, RequestHead, SubmitKind, encode},
     store::User,
 };
@@ -37,7 +37,9 @@ impl Session {
             _ => self.submit_kind(left).await?,
         };
         let code = code(head.command, Some(kind));
-        let received = self.receive(kind, durable, code, left).await?;
+        let upload = self.begin_upload(&user, *left, code).await?;
+        let mut received = self.receive(kind, durable, code, left).await?;
+        received.folder.count(upload);
         // The upload may have taken hours, in which the login may have ended.
         let user = self.same(user.id).await?;
         let user_id = user.id;
@@ -84,6 +86,21 @@ impl Session {
             return Err(Rejection::new(ErrorCode::NotLoggedIn, "log in first").into());
         }
         Ok(user)
+    }
+
+    /// Counts an upload before it is read; refuses it where the user or the disk has no room for it.
+    async fn begin_upload(
+        &self,
+        user: &User,
+        bytes: u64,
+        code: ErrorCode,
+    ) -> Result<jobs::Upload, RequestError> {
+        let (jobs, user_id) = (self.shared.jobs.clone(), user.id);
+        let begun = blocking(move || jobs.begin_upload(user_id, bytes)).await?;
+        begun.map_err(|e| match e {
+            QuotaError::Store(e) => e.into(),
+            e => Rejection::new(code, e).into(),
+        })
     }
 
     /// Reads the first byte of a submitted payload.

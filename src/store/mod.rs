@@ -25,6 +25,7 @@ mod schema;
 mod sessions;
 mod time;
 mod upkeep;
+mod usage;
 mod users;
 
 pub use self::{
@@ -39,6 +40,7 @@ pub use self::{
     sessions::SessionStamp,
     time::parse_time,
     upkeep::{Retention, Upkeep},
+    usage::{DiskSpace, Usage},
     users::User,
 };
 

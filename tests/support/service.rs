@@ -82,8 +82,9 @@ impl Service {
         args: &[&str],
     ) -> Self {
         let mut process = vggt
-            .args(["serve", "--demo", "--host", "127.0.0.1", "--port", "0"])
+            .args(["serve", "--host", "127.0.0.1", "--port", "0"])
             .args(["--device", "cpu"])
+            .args((!args.contains(&"--checkpoint")).then_some("--demo"))
             .args(args)
             .stdout(Stdio::piped())
             .stderr(stderr)

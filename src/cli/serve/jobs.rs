@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::quota::QuotaArgs;
 use crate::{
     cli::{
         image_flags::{ImageFlags, parse_seconds},
@@ -39,6 +40,8 @@ pub(super) struct JobArgs {
     /// The sky network, an ONNX file, for jobs with the option mask_sky [default: such jobs are refused]
     #[arg(long, value_name = "FILE")]
     sky_network: Option<PathBuf>,
+    #[command(flatten)]
+    quotas: QuotaArgs,
 }
 
 impl JobArgs {
@@ -57,6 +60,7 @@ impl JobArgs {
                 ..VideoLimits::default()
             },
             sky_network: self.sky_network.clone(),
+            quotas: self.quotas.settings(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod jobs;
 mod keep;
 mod limits;
 mod login;
+mod quota;
 
 use std::{sync::mpsc, thread, time::Duration};
 

@@ -1,0 +1,281 @@
+//! How much one user may hold: stored files, uploads that arrive, and inputs of jobs that wait. Never deletes anything.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use crate::store::{DiskSpace, Store, StoreError, Usage};
+
+/// Where nothing is said: the lesser of this and [`RESERVED_PART`] stays free, room for the results of jobs that were taken.
+const RESERVED: u64 = 1 << 30;
+
+/// A twentieth of the disk.
+const RESERVED_PART: u64 = 20;
+
+/// How much one user may hold, and what stays free on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaSettings {
+    /// Maximum bytes of a user's files, uploads and inputs of jobs.
+    pub user_bytes: u64,
+    /// Maximum number of a user's files, counting one for each job.
+    pub user_files: u64,
+    /// Maximum number of uploads of one user that arrive at the same time.
+    pub user_uploads: usize,
+    /// Bytes of the disk that uploads leave free; `None`: 1 GiB, or 5 % of a smaller disk.
+    pub min_free: Option<u64>,
+}
+
+impl Default for QuotaSettings {
+    fn default() -> Self {
+        Self {
+            user_bytes: 20 << 30,
+            user_files: 10_000,
+            // More than phones and scripts have; with the bytes it bounds what half-sent uploads hold.
+            user_uploads: 64,
+            min_free: None,
+        }
+    }
+}
+
+/// Why an upload or a result is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuotaError {
+    /// The files of the user would be too large.
+    #[error(
+        "you hold {} of {} MiB, and this has {}: delete files, or wait until your jobs are done",
+        mib(*held), mib(*max), mib(*wanted)
+    )]
+    Bytes {
+        /// Bytes that the user holds.
+        held: u64,
+        /// Bytes that are to be added.
+        wanted: u64,
+        /// Maximum.
+        max: u64,
+    },
+    /// The user has too many files.
+    #[error(
+        "you hold {held} files and jobs of {max}: delete files, or wait until your jobs are done"
+    )]
+    Files {
+        /// Files and jobs of the user.
+        held: u64,
+        /// Maximum.
+        max: u64,
+    },
+    /// Too many uploads of the user at the same time.
+    #[error("{running} of your uploads are arriving, at most {max} may at once: wait for them")]
+    Uploads {
+        /// Uploads that arrive.
+        running: usize,
+        /// Maximum.
+        max: usize,
+    },
+    /// The disk has too little space left.
+    #[error("the server's disk is full: it has {} MiB left and keeps {} free; try again later", mib(*free), mib(*reserved))]
+    Disk {
+        /// Free bytes.
+        free: u64,
+        /// Bytes that stay free.
+        reserved: u64,
+    },
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// In whole MiB, rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+impl QuotaSettings {
+    fn reserved(&self, disk: DiskSpace) -> u64 {
+        self.min_free
+            .unwrap_or_else(|| RESERVED.min(disk.total / RESERVED_PART))
+    }
+
+    /// Refuses a result of `bytes` that is to be stored for the user.
+    ///
+    /// # Errors
+    /// When the user would have more than is allowed, or the database cannot be read.
+    pub(super) fn check_result(
+        &self,
+        store: &Store,
+        user: i32,
+        bytes: u64,
+    ) -> Result<(), QuotaError> {
+        let stored = store.usage_of(user)?;
+        self.check(stored, Held::default(), bytes)
+    }
+
+    fn check(&self, stored: Usage, held: Held, wanted: u64) -> Result<(), QuotaError> {
+        let files = stored.files.saturating_add(held.inputs as u64);
+        if files >= self.user_files {
+            return Err(QuotaError::Files {
+                held: files,
+                max: self.user_files,
+            });
+        }
+        let bytes = stored.bytes.saturating_add(held.bytes);
+        if bytes.saturating_add(wanted) > self.user_bytes {
+            return Err(QuotaError::Bytes {
+                held: bytes,
+                wanted,
+                max: self.user_bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What a user holds beside stored files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    /// Uploads that arrive.
+    uploads: usize,
+    /// Their bytes.
+    arriving: u64,
+    /// Uploads that arrive and inputs of jobs that are not over.
+    inputs: usize,
+    /// Their bytes.
+    bytes: u64,
+}
+
+/// What all users hold beside stored files.
+#[derive(Debug, Default)]
+pub(super) struct Quotas(Mutex<HashMap<i32, Held>>);
+
+impl Quotas {
+    /// Counts an upload of so many bytes that is about to arrive.
+    ///
+    /// # Errors
+    /// When it is more than the user may hold or than fits on the disk.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        settings: &QuotaSettings,
+        store: &Store,
+        user: i32,
+        bytes: u64,
+    ) -> Result<Upload, QuotaError> {
+        let stored = store.usage_of(user)?;
+        let disk = store.disk_space();
+        let mut all = self.lock();
+        let held = all.get(&user).copied().unwrap_or_default();
+        if held.uploads >= settings.user_uploads {
+            return Err(QuotaError::Uploads {
+                running: held.uploads,
+                max: settings.user_uploads,
+            });
+        }
+        settings.check(stored, held, bytes)?;
+        if let Some(disk) = disk {
+            let arriving = all
+                .values()
+                .fold(bytes, |sum, held| sum.saturating_add(held.arriving));
+            let reserved = settings.reserved(disk);
+            if disk.free < reserved.saturating_add(arriving) {
+                return Err(QuotaError::Disk {
+                    free: disk.free,
+                    reserved,
+                });
+            }
+        }
+        let held = all.entry(user).or_default();
+        held.uploads += 1;
+        held.arriving += bytes;
+        held.inputs += 1;
+        held.bytes += bytes;
+        Ok(Upload {
+            input: Some(InputHold {
+                quotas: self.clone(),
+                user,
+                bytes,
+            }),
+        })
+    }
+
+    /// Counts the input of a job of an earlier process.
+    pub(super) fn resume(self: &Arc<Self>, user: i32, bytes: u64) -> InputHold {
+        let mut all = self.lock();
+        let held = all.entry(user).or_default();
+        held.inputs += 1;
+        held.bytes += bytes;
+        InputHold {
+            quotas: self.clone(),
+            user,
+            bytes,
+        }
+    }
+
+    fn change(&self, user: i32, change: impl FnOnce(&mut Held)) {
+        let mut all = self.lock();
+        if let Some(held) = all.get_mut(&user) {
+            change(held);
+            if held.inputs == 0 && held.uploads == 0 {
+                all.remove(&user);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Held>> {
+        // The counts are consistent after a panic elsewhere.
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// An upload that arrives, counted until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Upload {
+    /// `None` once it has been received.
+    input: Option<InputHold>,
+}
+
+impl Upload {
+    /// Ends the upload; its bytes count as the input of a job until what is returned is dropped.
+    pub(super) fn received(mut self) -> Option<InputHold> {
+        self.end();
+        self.input.take()
+    }
+
+    fn end(&self) {
+        if let Some(InputHold {
+            quotas,
+            user,
+            bytes,
+        }) = &self.input
+        {
+            quotas.change(*user, |held| {
+                held.uploads -= 1;
+                held.arriving -= bytes;
+            });
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The counted input of a job.
+#[derive(Debug)]
+pub(super) struct InputHold {
+    quotas: Arc<Quotas>,
+    user: i32,
+    bytes: u64,
+}
+
+impl Drop for InputHold {
+    fn drop(&mut self) {
+        let bytes = self.bytes;
+        self.quotas.change(self.user, |held| {
+            held.inputs -= 1;
+            held.bytes -= bytes;
+        });
+    }
+}

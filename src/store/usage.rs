@@ -1,0 +1,68 @@
+//! What a user's files take, and what the disk has left.
+
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Integer},
+};
+
+use super::{Store, StoreError};
+
+/// Stored files of a user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Number of files.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+/// Space of the disk that holds the files, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What this process may still write.
+    pub free: u64,
+    /// Size of the disk.
+    pub total: u64,
+}
+
+#[derive(QueryableByName)]
+struct UsageRow {
+    #[diesel(sql_type = BigInt)]
+    files: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+}
+
+impl Store {
+    /// Returns how much the user has stored.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn usage_of(&self, user_id: i32) -> Result<Usage, StoreError> {
+        // TOTAL, since SUM fails when the sum overflows, as it could with sizes that another program wrote.
+        let row: UsageRow = diesel::sql_query(
+            "SELECT COUNT(*) AS files, CAST(TOTAL(MAX(file_size, 0)) AS INTEGER) AS bytes FROM glb_files WHERE user_id = ?",
+        )
+        .bind::<Integer, _>(user_id)
+        .get_result(&mut *self.connection()?)?;
+        Ok(Usage {
+            files: row.files.unsigned_abs(),
+            bytes: row.bytes.unsigned_abs(),
+        })
+    }
+
+    /// Returns the space of the disk of [`Store::out_root`]; `None` where the system does not tell.
+    pub fn disk_space(&self) -> Option<DiskSpace> {
+        let above = self.out_root().ancestors();
+        let mut existing = above.map(|folder| match folder.as_os_str().is_empty() {
+            true => std::path::Path::new("."),
+            false => folder,
+        });
+        let disk = existing.find_map(|folder| rustix::fs::statvfs(folder).ok())?;
+        // Some file systems, such as those of containers' kernels, report no blocks at all.
+        (disk.f_blocks > 0).then(|| DiskSpace {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
+    }
+}
