@@ -583,3 +583,134 @@ fn the_python_client_hears_a_server_out_that_hangs_up() {
     assert!(told.contains("ERROR_VIDEO_REQUEST: too large"), "{told}");
     assert_eq!(files(dir.path()), ["big.mp4"]);
 }
+
+/// Text that moves the cursor, sets the window's title, hides itself, and begins another line.
+const HOSTILE: &str = "a\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}b\nforged";
+
+/// Runs `vggt client` with a login against a server that follows a script; gives all that it printed.
+fn printed(dir: &Path, args: &[&str], step: Step) -> String {
+    let (port, thread) = server(vec![login_step(true, false), step], false);
+    let output = command(dir)
+        .env("VGGT_PASSWORD", "pass word")
+        .args(["client", "--user", "ann", "--port", &port.to_string()])
+        .args(args)
+        .output()
+        .unwrap();
+    thread.join().unwrap();
+    let all = [output.stdout, output.stderr].concat();
+    String::from_utf8(all).unwrap()
+}
+
+#[test]
+fn what_a_server_sends_does_nothing_to_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = br#"{"before":null,"limit":null}"#;
+    let file =
+        json!({"hash": DIGITS, "name": HOSTILE, "size": 1, "created_at": HOSTILE, "public": true});
+    let two = encode::json_reply(&json!({"files": [file, file], "next": null}));
+    let failed = encode::json_reply(&json!({"job": 1, "state": "failed", "reason": HOSTILE}));
+    let running = json!({"job": 1, "state": "running", "stage": HOSTILE, "fraction": 0.5, "seconds_left": null});
+    let running = encode::json_reply(&running);
+    let refused = encode::json_reply(&json!({"error": HOSTILE, "reason": HOSTILE}));
+    let limits = json!({"upload_bytes": 1, "images": 1, "queue": 1, "queue_per_user": 1});
+    let info = json!({"version": HOSTILE, "protocol": 2, "model": HOSTILE, "device": HOSTILE,
+        "queued": 0, "running": 0, "limits": limits});
+    let info = encode::json_reply(&info);
+    let status = br#"{"job":1}"#;
+    let cases: [(&[&str], u8, &[u8], &Vec<u8>, usize); 9] = [
+        (&["list"], 13, page, &two, 2),
+        (&["list", "--json"], 13, page, &two, 1),
+        (&["list"], 13, page, &refused, 1),
+        (&["status", "1"], 9, status, &failed, 1),
+        (&["status", "1", "--json"], 9, status, &failed, 1),
+        (&["status", "1"], 9, status, &running, 1),
+        (&["cancel", "1"], 10, status, &refused, 1),
+        (&["info"], 12, b"", &info, 4),
+        (&["info", "--json"], 12, b"", &info, 1),
+    ];
+    for (args, command, payload, reply, lines) in cases {
+        let text = printed(dir.path(), args, (request(command, payload), reply.clone()));
+        let acts = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!text.contains(acts), "{args:?}: {text:?}");
+        assert!(text.contains("owned"), "{args:?}: {text:?}");
+        if !reply.ends_with(&refused[4..]) {
+            assert_eq!(text.lines().count(), lines, "{args:?}: {text}");
+        }
+    }
+    // The name of a result is the server's, and only a hash is one.
+    let name = "../../../tmp/x.glb";
+    let mut reply = (name.len() as u32).to_be_bytes().to_vec();
+    reply.extend(name.as_bytes());
+    reply.extend(unnamed(&glb()));
+    let clip = dir.path().join("clip.mp4");
+    fs::write(&clip, b"a clip").unwrap();
+    let step = (request(3, b"a clip"), reply);
+    let text = printed(dir.path(), &["video", "clip.mp4"], step);
+    assert!(text.contains("cannot take 14 bytes as a hash"), "{text}");
+    assert_eq!(files(dir.path()), ["clip.mp4"]);
+}
+
+#[test]
+fn pages_without_an_end_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = |before: Option<i64>| {
+        let payload = json!({"before": before, "limit": null}).to_string();
+        request(13, payload.as_bytes())
+    };
+    let reply = encode::json_reply(&json!({"files": [], "next": 7}));
+    let script = vec![
+        login_step(true, false),
+        (page(None), reply.clone()),
+        (page(Some(7)), reply),
+    ];
+    let (port, thread) = server(script, false);
+    let output = command(dir.path())
+        .env("VGGT_PASSWORD", "pass word")
+        .args([
+            "client",
+            "list",
+            "--user",
+            "ann",
+            "--port",
+            &port.to_string(),
+        ])
+        .output()
+        .unwrap();
+    thread.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("pages do not end"));
+}
+
+#[test]
+fn an_older_server_lists_all_files_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file =
+        json!({"hash": DIGITS, "name": "x.glb", "size": 1, "created_at": "", "public": true});
+    let script = vec![
+        login_step(true, false),
+        (
+            request(13, br#"{"before":null,"limit":null}"#),
+            encode::error_reply(99.into(), ErrorCode::UnknownCommand, ""),
+        ),
+        (
+            request(5, b""),
+            encode::json_reply(&json!({"files": [file]})),
+        ),
+    ];
+    let (port, thread) = server(script, false);
+    let output = command(dir.path())
+        .env("VGGT_PASSWORD", "pass word")
+        .args([
+            "client",
+            "list",
+            "--user",
+            "ann",
+            "--port",
+            &port.to_string(),
+        ])
+        .output()
+        .unwrap();
+    thread.join().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(DIGITS));
+}

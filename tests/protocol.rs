@@ -110,7 +110,7 @@ fn a_head_is_a_command_and_a_big_endian_length() {
         assert_eq!(head.to_bytes(), bytes);
         assert_eq!(
             matches!(head.command, Command::Unknown(b) if b == byte),
-            !(1..=12).contains(&byte)
+            !(1..=13).contains(&byte)
         );
     }
 }

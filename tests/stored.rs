@@ -1,9 +1,6 @@
 //! Stored files over the wire: lists of any length, and files that another program changed.
 
-use std::{
-    fs,
-    io::{Read, Write},
-};
+use std::{fs, io::Read};
 
 use diesel::connection::SimpleConnection;
 use serde_json::json;
@@ -28,7 +25,7 @@ fn insert_rows(dir: &std::path::Path, user: i32, n: usize) {
 
 #[test]
 fn a_list_of_any_length_comes_in_pages_and_the_older_command_is_bounded() {
-    let service = Service::start(&[]);
+    let service = Service::start(&["--max_user_files", "100000"]);
     let mut ann = service.login("ann");
     insert_rows(service.dir.path(), 1, 30_000);
     let list = ann.json(5, "");

@@ -183,7 +183,7 @@ mod tests {
 
     /// A field of wire type 2.
     fn field(number: u8, value: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![number << 3 | 2];
+        let mut bytes = vec![(number << 3) | 2];
         let mut len = value.len();
         while len >= 0x80 {
             bytes.push(len as u8 | 0x80);
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn what_the_runtime_would_allocate_is_refused_before() {
         // A name of 2^42 bytes, as one wrong byte makes it.
-        let long = [4 << 3 | 2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1];
+        let long = [(4 << 3) | 2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1];
         assert!(
             check(&model(1, &long))
                 .unwrap_err()

@@ -103,14 +103,11 @@ impl Fold {
         if !self.kinds.contains_key(&kind) {
             // Strangers have their own share: they take none from users and the service.
             let of_stranger = matches!(kind.cause, Cause::Stranger(_));
-            let others = self.kinds.len() - self.of_strangers;
-            if KINDS
-                <= if of_stranger {
-                    self.of_strangers
-                } else {
-                    others
-                }
-            {
+            let share = match of_stranger {
+                true => self.of_strangers,
+                false => self.kinds.len() - self.of_strangers,
+            };
+            if share >= KINDS {
                 kind = Kind {
                     cause: Cause::Others,
                     place: None,

@@ -127,8 +127,8 @@ impl<W: Write, M: FnMut(bool, Option<u64>) -> Vec<String>> Writer<W, M> {
     /// Writes a line; one that cannot be written is counted. There is nobody to tell the error to.
     fn write(&mut self, line: &str) {
         let mut rest = line.as_bytes();
-        let torn = self.torn.then_some(&b"\n"[..]).unwrap_or_default();
-        if self.write_all(&mut { torn }).is_err() {
+        let mut torn: &[u8] = if self.torn { b"\n" } else { b"" };
+        if self.write_all(&mut torn).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
