@@ -123,6 +123,30 @@ pub enum FramesError {
         /// The limit in pixels.
         max_pixels: u64,
     },
+    /// Decoding the clip would take more memory than the limit allows.
+    #[error(
+        "cannot read \"{}\": decoding its frames of {width}x{height} pixels takes about {mib} MiB of memory, the limit is \
+         {max_mib}; scale it down first",
+        path.display()
+    )]
+    VideoNeedsMemory {
+        /// The file.
+        path: PathBuf,
+        /// Width of a frame, in pixels.
+        width: u32,
+        /// Height of a frame, in pixels.
+        height: u32,
+        /// The estimate, in MiB.
+        mib: u64,
+        /// The limit that was in force, in MiB.
+        max_mib: u64,
+    },
+    /// The decoder ran out of memory.
+    #[error("cannot read \"{}\": out of memory while it was decoded; scale it down first", path.display())]
+    VideoOutOfMemory {
+        /// The file.
+        path: PathBuf,
+    },
     /// Reading took longer than the limit.
     #[error(
         "cannot read \"{}\" within {max_seconds:.0} seconds; cut it or raise the limit",
@@ -131,6 +155,17 @@ pub enum FramesError {
     VideoTooSlow {
         /// The file.
         path: PathBuf,
+        /// The limit.
+        max_seconds: f64,
+    },
+    /// Decoding all files of a job took longer than the limit.
+    #[error(
+        "cannot decode \"{name}\": decoding took more than the {max_seconds:.0} seconds that it may take in all; use fewer or \
+         smaller images, a shorter video, or raise the limit"
+    )]
+    TooSlow {
+        /// The file at which the time was over.
+        name: String,
         /// The limit.
         max_seconds: f64,
     },

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Seek},
     path::{Path, PathBuf},
 };
 
@@ -82,35 +82,51 @@ pub(crate) fn skipped(path: &Path, reason: SkipReason) -> SkippedFile {
 
 /// Returns why a file is not an image; `None` when it is one.
 fn look_at(path: &Path) -> Option<SkipReason> {
-    let head = match regular_head(path) {
-        Ok(Some(head)) => head,
+    let mut file = match open_if_regular(path) {
+        Ok(Some(file)) => file,
         Ok(None) => return Some(SkipReason::NotAFile),
         Err(e) => return Some(SkipReason::of_io(&e)),
     };
-    match () {
-        () if head.is_empty() => Some(SkipReason::Empty),
-        () if is_readable(path, &head) => None,
-        () if is_video(path, &head) => Some(SkipReason::Video),
-        () => Some(SkipReason::NotAnImage),
-    }
+    kind_of(path, &mut file).unwrap_or_else(|e| Some(SkipReason::of_io(&e)))
 }
 
-/// Returns the first bytes of a file; `None` when it is not a regular one. Symbolic links are followed; opening a pipe would
-/// wait for its other end.
-fn regular_head(path: &Path) -> io::Result<Option<Vec<u8>>> {
+/// As [`look_at`], of an open file with this name.
+fn kind_of(name: &Path, file: &mut File) -> io::Result<Option<SkipReason>> {
+    let head = head_of(file)?;
+    Ok(match () {
+        () if head.is_empty() => Some(SkipReason::Empty),
+        () if is_readable(file, &head) => None,
+        () if is_video(name, &head) => Some(SkipReason::Video),
+        () => Some(SkipReason::NotAnImage),
+    })
+}
+
+/// Opens a file; `None` when it is not a regular one. Symbolic links are followed; opening a pipe would wait for its other
+/// end.
+fn open_if_regular(path: &Path) -> io::Result<Option<File>> {
     if !fs::metadata(path)?.is_file() {
         return Ok(None);
     }
+    File::open(path).map(Some)
+}
+
+/// Returns the first bytes of a file.
+fn head_of(file: &mut File) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(SIGNATURE_BYTES);
-    File::open(path)?
-        .take(SIGNATURE_BYTES as u64)
-        .read_to_end(&mut head)?;
-    Ok(Some(head))
+    file.rewind()?;
+    file.take(SIGNATURE_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 /// Whether a file is an image of a known format, by its content.
 pub fn is_image_file(path: &Path) -> bool {
-    regular_head(path).is_ok_and(|head| head.is_some_and(|head| is_readable(path, &head)))
+    let file = open_if_regular(path).ok().flatten();
+    file.is_some_and(|mut file| is_open_image(&mut file))
+}
+
+/// As [`is_image_file`], of an open file.
+pub(super) fn is_open_image(file: &mut File) -> bool {
+    head_of(file).is_ok_and(|head| is_readable(file, &head))
 }
 
 /// Whether a file claims by its name to be an image.
@@ -121,10 +137,13 @@ pub fn is_named_as_image(path: &Path) -> bool {
 /// Whether a file is a video, by its first bytes or, where these are not known, its name. An image is none, whatever its
 /// name.
 pub fn is_video_file(path: &Path) -> bool {
-    match regular_head(path) {
-        Ok(Some(head)) => !is_readable(path, &head) && is_video(path, &head),
-        _ => false,
-    }
+    let file = open_if_regular(path).ok().flatten();
+    file.is_some_and(|mut file| is_open_video(path, &mut file))
+}
+
+/// As [`is_video_file`], of an open file with this name.
+pub(super) fn is_open_video(name: &Path, file: &mut File) -> bool {
+    head_of(file).is_ok_and(|head| !is_readable(file, &head) && is_video(name, &head))
 }
 
 fn is_video(path: &Path, head: &[u8]) -> bool {

@@ -23,11 +23,14 @@ mod video;
 pub use error::FramesError;
 pub use folder::{Folder, is_image_file, is_named_as_image, is_video_file, list_folder};
 pub(crate) use folder::{no_images, skipped as skipped_file};
-pub use read::{READABLE_FORMATS, decode_image, read_image};
+pub use read::{READABLE_FORMATS, decode_file, decode_image, read_image};
 pub use skipped::{SkipReason, SkippedFile, SkippedFiles};
 pub use sky::SkyNetwork;
 pub use vggt_model::preprocess::{
-    DecodedImage, Frames, ImageLimits, ImageNote, Placement, Prepared, PreprocessError,
-    PreprocessMode, is_plain_rgb, open_regular, preprocess, stack,
+    DecodedImage, Fitted, Frames, ImageLimits, ImageNote, Placement, Prepared, PreprocessError,
+    PreprocessMode, RAW_FORMATS, fitted, is_plain_rgb, open_regular, preprocess, stack,
 };
-pub use video::{VideoLimits, VideoProgress, VideoSummary, read_video, video_size};
+pub use video::{
+    VideoFile, VideoLimits, VideoProgress, VideoSummary, read_video, read_video_file,
+    video_file_size, video_size, video_threads,
+};

@@ -1,10 +1,6 @@
 //! One image of any format: HEIC and AVIF are read here, all others by [`vggt_model::preprocess`].
 
-use std::{
-    fs::{self, File},
-    io::Cursor,
-    path::Path,
-};
+use std::{fs::File, io::Cursor, path::Path};
 
 use vggt_model::preprocess::{self, is_image};
 
@@ -27,22 +23,39 @@ pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF, GIF, and the pre
 /// # Errors
 /// When the file cannot be read, is of no known format, exceeds `limits`, is cut off or damaged.
 pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, PreprocessError> {
-    let Some(file) = open_heif(path) else {
-        return preprocess::read_image(path, limits).map_err(with_formats);
+    let fail = |source| PreprocessError::Read {
+        path: path.to_path_buf(),
+        source,
     };
     let name = path
         .file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy();
-    let bytes = file
-        .metadata()
-        .map_err(|source| PreprocessError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?
-        .len();
-    check_bytes(&name, bytes, limits)?;
-    heif::decode(&name, file, limits)
+    let file = preprocess::open_regular(path).map_err(fail)?;
+    decode_file(&name, file, limits).map_err(|e| match e {
+        PreprocessError::Read { source, .. } => fail(source),
+        e => e,
+    })
+}
+
+/// Decodes an image file that is already open, from its beginning; see [`read_image`].
+///
+/// # Errors
+/// As [`read_image`], which names the path.
+pub fn decode_file(
+    name: &str,
+    mut file: File,
+    limits: &ImageLimits,
+) -> Result<DecodedImage, PreprocessError> {
+    if !heif::is_heif(&mut file).unwrap_or(false) {
+        return preprocess::decode_file(name, file, limits).map_err(with_formats);
+    }
+    let metadata = file.metadata().map_err(|source| PreprocessError::Read {
+        path: name.into(),
+        source,
+    })?;
+    check_bytes(name, metadata.len(), limits)?;
+    heif::decode(name, file, limits)
 }
 
 /// Decodes an image file that is already in memory, such as an upload; see [`read_image`].
@@ -72,19 +85,10 @@ fn with_formats(e: PreprocessError) -> PreprocessError {
     }
 }
 
-/// Returns true when a file is an image of a format that [`read_image`] reads, by its content. `head` is its beginning, as
-/// far as [`vggt_model::preprocess::is_image`] needs it.
-pub(super) fn is_readable(path: &Path, head: &[u8]) -> bool {
-    is_image(head) || open_heif(path).is_some()
-}
-
-/// Opens a file if it is a HEIF image.
-fn open_heif(path: &Path) -> Option<File> {
-    // Opening a pipe would wait for its other end.
-    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    let mut file = File::open(path).ok()?;
-    heif::is_heif(&mut file).ok().filter(|is| *is)?;
-    Some(file)
+/// Returns true when an open file is an image of a format that [`read_image`] reads, by its content. `head` is its
+/// beginning, as far as [`vggt_model::preprocess::is_image`] needs it.
+pub(super) fn is_readable(file: &mut File, head: &[u8]) -> bool {
+    is_image(head) || heif::is_heif(file).unwrap_or(false)
 }
 
 fn check_bytes(name: &str, bytes: u64, limits: &ImageLimits) -> Result<(), PreprocessError> {

@@ -99,15 +99,35 @@ pub fn read_image(path: &Path, limits: &ImageLimits) -> Result<DecodedImage, Pre
         .unwrap_or(path.as_os_str())
         .to_string_lossy();
     let file = open_regular(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    if metadata.len() > limits.max_bytes {
+    decode_file(&name, file, limits).map_err(|e| match e {
+        PreprocessError::Read { source, .. } => fail(source),
+        e => e,
+    })
+}
+
+/// Decodes an image file that is already open, from its beginning; see [`read_image`].
+///
+/// # Errors
+/// As [`read_image`], which names the path.
+pub fn decode_file(
+    name: &str,
+    mut file: File,
+    limits: &ImageLimits,
+) -> Result<DecodedImage, PreprocessError> {
+    let fail = |source| PreprocessError::Read {
+        path: name.into(),
+        source,
+    };
+    file.rewind().map_err(fail)?;
+    let bytes = file.metadata().map_err(fail)?.len();
+    if bytes > limits.max_bytes {
         return Err(PreprocessError::FileTooLarge {
-            name: name.into_owned(),
-            bytes: metadata.len(),
+            name: name.to_owned(),
+            bytes,
             max_bytes: limits.max_bytes,
         });
     }
-    decode(&name, BufReader::new(file), limits)
+    decode(name, BufReader::new(file), limits)
 }
 
 /// Opens a regular file, following links. Opening a pipe would wait for its other end, perhaps forever.

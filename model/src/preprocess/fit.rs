@@ -59,6 +59,74 @@ pub struct Prepared {
     pub placement: Placement,
 }
 
+/// Size of an image that [`preprocess()`] returns, and where it lies in the original.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fitted {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Where the pixels lie in the original image.
+    pub placement: Placement,
+}
+
+/// Returns what [`preprocess()`] makes of an image whose original has this width and height, without its pixels.
+///
+/// # Errors
+/// When `img_size` is not a multiple of `patch_size`, or the image, of this name, has no pixels.
+pub fn fitted(
+    name: &str,
+    (source_width, source_height): (u32, u32),
+    mode: PreprocessMode,
+    img_size: usize,
+    patch_size: usize,
+) -> Result<Fitted, PreprocessError> {
+    if patch_size == 0
+        || img_size == 0
+        || img_size > MAX_IMG_SIZE
+        || !img_size.is_multiple_of(patch_size)
+    {
+        return Err(PreprocessError::BadSizes {
+            img_size,
+            patch_size,
+        });
+    }
+    if source_width == 0 || source_height == 0 {
+        return Err(PreprocessError::NoPixels {
+            name: name.to_owned(),
+        });
+    }
+    let side = img_size as u32;
+    let (width, height) = resized((source_width, source_height), mode, img_size, patch_size);
+    let mut placement = Placement {
+        source_width,
+        source_height,
+        scale_x: f64::from(width) / f64::from(source_width),
+        scale_y: f64::from(height) / f64::from(source_height),
+        offset_x: 0.0,
+        offset_y: 0.0,
+    };
+    match mode {
+        PreprocessMode::Crop => {
+            placement.offset_y = -f64::from(cropped(height, side));
+            Ok(Fitted {
+                width,
+                height: height.min(side),
+                placement,
+            })
+        }
+        PreprocessMode::Pad => {
+            placement.offset_x = f64::from(margin(width, side));
+            placement.offset_y = f64::from(margin(height, side));
+            Ok(Fitted {
+                width: side,
+                height: side,
+                placement,
+            })
+        }
+    }
+}
+
 /// Resizes, and crops or pads, one image to a size that the network takes.
 ///
 /// Bicubic (a = -0.5, antialiased), bit for bit as Pillow does it. An image that already has its target
@@ -72,73 +140,58 @@ pub fn preprocess(
     img_size: usize,
     patch_size: usize,
 ) -> Result<Prepared, PreprocessError> {
-    if patch_size == 0
-        || img_size == 0
-        || img_size > MAX_IMG_SIZE
-        || !img_size.is_multiple_of(patch_size)
-    {
-        return Err(PreprocessError::BadSizes {
-            img_size,
-            patch_size,
-        });
-    }
     let DecodedImage {
         name,
         rgb,
-        source_size: (source_width, source_height),
+        source_size,
         ..
     } = image;
-    if source_width == 0 || source_height == 0 || rgb.is_empty() {
+    let fitted = fitted(&name, source_size, mode, img_size, patch_size)?;
+    if rgb.is_empty() {
         return Err(PreprocessError::NoPixels { name });
     }
-    let side = img_size as u32;
-    let (width, height) = match mode {
-        PreprocessMode::Pad if source_width < source_height => (
-            in_proportion(source_width, source_height, img_size, patch_size),
-            side,
-        ),
-        _ => (
-            side,
-            in_proportion(source_height, source_width, img_size, patch_size),
-        ),
+    let (width, height) = resized(source_size, mode, img_size, patch_size);
+    let rows = match mode {
+        PreprocessMode::Crop => Lines {
+            first: cropped(height, fitted.height),
+            count: fitted.height,
+            of: height,
+        },
+        PreprocessMode::Pad => Lines {
+            first: 0,
+            count: height,
+            of: height,
+        },
     };
-    let mut placement = Placement {
-        source_width,
-        source_height,
-        scale_x: f64::from(width) / f64::from(source_width),
-        scale_y: f64::from(height) / f64::from(source_height),
-        offset_x: 0.0,
-        offset_y: 0.0,
-    };
-    let rgb = match mode {
-        PreprocessMode::Crop => {
-            let first_row = height.saturating_sub(side) / 2;
-            placement.offset_y = -f64::from(first_row);
-            let rows = Lines {
-                first: first_row,
-                count: height.min(side),
-                of: height,
-            };
-            resize_bicubic(rgb, width, rows)
-        }
-        PreprocessMode::Pad => {
-            let all_rows = Lines {
-                first: 0,
-                count: height,
-                of: height,
-            };
-            let resized = resize_bicubic(rgb, width, all_rows);
-            let (padded, left, top) = pad(resized, side, side);
-            placement.offset_x = f64::from(left);
-            placement.offset_y = f64::from(top);
-            padded
-        }
-    };
+    let rgb = resize_bicubic(rgb, width, rows);
+    // What is cropped has this size already.
+    let (rgb, ..) = pad(rgb, fitted.width, fitted.height);
     Ok(Prepared {
         name,
         rgb,
-        placement,
+        placement: fitted.placement,
     })
+}
+
+/// Width and height of an image before it is cropped or padded.
+fn resized(
+    (width, height): (u32, u32),
+    mode: PreprocessMode,
+    img_size: usize,
+    patch_size: usize,
+) -> (u32, u32) {
+    let side = img_size as u32;
+    match mode {
+        PreprocessMode::Pad if width < height => {
+            (in_proportion(width, height, img_size, patch_size), side)
+        }
+        _ => (side, in_proportion(height, width, img_size, patch_size)),
+    }
+}
+
+/// Rows above the ones that are kept of `height`.
+fn cropped(height: u32, kept: u32) -> u32 {
+    height.saturating_sub(kept) / 2
 }
 
 /// The shorter (or, in crop mode, the other) side in whole patches.
@@ -156,8 +209,8 @@ fn in_proportion(other: u32, leading: u32, img_size: usize, patch_size: usize) -
 ///
 /// PyTorch: `pad_left = padding // 2`, `pad_right = padding - pad_left`.
 pub(super) fn pad(rgb: RgbImage, width: u32, height: u32) -> (RgbImage, u32, u32) {
-    let left = width.saturating_sub(rgb.width()) / 2;
-    let top = height.saturating_sub(rgb.height()) / 2;
+    let left = margin(rgb.width(), width);
+    let top = margin(rgb.height(), height);
     if (rgb.width(), rgb.height()) == (width, height) {
         return (rgb, left, top);
     }
@@ -166,9 +219,42 @@ pub(super) fn pad(rgb: RgbImage, width: u32, height: u32) -> (RgbImage, u32, u32
     (padded, left, top)
 }
 
+/// Columns to the left of an image that is padded to `padded`, or rows above it.
+fn margin(side: u32, padded: u32) -> u32 {
+    padded.saturating_sub(side) / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_is_known_without_the_pixels() {
+        for mode in [PreprocessMode::Crop, PreprocessMode::Pad] {
+            for size in [
+                (60, 45),
+                (45, 60),
+                (200, 3),
+                (3, 200),
+                (1, 1),
+                (28, 28),
+                (28, 14),
+            ] {
+                let image = DecodedImage::new("a".to_owned(), RgbImage::new(size.0, size.1));
+                let known = fitted("a", size, mode, 28, 14).unwrap();
+                let made = preprocess(image, mode, 28, 14).unwrap();
+                assert_eq!(
+                    made.rgb.dimensions(),
+                    (known.width, known.height),
+                    "{size:?}"
+                );
+                assert_eq!(made.placement, known.placement, "{size:?}");
+            }
+        }
+        let none = fitted("a", (0, 1), PreprocessMode::Crop, 28, 14);
+        assert!(matches!(none, Err(PreprocessError::NoPixels { .. })));
+        assert!(fitted("a", (1, 1), PreprocessMode::Crop, 28, 13).is_err());
+    }
 
     #[test]
     fn sizes_round_halves_to_even_patches() {

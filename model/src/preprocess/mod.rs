@@ -46,13 +46,14 @@ use std::path::Path;
 
 pub use color::ColorConversion;
 pub use decode::{
-    DecodedImage, ImageLimits, READABLE_FORMATS, SIGNATURE_BYTES, decode_image, is_image,
-    open_regular, read_image,
+    DecodedImage, ImageLimits, READABLE_FORMATS, SIGNATURE_BYTES, decode_file, decode_image,
+    is_image, open_regular, read_image,
 };
 pub use error::PreprocessError;
-pub use fit::{Placement, Prepared, PreprocessMode, preprocess};
+pub use fit::{Fitted, Placement, Prepared, PreprocessMode, fitted, preprocess};
 pub use note::ImageNote;
 pub use plain::is_plain_rgb;
+pub use raw::FORMAT_NAMES as RAW_FORMATS;
 pub use stack::{Frames, stack};
 
 use crate::config::Config;

@@ -35,6 +35,15 @@ const DNG_VERSION: u16 = 50706;
 /// Panasonic's RW2: JpgFromRaw.
 const RW2_JPEG: u16 = 0x2E;
 
+/// The names that [`ImageNote::Preview`] and [`PreprocessError::NoPreview`] have for formats.
+pub const FORMAT_NAMES: [&str; 15] = [
+    "RAF", "ORF", "RW2", "CR3", "CRW", "X3F", "MRW", "DNG", "CR2", "NEF", "ARW", "PEF", "SRW",
+    "3FR", UNKNOWN,
+];
+
+/// The name of a RAW format that is recognized by its sensor's data only.
+const UNKNOWN: &str = "camera RAW";
+
 /// A RAW file's format, and where its previews may be.
 pub(super) struct Raw {
     format: &'static str,
@@ -80,7 +89,7 @@ pub(super) fn survey<R: BufRead + Seek>(
 ) -> io::Result<Option<Raw>> {
     reader.rewind()?;
     let mut raw = Raw {
-        format: format.unwrap_or("camera RAW"),
+        format: format.unwrap_or(UNKNOWN),
         previews: Vec::new(),
         orientation: None,
     };

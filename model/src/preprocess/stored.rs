@@ -85,6 +85,9 @@ impl Stored {
     }
 }
 
+/// Bytes for each pixel while an image is turned upright: 8-bit RGB, twice.
+pub(super) const TURNING: u64 = 6;
+
 /// The name of an image, for its errors.
 #[derive(Clone, Copy)]
 pub(super) struct Name<'a>(pub(super) &'a str);
@@ -187,9 +190,12 @@ impl Name<'_> {
         // What the decoder gives, which TIFF's copies, and the steps to RGB: 8-bit RGBA, then RGB.
         let copies = if format == ImageFormat::Tiff { 2 } else { 1 };
         let steps = if is_rgb8 { 0 } else { 7 };
+        // The decoder of WebP keeps 8-bit RGBA, or planes, beside what it gives.
+        let inside = if format == ImageFormat::WebP { 4 } else { 0 };
         let pixels = u64::from(width) * u64::from(height);
-        let needed = decoder.total_bytes().saturating_mul(copies);
-        self.check_memory(needed.saturating_add(pixels.saturating_mul(steps)), limits)?;
+        let decoding = decoder.total_bytes().saturating_mul(copies);
+        let decoding = decoding.saturating_add(pixels.saturating_mul(steps + inside));
+        self.check_memory(decoding.max(pixels.saturating_mul(TURNING)), limits)?;
         // An image with a corrupt color profile is still an image.
         let profile = decoder.icc_profile().ok().flatten();
         let conversion = profile.and_then(|icc| ColorConversion::of_icc(self.0, &icc));

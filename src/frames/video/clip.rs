@@ -1,9 +1,6 @@
 //! One opened video file and its numbers.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Once,
-};
+use std::{path::PathBuf, sync::Once};
 
 use ffmpeg_next::{
     Dictionary, Error, Rational, codec,
@@ -17,8 +14,13 @@ use ffmpeg_next::{
     log, media,
 };
 
-use super::{VideoLimits, convert::Converter, read::Watch, scan::Announced};
-use crate::frames::{FramesError, is_image_file, is_video_file, open_regular};
+use super::{
+    VideoFile, VideoLimits, convert::Converter, memory, read::Watch, scan::Announced, video_threads,
+};
+use crate::frames::{
+    FramesError,
+    folder::{is_open_image, is_open_video},
+};
 
 /// Containers that hold their own bytes. FFmpeg's play lists, concatenations and image sequences are
 /// missing on purpose: they name other files.
@@ -46,9 +48,9 @@ pub(super) struct Clip {
 }
 
 impl Clip {
-    /// Opens a file and the decoder of its video stream.
+    /// Opens the decoder of a file's video stream.
     pub(super) fn open(
-        path: &Path,
+        of: &VideoFile,
         limits: &VideoLimits,
         watch: Watch,
     ) -> Result<Self, FramesError> {
@@ -56,6 +58,7 @@ impl Clip {
         // FFmpeg would write to stderr, into the middle of progress bars; its error codes say enough.
         QUIET.call_once(|| log::set_level(log::Level::Quiet));
 
+        let path = &of.path;
         let unreadable = |source| FramesError::Read {
             path: path.to_path_buf(),
             source,
@@ -64,7 +67,8 @@ impl Clip {
             path: path.to_path_buf(),
             source,
         };
-        let file = open_regular(path).map_err(unreadable)?;
+        let file = of.rewound().map_err(unreadable)?;
+        let mut same_file = file.try_clone().map_err(unreadable)?;
         let bytes = StreamIo::from_read_seek(file).map_err(not_a_video)?;
         let mut options = Dictionary::new();
         options.set("format_whitelist", CONTAINERS);
@@ -75,10 +79,10 @@ impl Clip {
         .map_err(|e| match watch.check(path) {
             Err(too_slow) => too_slow,
             // Animated images are videos too, to FFmpeg.
-            Ok(()) if is_image_file(path) => FramesError::IsImage {
+            Ok(()) if is_open_image(&mut same_file) => FramesError::IsImage {
                 path: path.to_path_buf(),
             },
-            Ok(()) if !is_video_file(path) => FramesError::UnknownFormat {
+            Ok(()) if !is_open_video(path, &mut same_file) => FramesError::UnknownFormat {
                 path: path.to_path_buf(),
             },
             Ok(()) => not_a_video(e),
@@ -120,7 +124,7 @@ impl Clip {
             codec::Context::from_parameters(stream.parameters()).map_err(unknown_codec)?;
         let codec =
             decoder::find(context.id()).ok_or_else(|| unknown_codec(Error::DecoderNotFound))?;
-        let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 16));
+        let threads = video_threads();
         let mut options = Dictionary::new();
         options.set("threads", &threads.to_string());
         options.set(
@@ -132,6 +136,7 @@ impl Clip {
             .open_as_with(codec, options)
             .and_then(decoder::Opened::video)
             .map_err(unknown_codec)?;
+        memory::admit(path, &decoder, threads, limits.max_memory)?;
         let matrix = stream
             .side_data()
             .find(|data| data.kind() == SideData::DisplayMatrix)

@@ -65,13 +65,15 @@ impl Clip {
                     decoded.failures += 1;
                     continue;
                 }
-                Err(_) => {
+                Err(e) => {
                     self.watch.check(&self.path)?;
+                    self.check_memory(e)?;
                     decoded.failures += 1;
                     break;
                 }
             }
-            if self.decoder.send_packet(&packet).is_err() {
+            if let Err(e) = self.decoder.send_packet(&packet) {
+                self.check_memory(e)?;
                 failures_in_a_row += 1;
                 decoded.failures += 1;
                 continue;
@@ -86,6 +88,19 @@ impl Clip {
             let _ = self.receive(&mut decoded, visit)?;
         }
         Ok(decoded)
+    }
+
+    /// Memory that is not there is not the file's damage.
+    fn check_memory(&self, e: Error) -> Result<(), FramesError> {
+        const NO_MEMORY: Error = Error::Other {
+            errno: ffmpeg_next::error::ENOMEM,
+        };
+        if e == NO_MEMORY {
+            return Err(FramesError::VideoOutOfMemory {
+                path: self.path.clone(),
+            });
+        }
+        Ok(())
     }
 
     /// Takes from the decoder what it has ready.
@@ -104,7 +119,8 @@ impl Clip {
                 Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => {
                     return Ok(ControlFlow::Continue(()));
                 }
-                Err(_) => {
+                Err(e) => {
+                    self.check_memory(e)?;
                     decoded.failures += 1;
                     failures_in_a_row += 1;
                     if failures_in_a_row == MAX_FAILURES_IN_A_ROW {

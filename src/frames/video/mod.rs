@@ -18,6 +18,9 @@ mod color;
 mod convert;
 #[cfg(feature = "video")]
 mod decode;
+mod file;
+#[cfg(feature = "video")]
+mod memory;
 #[cfg(feature = "video")]
 mod plan;
 #[cfg(feature = "video")]
@@ -29,12 +32,13 @@ mod scan;
 #[cfg(not(feature = "video"))]
 mod unsupported;
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
+pub use file::{VideoFile, read_video, video_size};
 #[cfg(feature = "video")]
-pub use read::{read_video, video_size};
+pub use read::{read_video_file, video_file_size};
 #[cfg(not(feature = "video"))]
-pub use unsupported::{read_video, video_size};
+pub use unsupported::{read_video_file, video_file_size};
 
 /// Limits of a video.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,18 +49,36 @@ pub struct VideoLimits {
     pub max_pixels: u64,
     /// Time that reading and decoding may take, the caller's work on frames included.
     pub max_wall_time: Duration,
+    /// Memory that decoding takes, in bytes, estimated from the header.
+    pub max_memory: u64,
 }
 
 impl Default for VideoLimits {
-    /// An hour of film, 8K frames (8192 x 4320, and either way up), half an hour of work.
+    /// An hour of film, 8K frames (8192 x 4320, and either way up), half an hour of work, 8 GiB of memory.
     fn default() -> Self {
         Self {
             max_duration_s: 3600.0,
             max_pixels: 8192 * 4320,
             max_wall_time: Duration::from_secs(1800),
+            max_memory: DEFAULT_MEMORY,
         }
     }
 }
+
+/// 8K frames of 10 bits take some 4 GB with 16 threads.
+const DEFAULT_MEMORY: u64 = 8 << 30;
+
+/// Number of threads that decode a video. It is asked for once: the answer needs files that a process which has locked itself
+/// in cannot open.
+pub fn video_threads() -> usize {
+    static THREADS: LazyLock<usize> = LazyLock::new(|| {
+        std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, MAX_THREADS))
+    });
+    *THREADS
+}
+
+/// FFmpeg's own maximum.
+const MAX_THREADS: usize = 16;
 
 /// Progress of reading a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use ::image::RgbImage;
 use super::{
     VideoLimits, VideoProgress, VideoSummary,
     clip::Clip,
+    file::{VideoFile, check_choice},
     plan::{self, Plan, Timed},
     rate::{self, Rate},
     scan::{Announced, Scan},
@@ -21,8 +22,8 @@ use crate::frames::{DecodedImage, FramesError};
 ///
 /// # Errors
 /// When the file is no video or exceeds `limits`.
-pub fn video_size(path: &Path, limits: &VideoLimits) -> Result<(u32, u32), FramesError> {
-    Ok(Clip::open(path, limits, Watch::start(limits.max_wall_time))?.shown_size())
+pub fn video_file_size(file: &VideoFile, limits: &VideoLimits) -> Result<(u32, u32), FramesError> {
+    Ok(Clip::open(file, limits, Watch::start(limits.max_wall_time))?.shown_size())
 }
 
 /// Chooses frames of a video and hands each to `sink`, upright and as 8-bit RGB, in order.
@@ -45,22 +46,18 @@ pub fn video_size(path: &Path, limits: &VideoLimits) -> Result<(u32, u32), Frame
 /// When the file is no video or has no picture in it that can be decoded, exceeds `limits`, `fps` is not
 /// above zero, `on` stopped it, or `sink` failed. A damaged or truncated video is no error as long as one
 /// chosen frame was decoded: it gives a warning.
-pub fn read_video(
-    path: &Path,
+pub fn read_video_file(
+    file: &VideoFile,
     fps: f64,
     limits: &VideoLimits,
     max_frames: Option<usize>,
     on: &mut dyn FnMut(VideoProgress) -> bool,
     sink: &mut dyn FnMut(DecodedImage) -> Result<(), FramesError>,
 ) -> Result<VideoSummary, FramesError> {
-    if !(fps.is_finite() && fps > 0.0) {
-        return Err(FramesError::BadRate { fps });
-    }
-    if max_frames == Some(0) {
-        return Err(FramesError::Empty);
-    }
+    check_choice(fps, max_frames)?;
+    let path = &file.path;
     let watch = Watch::start(limits.max_wall_time);
-    let clip = Clip::open(path, limits, watch)?;
+    let clip = Clip::open(file, limits, watch)?;
     let mut warnings = clip.warnings();
     let mut timeline = Timeline::of(clip, path, limits, on)?;
     if timeline.rate_is_assumed {
@@ -78,7 +75,7 @@ pub fn read_video(
     let mut selection = None;
     let mut chosen = Vec::new();
     let mut unreadable = 0;
-    let decoded = Clip::open(path, limits, watch)?.decode(&mut |frame| {
+    let decoded = Clip::open(file, limits, watch)?.decode(&mut |frame| {
         let number = frame.number;
         // The times were checked before; without them the number tells.
         if !has_times && number > max_frame {
@@ -125,7 +122,7 @@ pub fn read_video(
     if chosen.is_empty() && frames_read > 0 {
         // A middle frame that cannot be converted makes way for the next one.
         let middle = plan::middle(frames_read);
-        Clip::open(path, limits, watch)?.decode(&mut |frame| {
+        Clip::open(file, limits, watch)?.decode(&mut |frame| {
             if frame.number < middle {
                 return Ok(ControlFlow::Continue(()));
             }

@@ -1,39 +1,40 @@
 //! What a program that was built without the feature `video` does with a video.
 
-use std::path::Path;
-
-use super::{VideoLimits, VideoProgress, VideoSummary};
-use crate::frames::{DecodedImage, FramesError, is_image_file, is_video_file, open_regular};
+use super::{VideoFile, VideoLimits, VideoProgress, VideoSummary};
+use crate::frames::{
+    DecodedImage, FramesError,
+    folder::{is_open_image, is_open_video},
+};
 
 /// Refuses the video: the program has no video support.
 ///
 /// # Errors
 /// Always.
-pub fn video_size(path: &Path, _: &VideoLimits) -> Result<(u32, u32), FramesError> {
-    Err(refused(path))
+pub fn video_file_size(file: &VideoFile, _: &VideoLimits) -> Result<(u32, u32), FramesError> {
+    Err(refused(file))
 }
 
 /// Refuses the video: the program has no video support.
 ///
 /// # Errors
 /// Always.
-pub fn read_video(
-    path: &Path,
+pub fn read_video_file(
+    file: &VideoFile,
     _fps: f64,
     _limits: &VideoLimits,
     _max_frames: Option<usize>,
     _on: &mut dyn FnMut(VideoProgress) -> bool,
     _sink: &mut dyn FnMut(DecodedImage) -> Result<(), FramesError>,
 ) -> Result<VideoSummary, FramesError> {
-    Err(refused(path))
+    Err(refused(file))
 }
 
-fn refused(path: &Path) -> FramesError {
-    let path = path.to_path_buf();
-    match open_regular(&path) {
+fn refused(file: &VideoFile) -> FramesError {
+    let path = file.path.clone();
+    match file.rewound() {
         Err(source) => FramesError::Read { path, source },
-        Ok(_) if is_image_file(&path) => FramesError::IsImage { path },
-        Ok(_) if !is_video_file(&path) => FramesError::UnknownFormat { path },
+        Ok(mut file) if is_open_image(&mut file) => FramesError::IsImage { path },
+        Ok(mut file) if !is_open_video(&path, &mut file) => FramesError::UnknownFormat { path },
         Ok(_) => FramesError::VideoUnsupported { path },
     }
 }
@@ -41,6 +42,7 @@ fn refused(path: &Path) -> FramesError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frames::video_size;
 
     #[test]
     fn a_video_is_refused_with_the_missing_feature() {

@@ -17,7 +17,7 @@ pub(super) use self::outline::{Frame, Outline, frame_at, outline};
 use super::{
     ImageLimits, ImageNote, PreprocessError,
     shrink::{self, MISSING},
-    stored::{Name, Stored},
+    stored::{Name, Stored, TURNING},
 };
 
 /// Decodes a JPEG as it is stored.
@@ -118,7 +118,7 @@ fn pixels<R: BufRead + Seek>(
     if shrink::factor(width, height) > 1 {
         return scaled(name, &mut image, limits, frame);
     }
-    let needed = u64::from(width) * u64::from(height) * memory(frame);
+    let needed = u64::from(width) * u64::from(height) * memory(frame).max(TURNING);
     name.check_memory(needed, limits)?;
     Ok(Stored::new(name.plain(image, ImageFormat::Jpeg, limits)?))
 }
