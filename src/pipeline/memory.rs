@@ -2,13 +2,19 @@
 
 use std::{fs, path::Path};
 
+use super::control_groups;
+
 /// Returns the bytes that this process can still allocate without being killed: what the kernel reports as available, or
-/// what its control group leaves, whichever is less. `None` where the system does not report it.
+/// what its control groups leave, whichever is less. `None` where the system does not report it.
 pub fn available_memory() -> Option<u64> {
-    let of_machine = meminfo(&fs::read_to_string("/proc/meminfo").ok()?);
-    match (of_machine, of_group()) {
-        (Some(machine), Some(group)) => Some(machine.min(group)),
-        (machine, group) => machine.or(group),
+    // In an empty root there is no /proc.
+    let text = fs::read_to_string("/proc/meminfo").ok();
+    let of_machine = text.as_deref().and_then(meminfo).or_else(free_memory);
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let of_groups = control_groups::least_left(Path::new(control_groups::ROOT), &own);
+    match (of_machine, of_groups) {
+        (Some(machine), Some(groups)) => Some(machine.min(groups)),
+        (machine, groups) => machine.or(groups),
     }
 }
 
@@ -18,24 +24,17 @@ fn meminfo(text: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Returns what the control groups (version 2) leave: the process's own and those above it.
-fn of_group() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    least_left(&groups, |file| fs::read_to_string(file).ok())
+/// What the kernel counts as free. It could free more, such as cached files, but tells that in /proc only.
+#[cfg(target_os = "linux")]
+fn free_memory() -> Option<u64> {
+    let info = rustix::system::sysinfo();
+    let free = u64::from(info.freeram).checked_add(u64::from(info.bufferram))?;
+    free.checked_mul(u64::from(info.mem_unit))
 }
 
-/// Returns the least that any group from the process's own up to the root leaves. `groups` is the text of
-/// `/proc/self/cgroup`; inside a container it names the root, and so does an empty text.
-fn least_left(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
-    let own = Path::new(own.unwrap_or_default().trim_start_matches('/'));
-    let left = own.ancestors().filter_map(|group| {
-        let folder = Path::new("/sys/fs/cgroup").join(group);
-        let number = |name| read(&folder.join(name))?.trim().parse::<u64>().ok();
-        // "max" is not a number: this group has no limit, but one above it may.
-        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
-    });
-    left.min()
+#[cfg(not(target_os = "linux"))]
+fn free_memory() -> Option<u64> {
+    None
 }
 
 /// Makes the allocator keep freed memory. A pass frees and allocates buffers of the same sizes hundreds of times; by default
@@ -85,56 +84,9 @@ mod tests {
         assert_eq!(meminfo("MemTotal: 1 kB\n"), None);
     }
 
-    /// What [`least_left`] finds where these groups have these limits and uses.
-    fn left(groups: &str, files: &[(&str, &str, &str)]) -> Option<u64> {
-        least_left(groups, |file| {
-            let (_, max, current) = files
-                .iter()
-                .find(|(group, ..)| file.parent() == Some(Path::new(group)))?;
-            let text = match file.file_name()?.to_str()? {
-                "memory.max" => max,
-                "memory.current" => current,
-                _ => return None,
-            };
-            Some(format!("{text}\n"))
-        })
-    }
-
     #[test]
-    fn the_tightest_group_on_the_way_to_the_root_counts() {
-        let unit = "1:name=systemd:/\n0::/system.slice/vggt.service\n";
-        let service = "/sys/fs/cgroup/system.slice/vggt.service";
-        let slice = "/sys/fs/cgroup/system.slice";
-        // The root of a machine has no such files.
-        assert_eq!(
-            left(unit, &[(service, "1000", "400"), (slice, "max", "900")]),
-            Some(600)
-        );
-        assert_eq!(
-            left(unit, &[(service, "1000", "400"), (slice, "1200", "900")]),
-            Some(300)
-        );
-        assert_eq!(
-            left(unit, &[(service, "max", "400"), (slice, "1200", "900")]),
-            Some(300)
-        );
-        assert_eq!(left(unit, &[(service, "1000", "1001")]), Some(0));
-        assert_eq!(left(unit, &[(service, "max", "1")]), None);
-        // Another unit's limit is not this one's.
-        assert_eq!(
-            left(
-                unit,
-                &[("/sys/fs/cgroup/system.slice/other.service", "10", "0")]
-            ),
-            None
-        );
-    }
-
-    #[test]
-    fn inside_a_container_the_root_is_asked() {
-        let root = [("/sys/fs/cgroup", "1000", "250")];
-        for groups in ["0::/\n", "0::/../../other\n", ""] {
-            assert_eq!(left(groups, &root), Some(750), "{groups:?}");
-        }
+    #[cfg(target_os = "linux")]
+    fn without_proc_the_kernel_is_asked() {
+        assert!(free_memory().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

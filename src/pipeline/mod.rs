@@ -6,6 +6,7 @@
 //! every warning through a [`Watcher`] and can stop the work at each step.
 
 mod cameras;
+mod control_groups;
 mod dataset;
 mod depth_images;
 mod error;
