@@ -6,8 +6,9 @@
 //! server       sockets, sessions and limits; async       protocol, jobs, store
 //! client       the client's side of the protocol; async  protocol, resolver
 //! jobs         queue and worker: input files -> GLB      pipeline, store, vggt-model
-//! pipeline     the recipe: frames -> network -> scene    frames, scene, glb, html, ply, colmap, nerfstudio, output,
-//!              -> file                                   vggt-model
+//! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, colmap, nerfstudio,
+//!              -> file                                   output, vggt-model
+//! decoder      frames decoded in a process of its own    frames
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
 //! html         a web page that draws a GLB               -
@@ -26,7 +27,7 @@
 //!
 //! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
 //!
-//! Data flows one way. A file: bytes -> [`frames`] -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
+//! Data flows one way. A file: bytes -> [`frames`] (in the service in another process, by [`decoder`]) -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
 //! [`glb`] (alone or in [`html`]), [`ply`], [`colmap`] or [`nerfstudio`] -> [`output`]. A request: bytes -> [`protocol`] -> the
 //! session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the reply. Progress flows back on one typed stream.
 
@@ -36,6 +37,7 @@ pub mod atomic_file;
 pub mod cli;
 pub mod client;
 pub mod colmap;
+pub mod decoder;
 pub mod frames;
 pub mod glb;
 pub mod html;

@@ -14,7 +14,7 @@ use crate::{
     hub::HubError,
     jobs::JobsError,
     output::OutputError,
-    pipeline::{PipelineError, Warning},
+    pipeline::{PipelineError, Warning, WorkerEnd, WorkerError},
     scene::SceneError,
     store::StoreError,
 };
@@ -57,6 +57,9 @@ fn of_error(e: &(dyn Error + 'static)) -> Option<String> {
     if let Some(e) = e.downcast_ref::<FramesError>() {
         return of_frames(e);
     }
+    if let Some(e) = e.downcast_ref::<WorkerError>() {
+        return of_decoder(e);
+    }
     if let Some(e) = e.downcast_ref::<SceneError>() {
         return of_scene(e);
     }
@@ -85,6 +88,7 @@ fn of_pipeline(e: &PipelineError) -> Option<String> {
         PipelineError::Dtype { .. } => Some("leave --dtype out".to_owned()),
         PipelineError::Precision => Some("leave --precision out".to_owned()),
         PipelineError::Frames(e) => of_frames(e),
+        PipelineError::Decoder(e) => of_decoder(e),
         PipelineError::Network(e) => of_network(e),
         PipelineError::Scene(e) => of_scene(e),
         PipelineError::Glb(e) => of_glb(e),
@@ -127,15 +131,36 @@ fn of_frames(e: &FramesError) -> Option<String> {
             Some("--mask_sky needs skyseg.onnx of JianyuanWang/skyseg".to_owned())
         }
         FramesError::Image(e) => of_image(e),
+        FramesError::VideoNeedsMemory { .. } => {
+            Some("--max_decode_memory raises it, as far as memory is free".to_owned())
+        }
+        FramesError::TooSlow { .. } => Some("--max_decode_seconds raises it".to_owned()),
         _ => None,
     }
+}
+
+fn of_decoder(e: &WorkerError) -> Option<String> {
+    let flag = match e {
+        WorkerError::Ended { end, .. } => match end {
+            WorkerEnd::Memory { .. } => "--max_decode_memory raises it, as far as memory is free",
+            WorkerEnd::CpuTime { .. } => "--max_decode_seconds raises it",
+            _ => return None,
+        },
+        WorkerError::NoProgram | WorkerError::Start(_) | WorkerError::NotAgain { .. } => {
+            "`vggt serve --no_isolate` decodes in its own process"
+        }
+        _ => return None,
+    };
+    Some(flag.to_owned())
 }
 
 fn of_image(e: &PreprocessError) -> Option<String> {
     let flags = match e {
         PreprocessError::ImageTooLarge { .. } => "--max_image_pixels and --max_image_side raise it",
         PreprocessError::FileTooLarge { .. } => "--max_image_bytes raises it",
-        PreprocessError::NeedsMemory { .. } => "--max_image_memory raises it",
+        PreprocessError::NeedsMemory { .. } => {
+            "--max_image_memory raises it, as far as memory is free"
+        }
         _ => return None,
     };
     Some(flags.to_owned())

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod convert;
 mod cure;
+mod decode_flags;
 mod doctor;
 mod export;
 mod fetch;
@@ -28,7 +29,7 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::cli::terminal::tell;
-use crate::{hub::HubSettings, output::OutputError, resolver::Resolver};
+use crate::{decoder, hub::HubSettings, output::OutputError, resolver::Resolver};
 
 /// Images or a video in, a 3D point cloud out: VGGT, natively.
 #[derive(Debug, Parser)]
@@ -63,6 +64,9 @@ enum Command {
     User(user::Args),
     /// Compare the service's rows and files, and repair them
     Check(check::Args),
+    /// Decode what another vggt hands over: not for people
+    #[command(hide = true)]
+    DecodeWorker,
     /// Serve phones and scripts: log in, send images or a video, get a GLB
     Serve(Box<serve::Args>),
 }
@@ -78,6 +82,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // Before anything is opened: the process closes what it did not open itself.
+    if matches!(cli.command, Command::DecodeWorker) {
+        return decoder::work();
+    }
     terminal::set_up(matches!(cli.command, Command::Serve(_)));
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
@@ -90,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::User(args) => user::run(args),
         Command::Check(args) => check::run(args),
         Command::Serve(args) => serve::run(*args),
+        Command::DecodeWorker => Ok(()),
     };
     let code = match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,12 @@
 //! Settings of the queue and the worker.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use candle_core::DType;
 use vggt_model::Precision;
 
 use super::quota::QuotaSettings;
-use crate::pipeline::{ImageLimits, VideoLimits};
+use crate::pipeline::{Decoding, ImageLimits, VideoLimits};
 
 /// How jobs are queued and run.
 #[derive(Debug, Clone)]
@@ -29,6 +29,10 @@ pub struct JobSettings {
     pub image_limits: ImageLimits,
     /// Limits of a video.
     pub video_limits: VideoLimits,
+    /// Where the files of jobs are decoded.
+    pub decoding: Decoding,
+    /// Time that decoding one job's files may take.
+    pub max_decode_time: Duration,
     /// The sky network, an ONNX file; without it `mask_sky` is refused.
     pub sky_network: Option<PathBuf>,
     /// How much one user may hold.
@@ -47,6 +51,8 @@ impl Default for JobSettings {
             max_frames: None,
             image_limits: ImageLimits::default(),
             video_limits: VideoLimits::default(),
+            decoding: Decoding::default(),
+            max_decode_time: VideoLimits::default().max_wall_time,
             sky_network: None,
             quotas: QuotaSettings::default(),
         }

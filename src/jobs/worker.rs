@@ -160,6 +160,8 @@ impl Worker {
                 fps: options.fps,
                 image_limits: shared.settings.image_limits,
                 video_limits: shared.settings.video_limits,
+                decoding: shared.settings.decoding.clone(),
+                max_time: shared.settings.max_decode_time,
                 ..ReadOptions::default()
             },
             max_frames: shared.settings.max_frames,

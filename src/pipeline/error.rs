@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     colmap::ColmapError,
+    decoder::{DecoderError, WorkerError},
     frames::{FramesError, PreprocessError},
     glb::GlbError,
     output::OutputError,
@@ -20,6 +21,9 @@ pub enum PipelineError {
     /// The images or the video cannot be read.
     #[error(transparent)]
     Frames(FramesError),
+    /// The process that decodes failed.
+    #[error(transparent)]
+    Decoder(#[from] WorkerError),
     /// The weights cannot be used, or the network failed.
     #[error(transparent)]
     Network(vggt_model::Error),
@@ -128,6 +132,15 @@ impl From<FramesError> for PipelineError {
         match e {
             FramesError::Cancelled => Self::Cancelled,
             e => Self::Frames(e),
+        }
+    }
+}
+
+impl From<DecoderError> for PipelineError {
+    fn from(e: DecoderError) -> Self {
+        match e {
+            DecoderError::Frames(e) => e.into(),
+            DecoderError::Worker(e) => Self::Decoder(e),
         }
     }
 }

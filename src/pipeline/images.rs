@@ -5,9 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{PipelineError, SkippedImages, Stage, Warning, source::Reader, source::evenly};
+use super::{
+    PipelineError, SkippedImages, Stage, Warning,
+    source::{Item, Reader, evenly},
+};
 use crate::frames::{
-    DecodedImage, Folder, ImageNote, Prepared, PreprocessError, SkipReason, no_images, skipped_file,
+    Folder, FramesError, ImageNote, Prepared, PreprocessError, SkipReason, no_images, skipped_file,
 };
 
 /// The frames that were taken, and the number of frames that could be.
@@ -15,21 +18,12 @@ type Taken = (Vec<Prepared>, usize);
 
 impl Reader<'_> {
     /// Reads named images: one that cannot be used is an error.
-    pub(super) fn images<T>(
-        &mut self,
-        items: &[T],
-        read: impl Fn(&T) -> Result<DecodedImage, PreprocessError>,
-    ) -> Result<Taken, PipelineError> {
-        self.take(items, read, &mut |_, e| Err(e))
+    pub(super) fn images(&mut self, items: &[Item<'_>]) -> Result<Taken, PipelineError> {
+        self.take(items, &mut |_, e| Err(e))
     }
 
     /// Reads the images of a folder: those that cannot be used are skipped, and told.
-    pub(super) fn folder(
-        &mut self,
-        dir: &Path,
-        folder: Folder,
-        read: impl Fn(&PathBuf) -> Result<DecodedImage, PreprocessError>,
-    ) -> Result<Taken, PipelineError> {
+    pub(super) fn folder(&mut self, dir: &Path, folder: Folder) -> Result<Taken, PipelineError> {
         let Folder {
             images,
             mut skipped,
@@ -43,7 +37,14 @@ impl Reader<'_> {
             }
             None => Err(e),
         };
-        let (prepared, available) = self.take(&images, read, &mut skip)?;
+        let name = |path: &Path| {
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            name.to_string_lossy().into_owned()
+        };
+        let items: Vec<Item<'_>> = (images.iter())
+            .map(|path| Item::File(name(path), path))
+            .collect();
+        let (prepared, available) = self.take(&items, &mut skip)?;
         if prepared.is_empty() {
             return Err(no_images(dir, skipped).into());
         }
@@ -59,25 +60,28 @@ impl Reader<'_> {
     }
 
     /// Reads what the limit allows, evenly among the images for which `skip` did not decide that they cannot be used.
-    fn take<T>(
+    fn take(
         &mut self,
-        items: &[T],
-        read: impl Fn(&T) -> Result<DecodedImage, PreprocessError>,
+        items: &[Item<'_>],
         skip: &mut dyn FnMut(usize, PreprocessError) -> Result<(), PreprocessError>,
     ) -> Result<Taken, PipelineError> {
         let (mut height, mut width) = (0, 0);
         let mut choice = Choice::new(items.len());
         while let Some(index) = choice.waiting.pop_front() {
-            let image = match read(&items[index]) {
+            let done = choice.prepared.len();
+            let total = done + choice.waiting.len() + 1;
+            let image = match self.read(&items[index], (done, total)) {
                 Ok(image) => image,
-                Err(e) => {
+                // What happened to the image, not to the process that decoded it.
+                Err(PipelineError::Frames(FramesError::Image(e))) => {
                     skip(index, e)?;
                     choice.remove(index);
                     continue;
                 }
+                Err(e) => return Err(e),
             };
             let notes = image.notes.clone();
-            let one = self.prepare(image)?;
+            let one = self.placed(image)?;
             let (h, w) = (one.rgb.height() as usize, one.rgb.width() as usize);
             choice.prepared.insert(index, (one, notes));
             if h > height || w > width {

@@ -8,6 +8,7 @@
 mod cameras;
 mod control_groups;
 mod dataset;
+mod decode;
 mod depth_images;
 mod error;
 mod format;
@@ -41,6 +42,7 @@ pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_data
 
 // Types of the modules below that callers need for their options.
 pub use crate::{
+    decoder::{Decoding, Worker, WorkerEnd, WorkerError},
     frames::{FramesError, ImageLimits, SkyNetwork, VideoLimits},
     glb::{GlbEncoding, GlbError, GlbOptions, write as write_glb},
     scene::{PredictionMode, SceneError, SceneOptions, with_fields},

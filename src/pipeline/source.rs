@@ -1,13 +1,21 @@
 //! Images, a folder or a video -> the network's input, read one frame at a time.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use vggt_model::{Config, demo};
 
-use super::{PipelineError, Stage, Warning, Watcher, dataset::distinct_names};
-use crate::frames::{
-    DecodedImage, Frames, ImageLimits, Prepared, PreprocessMode, VideoLimits, VideoProgress,
-    decode_image, list_folder, preprocess, read_image, read_video, stack, video_size,
+use super::{
+    PipelineError, Stage, Warning, Watcher, dataset::distinct_names, decode::FrameDecoder,
+};
+use crate::{
+    decoder::{Decoding, Shape},
+    frames::{
+        DecodedImage, Fitted, Frames, ImageLimits, Prepared, PreprocessError, PreprocessMode,
+        VideoLimits, VideoProgress, decode_image, fitted, list_folder, stack,
+    },
 };
 
 /// Where the frames come from.
@@ -62,6 +70,10 @@ pub struct ReadOptions {
     pub image_limits: ImageLimits,
     /// Limits of a video.
     pub video_limits: VideoLimits,
+    /// Where files are decoded.
+    pub decoding: Decoding,
+    /// Time that decoding may take in all.
+    pub max_time: Duration,
 }
 
 impl Default for ReadOptions {
@@ -71,6 +83,8 @@ impl Default for ReadOptions {
             fps: 1.0,
             image_limits: ImageLimits::default(),
             video_limits: VideoLimits::default(),
+            decoding: Decoding::default(),
+            max_time: VideoLimits::default().max_wall_time,
         }
     }
 }
@@ -92,25 +106,20 @@ pub fn read_frames(
         config,
         limit,
         watcher,
+        decoder: FrameDecoder::new(options),
     };
-    let image_limits = &options.image_limits;
     let (prepared, available) = match source {
-        Source::Demo => reader.images(&demo::FRAMES, |(name, bytes)| {
-            decode_image(name, bytes, image_limits)
-        })?,
-        Source::Images(paths) => {
-            let named: Vec<_> = distinct_names(paths).into_iter().zip(paths).collect();
-            reader.images(&named, |(name, path)| {
-                let image = read_image(path, image_limits)?;
-                Ok(DecodedImage {
-                    name: name.clone(),
-                    ..image
-                })
-            })?
+        Source::Demo => {
+            let bundled = demo::FRAMES.iter();
+            let items: Vec<Item<'_>> = bundled.map(|(name, b)| Item::Bundled(name, b)).collect();
+            reader.images(&items)?
         }
-        Source::Folder(dir) => reader.folder(dir, list_folder(dir)?, |path| {
-            read_image(path, image_limits)
-        })?,
+        Source::Images(paths) => {
+            let named = distinct_names(paths).into_iter().zip(paths);
+            let items: Vec<Item<'_>> = named.map(|(name, path)| Item::File(name, path)).collect();
+            reader.images(&items)?
+        }
+        Source::Folder(dir) => reader.folder(dir, list_folder(dir)?)?,
         Source::Video(path) => reader.video(path)?,
     };
     reader.report_cropped(&prepared);
@@ -123,64 +132,105 @@ pub fn read_frames(
 /// The frames that were taken, and the number of frames of the source.
 type Taken = (Vec<Prepared>, usize);
 
+/// One image that is to be read.
+pub(super) enum Item<'a> {
+    /// A bundled file, with its name.
+    Bundled(&'a str, &'a [u8]),
+    /// A file, and the name of its image.
+    File(String, &'a Path),
+}
+
 pub(super) struct Reader<'a> {
     options: &'a ReadOptions,
     config: &'a Config,
     pub(super) limit: &'a FrameLimit<'a>,
     pub(super) watcher: &'a mut dyn Watcher,
+    decoder: FrameDecoder<'a>,
 }
 
 impl Reader<'_> {
     fn video(&mut self, path: &Path) -> Result<Taken, PipelineError> {
-        let (options, config) = (self.options, self.config);
         let max = match self.limit.fitting {
             None => self.limit.max.unwrap_or(usize::MAX).max(1),
             Some(_) => {
-                let (width, height) = video_size(path, &options.video_limits)?;
-                // A blank image is resized to the same size as any other of the same dimensions.
-                let rgb = image::RgbImage::new(width, height);
-                let blank = DecodedImage::new(String::new(), rgb);
-                let rgb = self.prepare(blank)?.rgb;
-                self.limit
-                    .frames(rgb.height() as usize, rgb.width() as usize)
+                let go_on = &mut || self.watcher.step(Stage::Decode, 0, 0);
+                let size = self.decoder.video_size(path, go_on)?;
+                let Fitted { width, height, .. } = self.fitted("", size)?;
+                self.limit.frames(height as usize, width as usize)
             }
         };
-        let mut prepared = Vec::new();
+        let shape = self.shape();
+        let mut frames = Vec::new();
         let watcher = &mut *self.watcher;
         let mut on_progress = |p: VideoProgress| {
             let total = p.frames_total.unwrap_or(0) as usize;
             watcher.step(Stage::Decode, p.frames_read as usize, total)
         };
-        let summary = read_video(
-            path,
-            options.fps,
-            &options.video_limits,
-            Some(max),
-            &mut on_progress,
-            &mut |image| {
-                let one = preprocess(image, options.mode, config.img_size, config.patch_size)?;
-                prepared.push(one);
-                Ok(())
-            },
-        )?;
-        for warning in &summary.warnings {
-            self.watcher.warn(&Warning::Video(warning.to_string()));
+        let choice = (self.options.fps, Some(max));
+        let (thinned_from, warnings) =
+            self.decoder
+                .video(path, choice, shape, &mut on_progress, &mut |image| {
+                    frames.push(image);
+                    Ok(())
+                })?;
+        for warning in warnings {
+            self.watcher.warn(&Warning::Video(warning));
         }
+        let prepared = frames.into_iter().map(|image| self.placed(image));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let mut available = prepared.len();
-        if let Some(from) = summary.thinned_from {
+        if let Some(from) = thinned_from {
             available = from as usize;
             self.report_thinned(available, prepared.len());
         }
         Ok((prepared, available))
     }
 
-    pub(super) fn prepare(&self, image: DecodedImage) -> Result<Prepared, PipelineError> {
+    /// Reads one image; `done` of `total` were read before.
+    pub(super) fn read(
+        &mut self,
+        item: &Item<'_>,
+        (done, total): (usize, usize),
+    ) -> Result<DecodedImage, PipelineError> {
+        let shape = self.shape();
+        match item {
+            // Nothing of a stranger's.
+            Item::Bundled(name, bytes) => {
+                let image = decode_image(name, bytes, &self.options.image_limits)?;
+                Ok(shape.apply(image)?)
+            }
+            Item::File(name, path) => {
+                let go_on = &mut || self.watcher.step(Stage::Decode, done, total);
+                self.decoder.image(path, name, shape, go_on)
+            }
+        }
+    }
+
+    /// Adds to an image of the network's size where it lies in its original.
+    pub(super) fn placed(&self, image: DecodedImage) -> Result<Prepared, PipelineError> {
+        let placement = self.fitted(&image.name, image.source_size)?.placement;
+        Ok(Prepared {
+            name: image.name,
+            rgb: image.rgb,
+            placement,
+        })
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Network {
+            mode: self.options.mode,
+            img_size: self.config.img_size,
+            patch_size: self.config.patch_size,
+        }
+    }
+
+    fn fitted(&self, name: &str, source_size: (u32, u32)) -> Result<Fitted, PreprocessError> {
         let Config {
             img_size,
             patch_size,
             ..
         } = *self.config;
-        Ok(preprocess(image, self.options.mode, img_size, patch_size)?)
+        fitted(name, source_size, self.options.mode, img_size, patch_size)
     }
 
     pub(super) fn report_thinned(&mut self, available: usize, used: usize) {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     cli::{
         UsageError,
+        decode_flags::DecodeFlags,
         fetch::DownloadBar,
         image_flags::{ImageFlags, parse_seconds},
         model_args::ModelArgs,
@@ -58,10 +59,15 @@ pub(super) struct InputArgs {
     #[arg(long, value_name = "N", default_value_t = VideoLimits::default().max_pixels,
         value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub(super) max_video_pixels: u64,
-    /// Stop decoding a video after this many seconds
+    /// Stop decoding after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_wall_time.as_secs(),
         value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub(super) max_decode_seconds: u64,
+    #[command(flatten)]
+    pub(super) decode: DecodeFlags,
+    /// Decode in a process of its own that can do nothing else, as the service does: for files of strangers
+    #[arg(long)]
+    pub(super) isolate: bool,
 }
 
 /// What the scene shows.

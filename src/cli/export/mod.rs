@@ -25,7 +25,7 @@ use crate::{
     frames::{Frames, PreprocessMode, SkyNetwork, VideoLimits},
     glb::{self, GlbOptions},
     pipeline::{
-        Format, Network, PipelineError, ReadOptions, ReconstructOptions, Reconstruction,
+        Decoding, Format, Network, PipelineError, ReadOptions, ReconstructOptions, Reconstruction,
         SavedFrames, Source, load_predictions, rebuild, reconstruct,
     },
     scene::SceneOptions,
@@ -94,7 +94,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     let reconstruct_options = ReconstructOptions {
         before_network: Some(&check_frames),
-        ..args.reconstruct_options(options, &plan, sky.as_ref())
+        ..args.reconstruct_options(options, &plan, sky.as_ref())?
     };
     let (network, made) = match input {
         Input::Saved(predictions, frames) => {
@@ -225,8 +225,8 @@ impl Args {
         scene: SceneOptions,
         plan: &Plan,
         sky: Option<&'a SkyNetwork>,
-    ) -> ReconstructOptions<'a> {
-        ReconstructOptions {
+    ) -> anyhow::Result<ReconstructOptions<'a>> {
+        Ok(ReconstructOptions {
             read: ReadOptions {
                 mode: self.input.preprocess,
                 fps: self.input.fps,
@@ -235,7 +235,13 @@ impl Args {
                     max_duration_s: self.input.max_video_seconds,
                     max_pixels: self.input.max_video_pixels,
                     max_wall_time: Duration::from_secs(self.input.max_decode_seconds),
+                    max_memory: self.input.decode.max_memory(),
                 },
+                decoding: match self.input.isolate {
+                    true => self.input.decode.isolated()?,
+                    false => Decoding::Here,
+                },
+                max_time: Duration::from_secs(self.input.max_decode_seconds),
             },
             max_frames: self.input.max_frames.map(|n| n as usize),
             // An explicit number is tried even if it is estimated not to fit.
@@ -250,7 +256,7 @@ impl Args {
                 ..scene
             },
             before_network: None,
-        }
+        })
     }
 
     fn input(&self) -> anyhow::Result<Input> {

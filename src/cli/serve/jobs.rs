@@ -61,6 +61,7 @@ impl JobArgs {
             },
             sky_network: self.sky_network.clone(),
             quotas: self.quotas.settings(),
+            ..JobSettings::default()
         }
     }
 }

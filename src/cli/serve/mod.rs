@@ -1,5 +1,6 @@
 //! `vggt serve`: the service.
 
+mod decode;
 mod folder;
 mod jobs;
 mod keep;
@@ -12,7 +13,9 @@ use std::{sync::mpsc, thread, time::Duration};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use self::{jobs::JobArgs, keep::KeepArgs, limits::LimitArgs, login::LoginArgs};
+use self::{
+    decode::DecodeArgs, jobs::JobArgs, keep::KeepArgs, limits::LimitArgs, login::LoginArgs,
+};
 use super::{log, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
 use crate::{
     atomic_file,
@@ -52,6 +55,8 @@ pub(super) struct Args {
     #[command(flatten)]
     jobs: JobArgs,
     #[command(flatten)]
+    decode: DecodeArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     login: LoginArgs,
@@ -81,7 +86,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         open_get: args.open_get,
         grace: limits::seconds(args.grace),
     };
-    let job_settings = args.jobs.settings(&args.model);
+    let job_settings = args.decode.settings(args.jobs.settings(&args.model))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

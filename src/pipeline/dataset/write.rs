@@ -14,9 +14,10 @@ use super::{
     manifest::{Manifest, hex},
 };
 use crate::{
-    frames::{VideoProgress, read_image, read_video},
+    decoder::Shape,
+    frames::VideoProgress,
     output::{OutputError, OutputRules},
-    pipeline::{PipelineError, ReadOptions, Source},
+    pipeline::{PipelineError, ReadOptions, Source, decode::FrameDecoder},
 };
 
 /// Quality of JPEGs that are encoded again: differences are below what a splat can show.
@@ -64,8 +65,9 @@ pub(super) fn images(
     if let Some(Source::Video(path)) = source {
         writer.video(path, read)?;
     } else {
+        let mut decoder = FrameDecoder::new(read);
         for (index, image) in dataset.images.iter().enumerate() {
-            writer.image(index, image, read)?;
+            writer.image(index, image, &mut decoder)?;
         }
     }
     // Never a photo of the user's: an input, also one that was left out of the frames, or a folder elsewhere behind a link.
@@ -87,7 +89,7 @@ impl Writer<'_> {
         &mut self,
         index: usize,
         image: &DatasetImage,
-        read: &ReadOptions,
+        decoder: &mut FrameDecoder<'_>,
     ) -> Result<(), PipelineError> {
         let path = self.dataset.path(image);
         match &image.origin {
@@ -102,7 +104,9 @@ impl Writer<'_> {
             }
             Origin::Bundled(bytes) => self.put(image, |out| out.write_all(bytes)),
             Origin::Decode(from) => {
-                let decoded = read_image(from, &read.image_limits)?;
+                let name = from.file_name().unwrap_or(from.as_os_str());
+                let name = name.to_string_lossy();
+                let decoded = decoder.image(from, &name, Shape::Whole, &mut || true)?;
                 self.written.sizes.insert(index, decoded.rgb.dimensions());
                 self.encode(image, &decoded.rgb)
             }
@@ -119,11 +123,10 @@ impl Writer<'_> {
             .iter()
             .map(|image| image.frame.as_str())
             .collect();
-        let summary = read_video(
+        let summary = FrameDecoder::new(read).video(
             path,
-            read.fps,
-            &read.video_limits,
-            None,
+            (read.fps, None),
+            Shape::Whole,
             &mut |_: VideoProgress| true,
             &mut |frame| {
                 let image = dataset

@@ -1,0 +1,37 @@
+//! Where and within which limits strangers' files are decoded, as flags of `vggt serve` and `vggt export`.
+
+use anyhow::Context;
+
+use crate::{
+    frames::VideoLimits,
+    pipeline::{Decoding, Worker},
+};
+
+/// Limits of the process that decodes.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct DecodeFlags {
+    /// Stop decoding the files of one job when it needs more memory in MiB; what is free limits it too
+    #[arg(long, value_name = "MIB", default_value_t = VideoLimits::default().max_memory >> 20,
+        value_parser = clap::value_parser!(u64).range(1..=1 << 24), allow_negative_numbers = true)]
+    max_decode_memory: u64,
+}
+
+impl DecodeFlags {
+    /// Bytes that decoding may take.
+    pub(super) fn max_memory(&self) -> u64 {
+        self.max_decode_memory << 20
+    }
+
+    /// Has files decoded in a process of its own, and tells once what the kernel lacks to lock it in.
+    pub(super) fn isolated(&self) -> anyhow::Result<Decoding> {
+        let (worker, missing) = Worker::find(self.max_memory())
+            .context("images and videos cannot be decoded in a process of their own")?;
+        if !missing.is_empty() {
+            tracing::warn!(
+                "the process that decodes has its limits, but the kernel lacks {} to lock it in",
+                missing.join(" and ")
+            );
+        }
+        Ok(Decoding::Isolated(worker))
+    }
+}
