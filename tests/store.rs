@@ -692,17 +692,21 @@ fn a_result_its_job_and_its_memory_appear_together() {
 fn the_usage_of_a_user_is_the_sum_of_the_files() {
     let House { dir, store } = house();
     let bob = store.add_user("bob", "p", false).unwrap().id;
-    assert_eq!(store.usage_of(1).unwrap(), (0, 0));
+    let usage = |user| {
+        let usage = store.usage_of(user).unwrap();
+        (usage.files, usage.bytes)
+    };
+    assert_eq!(usage(1), (0, 0));
     for _ in 0..3 {
         save(&store, 1);
     }
-    assert_eq!(store.usage_of(1).unwrap(), (3, 36));
-    assert_eq!(store.usage_of(bob).unwrap(), (0, 0));
+    assert_eq!(usage(1), (3, 36));
+    assert_eq!(usage(bob), (0, 0));
     // A damaged size counts as nothing, and none overflows the sum.
     let damage = |size: i64| {
         let sql = format!("UPDATE glb_files SET file_size = {size} WHERE id < 3");
         execute(dir.path(), &sql);
-        store.usage_of(1).unwrap()
+        usage(1)
     };
     assert_eq!(damage(-5), (3, 12));
     assert_eq!(damage(i64::MAX).0, 3);

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Allowance, DecoderError, Worker, WorkerEnd, WorkerError,
     failure::{Asked, Failure, tidy},
+    log::MAX_LINES,
     process::Process,
     protocol::{Reply, Request, Settings, Task},
     waiting::{GoOn, Stop, TICK, Waiting},
@@ -20,8 +21,8 @@ use crate::frames::FramesError;
 /// How long the process may take to receive a request, which is a few hundred bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Log lines of one file that are passed on.
-const MAX_LOG: usize = 32;
+/// Most seconds of processor time, 34 years: the kernel counts in nanoseconds, which must not overflow.
+const MAX_CPU_S: u64 = 1 << 30;
 
 /// A process that decodes, and the stream to it.
 #[derive(Debug)]
@@ -46,7 +47,9 @@ impl Link {
         let settings = Settings {
             memory: allowance.memory,
             // A fraction of a second is a second; all cores may be at work all the time.
-            cpu_s: (allowance.time.as_secs().saturating_add(1)).saturating_mul(cores),
+            cpu_s: (allowance.time.as_secs().saturating_add(1))
+                .saturating_mul(cores)
+                .min(MAX_CPU_S),
             threads: rayon::current_num_threads(),
         };
         let (process, mut stream) = Process::start(worker.program()).map_err(WorkerError::Start)?;
@@ -132,7 +135,7 @@ impl Link {
         asked: &Asked<'_>,
         go_on: &mut GoOn<'_>,
     ) -> Result<Reply, DecoderError> {
-        for _ in 0..=MAX_LOG {
+        for _ in 0..=MAX_LINES {
             match self.any_reply(asked, go_on)? {
                 Reply::Log(line) => tracing::warn!("{}", tidy(&line)),
                 Reply::Hello { .. } => return Err(self.wrong(asked, "a second greeting")),

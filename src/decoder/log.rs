@@ -6,7 +6,10 @@ use std::{
 };
 
 /// Bytes of lines between two answers, at most; what goes beyond is dropped.
-const MAX_LINES: usize = 16 << 10;
+const MAX_BYTES: usize = 16 << 10;
+
+/// Lines between two answers, at most.
+pub(super) const MAX_LINES: usize = 32;
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -16,7 +19,7 @@ struct Keeper;
 impl Write for Keeper {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() + line.len() <= MAX_LINES {
+        if lines.len() + line.len() <= MAX_BYTES {
             lines.extend_from_slice(line);
         }
         Ok(line.len())
@@ -44,5 +47,5 @@ pub(super) fn start() {
 pub(super) fn take() -> Vec<String> {
     let lines = std::mem::take(&mut *LINES.lock().unwrap_or_else(PoisonError::into_inner));
     let text = String::from_utf8_lossy(&lines);
-    text.lines().map(str::to_owned).collect()
+    text.lines().take(MAX_LINES).map(str::to_owned).collect()
 }

@@ -40,6 +40,10 @@ pub fn work() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
+    if rustix::net::sockopt::socket_type(io::stdin()).is_err() {
+        let why = "this command is for vggt itself, which hands it a socket as standard input";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     sandbox::leave_parent()?;
     let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let Some(settings) = wire::read::<Settings>(&mut stream)? else {

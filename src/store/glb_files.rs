@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use diesel::{
-    prelude::*,
-    sql_types::{BigInt, Double, Integer},
-};
+use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
@@ -50,14 +47,6 @@ pub(super) struct GlbFileRow {
     is_public: Option<bool>,
 }
 
-#[derive(QueryableByName)]
-struct Usage {
-    #[diesel(sql_type = BigInt)]
-    files: i64,
-    #[diesel(sql_type = Double)]
-    bytes: f64,
-}
-
 impl From<GlbFileRow> for GlbFile {
     fn from(row: GlbFileRow) -> Self {
         Self {
@@ -99,20 +88,6 @@ impl Store {
     pub fn find_glb_of(&self, user_id: i32, hash: &str) -> Result<Option<GlbFile>, StoreError> {
         let found = self.find_glb(hash)?;
         Ok(found.filter(|row| row.user_id == user_id))
-    }
-
-    /// Returns the number of a user's files and the sum of their sizes in bytes, from an index.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn usage_of(&self, user_id: i32) -> Result<(u64, u64), StoreError> {
-        let query = "SELECT count(*) AS files, coalesce(total(max(file_size, 0)), 0) AS bytes \
-                     FROM glb_files WHERE user_id = ?";
-        let usage: Usage = diesel::sql_query(query)
-            .bind::<Integer, _>(user_id)
-            .get_result(&mut *self.connection()?)?;
-        // The sum is one of floating point, which no size of a damaged row lets overflow, and exact up to 2^53.
-        Ok((usage.files.unsigned_abs(), usage.bytes as u64))
     }
 
     /// Returns the path of a file.

@@ -344,7 +344,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         match check(self) {
             Err(StoreError::NoFolder { .. } | StoreError::FilesMissing { .. })
-                if self.usage_of(id)?.0 == 0 =>
+                if self.usage_of(id)?.files == 0 =>
             {
                 Ok(())
             }

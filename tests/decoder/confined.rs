@@ -107,6 +107,23 @@ fn a_request_that_makes_no_sense_ends_the_process() {
     assert!(worker.ended().success());
 }
 
+#[test]
+fn the_command_is_refused_where_nobody_hands_it_files() {
+    let output = Command::new(env!("CARGO_BIN_EXE_vggt"))
+        .arg("decode-worker")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains("for vggt itself"), "{err}");
+    let help = Command::new(env!("CARGO_BIN_EXE_vggt"))
+        .arg("--help")
+        .output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    assert!(!help.contains("decode-worker"), "{help}");
+}
+
 /// Copies the program and the libraries that it asks for into a folder.
 fn root_with_program(root: &Path) -> bool {
     let program = Path::new(env!("CARGO_BIN_EXE_vggt"));

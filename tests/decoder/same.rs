@@ -185,24 +185,17 @@ fn images_that_cannot_be_used_have_the_same_errors() {
 #[cfg(feature = "video")]
 #[test]
 fn videos_of_all_codecs_are_the_same() {
-    let fitting = |_: usize, _: usize| 4;
+    let fitting = |_: usize, _: usize| 4_usize;
     let options = ReadOptions {
         fps: 7.3,
         ..ReadOptions::default()
     };
-    for folder in ["clips", "timing", "video"] {
-        for file in files_of(folder) {
-            if file.is_dir() {
-                continue;
-            }
-            let source = Source::Video(file);
-            let _ = assert_same(&source, &options, &FrameLimit::default());
-            let limit = FrameLimit {
-                max: None,
-                fitting: Some(&fitting),
-            };
-            let _ = assert_same(&source, &options, &limit);
-        }
+    for (i, file) in files_of("clips").into_iter().enumerate() {
+        let limit = FrameLimit {
+            max: None,
+            fitting: (i % 2 == 0).then_some(&fitting as _),
+        };
+        let _ = assert_same(&Source::Video(file), &options, &limit);
     }
 }
 
@@ -280,7 +273,7 @@ fn a_dataset_is_the_same() {
                 "--format",
                 "colmap",
             ];
-            let args = [&args[..], &["--out", out_text, "--fps", "5"], extra].concat();
+            let args = [&args[..], &["--out", out_text, "--max_frames", "2"], extra].concat();
             crate::support::run(dir.path(), &args);
             let images = crate::support::files(&out.join("images"));
             assert!(!images.is_empty());

@@ -9,8 +9,11 @@ use crate::decoder::protocol::Settings;
 /// Bytes that the program itself takes, with FFmpeg's libraries and tables.
 const PROGRAM: u64 = 64 << 20;
 
-/// Bytes of a thread: its stack, of which glibc reserves 8 MiB, twice, since decoders may start helpers.
-const THREAD: u64 = 16 << 20;
+/// Bytes of a thread of FFmpeg: its stack, of which glibc reserves 8 MiB, twice, since decoders may start helpers.
+const VIDEO_THREAD: u64 = 16 << 20;
+
+/// Bytes of any other thread: a stack of 2 MiB, and what its allocator keeps.
+const THREAD: u64 = 4 << 20;
 
 /// Open files: standard ones, the stream, one file with its copies.
 const FILES: u64 = 32;
@@ -18,12 +21,17 @@ const FILES: u64 = 32;
 /// Seconds of processor time between the signal that tells the limit and the end.
 const LAST_SECONDS: u64 = 2;
 
-/// Sets the limits; `threads` are started at most. Returns those that cannot be set.
-pub(super) fn set(settings: &Settings, threads: usize) -> Vec<String> {
-    let memory = settings
-        .memory
-        .saturating_add(PROGRAM)
-        .saturating_add(THREAD.saturating_mul(threads as u64));
+/// Sets the limits; FFmpeg starts `video_threads` at most. Returns those that cannot be set.
+pub(super) fn set(settings: &Settings, video_threads: usize) -> Vec<String> {
+    let of_threads = |bytes: u64, count: usize| bytes.saturating_mul(count as u64);
+    let memory = [
+        PROGRAM,
+        of_threads(VIDEO_THREAD, video_threads),
+        of_threads(THREAD, settings.threads),
+    ];
+    let memory = memory
+        .into_iter()
+        .fold(settings.memory, u64::saturating_add);
     let cpu = settings.cpu_s;
     let limits = [
         // Private memory that can be written, counted when it is asked for; shared memory is refused by the filter of calls.

@@ -33,7 +33,7 @@ pub(super) fn leave_parent() -> io::Result<()> {
 /// Takes everything from the process that decoding does not need. Returns in words what the system lacks or refuses of it.
 pub(super) fn lock_in(settings: &Settings) -> Vec<String> {
     // Looks at files, so it comes first.
-    let threads = video_threads() + settings.threads;
+    let threads = video_threads();
     limits::be_first_to_go();
     let mut missing = limits::set(settings, threads);
     #[cfg(target_os = "linux")]
