@@ -9,6 +9,9 @@ use std::{
 
 use super::RANDOM;
 
+/// Name of this program as its processes have it.
+const PROGRAM: &str = "vggt";
+
 /// Returns the name of the target of a temporary file of this or an earlier version; `None` for any other name.
 pub fn target_of(temporary: &str) -> Option<&str> {
     let (name, mark) = parts(temporary)?;
@@ -52,11 +55,20 @@ fn process(mark: &str) -> Option<u32> {
     process.parse().ok().filter(|_| !is_random(mark))
 }
 
-/// Returns true when no process has this number, or this one has, which names its files otherwise.
+/// Returns true when the process that had this number is gone: none has it, or one that is not this program, or this one, which
+/// names its files otherwise.
 fn is_gone(process: u32) -> bool {
     let all = Path::new("/proc");
-    process == std::process::id()
-        || all.join("self").exists() && !all.join(process.to_string()).exists()
+    if process == std::process::id() {
+        return true;
+    }
+    let Ok(own) = fs::read_to_string(all.join("self/comm")) else {
+        return false;
+    };
+    match fs::read_to_string(all.join(format!("{process}/comm"))) {
+        Ok(name) => name != own && !name.starts_with(PROGRAM),
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 fn open_existing(path: &Path) -> io::Result<File> {
@@ -115,6 +127,11 @@ mod tests {
             .join(format!(".a.glb.{}.tmp", std::process::id()));
         fs::write(&own, b"gl").unwrap();
         assert!(take_abandoned(&own, NEVER).is_some());
+        // Of process 1 of a container, which is another program here.
+        let first = dir.path().join(".a.glb.1.tmp");
+        fs::write(&first, b"gl").unwrap();
+        let on_linux = Path::new("/proc/1/comm").exists();
+        assert_eq!(take_abandoned(&first, NEVER).is_some(), on_linux);
         let link = dir.path().join(".b.glb.0123456789abcDEF.tmp");
         std::os::unix::fs::symlink(&left, &link).unwrap();
         assert!(take_abandoned(&link, Duration::ZERO).is_none());

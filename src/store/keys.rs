@@ -125,7 +125,7 @@ fn change(conn: &mut SqliteConnection, table: &str) -> QueryResult<Option<TableS
     let changed = with_autoincrement(&sql).filter(|sql| {
         // SQLite refuses the word where keys are not given by the table itself; then none is given twice either.
         SqliteConnection::establish(":memory:")
-            .and_then(|mut empty| Ok(empty.batch_execute(sql)))
+            .map(|mut empty| empty.batch_execute(sql))
             .is_ok_and(|done| done.is_ok())
     });
     if changed.is_none() {
