@@ -73,6 +73,22 @@ pub enum StoreError {
     /// The job has been cancelled or has ended, so its result is not needed.
     #[error("job {0} has ended: its result is not kept")]
     JobOver(i64),
+    /// There is no job with this id.
+    #[error("there is no job {0}")]
+    UnknownJob(i64),
+    /// The state of the job does not allow what was asked for.
+    #[error("cannot {what} job {id}: it is {state}")]
+    JobState {
+        /// The job.
+        id: i64,
+        /// What was tried.
+        what: &'static str,
+        /// Its state.
+        state: &'static str,
+    },
+    /// The input files of the job were removed when it ended.
+    #[error("cannot retry job {0}: its input files are gone; submit it again")]
+    JobInputGone(i64),
     /// A file could not be written; nothing of it is left.
     #[error("cannot store \"{}\": {source}", path.display())]
     Write {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     glb_files::{check_original_name, no_such_user},
-    schema::jobs,
+    schema::{jobs, kept_inputs},
     time::{column, now, parse_time},
 };
 
@@ -16,9 +16,13 @@ use super::{
 const SHOWN: i64 = 1000;
 
 /// Values of the column for the states of a job that has not ended.
-const QUEUED: &str = "queued";
-const RUNNING: &str = "running";
-const PENDING: [&str; 2] = [QUEUED, RUNNING];
+pub(super) const QUEUED: &str = "queued";
+pub(super) const RUNNING: &str = "running";
+pub(super) const PENDING: [&str; 2] = [QUEUED, RUNNING];
+/// Values of the column for the states of a job that has ended.
+pub(super) const DONE: &str = "done";
+pub(super) const FAILED: &str = "failed";
+pub(super) const CANCELLED: &str = "cancelled";
 
 /// Kind of a job's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,24 @@ pub enum StoredJobState {
     Cancelled,
 }
 
+impl StoredJobState {
+    /// Returns the state in one word, as the column holds it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => QUEUED,
+            Self::Running => RUNNING,
+            Self::Done { .. } => DONE,
+            Self::Failed { .. } => FAILED,
+            Self::Cancelled => CANCELLED,
+        }
+    }
+
+    /// Returns true once the state is final.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
 /// Outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
@@ -125,11 +147,19 @@ pub struct Job {
     pub started_at: Option<Timestamp>,
     /// Time at which it ended.
     pub finished_at: Option<Timestamp>,
+    /// How often the process died while the job ran, in a row.
+    pub deaths: u32,
+    /// How often a passing fault, such as a full disk, has stopped it.
+    pub tries: u32,
+    /// Of a queued job: not before this time.
+    pub next_try_at: Option<Timestamp>,
+    /// Why it failed or was cancelled, or what stopped it the last time.
+    pub reason: Option<String>,
 }
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = jobs)]
-struct JobRow {
+pub(super) struct JobRow {
     id: i64,
     user_id: i32,
     kind: String,
@@ -143,6 +173,9 @@ struct JobRow {
     created_at: String,
     started_at: Option<String>,
     finished_at: Option<String>,
+    deaths: i32,
+    tries: i32,
+    next_try_at: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -162,13 +195,13 @@ impl From<JobRow> for Job {
         let state = match row.state.as_str() {
             QUEUED => StoredJobState::Queued,
             RUNNING => StoredJobState::Running,
-            "done" => StoredJobState::Done {
+            DONE => StoredJobState::Done {
                 hash: row.hashed_name.unwrap_or_default(),
             },
-            "cancelled" => StoredJobState::Cancelled,
+            CANCELLED => StoredJobState::Cancelled,
             // The table's CHECK leaves "failed".
             _ => StoredJobState::Failed {
-                reason: row.reason.unwrap_or_default(),
+                reason: row.reason.clone().unwrap_or_default(),
             },
         };
         let time = |text: Option<String>| text.as_deref().and_then(parse_time);
@@ -188,6 +221,10 @@ impl From<JobRow> for Job {
             created_at: parse_time(&row.created_at),
             started_at: time(row.started_at),
             finished_at: time(row.finished_at),
+            deaths: u32::try_from(row.deaths).unwrap_or(0),
+            tries: u32::try_from(row.tries).unwrap_or(0),
+            next_try_at: time(row.next_try_at),
+            reason: row.reason,
         }
     }
 }
@@ -195,7 +232,9 @@ impl From<JobRow> for Job {
 /// Fails when a column is missing.
 pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
     let all = jobs::table.select(JobRow::as_select());
-    all.limit(0).load(conn).map(|_| ())
+    all.limit(0).load(conn)?;
+    let kept = kept_inputs::table.limit(0);
+    kept.load::<(i64, String)>(conn).map(|_| ())
 }
 
 impl Store {
@@ -267,7 +306,11 @@ impl Store {
     pub fn mark_running(&self, id: i64) -> Result<bool, StoreError> {
         let pending = jobs::table.find(id).filter(jobs::state.eq_any(PENDING));
         let changed = diesel::update(pending)
-            .set((jobs::state.eq(RUNNING), jobs::started_at.eq(column(now()))))
+            .set((
+                jobs::state.eq(RUNNING),
+                jobs::started_at.eq(column(now())),
+                jobs::next_try_at.eq(None::<String>),
+            ))
             .execute(&mut *self.connection()?)?;
         Ok(changed > 0)
     }
@@ -299,9 +342,9 @@ pub(super) fn finish_with(
 
 fn finish(conn: &mut SqliteConnection, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
     let (state, hash, reason) = match outcome {
-        JobOutcome::Done { hash } => ("done", Some(hash), None),
-        JobOutcome::Failed { reason } => ("failed", None, Some(reason)),
-        JobOutcome::Cancelled => ("cancelled", None, None),
+        JobOutcome::Done { hash } => (DONE, Some(hash), None),
+        JobOutcome::Failed { reason } => (FAILED, None, Some(reason)),
+        JobOutcome::Cancelled => (CANCELLED, None, None),
     };
     let pending = jobs::table.find(id).filter(jobs::state.eq_any(PENDING));
     let changed = diesel::update(pending)

@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod glb_files;
 mod identity;
+mod job_control;
 mod jobs;
 mod keys;
 mod known_addresses;
@@ -33,6 +34,7 @@ pub use self::{
     error::StoreError,
     files::WriteSeek,
     glb_files::{GlbFile, check_original_name},
+    job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     lock::StoreLock,
     private::{create_private, remove_folder},

@@ -41,6 +41,16 @@ diesel::table! {
         created_at -> Text,
         started_at -> Nullable<Text>,
         finished_at -> Nullable<Text>,
+        deaths -> Integer,
+        tries -> Integer,
+        next_try_at -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    kept_inputs (job_id) {
+        job_id -> BigInt,
+        keep_until -> Text,
     }
 }
 
@@ -89,6 +99,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     users,
     glb_files,
     jobs,
+    kept_inputs,
     results,
     known_addresses,
     session_ends,

@@ -18,7 +18,7 @@ use super::{
 const NAME_MAX: usize = 64;
 
 /// The value of `status` that may log in.
-const ACTIVE: i32 = 1;
+pub(super) const ACTIVE: i32 = 1;
 const DISABLED: i32 = 0;
 
 /// A user, as of the time of the query. Two are equal when all but their stamps are.
