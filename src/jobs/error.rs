@@ -2,7 +2,12 @@
 
 use std::io;
 
-use super::quota::QuotaError;
+use vggt_model::weights::WeightsError;
+
+use super::{
+    faults::{has_passing_cause, is_missing, quietly, store_passes},
+    quota::QuotaError,
+};
 use crate::{
     pipeline::{FramesError, GlbError, PipelineError, SceneError},
     store::StoreError,
@@ -60,14 +65,17 @@ pub(super) enum JobError {
     Stopped,
     /// The reason, worded for the user.
     Failed(String),
+    /// The reason likewise; it may be gone at the next try.
+    Fault(String),
 }
 
 impl From<PipelineError> for JobError {
     fn from(e: PipelineError) -> Self {
         match e {
             PipelineError::Cancelled => Self::Stopped,
+            e if has_passing_cause(&e) => Self::Fault(with_causes(&e)),
             e if is_of_the_server(&e) => {
-                tracing::error!("cannot run a job: {}", with_causes(&e));
+                quietly(|| tracing::error!("cannot run a job: {}", with_causes(&e)));
                 Self::Failed(
                     "the server cannot run its network; its operator finds the reason in the log"
                         .to_owned(),
@@ -95,12 +103,15 @@ impl From<StoreError> for JobError {
         match e {
             StoreError::JobOver(_) => Self::Stopped,
             e => {
-                tracing::error!("cannot store a result: {e}");
-                Self::Failed(if e.is_disk_full() {
-                    "the server's disk is full".to_owned()
-                } else {
-                    "the server could not store the result".to_owned()
-                })
+                quietly(|| tracing::error!("cannot store a result: {e}"));
+                let reason = match e.is_disk_full() {
+                    true => "the server's disk is full",
+                    false => "the server could not store the result",
+                };
+                match store_passes(&e) {
+                    true => Self::Fault(reason.to_owned()),
+                    false => Self::Failed(reason.to_owned()),
+                }
             }
         }
     }
@@ -134,6 +145,26 @@ pub(super) fn without_paths(reason: &str) -> String {
         name.unwrap_or(part)
     });
     parts.collect::<Vec<_>>().join("\"")
+}
+
+impl JobError {
+    /// Returns the error of a job whose network, or `what` else of the operator's, cannot be loaded. The cause names paths of
+    /// the server, which are for the log.
+    pub(super) fn of_loading(what: &str, e: &PipelineError) -> Self {
+        quietly(|| tracing::error!("cannot load {what}: {}", with_causes(e)));
+        let reason = format!("the server cannot load {what}");
+        let passes = match e {
+            // A file that is being replaced.
+            PipelineError::Network(vggt_model::Error::Weights(
+                WeightsError::NotFound { .. } | WeightsError::Truncated { .. },
+            )) => true,
+            e => has_passing_cause(e) || is_missing(e),
+        };
+        match passes {
+            true => Self::Fault(reason),
+            false => Self::Failed(reason),
+        }
+    }
 }
 
 /// Returns what a client of the service can do about an error, in terms of its requests and the options of command 11.

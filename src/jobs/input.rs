@@ -1,6 +1,7 @@
 //! The folder of a job's input files, removed when the job ends.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -13,8 +14,11 @@ use super::{
 };
 use crate::{
     pipeline::Source,
-    store::{JobKind, Store, remove_folder},
+    store::{JobKind, Store, StoreError, remove_folder},
 };
+
+/// Number of jobs of a user whose input files are kept after their end, as many as may wait by default.
+const KEPT_PER_USER: usize = 4;
 
 /// A folder of input files. Removed when dropped, unless the job has a row: then it stays until the job has ended.
 #[derive(Debug)]
@@ -102,9 +106,9 @@ impl InputFolder {
     }
 
     /// Returns the folder of a job's row.
-    pub(super) fn of_row(store: &Store, dir: &str) -> Self {
+    pub(super) fn of_row(path: PathBuf) -> Self {
         Self {
-            path: store.job_dir(dir),
+            path,
             durable: true,
             hold: None,
         }
@@ -116,20 +120,29 @@ impl InputFolder {
     }
 
     /// Returns the source for the pipeline; `None` when the files are missing.
-    pub(super) fn source(&self, kind: JobKind) -> Option<Source> {
-        match kind {
-            JobKind::Video => {
-                let path = self.video();
-                path.is_file().then_some(Source::Video(path))
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(super) fn source(&self, kind: JobKind) -> io::Result<Option<Source>> {
+        let found = || -> io::Result<Option<Source>> {
+            match kind {
+                JobKind::Video => {
+                    let path = self.video();
+                    let is_file = fs::metadata(&path)?.is_file();
+                    Ok(is_file.then_some(Source::Video(path)))
+                }
+                JobKind::Images => {
+                    let mut paths = fs::read_dir(&self.path)?
+                        .map(|entry| Ok(entry?.path()))
+                        .collect::<io::Result<Vec<PathBuf>>>()?;
+                    paths.sort();
+                    Ok((!paths.is_empty()).then_some(Source::Images(paths)))
+                }
             }
-            JobKind::Images => {
-                let mut paths: Vec<PathBuf> = fs::read_dir(&self.path)
-                    .ok()?
-                    .filter_map(|entry| Some(entry.ok()?.path()))
-                    .collect();
-                paths.sort();
-                (!paths.is_empty()).then_some(Source::Images(paths))
-            }
+        };
+        match found() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found,
         }
     }
 }
@@ -160,6 +173,20 @@ pub(super) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsErro
         }
     }
     Ok(removed)
+}
+
+/// Removes the kept input files of jobs that ended a day ago, and of all but the newest few of each user.
+pub(super) fn remove_kept(store: &Store) -> Result<(), StoreError> {
+    let mut of_user: HashMap<i32, usize> = HashMap::new();
+    for kept in store.kept_inputs()? {
+        let number = of_user.entry(kept.user_id).or_default();
+        *number += usize::from(!kept.expired);
+        if kept.expired || *number > KEPT_PER_USER {
+            remove_folder(&store.job_dir(&kept.dir));
+            store.forget_input(kept.id)?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -1,20 +1,27 @@
-//! Reconstructions one after another: a bounded queue, VIP users first, and a thread of its own for the device.
+//! Reconstructions one after another: a bounded queue in which users take turns, VIPs first, and a thread of its own for
+//! the device.
 //!
 //! Nothing here awaits and nothing here knows of sockets. The entry point is [`Jobs`]: a job is either tied to the holder
-//! of its [`JobTicket`], or has a row in the store and survives this process. The same worker runs both.
+//! of its [`JobTicket`], or has a row in the store and survives this process. The same worker runs both. A second thread,
+//! the watcher, follows time and the rows: deadlines, further tries, and what the operator asks for.
 
+mod ending;
 mod error;
+mod faults;
 mod input;
 mod job;
 mod options;
 mod progress;
 mod queue;
 mod quota;
+mod reconstruct;
+mod restore;
 mod settings;
 mod shared;
+mod watcher;
 mod worker;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -27,22 +34,26 @@ pub use self::{
     settings::JobSettings,
 };
 use self::{
+    faults::quietly,
     progress::{Handle, StopReason},
     shared::{Reservation, Shared, State, Work, shutting_down},
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{Job as StoredJob, JobOutcome, NewJob, Store, StoreError, StoredJobState},
+    store::{JobOutcome, NewJob, Store, StoreError, StoredJobState},
 };
 
-/// How long the shutdown waits for a stopped job to reach its next step.
+/// How long the shutdown waits for a stopped job to end.
 const LAST_STEP: Duration = Duration::from_secs(5);
 
 /// The folder that a job's row names when there is no input to keep. Never created; an empty name would be the folder of
 /// all jobs, which would be removed with the job.
 const NO_INPUT: &str = "none";
 
-/// Ties a job to its holder: when this is dropped, the job leaves the queue or stops at its next step.
+/// Why a job that its user cancelled ended, for the operator.
+const BY_USER: &str = "cancelled by the user";
+
+/// Ties a job to its holder: when this is dropped, the job leaves the queue or stops.
 #[derive(Debug)]
 pub struct JobTicket {
     handle: Arc<Handle>,
@@ -63,7 +74,7 @@ impl JobTicket {
 
 impl Drop for JobTicket {
     fn drop(&mut self) {
-        self.jobs.stop(&self.handle);
+        self.jobs.shared.stop(&self.handle, StopReason::Cancelled);
     }
 }
 
@@ -95,20 +106,12 @@ impl Jobs {
         device: DeviceChoice,
     ) -> Result<Self, JobsError> {
         store.sweep_temporary()?;
-        let pending = store.pending_jobs()?;
-        let wanted: Vec<PathBuf> = pending.iter().map(|row| store.job_dir(&row.dir)).collect();
-        let swept = input::sweep(&store, &wanted)?;
-        if swept > 0 {
-            tracing::info!("removed {swept} folders of uploads and jobs that are over");
-        }
-        let jobs = Self {
-            shared: Arc::new(Shared::new(settings, store, &source, device)),
-        };
-        for row in pending {
-            jobs.requeue(row)?;
-        }
-        worker::start(jobs.shared.clone(), source)?;
-        Ok(jobs)
+        let shared = Arc::new(Shared::new(settings, store, &source, device));
+        shared.restore_all()?;
+        shared.sweep_folders()?;
+        watcher::start(shared.clone())?;
+        worker::start(shared.clone(), source)?;
+        Ok(Self { shared })
     }
 
     /// Returns the name of the weights.
@@ -134,7 +137,7 @@ impl Jobs {
     pub fn load(&self) -> Load {
         let state = self.shared.lock();
         Load {
-            queued: state.queue.len(),
+            queued: state.queue.len() + state.delayed.len(),
             running: usize::from(state.running.is_some()),
         }
     }
@@ -173,14 +176,11 @@ impl Jobs {
             let handle = handle(&mut state, JobState::Done { hash });
             return Ok(self.ticket(handle));
         }
-        state.reserve(request.user.id)?;
+        state.reserve(request.user.id, request.user.is_vip)?;
         state.queue.release(request.user.id);
         let handle = handle(&mut state, JobState::Queued { ahead: 0 });
-        self.shared.push(
-            &mut state,
-            request.user.is_vip,
-            Work::new(handle.clone(), request, key),
-        );
+        let work = Work::new(handle.clone(), request, key);
+        self.shared.push(&mut state, work);
         drop(state);
         Ok(self.ticket(handle))
     }
@@ -198,7 +198,11 @@ impl Jobs {
         let reservation = match cached {
             // Nothing is queued.
             Some(_) => None,
-            None => Some(Reservation::reserve(shared, request.user.id)?),
+            None => Some(Reservation::reserve(
+                shared,
+                request.user.id,
+                request.user.is_vip,
+            )?),
         };
         let dir = match cached {
             Some(_) => NO_INPUT.to_owned(),
@@ -224,10 +228,9 @@ impl Jobs {
             return Ok(row.id);
         }
         request.folder.has_row();
-        let vip = request.user.is_vip;
         let mut state = shared.lock();
         let handle = state.handle_of_row(&row);
-        shared.push(&mut state, vip, Work::new(handle, request, key));
+        shared.push(&mut state, Work::new(handle, request, key));
         drop(state);
         drop(reservation);
         Ok(row.id)
@@ -238,28 +241,39 @@ impl Jobs {
     /// # Errors
     /// When the database cannot be read.
     pub fn state(&self, user_id: i32, id: i64) -> Result<Option<JobState>, StoreError> {
-        if let Some(handle) = self.shared.lock().rows.get(&id) {
-            return Ok((handle.user_id == user_id).then(|| handle.state()));
-        }
+        let ahead = {
+            let state = self.shared.lock();
+            if let Some(handle) = state.rows.get(&id) {
+                return Ok((handle.user_id == user_id).then(|| handle.state()));
+            }
+            state.queue.len() + usize::from(state.running.is_some())
+        };
         let row = self.shared.store.job(id)?.filter(|r| r.user_id == user_id);
         Ok(row.map(|row| match row.state {
             // Between the row and the queue, or left for the next start.
-            StoredJobState::Queued | StoredJobState::Running => JobState::Queued { ahead: 0 },
+            StoredJobState::Queued | StoredJobState::Running => JobState::Queued { ahead },
             StoredJobState::Done { hash } => JobState::Done { hash },
             StoredJobState::Failed { reason } => JobState::Failed { reason },
             StoredJobState::Cancelled => JobState::Cancelled,
         }))
     }
 
-    /// Stops a job with a row and returns its state then; a running one stops at its next step. `None` when the user
-    /// has no such job.
+    /// Cancels a job with a row and returns its state then. Once this returns, the row says so: the job does not come back,
+    /// whatever happens to this process. A running one stops soon after. `None` when the user has no such job.
+    ///
+    /// Blocks on the disk.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read or written: the job goes on then.
     pub fn cancel(&self, user_id: i32, id: i64) -> Result<Option<JobState>, StoreError> {
-        let handle = self.shared.lock().rows.get(&id).cloned();
-        if let Some(handle) = handle.filter(|h| h.user_id == user_id) {
-            self.stop(&handle);
+        let store = &self.shared.store;
+        let row = store.job(id)?.filter(|row| row.user_id == user_id);
+        if row.is_some() && store.cancel_job(id, BY_USER, false)? {
+            let handle = self.shared.lock().rows.get(&id).cloned();
+            if let Some(handle) = handle {
+                handle.set(JobState::Cancelled);
+                self.shared.stop(&handle, StopReason::Cancelled);
+            }
         }
         self.state(user_id, id)
     }
@@ -272,21 +286,38 @@ impl Jobs {
         state.closing = true;
         shared.changed.notify_all();
         let dropped: Vec<_> = std::iter::from_fn(|| state.queue.pop()).collect();
+        let delayed = std::mem::take(&mut state.delayed);
         for entry in &dropped {
-            if let JobId::Connection(_) = entry.item.handle.id {
+            if entry.item.row().is_none() {
                 entry.item.handle.set(shutting_down());
             }
         }
-        let mut state = shared.wait_until_idle(state, grace);
+        drop((state, dropped, delayed));
+        // Before the grace period: whatever ends the process from now on is not a death of the job.
+        self.note_clean_stop();
+        let mut state = shared.wait_until_idle(shared.lock(), grace);
         if let Some(running) = &state.running {
-            running.stop(StopReason::Shutdown);
+            running.handle.stop(StopReason::Shutdown);
             state = shared.wait_until_idle(state, LAST_STEP);
         }
         if let Some(running) = &state.running {
-            tracing::warn!("job {} did not stop in time", running.id);
-            if let JobId::Connection(_) = running.id {
-                running.set(shutting_down());
+            let handle = &running.handle;
+            quietly(|| tracing::warn!("job {} did not stop in time", handle.id));
+            if let JobId::Connection(_) = handle.id {
+                handle.set(shutting_down());
             }
+        }
+        drop(state);
+        shared.write_unwritten(true);
+        // Again, for a job that was about to start.
+        self.note_clean_stop();
+        shared.lock().closed = true;
+        shared.watch.notify_all();
+    }
+
+    fn note_clean_stop(&self) {
+        if let Err(e) = self.shared.store.stop_jobs_cleanly() {
+            quietly(|| tracing::warn!("cannot note the clean stop in the rows of the jobs: {e}"));
         }
     }
 
@@ -295,56 +326,5 @@ impl Jobs {
             handle,
             jobs: self.clone(),
         }
-    }
-
-    fn stop(&self, handle: &Arc<Handle>) {
-        handle.stop(StopReason::Cancelled);
-        let mut state = self.shared.lock();
-        let Some(entry) = state.queue.remove(handle.key) else {
-            return;
-        };
-        self.shared.publish_positions(&state);
-        drop(state);
-        self.shared.finish(entry.item, Ok(JobState::Cancelled));
-    }
-
-    /// Queues a job of an earlier process.
-    fn requeue(&self, row: StoredJob) -> Result<(), JobsError> {
-        let shared = &self.shared;
-        let fail = |reason: &str| {
-            tracing::warn!("job {}: {reason}", row.id);
-            let reason = reason.to_owned();
-            shared
-                .store
-                .finish_job(row.id, &JobOutcome::Failed { reason })
-        };
-        let mut folder = InputFolder::of_row(&shared.store, &row.dir);
-        folder.resume(&shared.quotas, row.user_id);
-        let Ok(options) = JobOptions::from_row(&row.options_json) else {
-            fail("its options cannot be read")?;
-            folder.remove();
-            return Ok(());
-        };
-        if folder.source(row.kind).is_none() {
-            fail("its input files are gone; submit it again")?;
-            return Ok(());
-        }
-        let vip = shared
-            .store
-            .user_by_id(row.user_id)?
-            .is_some_and(|user| user.is_vip);
-        tracing::info!(job.id = row.id, "job {} is queued again", row.id);
-        let mut state = shared.lock();
-        let handle = state.handle_of_row(&row);
-        let work = Work {
-            handle,
-            kind: row.kind,
-            folder,
-            input_key: row.input_key,
-            options,
-            original_name: row.original_name,
-        };
-        shared.push(&mut state, vip, work);
-        Ok(())
     }
 }

@@ -2,23 +2,29 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 use vggt_model::progress::Stage as NetworkStage;
 
 use super::job::{JobId, JobState};
-use crate::pipeline::{Stage, Watcher};
+use crate::pipeline::{Stage, StopFlag, Watcher};
 
 /// Fraction of the work below which there is no estimate yet.
 const ESTIMATE_FROM: f32 = 0.05;
 
+/// Pause between two looks at the stop flag while a job waits for the store. A cancelled job leaves the worker that soon.
+const WAIT_STEP: Duration = Duration::from_millis(100);
+
 /// Why a job is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopReason {
-    /// The user cancelled it, or the holder of its ticket is gone.
+    /// The user or the operator cancelled it, its user is gone, or the holder of its ticket is. A row says so already.
     Cancelled,
+    /// It runs for too long.
+    TimeLimit,
     /// The server stops; a job that has a row runs again after the restart.
     Shutdown,
 }
@@ -30,6 +36,8 @@ pub(super) struct Handle {
     pub(super) id: JobId,
     pub(super) user_id: i32,
     stop: OnceLock<StopReason>,
+    /// Set with `stop`: ends the pass that runs, within its operations.
+    flag: StopFlag,
     state: watch::Sender<JobState>,
 }
 
@@ -40,6 +48,7 @@ impl Handle {
             id,
             user_id,
             stop: OnceLock::new(),
+            flag: StopFlag::new(),
             state: watch::Sender::new(state),
         })
     }
@@ -47,6 +56,7 @@ impl Handle {
     /// Asks the job to stop. Keeps the first reason.
     pub(super) fn stop(&self, reason: StopReason) {
         let _ = self.stop.set(reason);
+        self.flag.stop();
     }
 
     /// Returns the reason to stop, if there is one.
@@ -54,10 +64,13 @@ impl Handle {
         self.stop.get().copied()
     }
 
+    /// Publishes a state. A final one stays: a cancelled job that still runs reports in vain.
     pub(super) fn set(&self, state: JobState) {
         self.state.send_if_modified(|now| {
-            let changed = *now != state;
-            *now = state;
+            let changed = *now != state && !now.is_final();
+            if changed {
+                *now = state;
+            }
             changed
         });
     }
@@ -76,14 +89,17 @@ impl Handle {
 pub(super) struct Progress<'a> {
     handle: &'a Handle,
     start: Instant,
+    deadline: Option<Instant>,
     fraction: f32,
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(handle: &'a Handle) -> Self {
+    /// `deadline` is when the job has run for too long.
+    pub(super) fn new(handle: &'a Handle, deadline: Option<Instant>) -> Self {
         Self {
             handle,
             start: Instant::now(),
+            deadline,
             fraction: 0.0,
         }
     }
@@ -91,6 +107,20 @@ impl<'a> Progress<'a> {
     /// Reports that the network is being loaded, before the first step.
     pub(super) fn loading(&self) {
         self.report("load");
+    }
+
+    /// Waits before the result is stored once more. Returns false when the job is to stop.
+    pub(super) fn wait_to_store(&self, pause: Duration) -> bool {
+        self.handle.set(storing());
+        let end = Instant::now() + pause;
+        while self.handle.stopped().is_none() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            thread::sleep(left.min(WAIT_STEP));
+        }
+        false
     }
 
     fn report(&self, stage: &'static str) {
@@ -116,7 +146,23 @@ impl Watcher for Progress<'_> {
         // Frame and global blocks alternate and some steps are reported twice: the fraction never decreases.
         self.fraction = self.fraction.max(from + (to - from) * part);
         self.report(name);
+        if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            self.handle.stop(StopReason::TimeLimit);
+        }
         self.handle.stopped().is_none()
+    }
+
+    fn stop_flag(&self) -> Option<StopFlag> {
+        Some(self.handle.flag.clone())
+    }
+}
+
+/// Returns the state of a job that has ended, while its end cannot be written.
+pub(super) fn storing() -> JobState {
+    JobState::Running {
+        stage: "storing",
+        fraction: 1.0,
+        seconds_left: None,
     }
 }
 
@@ -144,7 +190,7 @@ mod tests {
     #[test]
     fn the_fraction_never_goes_back_and_a_stop_ends_the_work() {
         let handle = Handle::new(0, JobId::Connection(0), 1, JobState::Queued { ahead: 0 });
-        let mut progress = Progress::new(&handle);
+        let mut progress = Progress::new(&handle, None);
         let blocks = [NetworkStage::FrameBlocks, NetworkStage::GlobalBlocks];
         let mut last = 0.0;
         for (i, stage) in [1, 1, 2, 2].into_iter().zip(blocks.into_iter().cycle()) {
@@ -165,5 +211,23 @@ mod tests {
         handle.stop(StopReason::Shutdown);
         assert_eq!(handle.stopped(), Some(StopReason::Cancelled));
         assert!(!progress.step(Stage::Write, 0, 1));
+        assert!(progress.stop_flag().is_some_and(|flag| flag.is_stopped()));
+        assert!(!progress.wait_to_store(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn a_job_past_its_deadline_stops_at_the_next_step() {
+        let handle = Handle::new(0, JobId::Connection(0), 1, JobState::Queued { ahead: 0 });
+        let mut progress = Progress::new(&handle, Some(Instant::now()));
+        assert!(!progress.step(Stage::Decode, 0, 1));
+        assert_eq!(handle.stopped(), Some(StopReason::TimeLimit));
+    }
+
+    #[test]
+    fn a_final_state_stays() {
+        let handle = Handle::new(0, JobId::Connection(0), 1, JobState::Queued { ahead: 0 });
+        handle.set(JobState::Cancelled);
+        Progress::new(&handle, None).loading();
+        assert_eq!(handle.state(), JobState::Cancelled);
     }
 }

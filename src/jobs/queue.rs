@@ -1,9 +1,12 @@
-//! The order of the jobs: a bounded queue with two lanes. Pure: no threads, no clock.
+//! The order of the jobs: a bounded queue with two lanes, in each of which the users take turns. Pure: no threads, no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 /// Number of VIP jobs that run in a row while others wait; then one of the others runs.
 const VIP_IN_A_ROW: u32 = 3;
+
+/// Number of users whose last turn is remembered; beyond it all of them are forgotten. 16 bytes each.
+const REMEMBERED_TURNS: usize = 10_000;
 
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,211 +17,281 @@ pub(super) struct Full {
     pub(super) own: bool,
 }
 
+/// How many jobs may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places {
+    /// For everybody.
+    pub(super) all: usize,
+    /// Beyond these, for VIPs only.
+    pub(super) vip: usize,
+    /// Of one user.
+    pub(super) per_user: usize,
+}
+
 /// A waiting job.
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     pub(super) key: u64,
     pub(super) user: i32,
     pub(super) vip: bool,
+    /// The process died while it ran: jobs that wait already run first.
+    pub(super) suspect: bool,
     pub(super) item: T,
 }
 
 /// Waiting jobs, with limits for all and for each user.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    max: usize,
-    max_per_user: usize,
-    vip: VecDeque<Entry<T>>,
-    plain: VecDeque<Entry<T>>,
-    /// Places reserved for jobs that are being stored, by user.
-    reserved: HashMap<i32, usize>,
+    places: Places,
+    /// By arrival.
+    waiting: BTreeMap<u64, Entry<T>>,
+    arrivals: u64,
+    /// Suspects, which join the others once `first` is empty.
+    held: VecDeque<Entry<T>>,
+    /// Keys of the jobs that run before the suspects.
+    first: HashSet<u64>,
+    /// Places reserved for jobs that are being stored: user, and whether a VIP.
+    reserved: Vec<(i32, bool)>,
+    /// Number of the last turn of each user, in each lane.
+    turns: HashMap<(i32, bool), u64>,
+    turn: u64,
     /// VIP jobs run in a row while others waited.
     vip_row: u32,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(max: usize, max_per_user: usize) -> Self {
+    pub(super) fn new(places: Places) -> Self {
         Self {
-            max,
-            max_per_user,
-            vip: VecDeque::new(),
-            plain: VecDeque::new(),
-            reserved: HashMap::new(),
+            places,
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+            held: VecDeque::new(),
+            first: HashSet::new(),
+            reserved: Vec::new(),
+            turns: HashMap::new(),
+            turn: 0,
             vip_row: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.vip.len() + self.plain.len()
+        self.waiting.len() + self.held.len()
     }
 
     /// Reserves a place for a job that is being stored. [`Queue::release`] frees it.
-    pub(super) fn reserve(&mut self, user: i32) -> Result<(), Full> {
-        let all = self.len() + self.reserved.values().sum::<usize>();
-        if all >= self.max {
-            return Err(Full {
-                waiting: all,
-                own: false,
-            });
-        }
-        let waiting = self.entries().filter(|e| e.user == user).count();
-        let own = waiting + self.reserved.get(&user).copied().unwrap_or(0);
-        if own >= self.max_per_user {
+    ///
+    /// A user of whom no job waits is taken even beyond the number of places, unless that many users wait: so nobody can
+    /// keep others out, and at most twice as many jobs wait. `aside` are jobs that wait elsewhere, which count too.
+    pub(super) fn reserve(
+        &mut self,
+        user: i32,
+        vip: bool,
+        aside: &[(i32, bool)],
+    ) -> Result<(), Full> {
+        let waiting = self.entries().map(|e| (e.user, e.vip));
+        let taken: Vec<(i32, bool)> = waiting.chain(aside.iter().copied()).collect();
+        let taken = || taken.iter().chain(&self.reserved);
+        let own = taken().filter(|(of, _)| *of == user).count();
+        if own >= self.places.per_user {
             return Err(Full {
                 waiting: own,
                 own: true,
             });
         }
-        *self.reserved.entry(user).or_insert(0) += 1;
+        let vips = taken().filter(|(_, vip)| *vip).count();
+        let all = taken().count();
+        // VIPs that found none of their own places have taken others.
+        let others = all - vips + vips.saturating_sub(self.places.vip);
+        let free = others < self.places.all || (vip && vips < self.places.vip);
+        let users: HashSet<i32> = taken()
+            .filter(|(_, of_vip)| *of_vip == vip)
+            .map(|(of, _)| *of)
+            .collect();
+        let places = self.places.all + if vip { self.places.vip } else { 0 };
+        if !free && (own > 0 || users.len() >= places) {
+            return Err(Full {
+                waiting: all,
+                own: false,
+            });
+        }
+        self.reserved.push((user, vip));
         Ok(())
     }
 
     pub(super) fn release(&mut self, user: i32) {
-        if let Some(n) = self.reserved.get_mut(&user) {
-            *n -= 1;
-            if *n == 0 {
-                self.reserved.remove(&user);
-            }
+        if let Some(at) = self.reserved.iter().position(|(of, _)| *of == user) {
+            self.reserved.swap_remove(at);
         }
     }
 
     /// Appends a job regardless of the limits: its place was reserved, or it was accepted before a restart.
     pub(super) fn push(&mut self, entry: Entry<T>) {
-        if entry.vip {
-            self.vip.push_back(entry);
+        if entry.suspect && (!self.waiting.is_empty() || !self.held.is_empty()) {
+            if self.held.is_empty() {
+                self.first = self.waiting.values().map(|e| e.key).collect();
+            }
+            self.held.push_back(entry);
         } else {
-            self.plain.push_back(entry);
+            self.append(entry);
         }
+    }
+
+    fn append(&mut self, entry: Entry<T>) {
+        self.arrivals += 1;
+        self.waiting.insert(self.arrivals, entry);
     }
 
     /// Removes and returns the next job.
     pub(super) fn pop(&mut self) -> Option<Entry<T>> {
-        let vip = next_is_vip(self.vip.len(), self.plain.len(), &mut self.vip_row)?;
-        if vip {
-            self.vip.pop_front()
-        } else {
-            self.plain.pop_front()
+        let next = self.in_order().next()?.key;
+        let others = self.waiting.values().filter(|e| !e.vip).count();
+        let entry = self.remove(next)?;
+        self.vip_row = row_after(entry.vip, others, self.vip_row);
+        if self.turns.len() >= REMEMBERED_TURNS {
+            self.turns.clear();
         }
+        self.turn += 1;
+        self.turns.insert((entry.user, entry.vip), self.turn);
+        Some(entry)
     }
 
     /// Removes a job.
     pub(super) fn remove(&mut self, key: u64) -> Option<Entry<T>> {
-        for lane in [&mut self.vip, &mut self.plain] {
-            if let Some(at) = lane.iter().position(|e| e.key == key) {
-                return lane.remove(at);
+        if let Some(at) = self.held.iter().position(|e| e.key == key) {
+            return self.held.remove(at);
+        }
+        let arrival = *self.waiting.iter().find(|(_, e)| e.key == key)?.0;
+        let entry = self.waiting.remove(&arrival);
+        self.first.remove(&key);
+        if self.first.is_empty() {
+            while let Some(held) = self.held.pop_front() {
+                self.append(held);
             }
         }
-        None
+        entry
     }
 
     /// Returns the waiting jobs in the order in which they run if no others arrive.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Entry<T>> {
-        let (mut vip, mut plain) = (self.vip.iter(), self.plain.iter());
-        let mut row = self.vip_row;
+        let mut lanes = Lanes::default();
+        for entry in self.waiting.values() {
+            lanes.add(entry, &self.turns);
+        }
+        let mut held = Some(&self.held);
+        let mut first = self.first.len();
+        let (mut row, mut turn) = (self.vip_row, self.turn);
         std::iter::from_fn(move || {
-            if next_is_vip(vip.len(), plain.len(), &mut row)? {
-                vip.next()
-            } else {
-                plain.next()
+            if first == 0
+                && let Some(held) = held.take()
+            {
+                for entry in held {
+                    lanes.add(entry, &self.turns);
+                }
             }
+            turn += 1;
+            let entry = lanes.next(&mut row, turn)?;
+            first -= usize::from(self.first.contains(&entry.key));
+            Some(entry)
         })
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.vip.iter().chain(&self.plain)
+        self.waiting.values().chain(&self.held)
     }
 }
 
-/// Returns true when the VIP lane is next; `None` when both are empty.
-fn next_is_vip(vip: usize, plain: usize, row: &mut u32) -> Option<bool> {
-    let is_vip = match (vip, plain) {
-        (0, 0) => return None,
-        (0, _) => false,
-        (_, 0) => true,
-        _ => *row < VIP_IN_A_ROW,
-    };
-    // A VIP job counts only while other jobs wait.
-    *row = if is_vip && plain > 0 { *row + 1 } else { 0 };
-    Some(is_vip)
+/// Returns the number of VIP jobs in a row after one that ran while `others` waited. Counts only while other jobs wait.
+fn row_after(vip: bool, others: usize, row: u32) -> u32 {
+    if vip && others > 0 { row + 1 } else { 0 }
+}
+
+/// The jobs of VIPs and of others.
+struct Lanes<'a, T> {
+    vip: Lane<'a, T>,
+    other: Lane<'a, T>,
+    /// Turns that were taken in this order.
+    taken: HashMap<(i32, bool), u64>,
+}
+
+impl<T> Default for Lanes<'_, T> {
+    fn default() -> Self {
+        Self {
+            vip: Lane::default(),
+            other: Lane::default(),
+            taken: HashMap::new(),
+        }
+    }
+}
+
+impl<'a, T> Lanes<'a, T> {
+    fn add(&mut self, entry: &'a Entry<T>, turns: &HashMap<(i32, bool), u64>) {
+        let of = (entry.user, entry.vip);
+        let last = self.taken.get(&of).or(turns.get(&of));
+        let lane = if entry.vip {
+            &mut self.vip
+        } else {
+            &mut self.other
+        };
+        lane.add(entry, last.copied().unwrap_or(0));
+    }
+
+    fn next(&mut self, row: &mut u32, turn: u64) -> Option<&'a Entry<T>> {
+        let vip = match (self.vip.left, self.other.left) {
+            (0, 0) => return None,
+            (0, _) => false,
+            (_, 0) => true,
+            _ => *row < VIP_IN_A_ROW,
+        };
+        *row = row_after(vip, self.other.left, *row);
+        let lane = if vip { &mut self.vip } else { &mut self.other };
+        let entry = lane.next(turn)?;
+        self.taken.insert((entry.user, vip), turn);
+        Some(entry)
+    }
+}
+
+/// The jobs of one lane: the user whose last turn is the longest ago is next, with the oldest job.
+struct Lane<'a, T> {
+    jobs: HashMap<i32, VecDeque<&'a Entry<T>>>,
+    /// Last turn, arrival of the first job, user.
+    next: BTreeSet<(u64, u64, i32)>,
+    arrivals: u64,
+    left: usize,
+}
+
+impl<T> Default for Lane<'_, T> {
+    fn default() -> Self {
+        Self {
+            jobs: HashMap::new(),
+            next: BTreeSet::new(),
+            arrivals: 0,
+            left: 0,
+        }
+    }
+}
+
+impl<'a, T> Lane<'a, T> {
+    fn add(&mut self, entry: &'a Entry<T>, last_turn: u64) {
+        self.arrivals += 1;
+        self.left += 1;
+        let jobs = self.jobs.entry(entry.user).or_default();
+        if jobs.is_empty() {
+            self.next.insert((last_turn, self.arrivals, entry.user));
+        }
+        jobs.push_back(entry);
+    }
+
+    fn next(&mut self, turn: u64) -> Option<&'a Entry<T>> {
+        let (_, arrival, user) = self.next.pop_first()?;
+        let jobs = self.jobs.get_mut(&user)?;
+        let entry = jobs.pop_front()?;
+        if !jobs.is_empty() {
+            self.next.insert((turn, arrival, user));
+        }
+        self.left -= 1;
+        Some(entry)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(key: u64, user: i32, vip: bool) -> Entry<()> {
-        Entry {
-            key,
-            user,
-            vip,
-            item: (),
-        }
-    }
-
-    fn drained(mut queue: Queue<()>) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop().map(|e| e.key)).collect()
-    }
-
-    #[test]
-    fn vip_jobs_go_first_but_every_fourth_place_is_for_others() {
-        let mut queue = Queue::new(16, 16);
-        for key in 0..3 {
-            queue.push(entry(key, 1, false));
-        }
-        for key in 10..18 {
-            queue.push(entry(key, 2, true));
-        }
-        let order: Vec<u64> = queue.in_order().map(|e| e.key).collect();
-        let expected = [10, 11, 12, 0, 13, 14, 15, 1, 16, 17, 2];
-        assert_eq!(order, expected);
-        assert_eq!(drained(queue), expected);
-    }
-
-    #[test]
-    fn vip_jobs_that_nobody_waits_behind_are_not_counted() {
-        let mut queue = Queue::new(16, 16);
-        for key in 0..5 {
-            queue.push(entry(key, 1, true));
-            assert_eq!(queue.pop().map(|e| e.key), Some(key));
-        }
-        queue.push(entry(5, 2, false));
-        queue.push(entry(6, 1, true));
-        assert_eq!(drained(queue), [6, 5]);
-    }
-
-    #[test]
-    fn both_limits_hold_and_a_released_place_is_free_again() {
-        let mut queue = Queue::new(3, 2);
-        queue.reserve(1).unwrap();
-        queue.push(entry(0, 1, false));
-        queue.release(1);
-        queue.reserve(1).unwrap();
-        let full = queue.reserve(1).unwrap_err();
-        assert!(full.own && full.waiting == 2, "{full:?}");
-        queue.reserve(2).unwrap();
-        let full = queue.reserve(3).unwrap_err();
-        assert!(!full.own && full.waiting == 3, "{full:?}");
-        queue.release(2);
-        queue.reserve(3).unwrap();
-    }
-
-    #[test]
-    fn a_removed_job_leaves_its_place() {
-        let mut queue = Queue::new(1, 1);
-        queue.push(entry(7, 1, true));
-        assert!(queue.reserve(2).is_err());
-        assert!(queue.remove(8).is_none());
-        assert_eq!(queue.remove(7).map(|e| e.key), Some(7));
-        assert_eq!(queue.len(), 0);
-        queue.reserve(2).unwrap();
-    }
-
-    #[test]
-    fn jobs_from_before_a_restart_are_taken_whatever_the_limits() {
-        let mut queue = Queue::new(1, 1);
-        for key in 0..5 {
-            queue.push(entry(key, 1, false));
-        }
-        assert_eq!(drained(queue), [0, 1, 2, 3, 4]);
-    }
-}
+mod tests;

@@ -13,6 +13,8 @@ use crate::pipeline::{Decoding, ImageLimits, VideoLimits};
 pub struct JobSettings {
     /// Maximum number of waiting jobs.
     pub queue: usize,
+    /// Number of further places that only VIPs may take.
+    pub queue_vip: usize,
     /// Maximum number of waiting jobs of one user.
     pub queue_per_user: usize,
     /// Answers a job of the same user with the same input, options and weights with the stored result.
@@ -23,8 +25,12 @@ pub struct JobSettings {
     pub dtype: Option<DType>,
     /// Arithmetic of the transformer.
     pub precision: Precision,
-    /// Maximum number of frames of one job; `None`: as many as fit into memory.
+    /// Maximum number of frames of one job, chosen evenly; `None`: as many as fit into memory.
     pub max_frames: Option<usize>,
+    /// How long one job may run; `None`: without an end.
+    pub max_job_time: Option<Duration>,
+    /// How long a job with a row is tried again after a fault that passes, such as a full disk: the sum of the pauses.
+    pub retry_for: Duration,
     /// Limits of an image.
     pub image_limits: ImageLimits,
     /// Limits of a video.
@@ -43,12 +49,16 @@ impl Default for JobSettings {
     fn default() -> Self {
         Self {
             queue: 16,
+            queue_vip: 8,
             queue_per_user: 4,
             cache: true,
             preload: false,
             dtype: None,
             precision: Precision::Exact,
-            max_frames: None,
+            // The default for the images of a request: what a phone sends.
+            max_frames: Some(300),
+            max_job_time: Some(Duration::from_secs(4 * 60 * 60)),
+            retry_for: Duration::from_secs(40 * 60),
             image_limits: ImageLimits::default(),
             video_limits: VideoLimits::default(),
             decoding: Decoding::default(),

@@ -1,7 +1,8 @@
-//! What the queue and the worker share: the lock, what it holds, and how a job ends.
+//! What the queue, the worker and the watcher share: the lock and what it holds. How a job ends is in `ending.rs`.
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -9,21 +10,22 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
+    ending::{Delayed, Unwritten},
     error::SubmitError,
     input::InputFolder,
     job::{JobId, JobRequest, JobState},
     options::JobOptions,
-    progress::{Handle, StopReason},
-    queue::{Entry, Full, Queue},
+    progress::Handle,
+    queue::{Entry, Full, Places, Queue},
     quota::Quotas,
     settings::JobSettings,
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{Job as StoredJob, JobKind, JobOutcome, Store, StoreError},
+    store::{Job as StoredJob, JobKind, Store, StoreError},
 };
 
-/// The queue's settings and state, shared by all [`super::Jobs`] and the worker.
+/// The queue's settings and state, shared by all [`super::Jobs`], the worker and the watcher.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: JobSettings,
@@ -34,26 +36,50 @@ pub(super) struct Shared {
     weights_key: String,
     /// What users hold beside stored files.
     pub(super) quotas: Arc<Quotas>,
-    pub(super) state: Mutex<State>,
+    state: Mutex<State>,
     /// Notified when a job arrives or ends, and at shutdown.
     pub(super) changed: Condvar,
+    /// Notified when the watcher has something to do before its next look, and when it ends.
+    pub(super) watch: Condvar,
 }
 
 /// What the lock holds.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) queue: Queue<Work>,
-    pub(super) running: Option<Arc<Handle>>,
+    pub(super) running: Option<Running>,
     /// Jobs with rows that have not ended.
     pub(super) rows: HashMap<i64, Arc<Handle>>,
+    /// Jobs that wait for another try.
+    pub(super) delayed: Vec<Delayed>,
+    /// Ends that could not be written yet.
+    pub(super) unwritten: Vec<Unwritten>,
     next_key: u64,
+    /// No more jobs are taken or started.
     pub(super) closing: bool,
+    /// Nothing runs any more.
+    pub(super) closed: bool,
+}
+
+/// The job that the worker has.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) handle: Arc<Handle>,
+    /// When it has run for too long.
+    pub(super) deadline: Option<Instant>,
+    /// Folder of its input files.
+    pub(super) folder: PathBuf,
 }
 
 /// A queued job with all that the worker needs.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) handle: Arc<Handle>,
+    pub(super) vip: bool,
+    /// The process died while it ran.
+    pub(super) suspect: bool,
+    /// How often a passing fault has stopped it.
+    pub(super) tries: u32,
     pub(super) kind: JobKind,
     pub(super) folder: InputFolder,
     pub(super) input_key: String,
@@ -65,11 +91,22 @@ impl Work {
     pub(super) fn new(handle: Arc<Handle>, request: JobRequest, input_key: String) -> Self {
         Self {
             handle,
+            vip: request.user.is_vip,
+            suspect: false,
+            tries: 0,
             kind: request.kind,
             folder: request.folder,
             input_key,
             options: request.options,
             original_name: request.original_name,
+        }
+    }
+
+    /// Returns the key of the job's row.
+    pub(super) fn row(&self) -> Option<i64> {
+        match self.handle.id {
+            JobId::Row(id) => Some(id),
+            JobId::Connection(_) => None,
         }
     }
 }
@@ -80,11 +117,17 @@ impl State {
         self.next_key
     }
 
-    pub(super) fn reserve(&mut self, user: i32) -> Result<(), SubmitError> {
+    pub(super) fn reserve(&mut self, user: i32, vip: bool) -> Result<(), SubmitError> {
         if self.closing {
             return Err(SubmitError::ShuttingDown);
         }
-        self.queue.reserve(user).map_err(|full| match full {
+        // Else a fault that stops every job would let the inputs of any number pile up.
+        let delayed = self.delayed.iter().map(|delayed| &delayed.work);
+        let delayed = delayed.map(|work| (work.handle.user_id, work.vip));
+        let unwritten = (self.unwritten.iter()).map(|ending| (ending.handle.user_id, false));
+        let aside: Vec<(i32, bool)> = delayed.chain(unwritten).collect();
+        let reserved = self.queue.reserve(user, vip, &aside);
+        reserved.map_err(|full| match full {
             Full {
                 own: true, waiting, ..
             } => SubmitError::TooManyOfOne { waiting },
@@ -101,6 +144,31 @@ impl State {
         self.rows.insert(row.id, handle.clone());
         handle
     }
+
+    pub(super) fn is_running(&self, handle: &Handle) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.handle.key == handle.key)
+    }
+
+    /// Removes a job that waits in the queue or for another try.
+    pub(super) fn take_waiting(&mut self, key: u64) -> Option<Work> {
+        if let Some(entry) = self.queue.remove(key) {
+            return Some(entry.item);
+        }
+        let at = self.delayed.iter().position(|d| d.work.handle.key == key)?;
+        Some(self.delayed.swap_remove(at).work)
+    }
+
+    /// Tells every waiting job how many run before it.
+    pub(super) fn publish_positions(&self) {
+        let running = usize::from(self.running.is_some());
+        let queued = self.queue.in_order().map(|entry| &entry.item);
+        // By the time of their next try the queue may have emptied; others may have come.
+        let delayed = self.delayed.iter().map(|delayed| &delayed.work);
+        for (i, work) in queued.chain(delayed).enumerate() {
+            work.handle.set(JobState::Queued { ahead: running + i });
+        }
+    }
 }
 
 impl Shared {
@@ -110,16 +178,25 @@ impl Shared {
         source: &NetworkSource,
         device: DeviceChoice,
     ) -> Self {
+        let places = Places {
+            all: settings.queue,
+            vip: settings.queue_vip,
+            per_user: settings.queue_per_user,
+        };
         Self {
             state: Mutex::new(State {
-                queue: Queue::new(settings.queue, settings.queue_per_user),
+                queue: Queue::new(places),
                 running: None,
                 rows: HashMap::new(),
+                delayed: Vec::new(),
+                unwritten: Vec::new(),
                 next_key: 0,
                 closing: false,
+                closed: false,
             }),
             quotas: Arc::default(),
             changed: Condvar::new(),
+            watch: Condvar::new(),
             model: source.name(),
             weights_key: source.key(),
             device,
@@ -163,10 +240,10 @@ impl Shared {
         Ok(found.map(|row| row.hashed_name))
     }
 
-    pub(super) fn push(&self, state: &mut State, vip: bool, work: Work) {
+    pub(super) fn push(&self, state: &mut State, work: Work) {
         if state.closing {
             // Reserved before the shutdown: a row waits for the next start, other jobs fail.
-            if let JobId::Connection(_) = work.handle.id {
+            if work.row().is_none() {
                 work.handle.set(shutting_down());
             }
             return;
@@ -174,34 +251,33 @@ impl Shared {
         state.queue.push(Entry {
             key: work.handle.key,
             user: work.handle.user_id,
-            vip,
+            vip: work.vip,
+            suspect: work.suspect,
             item: work,
         });
-        self.publish_positions(state);
+        state.publish_positions();
         self.changed.notify_all();
     }
 
-    pub(super) fn publish_positions(&self, state: &State) {
-        let running = usize::from(state.running.is_some());
-        for (i, entry) in state.queue.in_order().enumerate() {
-            entry
-                .item
-                .handle
-                .set(JobState::Queued { ahead: running + i });
-        }
-    }
-
-    /// Blocks until there is a job and returns it; `None` once the server stops.
-    pub(super) fn next(&self) -> Option<Work> {
+    /// Blocks until there is a job and returns it with the time by which it must have ended; `None` once the server stops.
+    pub(super) fn next(&self) -> Option<(Work, Option<Instant>)> {
         let mut state = self.lock();
         loop {
             if state.closing {
                 return None;
             }
             if let Some(entry) = state.queue.pop() {
-                state.running = Some(entry.item.handle.clone());
-                self.publish_positions(&state);
-                return Some(entry.item);
+                let work = entry.item;
+                let limit = self.settings.max_job_time;
+                let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+                state.running = Some(Running {
+                    handle: work.handle.clone(),
+                    deadline,
+                    folder: work.folder.path().to_owned(),
+                });
+                state.publish_positions();
+                self.watch.notify_all();
+                return Some((work, deadline));
             }
             state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
@@ -212,53 +288,15 @@ impl Shared {
         self.lock().queue.len() == 0
     }
 
-    /// Ends a job: its row, its state, its folder, and its place in the queue, in this order: clients do not wait for the
-    /// removal of files, but the shutdown does. `Err` leaves the row for the next start.
-    pub(super) fn finish(&self, work: Work, ended: Result<JobState, StopReason>) {
-        let Work {
-            handle, mut folder, ..
-        } = work;
-        folder.uncount();
-        let state = ended.clone().unwrap_or_else(|_| shutting_down());
-        if let JobId::Row(id) = handle.id {
-            let outcome = match ended {
-                Ok(JobState::Cancelled) => Some(JobOutcome::Cancelled),
-                Ok(JobState::Failed { reason }) => Some(JobOutcome::Failed { reason }),
-                Ok(JobState::Done { hash }) => Some(JobOutcome::Done { hash }),
-                _ => None,
-            };
-            let written = outcome.map(|outcome| self.store.finish_job(id, &outcome));
-            handle.set(state);
-            match written {
-                // The folder is removed only when its row will not need it again.
-                Some(Ok(_)) => folder.remove(),
-                Some(Err(e)) => tracing::error!("cannot record the end of job {id}: {e}"),
-                None => {}
-            }
-        } else {
-            handle.set(state);
-            drop(folder);
-        }
-        let mut state = self.lock();
-        if state.running.as_ref().is_some_and(|r| r.key == handle.key) {
-            state.running = None;
-            self.publish_positions(&state);
-        }
-        if let JobId::Row(id) = handle.id {
-            state.rows.remove(&id);
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
-
     pub(super) fn wait_until_idle<'a>(
         &self,
         mut state: MutexGuard<'a, State>,
         time: Duration,
     ) -> MutexGuard<'a, State> {
-        let start = Instant::now();
+        // A time beyond the clock's end is as good as none.
+        let end = Instant::now().checked_add(time);
         while state.running.is_some() {
-            let left = time.saturating_sub(start.elapsed());
+            let left = end.map_or(time, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 break;
             }
@@ -279,8 +317,8 @@ pub(super) struct Reservation<'a> {
 }
 
 impl<'a> Reservation<'a> {
-    pub(super) fn reserve(shared: &'a Shared, user: i32) -> Result<Self, SubmitError> {
-        shared.lock().reserve(user)?;
+    pub(super) fn reserve(shared: &'a Shared, user: i32, vip: bool) -> Result<Self, SubmitError> {
+        shared.lock().reserve(user, vip)?;
         Ok(Self { shared, user })
     }
 }

@@ -1,26 +1,24 @@
-//! The thread of the device: jobs in, GLB files out.
+//! The thread of the device: takes jobs from the queue, one after another, and goes on whatever happens in one.
 
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
+    ending::{BUG, End},
     error::{JobError, JobsError, without_paths},
-    job::{JobId, JobState},
-    progress::{Progress, StopReason},
+    faults::quietly,
+    progress::StopReason,
     shared::{Shared, Work},
 };
-use crate::{
-    pipeline::{
-        GlbError, Network, NetworkSource, PipelineError, ReadOptions, ReconstructOptions,
-        Reconstruction, SkyNetwork, Stage, Watcher, reconstruct, return_freed_memory, write_glb,
-    },
-    store::GlbOrigin,
-};
+use crate::pipeline::{Network, NetworkSource, PipelineError, SkyNetwork, return_freed_memory};
+
+/// Pause after a panic outside of a job, so that one that comes again and again does not take a whole core.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// Starts the thread; with [`super::JobSettings::preload`] returns once the network is loaded, else at once.
 pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), JobsError> {
@@ -30,7 +28,7 @@ pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), Jo
         .name("worker".to_owned())
         .spawn(move || {
             let mut worker = Worker {
-                shared,
+                shared: shared.clone(),
                 source,
                 network: None,
                 sky: None,
@@ -43,45 +41,48 @@ pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), Jo
                     return;
                 }
             }
-            worker.run();
+            drop(ready);
+            go_on(|| worker.run(), || shared.abandon());
         })
         .map_err(JobsError::Thread)?;
-    if preload && let Ok(Some(e)) = loaded.recv() {
-        return Err(e.into());
+    if !preload {
+        return Ok(());
     }
-    Ok(())
+    match loaded.recv() {
+        Ok(None) => Ok(()),
+        Ok(Some(e)) => Err(e.into()),
+        // A panic while it loaded.
+        Err(e) => Err(JobsError::Thread(io::Error::other(e))),
+    }
 }
 
-struct Worker {
-    shared: Arc<Shared>,
+/// Calls `run` until it returns. After a panic calls `clean_up`, then `run` again: a server whose worker is gone takes jobs
+/// that nobody runs.
+fn go_on(mut run: impl FnMut(), mut clean_up: impl FnMut()) {
+    while catch_unwind(AssertUnwindSafe(&mut run)).is_err() {
+        quietly(|| tracing::error!("the worker failed and goes on; this is a bug"));
+        quietly(&mut clean_up);
+        thread::sleep(RESTART_PAUSE);
+    }
+}
+
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
     source: NetworkSource,
     network: Option<Network>,
-    sky: Option<SkyNetwork>,
+    pub(super) sky: Option<SkyNetwork>,
 }
 
 impl Worker {
+    /// Runs jobs until the server stops.
     fn run(&mut self) {
         let shared = self.shared.clone();
-        while let Some(work) = shared.next() {
+        while let Some((work, deadline)) = shared.next() {
             let start = Instant::now();
-            let state = self.run_one(&work);
-            let (id, duration_ms) = (work.handle.id, start.elapsed().as_millis());
-            let user = work.handle.user_id;
-            match &state {
-                Ok(JobState::Done { hash }) => tracing::info!(
-                    job.id = %id, user, duration_ms, "job {id} is done in {duration_ms} ms: {hash}"
-                ),
-                Ok(JobState::Failed { reason }) => tracing::warn!(
-                    job.id = %id, user, duration_ms, "job {id} failed after {duration_ms} ms: {reason}"
-                ),
-                Ok(_) => tracing::info!(
-                    job.id = %id, user, duration_ms, "job {id} was cancelled after {duration_ms} ms"
-                ),
-                Err(_) => tracing::info!(
-                    job.id = %id, user, duration_ms, "job {id} stops for the shutdown"
-                ),
-            }
-            shared.finish(work, state);
+            let end = self.run_one(&work, deadline);
+            let (id, user) = (work.handle.id, work.handle.user_id);
+            quietly(|| log(&end, &id.to_string(), user, start.elapsed().as_millis()));
+            shared.finish(work, end);
             return_freed_memory();
             // A waiting job takes the device's memory as it is; otherwise other processes may need it.
             if let Some(network) = &self.network
@@ -92,31 +93,48 @@ impl Worker {
         }
     }
 
-    fn run_one(&mut self, work: &Work) -> Result<JobState, StopReason> {
-        let done = catch_unwind(AssertUnwindSafe(|| self.reconstruct(work)));
-        let reason = match done {
-            Ok(Ok(hash)) => return Ok(JobState::Done { hash }),
-            Ok(Err(JobError::Stopped)) => {
-                return match work.handle.stopped() {
-                    Some(StopReason::Shutdown) => Err(StopReason::Shutdown),
-                    _ => Ok(JobState::Cancelled),
-                };
-            }
-            Ok(Err(JobError::Failed(reason))) => reason,
+    fn run_one(&mut self, work: &Work, deadline: Option<Instant>) -> End {
+        let done = catch_unwind(AssertUnwindSafe(|| self.reconstruct(work, deadline)));
+        // Clients should not see the paths of the server.
+        let folder = format!("{}/", work.folder.path().display());
+        let worded = |reason: String| without_paths(&reason.replace(&folder, ""));
+        match done {
+            Ok(Ok(hash)) => End::Done { hash },
+            Ok(Err(JobError::Stopped)) => self.stopped(work),
+            Ok(Err(JobError::Failed(reason))) => End::Failed {
+                reason: worded(reason),
+                keep: false,
+            },
+            Ok(Err(JobError::Fault(reason))) => End::Fault(worded(reason)),
             Err(_) => {
                 // The network may be in an inconsistent state: the next job loads it again.
                 self.network = None;
-                "the server failed; this is a bug".to_owned()
+                End::Failed {
+                    reason: BUG.to_owned(),
+                    keep: true,
+                }
             }
-        };
-        // Clients should not see the paths of the server.
-        let folder = format!("{}/", work.folder.path().display());
-        Ok(JobState::Failed {
-            reason: without_paths(&reason.replace(&folder, "")),
-        })
     }
 
-    fn network(&mut self) -> Result<&Network, PipelineError> {
+    fn stopped(&self, work: &Work) -> End {
+        match work.handle.stopped() {
+            Some(StopReason::Shutdown) => End::Shutdown,
+            Some(StopReason::TimeLimit) => {
+                let limit = self.shared.settings.max_job_time.unwrap_or_default();
+                End::Failed {
+                    reason: format!(
+                        "it ran longer than {} s, the server's limit; send fewer images, or set a lower fps for a video",
+                        limit.as_secs()
+                    ),
+                    keep: true,
+                }
+            }
+            Some(StopReason::Cancelled) | None => End::Cancelled,
+        }
+    }
+
+    /// Returns the network, which is loaded if need be.
+    pub(super) fn network(&mut self) -> Result<&Network, PipelineError> {
         let network = match self.network.take() {
             Some(network) => network,
             None => {
@@ -128,87 +146,54 @@ impl Worker {
         Ok(self.network.insert(network))
     }
 
-    fn reconstruct(&mut self, work: &Work) -> Result<String, JobError> {
-        let shared = self.shared.clone();
-        let row = match work.handle.id {
-            JobId::Row(id) => Some(id),
-            JobId::Connection(_) => None,
-        };
-        if let Some(id) = row
-            && !shared.store.mark_running(id)?
-        {
-            return Err(JobError::Stopped);
-        }
-        let options = &work.options;
-        let mut progress = Progress::new(&work.handle);
-        progress.loading();
-        if options.mask_sky
-            && self.sky.is_none()
-            && let Some(path) = &shared.settings.sky_network
-        {
-            self.sky = Some(SkyNetwork::open(path).map_err(PipelineError::from)?);
-        }
-        self.network()?;
-        let Some(network) = &self.network else {
-            return Err(JobError::Failed("the network is not loaded".to_owned()));
-        };
-        let Some(source) = work.folder.source(work.kind) else {
-            return Err(JobError::Failed("the input files are gone".to_owned()));
-        };
-        let reconstruct_options = ReconstructOptions {
-            read: ReadOptions {
-                fps: options.fps,
-                image_limits: shared.settings.image_limits,
-                video_limits: shared.settings.video_limits,
-                decoding: shared.settings.decoding.clone(),
-                max_time: shared.settings.max_decode_time,
-                ..ReadOptions::default()
+    /// Lets the next job load the network again.
+    pub(super) fn forget_network(&mut self) {
+        self.network = None;
+    }
+
+    /// Returns the network if it is loaded.
+    pub(super) fn loaded(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+}
+
+fn log(end: &End, id: &str, user: i32, duration_ms: u128) {
+    match end {
+        End::Done { hash } => tracing::info!(
+            job.id = %id, user, duration_ms, "job {id} is done in {duration_ms} ms: {hash}"
+        ),
+        End::Failed { reason, .. } => tracing::warn!(
+            job.id = %id, user, duration_ms, "job {id} failed after {duration_ms} ms: {reason}"
+        ),
+        End::Cancelled => tracing::info!(
+            job.id = %id, user, duration_ms, "job {id} was cancelled after {duration_ms} ms"
+        ),
+        End::Shutdown => tracing::info!(
+            job.id = %id, user, duration_ms, "job {id} stops for the shutdown"
+        ),
+        End::Fault(reason) => tracing::warn!(
+            job.id = %id, user, duration_ms, "job {id} was stopped after {duration_ms} ms: {reason}"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_is_started_again_whatever_the_clean_up_does() {
+        let (mut runs, mut cleaned) = (0, 0);
+        go_on(
+            || {
+                runs += 1;
+                assert!(runs == 3, "not yet");
             },
-            max_frames: shared.settings.max_frames,
-            scene: options.scene.clone(),
-            sky: self.sky.as_ref().filter(|_| options.mask_sky),
-            provenance: serde_json::to_value(options).unwrap_or_default(),
-            ..ReconstructOptions::default()
-        };
-        // Only the scene is kept: the predictions take far more memory.
-        let done = reconstruct(network, &source, &reconstruct_options, &mut progress);
-        if network.check_intact().is_err() {
-            // The next job opens the file again.
-            self.network = None;
-        }
-        let Reconstruction {
-            scene, provenance, ..
-        } = done?;
-        if !progress.step(Stage::Write, 0, 1) {
-            return Err(JobError::Stopped);
-        }
-        let origin = GlbOrigin {
-            user_id: work.handle.user_id,
-            original_name: &work.original_name,
-            job: row,
-            input_key: Some(&work.input_key),
-        };
-        // Why the file is not kept, where the store only knows that it was not written.
-        let mut refused = None;
-        let saved = shared.store.save_result(&origin, &mut |mut out| {
-            if let Err(e) = write_glb(&scene, &provenance, options.glb(), &mut out) {
-                if let GlbError::TooLarge { bytes } = e {
-                    refused = Some(PipelineError::from(GlbError::TooLarge { bytes }).into());
-                }
-                return Err(e.into());
-            }
-            let bytes = out.stream_position()?;
-            let quotas = &shared.settings.quotas;
-            let checked = quotas.check_result(&shared.store, work.handle.user_id, bytes);
-            checked.map_err(|e| {
-                refused = Some(e.into());
-                io::ErrorKind::QuotaExceeded.into()
-            })
-        });
-        match (saved, refused) {
-            (Ok(row), _) => Ok(row.hashed_name),
-            (Err(_), Some(refused)) => Err(refused),
-            (Err(e), None) => Err(e.into()),
-        }
+            || {
+                cleaned += 1;
+                assert!(cleaned == 2, "nor this");
+            },
+        );
+        assert_eq!((runs, cleaned), (3, 2));
     }
 }

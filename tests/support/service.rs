@@ -137,8 +137,15 @@ impl Service {
 
     /// Sends SIGTERM and gives the exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.signal("TERM")
+    }
+
+    /// Sends a signal that ends the process and gives the exit code.
+    pub(crate) fn signal(&mut self, name: &str) -> Option<i32> {
         let id = self.process.id().to_string();
-        let sent = std::process::Command::new("kill").arg(&id).status();
+        let sent = std::process::Command::new("kill")
+            .args(["-s", name, &id])
+            .status();
         assert!(sent.unwrap().success());
         self.process.wait().unwrap().code()
     }

@@ -1,6 +1,6 @@
 //! The flags of the queue and its jobs.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use super::quota::QuotaArgs;
 use crate::{
@@ -22,15 +22,15 @@ pub(super) struct JobArgs {
     /// Reconstruct again even if the same user sent the same before
     #[arg(long)]
     no_cache: bool,
-    /// Maximum number of waiting jobs
+    /// Maximum number of waiting jobs; a user of whom none waits is taken beyond it, unless that many users wait
     #[arg(long, value_name = "N", default_value_t = 16)]
     queue: u16,
     /// Maximum number of waiting jobs of one user
     #[arg(long, value_name = "N", default_value_t = 4)]
     queue_per_user: u16,
-    /// Take at most this many frames of a job, evenly [default: as many as fit into memory]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_frames: Option<u32>,
+    /// Take at most this many frames of a job, evenly; "off" takes as many as fit into memory
+    #[arg(long, value_name = "N", default_value_t = Limit(Some(300)))]
+    max_frames: Limit,
     /// Refuse videos longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s,
         value_parser = parse_seconds, allow_negative_numbers = true)]
@@ -42,18 +42,57 @@ pub(super) struct JobArgs {
     sky_network: Option<PathBuf>,
     #[command(flatten)]
     quotas: QuotaArgs,
+    /// Maximum number of waiting jobs of VIPs beyond --queue
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    queue_vip: u16,
+    /// Stop a job that runs for longer; "off" lets it run
+    #[arg(long, value_name = "SECONDS", default_value_t = Limit(Some(14400)))]
+    max_job_seconds: Limit,
+    /// How long to try a job of command 8 again that a passing fault stopped, such as a full disk; 0 fails it at once
+    #[arg(long, value_name = "MINUTES", default_value_t = 40)]
+    retry_minutes: u32,
+}
+
+/// A limit that can be lifted: a number, or "off" or 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limit(Option<u32>);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self(None));
+        }
+        let number: u32 = text
+            .parse()
+            .map_err(|_| "expected a whole number, or \"off\"".to_owned())?;
+        Ok(Self(Some(number).filter(|n| *n > 0)))
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => number.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
 }
 
 impl JobArgs {
     pub(super) fn settings(&self, model: &ModelArgs) -> JobSettings {
         JobSettings {
             queue: self.queue.into(),
+            queue_vip: self.queue_vip.into(),
             queue_per_user: self.queue_per_user.into(),
             cache: !self.no_cache,
             preload: self.preload,
             dtype: model.dtype,
             precision: model.precision,
-            max_frames: self.max_frames.map(|n| n as usize),
+            max_frames: self.max_frames.0.map(|n| n as usize),
+            max_job_time: (self.max_job_seconds.0).map(|n| Duration::from_secs(n.into())),
+            retry_for: Duration::from_secs(u64::from(self.retry_minutes) * 60),
             image_limits: self.images.limits(),
             video_limits: VideoLimits {
                 max_duration_s: self.max_video_seconds,
@@ -63,5 +102,22 @@ impl JobArgs {
             quotas: self.quotas.settings(),
             ..JobSettings::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_or_off() {
+        assert_eq!("300".parse(), Ok(Limit(Some(300))));
+        for off in ["off", "OFF", "0"] {
+            assert_eq!(off.parse(), Ok(Limit(None)));
+        }
+        for bad in ["", "-1", "1.5", "many", "4294967296"] {
+            assert!(bad.parse::<Limit>().is_err(), "{bad}");
+        }
+        assert_eq!(Limit(None).to_string().parse(), Ok(Limit(None)));
     }
 }

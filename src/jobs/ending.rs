@@ -1,0 +1,310 @@
+//! How a job ends: its row first, then what clients see, then its files. An end that cannot be written is kept and written
+//! again; a fault that may pass puts the job aside for another try.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    faults::{self, quietly},
+    input::{self, InputFolder},
+    job::{JobId, JobState},
+    progress::{Handle, StopReason, storing},
+    shared::{Running, Shared, Work, shutting_down},
+};
+use crate::store::StoreError;
+
+/// First and longest pause before an end is written again. Each attempt may wait for the database by itself.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
+const WRITE_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What clients are told of a panic.
+pub(super) const BUG: &str = "the server failed; this is a bug";
+
+/// How a job leaves the worker.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With a GLB, whose row was written together with the job's.
+    Done { hash: String },
+    /// Without one. With `keep` its input files stay for the operator.
+    Failed { reason: String, keep: bool },
+    /// Cancelled; its row says so already.
+    Cancelled,
+    /// The server stops: a row waits for the next start.
+    Shutdown,
+    /// Stopped by something that may be gone at the next try.
+    Fault(String),
+}
+
+impl End {
+    fn state(&self) -> JobState {
+        match self {
+            Self::Done { hash } => JobState::Done { hash: hash.clone() },
+            Self::Failed { reason, .. } | Self::Fault(reason) => JobState::Failed {
+                reason: reason.clone(),
+            },
+            Self::Cancelled => JobState::Cancelled,
+            Self::Shutdown => shutting_down(),
+        }
+    }
+}
+
+/// An end that could not be written.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    id: i64,
+    pub(super) handle: Arc<Handle>,
+    folder: InputFolder,
+    end: End,
+    pub(super) due: Instant,
+    pause: Duration,
+}
+
+/// A job that waits for another try.
+#[derive(Debug)]
+pub(super) struct Delayed {
+    pub(super) work: Work,
+    /// `None`: the row decides when.
+    pub(super) due: Option<Instant>,
+    /// The row does not say so yet.
+    unwritten: Option<(Duration, String)>,
+}
+
+impl Delayed {
+    pub(super) fn new(work: Work, due: Option<Instant>) -> Self {
+        Self {
+            work,
+            due,
+            unwritten: None,
+        }
+    }
+}
+
+/// What becomes of the input files of a job whose end is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inputs {
+    Remove,
+    Keep,
+}
+
+impl Shared {
+    /// Ends a job, or puts it aside for another try. Frees the worker's place last, for the shutdown to wait for all of it.
+    pub(super) fn finish(&self, work: Work, end: End) {
+        let handle = work.handle.clone();
+        match self.for_good(&work, end) {
+            End::Fault(fault) => self.delay(work, fault),
+            end => {
+                let mut folder = work.folder;
+                folder.uncount();
+                self.end(handle.clone(), folder, end);
+            }
+        }
+        let mut state = self.lock();
+        if state.is_running(&handle) {
+            state.running = None;
+            state.publish_positions();
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Turns a fault into a failure when there is no further try.
+    fn for_good(&self, work: &Work, end: End) -> End {
+        let End::Fault(reason) = end else {
+            return end;
+        };
+        if work.row().is_none() {
+            return End::Failed {
+                reason,
+                keep: false,
+            };
+        }
+        if self.lock().closing {
+            return End::Shutdown;
+        }
+        match faults::pause(work.tries, self.settings.retry_for) {
+            Some(_) => End::Fault(reason),
+            None => End::Failed {
+                reason: match work.tries {
+                    0 => reason,
+                    tries => format!("{reason} (tried {} times)", tries + 1),
+                },
+                keep: true,
+            },
+        }
+    }
+
+    fn delay(&self, mut work: Work, fault: String) {
+        let Some(id) = work.row() else { return };
+        let Some(pause) = faults::pause(work.tries, self.settings.retry_for) else {
+            return;
+        };
+        work.tries += 1;
+        // Whatever it was, the process lived.
+        work.suspect = false;
+        let written = self.store.defer_job(id, work.tries, pause, &fault);
+        let seconds = pause.as_secs();
+        match &written {
+            Ok(false) => return self.end(work.handle.clone(), work.folder, End::Cancelled),
+            Ok(true) => quietly(|| {
+                tracing::warn!(
+                    job.id = id,
+                    "job {id} is tried again in {seconds} s: {fault}"
+                );
+            }),
+            Err(e) => quietly(|| {
+                tracing::warn!(
+                    job.id = id,
+                    "job {id} is tried again in {seconds} s: {fault}; its row does not say so: {e}"
+                );
+            }),
+        }
+        let mut state = self.lock();
+        state.delayed.push(Delayed {
+            work,
+            due: Instant::now().checked_add(pause),
+            unwritten: written.err().map(|_| (pause, fault)),
+        });
+        state.publish_positions();
+        self.watch.notify_all();
+    }
+
+    fn end(&self, handle: Arc<Handle>, folder: InputFolder, end: End) {
+        let JobId::Row(id) = handle.id else {
+            handle.set(end.state());
+            return;
+        };
+        let pause = WRITE_PAUSE;
+        self.write_or_keep(Unwritten {
+            id,
+            handle,
+            folder,
+            end,
+            due: Instant::now(),
+            pause,
+        });
+    }
+
+    /// Returns true when the end is in the row.
+    fn write_or_keep(&self, mut ending: Unwritten) -> bool {
+        let id = ending.id;
+        match self.write(id, &ending.end) {
+            Ok(inputs) => {
+                if !matches!(ending.end, End::Shutdown) {
+                    ending.handle.set(ending.end.state());
+                }
+                if inputs == Inputs::Remove {
+                    ending.folder.remove();
+                } else if let Err(e) = input::remove_kept(&self.store) {
+                    quietly(|| tracing::warn!("cannot look for input files that are kept: {e}"));
+                }
+                self.lock().rows.remove(&id);
+                true
+            }
+            Err(e) => {
+                quietly(|| {
+                    tracing::error!(
+                        job.id = id,
+                        "cannot record the end of job {id}, trying again: {e}"
+                    );
+                });
+                ending.handle.set(storing());
+                ending.due = Instant::now() + ending.pause;
+                ending.pause = (ending.pause * 2).min(WRITE_PAUSE_MAX);
+                self.lock().unwritten.push(ending);
+                self.watch.notify_all();
+                false
+            }
+        }
+    }
+
+    /// Writes the end of a job into its row.
+    fn write(&self, id: i64, end: &End) -> Result<Inputs, StoreError> {
+        let keep = match end {
+            End::Done { .. } => false,
+            End::Failed { reason, keep } => {
+                self.store.fail_job(id, reason, *keep)?;
+                *keep
+            }
+            // Who cancelled it wrote the row. By now the operator may want it again.
+            End::Cancelled => match self.store.job(id)? {
+                Some(row) => !row.state.is_final() || self.store.is_input_kept(id)?,
+                // Its user was removed.
+                None => false,
+            },
+            End::Shutdown | End::Fault(_) => true,
+        };
+        Ok(if keep { Inputs::Keep } else { Inputs::Remove })
+    }
+
+    /// Writes again what could not be written, as far as it is due; all of it when the server stops.
+    pub(super) fn write_unwritten(&self, all: bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let due = |ending: &mut Unwritten| all || ending.due <= now;
+        let endings: Vec<Unwritten> = state.unwritten.extract_if(.., due).collect();
+        let deferred: Vec<(i64, u32, Duration, String)> = state
+            .delayed
+            .iter()
+            .filter_map(|delayed| {
+                let (pause, fault) = delayed.unwritten.clone()?;
+                Some((delayed.work.row()?, delayed.work.tries, pause, fault))
+            })
+            .collect();
+        drop(state);
+        let mut endings = endings.into_iter();
+        for ending in endings.by_ref() {
+            if !self.write_or_keep(ending) {
+                // Each attempt may wait for the database: the others are for another time.
+                break;
+            }
+        }
+        self.lock().unwritten.extend(endings);
+        for (id, tries, pause, fault) in deferred {
+            if self.store.defer_job(id, tries, pause, &fault).is_err() {
+                break;
+            }
+            let mut state = self.lock();
+            let of_row = |delayed: &&mut Delayed| delayed.work.row() == Some(id);
+            if let Some(delayed) = state.delayed.iter_mut().find(of_row) {
+                delayed.unwritten = None;
+            }
+        }
+    }
+
+    /// Stops a job: one that waits ends here, one that runs soon after.
+    pub(super) fn stop(&self, handle: &Arc<Handle>, reason: StopReason) {
+        handle.stop(reason);
+        let mut state = self.lock();
+        let Some(work) = state.take_waiting(handle.key) else {
+            return;
+        };
+        state.publish_positions();
+        drop(state);
+        self.finish(work, End::Cancelled);
+    }
+
+    /// Fails the job that the worker had when it panicked outside of the job itself.
+    pub(super) fn abandon(&self) {
+        let Some(Running { handle, folder, .. }) = self.lock().running.take() else {
+            return;
+        };
+        let end = End::Failed {
+            reason: BUG.to_owned(),
+            keep: true,
+        };
+        let folder = InputFolder::of_row(folder);
+        match handle.id {
+            JobId::Row(_) => self.end(handle, folder, end),
+            JobId::Connection(_) => {
+                handle.set(end.state());
+                folder.remove();
+            }
+        }
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! What the worker does with one job: input files in, a stored GLB out.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use super::{
+    error::JobError, faults::store_passes, progress::Progress, quota::QuotaError, shared::Work,
+    worker::Worker,
+};
+use crate::{
+    pipeline::{
+        GlbError, PipelineError, ReadOptions, ReconstructOptions, Reconstruction, SkyNetwork,
+        Source, Stage, Watcher, reconstruct, write_glb,
+    },
+    store::{GlbFile, GlbOrigin, StoreError},
+};
+
+/// Pauses before a result that is computed is stored again, before the job is put aside and computed again later. Short:
+/// the scene takes memory, and no other job could be stored either.
+const STORE_PAUSES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+impl Worker {
+    /// Runs a job and returns the hash of its GLB.
+    pub(super) fn reconstruct(
+        &mut self,
+        work: &Work,
+        deadline: Option<Instant>,
+    ) -> Result<String, JobError> {
+        let shared = self.shared.clone();
+        let source = self.source_of(work)?;
+        if let Some(id) = work.row()
+            && !shared.store.mark_running(id)?
+        {
+            return Err(JobError::Stopped);
+        }
+        let options = &work.options;
+        let mut progress = Progress::new(&work.handle, deadline);
+        progress.loading();
+        if options.mask_sky {
+            self.load_sky()?;
+        }
+        let loaded = self.network().map(|_| ());
+        loaded.map_err(|e| JobError::of_loading("its network", &e))?;
+        let Some(network) = self.loaded() else {
+            return Err(JobError::Failed("the network is not loaded".to_owned()));
+        };
+        let reconstruct_options = ReconstructOptions {
+            read: ReadOptions {
+                fps: options.fps,
+                image_limits: shared.settings.image_limits,
+                video_limits: shared.settings.video_limits,
+                decoding: shared.settings.decoding.clone(),
+                max_time: shared.settings.max_decode_time,
+                ..ReadOptions::default()
+            },
+            max_frames: shared.settings.max_frames,
+            scene: options.scene.clone(),
+            sky: self.sky.as_ref().filter(|_| options.mask_sky),
+            provenance: serde_json::to_value(options).unwrap_or_default(),
+            ..ReconstructOptions::default()
+        };
+        let made = reconstruct(network, &source, &reconstruct_options, &mut progress);
+        if network.check_intact().is_err() {
+            // The next job opens the file again.
+            self.forget_network();
+        }
+        let made = made?;
+        if !progress.step(Stage::Write, 0, 1) {
+            return Err(JobError::Stopped);
+        }
+        self.store(work, made, &progress)
+    }
+
+    /// Returns the input. Where the folder of all inputs is missing, its disk is, and comes back.
+    fn source_of(&self, work: &Work) -> Result<Source, JobError> {
+        match work.folder.source(work.kind) {
+            Ok(Some(source)) => Ok(source),
+            Ok(None) if work.row().is_some() && !self.shared.store.jobs_dir().is_dir() => Err(
+                JobError::Fault("the server's folder of input files is missing".to_owned()),
+            ),
+            Ok(None) => Err(JobError::Failed("the input files are gone".to_owned())),
+            Err(e) => Err(PipelineError::from(e).into()),
+        }
+    }
+
+    fn load_sky(&mut self) -> Result<(), JobError> {
+        if self.sky.is_none()
+            && let Some(path) = &self.shared.settings.sky_network
+        {
+            let sky = SkyNetwork::open(path).map_err(PipelineError::from);
+            self.sky = Some(sky.map_err(|e| JobError::of_loading("its sky network", &e))?);
+        }
+        Ok(())
+    }
+
+    fn store(
+        &self,
+        work: &Work,
+        made: Reconstruction,
+        progress: &Progress<'_>,
+    ) -> Result<String, JobError> {
+        // Only the scene is kept: the predictions take far more memory.
+        let Reconstruction {
+            scene, provenance, ..
+        } = made;
+        let origin = GlbOrigin {
+            user_id: work.handle.user_id,
+            original_name: &work.original_name,
+            job: work.row(),
+            input_key: Some(&work.input_key),
+        };
+        let save = || -> Result<GlbFile, SaveError> {
+            // Why the file is not kept, where the store only knows that it was not written.
+            let mut refused = None;
+            let store = &self.shared.store;
+            let saved = store.save_result(&origin, &mut |mut out| {
+                if let Err(e) = write_glb(&scene, &provenance, work.options.glb(), &mut out) {
+                    if let GlbError::TooLarge { bytes } = e {
+                        refused = Some(PipelineError::from(GlbError::TooLarge { bytes }).into());
+                    }
+                    return Err(e.into());
+                }
+                let bytes = out.stream_position()?;
+                let quotas = &self.shared.settings.quotas;
+                let checked = quotas.check_result(store, work.handle.user_id, bytes);
+                checked.map_err(|e| match e {
+                    // As any other failure of the database.
+                    QuotaError::Store(e) => io::Error::other(e),
+                    e => {
+                        refused = Some(e.into());
+                        io::ErrorKind::QuotaExceeded.into()
+                    }
+                })
+            });
+            saved.map_err(|e| match refused {
+                Some(reason) => SaveError::Refused(reason),
+                None => SaveError::Store(e),
+            })
+        };
+        let mut pauses = STORE_PAUSES.iter();
+        loop {
+            match save() {
+                Ok(row) => return Ok(row.hashed_name),
+                Err(SaveError::Refused(e)) => return Err(e),
+                Err(SaveError::Store(e)) => {
+                    // A client that waits on its connection is told at once.
+                    let pause = pauses.next().filter(|_| work.row().is_some());
+                    match pause.filter(|_| store_passes(&e)) {
+                        Some(pause) if progress.wait_to_store(*pause) => {}
+                        Some(_) => return Err(JobError::Stopped),
+                        None => return Err(e.into()),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why a GLB was not stored.
+enum SaveError {
+    /// It would be too large, or more than the user may hold.
+    Refused(JobError),
+    Store(StoreError),
+}

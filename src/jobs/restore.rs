@@ -1,0 +1,141 @@
+//! Jobs of rows: those of an earlier process, and those that the operator wants again.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use super::{
+    ending::Delayed,
+    error::JobsError,
+    faults::quietly,
+    input::{self, InputFolder},
+    options::JobOptions,
+    shared::{Shared, Work},
+};
+use crate::store::{Job as StoredJob, StoreError};
+
+/// Longest pause that a row may ask for, whatever the clock was when it was written: the longest between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20 * 60);
+
+impl Shared {
+    /// Counts deaths of the process and queues the jobs that have not ended. A job that the process died of runs after the
+    /// others.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub(super) fn restore_all(&self) -> Result<(), StoreError> {
+        for job in self.store.count_deaths()? {
+            let reason = job.reason.as_deref().unwrap_or_default();
+            tracing::error!(job.id = job.id, "job {} failed: {reason}", job.id);
+        }
+        let mut rows = self.store.pending_jobs()?;
+        rows.sort_by_key(|row| (row.deaths, row.id));
+        for row in rows {
+            let (id, deaths) = (row.id, row.deaths);
+            if self.restore(row)? {
+                let after = match deaths {
+                    0 => String::new(),
+                    n => format!(" after the others: the server died {n} times while it ran"),
+                };
+                tracing::info!(job.id = id, "job {id} is queued again{after}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the folders of uploads, and of jobs that are over. Those of jobs that wait stay, and those that are kept.
+    ///
+    /// # Errors
+    /// When the store or the folders cannot be read.
+    pub(super) fn sweep_folders(&self) -> Result<(), JobsError> {
+        input::remove_kept(&self.store)?;
+        let pending = self.store.pending_jobs()?.into_iter().map(|row| row.dir);
+        let kept = self.store.kept_inputs()?.into_iter().map(|kept| kept.dir);
+        let wanted: Vec<PathBuf> = pending
+            .chain(kept)
+            .map(|dir| self.store.job_dir(&dir))
+            .collect();
+        let swept = input::sweep(&self.store, &wanted)?;
+        if swept > 0 {
+            tracing::info!("removed {swept} folders of uploads and jobs that are over");
+        }
+        Ok(())
+    }
+
+    /// Queues the job of a row. Returns false when it cannot run, which the row says then.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub(super) fn restore(&self, row: StoredJob) -> Result<bool, StoreError> {
+        let mut folder = InputFolder::of_row(self.store.job_dir(&row.dir));
+        folder.resume(&self.quotas, row.user_id);
+        let Ok(options) = JobOptions::from_row(&row.options_json) else {
+            self.refuse(&row, "its options cannot be read")?;
+            folder.remove();
+            return Ok(false);
+        };
+        // Where the folder of all inputs is missing, its disk is: the worker waits for it.
+        let gone = matches!(folder.source(row.kind), Ok(None)) && self.store.jobs_dir().is_dir();
+        if gone {
+            self.refuse(&row, "its input files are gone; submit it again")?;
+            return Ok(false);
+        }
+        let user = self.store.user_by_id(row.user_id)?;
+        let mut state = self.lock();
+        if state.rows.contains_key(&row.id) {
+            return Ok(false);
+        }
+        let work = Work {
+            handle: state.handle_of_row(&row),
+            vip: user.is_some_and(|user| user.is_vip),
+            suspect: row.deaths > 0,
+            tries: row.tries,
+            kind: row.kind,
+            folder,
+            input_key: row.input_key,
+            options,
+            original_name: row.original_name,
+        };
+        match row.next_try_at.and_then(pause_until) {
+            Some(pause) => {
+                let due = Some(Instant::now() + pause);
+                state.delayed.push(Delayed::new(work, due));
+                state.publish_positions();
+            }
+            None => self.push(&mut state, work),
+        }
+        Ok(true)
+    }
+
+    fn refuse(&self, row: &StoredJob, reason: &str) -> Result<(), StoreError> {
+        quietly(|| tracing::warn!(job.id = row.id, "job {}: {reason}", row.id));
+        self.store.fail_job(row.id, reason, false).map(|_| ())
+    }
+}
+
+/// Returns how long it is until `time`; `None` when it is past.
+fn pause_until(time: Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(time.duration_since(Timestamp::now())).ok()?;
+    (!left.is_zero()).then(|| left.min(LONGEST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_pause_ends_with_its_time_and_is_never_longer_than_any_that_is_asked_for() {
+        let now = Timestamp::now();
+        assert_eq!(pause_until(now - SignedDuration::from_secs(1)), None);
+        let soon = pause_until(now + SignedDuration::from_secs(100)).unwrap();
+        assert!(soon <= Duration::from_secs(100) && soon > Duration::from_secs(1));
+        // The clock was wrong when the row was written.
+        let late = pause_until(now + SignedDuration::from_hours(1000));
+        assert_eq!(late, Some(LONGEST_PAUSE));
+    }
+}
