@@ -14,6 +14,7 @@ mod export;
 mod fetch;
 mod image_flags;
 mod inputs;
+mod job;
 mod log;
 mod model_args;
 mod monitor;
@@ -62,6 +63,8 @@ enum Command {
     Client(Box<client::Args>),
     /// Add, list and change the users of the service
     User(user::Args),
+    /// Show, cancel and retry the jobs of the service
+    Job(job::Args),
     /// Compare the service's rows and files, and repair them
     Check(check::Args),
     /// Decode what another vggt hands over: not for people
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Monitor(args) => monitor::run(args),
         Command::Client(args) => client::run(*args),
         Command::User(args) => user::run(args),
+        Command::Job(args) => job::run(args),
         Command::Check(args) => check::run(args),
         Command::Serve(args) => serve::run(*args),
         Command::DecodeWorker => Ok(()),
