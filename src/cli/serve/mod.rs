@@ -7,6 +7,7 @@ mod keep;
 mod limits;
 mod login;
 mod quota;
+mod signals;
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -23,9 +24,6 @@ use crate::{
     protocol::DEFAULT_PORT,
     server::{self, ServerSettings},
 };
-
-/// Exit code after a second request to stop, by the convention of shells: 128 + SIGINT.
-const INTERRUPTED: i32 = 130;
 
 /// How long the line with the port may take before the service goes on without it.
 const PORT_LINE: Duration = Duration::from_secs(1);
@@ -66,7 +64,7 @@ pub(super) struct Args {
     model: ModelArgs,
 }
 
-/// Serves until SIGTERM or Ctrl-C.
+/// Serves until SIGTERM, Ctrl-C or the end of its terminal.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
     let resolver = super::resolver()?;
@@ -93,7 +91,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         .context("cannot start the threads of the server")?;
     let done = runtime.block_on(async {
         // Installed first: a signal from now on shuts down cleanly.
-        let mut stop = Box::pin(stop_signal()?);
+        let mut stop = Box::pin(signals::stop_signal()?);
         let Some(_folder) = folder::wait_and_lock(&store, stop.as_mut()).await? else {
             return Ok(());
         };
@@ -136,38 +134,4 @@ fn tell_port(port: u16) {
     if thread::Builder::new().spawn(print).is_ok() {
         let _ = wait.recv_timeout(PORT_LINE);
     }
-}
-
-/// Completes when the process is asked to stop.
-#[cfg(unix)]
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        // A second signal does not wait for the grace period. Jobs with a row run again in any case.
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            atomic_file::remove_unfinished();
-            log::flush();
-            std::process::exit(INTERRUPTED);
-        });
-    })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    Ok(async {
-        if let Err(e) = tokio::signal::ctrl_c().await {
-            tracing::warn!("cannot install the Ctrl-C handler: {e}");
-            std::future::pending::<()>().await;
-        }
-    })
 }
