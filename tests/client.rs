@@ -617,7 +617,8 @@ fn what_a_server_sends_does_nothing_to_a_terminal() {
         "queued": 0, "running": 0, "limits": limits});
     let info = encode::json_reply(&info);
     let status = br#"{"job":1}"#;
-    let cases: [(&[&str], u8, &[u8], &Vec<u8>, usize); 9] = [
+    type Case<'a> = (&'a [&'a str], u8, &'a [u8], &'a Vec<u8>, usize);
+    let cases: [Case<'_>; 9] = [
         (&["list"], 13, page, &two, 2),
         (&["list", "--json"], 13, page, &two, 1),
         (&["list"], 13, page, &refused, 1),

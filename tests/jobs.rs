@@ -183,11 +183,13 @@ fn sigterm_lets_the_running_job_finish_and_the_process_ends_well() {
 fn without_grace_jobs_with_a_number_run_again_after_the_restart() {
     let mut service = Service::start(&["--grace", "0"]);
     let mut client = service.login("ann");
-    let jobs: Vec<i64> = (0..3).map(|i| client.submit(&refs(&varied(i)))).collect();
+    let mut jobs = vec![client.submit(&long_job())];
+    jobs.extend((0..2).map(|i| client.submit(&refs(&varied(i)))));
     let mut direct = service.login("ben");
     direct.send(2, &images_payload(&demo_images(2)));
+    // The first runs meanwhile, and the server has read the last.
     wait_for("the queue", || {
-        (client.json(12, "")["queued"].as_u64() >= Some(1)).then_some(())
+        (client.json(12, "")["queued"].as_u64() >= Some(3)).then_some(())
     });
     assert_eq!(service.terminate(), Some(0));
     let told = direct.read_named();

@@ -11,7 +11,6 @@ mod colmap;
 #[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 mod cuda;
 mod dataset;
-#[cfg(target_os = "linux")]
 mod decoder;
 mod doctor;
 mod end_to_end;

@@ -38,7 +38,7 @@ impl Shared {
             if self.restore(row)? {
                 let after = match deaths {
                     0 => String::new(),
-                    n => format!(" after the others: the server died {n} times while it ran"),
+                    n => format!(" after the others: deaths of the server while it ran: {n}"),
                 };
                 tracing::info!(job.id = id, "job {id} is queued again{after}");
             }

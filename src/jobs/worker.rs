@@ -114,6 +114,7 @@ impl Worker {
                     keep: true,
                 }
             }
+        }
     }
 
     fn stopped(&self, work: &Work) -> End {

@@ -28,7 +28,7 @@ fn meminfo(text: &str) -> Option<u64> {
 #[cfg(target_os = "linux")]
 fn free_memory() -> Option<u64> {
     let info = rustix::system::sysinfo();
-    let free = u64::from(info.freeram).checked_add(u64::from(info.bufferram))?;
+    let free = info.freeram.checked_add(info.bufferram)?;
     free.checked_mul(u64::from(info.mem_unit))
 }
 

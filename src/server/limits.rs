@@ -76,7 +76,8 @@ impl Pace {
     }
 
     pub(super) fn received(&mut self, bytes: usize) {
-        let earned = Duration::from_secs_f64(bytes as f64 / self.min_rate as f64);
+        let earned = Duration::try_from_secs_f64(bytes as f64 / self.min_rate as f64);
+        let earned = earned.unwrap_or(Duration::MAX);
         let most = later(later(Instant::now(), self.stall), self.stall);
         self.due = later(self.due, earned).min(most);
     }

@@ -74,9 +74,13 @@ impl Session {
             .await?
             .map_err(refused)?;
         self.request_log.job = Some(ticket.id().to_string());
-        let hash = self.wait(&ticket, user_id, code).await?;
+        let waited = self.wait(&ticket, user_id, code).await;
+        if let Err(RequestError::Disconnected(_)) = waited {
+            return waited.map(|_| ());
+        }
+        // Whatever became of the job, a login that has ended comes first.
         self.same(user_id).await?;
-        self.send_result(hash, user_id, code).await
+        self.send_result(waited?, user_id, code).await
     }
 
     /// Returns the user that a request began with, and an error when that login has ended.

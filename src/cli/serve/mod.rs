@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use self::{
     decode::DecodeArgs, jobs::JobArgs, keep::KeepArgs, limits::LimitArgs, login::LoginArgs,
 };
-use super::{log, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
+use super::{model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
 use crate::{
     atomic_file,
     jobs::Jobs,

@@ -115,11 +115,11 @@ fn frames_of_another_size_and_answers_to_other_questions_are_refused() {
         size.clone(),
         progress,
     ] {
-        let said = [hello(), said(&[reply.clone()])].concat();
+        let said = [hello(), said(std::slice::from_ref(&reply))].concat();
         assert!(image(said).is_err(), "{reply:?}");
     }
     for reply in [size, done(), sized(28, 15, 56, 28)] {
-        let said = [hello(), said(&[reply.clone()])].concat();
+        let said = [hello(), said(std::slice::from_ref(&reply))].concat();
         assert!(video(said).is_err(), "{reply:?}");
     }
     // Nothing is taken before the greeting, and none twice.
