@@ -24,6 +24,18 @@ fn guess(service: &Service, name: &str, from: &str, count: usize) -> Vec<Client>
     clients
 }
 
+/// Logs in once; the address is remembered soon after the reply.
+fn become_known(service: &Service, name: &str) {
+    service.login(name).close();
+    let store = service.store();
+    wait_for("the address to be known", || {
+        store
+            .knows_address(name, "127.0.0.1")
+            .unwrap()
+            .then_some(())
+    });
+}
+
 fn compared(service: &Service) -> usize {
     service.log().matches("wrong name or password").count()
 }
@@ -48,8 +60,7 @@ fn many_guesses_at_once_are_compared_no_more_often_than_the_limit_says() {
 #[test]
 fn an_owner_is_not_kept_out_by_the_guesses_of_others() {
     let service = Service::start(&["--login_attempts", "5", "--login_delay", "1"]);
-    // Known from here, as of the next request.
-    service.login("ann").json(5, "");
+    become_known(&service, "ann");
     let mut attack = guess(&service, "ann", "127.0.0.66", 12);
     wait_for("the attack", || (compared(&service) >= 3).then_some(()));
     let start = Instant::now();
@@ -69,8 +80,7 @@ fn an_owner_is_not_kept_out_by_the_guesses_of_others() {
 #[test]
 fn an_owner_who_is_known_stays_so_after_a_restart() {
     let service = Service::start(&[]);
-    // The address is remembered after the reply and before the next request.
-    service.login("ann").json(5, "");
+    become_known(&service, "ann");
     let dir = service.kill();
     let service = Service::start_in(dir, &["--login_attempts", "1"]);
     let mut attack = guess(&service, "ann", "127.0.0.66", 4);

@@ -182,7 +182,9 @@ fn nobody_else_is_believed() {
     let mut proxied = Client::from("127.0.0.66", service.address);
     proxied.stream.write_all(&ipv4(1)).unwrap();
     assert_eq!(proxied.log_in("ann", PASSWORD), json!([true, false]));
-    assert!(service.log().contains("address=192.0.2.1"));
+    wait_for("the log", || {
+        service.log().contains("address=192.0.2.1").then_some(())
+    });
     let err = crate::support::fail(
         service.dir.path(),
         2,

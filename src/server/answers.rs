@@ -30,11 +30,7 @@ pub(super) struct OpenFile {
 impl Session {
     pub(super) async fn answer_small(&mut self, request: Request) -> Result<(), RequestError> {
         let reply = match request {
-            Request::Login(login) => {
-                let reply = self.log_in(login).await?;
-                self.connection.send(&reply).await?;
-                return self.remember_address().await;
-            }
+            Request::Login(login) => self.log_in(login).await?,
             Request::GetGlb(hash) => return self.get(hash).await,
             Request::List => self.list().await?,
             Request::Delete(hash) => self.delete(hash).await?,
@@ -84,23 +80,22 @@ impl Session {
         let Some(user) = user else {
             return Err(Rejection::new(ErrorCode::NotLoggedIn, "wrong name or password").into());
         };
+        self.remember_address(user.id);
         self.request_log.user = Some(user.username);
         Ok(encode::login_reply(true, user.is_vip))
     }
 
-    /// Remembers from where the user has logged in. After the reply, since it may wait for the disk.
-    async fn remember_address(&mut self) -> Result<(), RequestError> {
-        let Some(user_id) = self.user_id() else {
-            return Ok(());
-        };
+    /// Remembers from where the user has logged in, on another thread: neither the reply nor the next request waits for the
+    /// disk.
+    fn remember_address(&self, user_id: i32) {
         let store = self.shared.store.clone();
         let block = Block::of(self.address).to_string();
-        let done = blocking(move || store.remember_address(user_id, &block)).await?;
-        // The login is as good without it.
-        if let Err(e) = done {
-            tracing::warn!("cannot remember from where user {user_id} logged in: {e}");
-        }
-        Ok(())
+        tokio::task::spawn_blocking(move || {
+            // The login is as good without it.
+            if let Err(e) = store.remember_address(user_id, &block) {
+                tracing::warn!("cannot remember from where user {user_id} logged in: {e}");
+            }
+        });
     }
 
     async fn get(&mut self, hash: Hash) -> Result<(), RequestError> {

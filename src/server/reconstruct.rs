@@ -74,13 +74,8 @@ impl Session {
             .await?
             .map_err(refused)?;
         self.request_log.job = Some(ticket.id().to_string());
-        let waited = self.wait(&ticket, user_id, code).await;
-        if let Err(RequestError::Disconnected(_)) = waited {
-            return waited.map(|_| ());
-        }
-        // Whatever became of the job, a login that has ended comes first.
-        self.same(user_id).await?;
-        self.send_result(waited?, user_id, code).await
+        let hash = self.wait(&ticket, user_id, code).await?;
+        self.send_result(hash, user_id, code).await
     }
 
     /// Returns the user that a request began with, and an error when that login has ended.
@@ -185,6 +180,8 @@ impl Session {
             }
         };
         let ended = ended.map_err(|_| Disconnect::Failed("the queue is gone".to_owned()))?;
+        // Also where it failed: a job of a user who is gone does.
+        self.same(user_id).await?;
         match ended {
             JobState::Done { hash } => Ok(hash),
             JobState::Failed { reason } => Err(Rejection::new(code, reason).into()),

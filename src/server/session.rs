@@ -219,10 +219,6 @@ impl Session {
         }
     }
 
-    pub(super) fn user_id(&self) -> Option<i32> {
-        self.login.as_ref().map(|login| login.user_id)
-    }
-
     /// Notes who is logged in. Without a login the connection has a limited time for one.
     pub(super) fn set_login(&mut self, login: Option<Login>) {
         self.place.set_logged_in(login.is_some());
