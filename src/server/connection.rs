@@ -44,9 +44,17 @@ const KEEPALIVE_HALF_CLOSED: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
 
-/// How every answer that a peer may wait for begins: the highest byte of a length. Sent early, it makes a peer that has closed
-/// for good answer with a reset; one that has only closed its sending side reads it as the beginning of the answer.
-const FIRST_BYTE: u8 = 0;
+/// How every answer that a peer may wait for begins: the high bytes of a length below 256. Sent early, one makes a peer that has
+/// closed for good answer with a reset; one that has only closed its sending side reads it as the beginning of the answer.
+const BEGIN: [u8; 3] = [0; 3];
+
+/// Pauses before each of these bytes: at once, and later for a process that ends after it has closed its sending side.
+/// Keepalive does the rest, a minute after such an end.
+const PAUSES: [Duration; BEGIN.len()] = [
+    Duration::ZERO,
+    Duration::from_secs(5),
+    Duration::from_secs(20),
+];
 
 /// Why a connection ends; the text is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +99,10 @@ pub(super) struct Connection {
     limits: Limits,
     /// Bytes sent since the last [`Connection::take_sent`].
     sent: u64,
-    /// True when the first byte of the next answer has been sent.
-    first_sent: bool,
+    /// Number of bytes of the next answer that have been sent.
+    begun: usize,
+    /// Time at which the next of them is due.
+    next_byte: Option<Instant>,
     /// Time by which the peer must log in; `None` for one that is logged in.
     login_by: Option<Instant>,
 }
@@ -118,7 +128,8 @@ impl Connection {
             writer,
             limits,
             sent: 0,
-            first_sent: false,
+            begun: 0,
+            next_byte: None,
             login_by: None,
         }
     }
@@ -216,12 +227,11 @@ impl Connection {
 
     /// Sends bytes; the peer must accept each chunk within the stall timeout.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Disconnect> {
-        let bytes = match (self.first_sent, bytes.split_first()) {
-            (true, Some((&FIRST_BYTE, rest))) => rest,
-            (true, _) => return Err(Disconnect::Failed("an answer of another kind".to_owned())),
-            (false, _) => bytes,
-        };
-        self.first_sent = false;
+        let (begun, bytes) = bytes.split_at(self.begun.min(bytes.len()));
+        if begun != &BEGIN[..self.begun] {
+            return Err(Disconnect::Failed("an answer of another kind".to_owned()));
+        }
+        (self.begun, self.next_byte) = (0, None);
         for piece in bytes.chunks(WRITE_PIECE) {
             timeout(self.limits.stall, self.writer.write_all(piece))
                 .await
@@ -293,18 +303,24 @@ impl Connection {
     /// not answer keepalive probes, and soon after it has closed its connection, also behind bytes of further requests. A peer
     /// that has only closed its sending side is still there.
     ///
-    /// TCP announces both in the same way. The first byte of the answer, which is the same for all of them, is sent early to
+    /// TCP announces both in the same way. The first bytes of the answer, which are the same for all of them, are sent early to
     /// tell them apart: a connection that is closed answers with a reset. May be dropped and called again.
     pub(super) async fn gone(&mut self) {
         if self.inbox.until_end().await.is_err() {
             return;
         }
-        if !self.first_sent {
-            let sent = self.writer.write_all(&[FIRST_BYTE]);
+        while let Some(pause) = PAUSES.get(self.begun) {
+            let due = later(Instant::now(), *pause);
+            let due = *self.next_byte.get_or_insert(due);
+            if timeout_at(due, self.inbox.reset()).await.is_ok() {
+                return;
+            }
+            let sent = self.writer.write_all(&BEGIN[self.begun..][..1]);
             if !matches!(timeout(self.limits.stall, sent).await, Ok(Ok(()))) {
                 return;
             }
-            self.first_sent = true;
+            self.begun += 1;
+            self.next_byte = None;
             self.sent += 1;
             let _ = SockRef::from(self.writer.as_ref()).set_tcp_keepalive(&KEEPALIVE_HALF_CLOSED);
         }
