@@ -33,7 +33,7 @@ def attempt(act):
     """What `act` returns, or its error as text: for lines of figures."""
     try:
         return act()
-    except (OSError, EOFError, ValueError, AssertionError) as e:
+    except (OSError, EOFError, ValueError, KeyError, AssertionError) as e:
         return f"{type(e).__name__}: {e}"
 
 
