@@ -64,7 +64,8 @@ fn weights_that_are_cut_while_they_are_mapped_fail_a_job_and_not_the_service() {
     for _ in 0..2 {
         let error = ann.images(&demo_images(1)).error();
         assert!(
-            error.starts_with("ERROR_IMAGE_REQUEST: the server cannot ") && error.contains("its network"),
+            error.starts_with("ERROR_IMAGE_REQUEST: the server cannot ")
+                && error.contains("its network"),
             "{error}"
         );
         assert!(!error.contains("safetensors"), "{error}");
