@@ -8,12 +8,21 @@ fn long_decoding() -> Vec<Vec<u8>> {
     (0..60_u8).map(|i| [&png[..], &[i]].concat()).collect()
 }
 
+/// A process that has only just started has not asked the kernel yet to end with its parent.
+fn wait_until_confined(worker: u32) {
+    wait_for("the process to be confined", || {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).ok()?;
+        status.contains("Seccomp:\t2").then_some(())
+    });
+}
+
 #[test]
 fn a_service_that_is_killed_takes_the_process_along() {
     let service = Service::start(&[]);
     let mut ann = service.login("ann");
     ann.submit(&refs(&long_decoding()));
     let worker = worker_of(&service);
+    wait_until_confined(worker);
     // It does not notice by its stream: it is not reading.
     signal(worker, "-STOP");
     service.kill();
@@ -41,10 +50,7 @@ fn a_stop_ends_the_process_and_signals_of_the_terminal_do_not() {
     let mut ann = service.login("ann");
     ann.submit(&refs(&long_decoding()));
     let worker = worker_of(&service);
-    wait_for("the process to be confined", || {
-        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).ok()?;
-        status.contains("Seccomp:\t2").then_some(())
-    });
+    wait_until_confined(worker);
     // systemd and terminals send them to all processes of a service.
     for name in ["-INT", "-TERM", "-HUP"] {
         signal(worker, name);
