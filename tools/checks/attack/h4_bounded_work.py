@@ -97,8 +97,9 @@ def decode_limit(bench):
 def decode_limit_of_clips(bench):
     service = bench.service("--no-cache", bench.option("max-decode-seconds"), 1)
     alice = service.connect("alice")
+    clip = inputs.slow_clip()
     start = time.monotonic()
-    end = alice.wait(alice.submit(video=inputs.slow_clip())["job"], 60)
+    end = alice.wait(alice.submit(video=clip)["job"], 60)
     took = time.monotonic() - start
     expect(end["state"] == "failed" and took < 15, f"after {took:.1f} s: {end}")
     return f"limit of 1 s: failed after {took:.1f} s ({end['reason'][:80]})"
