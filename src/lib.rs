@@ -27,9 +27,10 @@
 //!
 //! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
 //!
-//! Data flows one way. A file: bytes -> [`frames`] (in the service in another process, by [`decoder`]) -> the network (crate `vggt-model`) -> `Predictions` -> [`scene`] ->
-//! [`glb`] (alone or in [`html`]), [`ply`], [`colmap`] or [`nerfstudio`] -> [`output`]. A request: bytes -> [`protocol`] -> the
-//! session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the reply. Progress flows back on one typed stream.
+//! Data flows one way. A file: bytes -> [`frames`] (in the service in another process, by [`decoder`]) -> the network (crate
+//! `vggt-model`) -> `Predictions` -> [`scene`] -> [`glb`] (alone or in [`html`]), [`ply`], [`colmap`] or [`nerfstudio`] ->
+//! [`output`]. A request: bytes -> [`protocol`] -> the session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the
+//! reply. Progress flows back on one typed stream.
 
 #![warn(clippy::return_self_not_must_use)]
 

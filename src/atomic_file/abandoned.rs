@@ -19,7 +19,7 @@ pub fn target_of(temporary: &str) -> Option<&str> {
     ours.then_some(name)
 }
 
-/// Returns a temporary file whose writer is gone, locked for whoever removes it; `None` while it is written. Where files
+/// Returns a temporary file whose writer is gone, locked for the caller that removes it; `None` while it is written. Where files
 /// cannot be locked, those of `old` are taken for abandoned, and those of an earlier version whose process is gone.
 pub fn take_abandoned(path: &Path, old: Duration) -> Option<File> {
     let mark = parts(path.file_name()?.to_str()?)?.1;

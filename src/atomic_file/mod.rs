@@ -136,7 +136,7 @@ impl AtomicFile {
     }
 
     /// Flushes to the disk and gives the file its real name beside the temporary one, which goes when this is dropped. Never
-    /// takes the place of another file. Until then the two names tell that whoever wrote the file had not finished.
+    /// takes the place of another file. Until then the two names tell that its writer had not finished.
     ///
     /// # Errors
     /// When the disk is full or the name is taken.

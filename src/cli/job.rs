@@ -224,7 +224,7 @@ fn running(job: &Job, now: Timestamp) -> Option<i64> {
 }
 
 fn seconds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<i64> {
-    // A clock that was set back is no reason for a negative age.
+    // A clock that was set back must not give a negative age.
     Some(to?.duration_since(from?).as_secs().max(0))
 }
 

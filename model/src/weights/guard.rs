@@ -1,7 +1,7 @@
 //! Mapped files that become shorter, or whose disk fails, while they are in use.
 //!
 //! Touching a page that the file no longer has raises SIGBUS, which ends the program. Here the signal puts a page of zeros in
-//! its place and notes it, so that whoever computes with the file finds out afterwards and has an error instead of a result.
+//! its place and notes it, so that a computation on the file finds out afterwards and has an error instead of a result.
 //! The alternative, to read weights into memory, takes 5 GB of it that the system cannot use for anything else.
 //!
 //! As libwayland does for buffers that its clients may shrink (`wl_shm_buffer_begin_access`).
@@ -45,7 +45,7 @@ impl Guard {
     pub(super) fn new(map: Range<usize>) -> Option<Self> {
         install()?;
         let free = |slot: &Slot| {
-            // 1 is no address of a map: the slot is taken, and nothing lies in it yet.
+            // 1 is not an address of a map: the slot is taken, and nothing lies in it yet.
             let taken = slot
                 .start
                 .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed);

@@ -73,8 +73,9 @@ impl Source {
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the map is read-only and only handed out as bytes, for which every value is valid. What must hold and
     // cannot be enforced: nobody rewrites the file while it is mapped. Changed bytes give wrong weights, but no header is
-    // trusted twice: offsets are copied out and checked when the file is opened. Pages behind a new end are `guard`'s. The alternative, reading 5 GB into memory, doubles
-    // what loading needs; the hub's cache and `convert` replace files by renaming, which leaves a map intact.
+    // trusted twice: offsets are copied out and checked when the file is opened. Pages behind a new end are `guard`'s. The
+    // alternative, reading 5 GB into memory, doubles what loading needs; the hub's cache and `convert` replace files by
+    // renaming, which leaves a map intact.
     unsafe { Mmap::map(file) }
 }
 

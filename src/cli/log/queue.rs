@@ -98,7 +98,7 @@ impl<W: Write, M: FnMut(bool, Option<u64>) -> Vec<String>> Writer<W, M> {
                 Ok(Item::Line(line)) => self.write(&line),
                 Ok(Item::Flush(done)) => {
                     self.tell(true);
-                    // Whoever waited may have given up.
+                    // The caller that waited may have given up.
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {}

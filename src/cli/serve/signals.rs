@@ -67,7 +67,7 @@ impl Signals {
     }
 }
 
-/// Returns true when whoever started this process wants it to survive its terminal, as `nohup` does.
+/// Returns true when the process that started this one wants it to survive its terminal, as `nohup` does.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

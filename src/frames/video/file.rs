@@ -47,7 +47,7 @@ impl VideoFile {
 /// As [`video_file_size`], of the file at a path.
 ///
 /// # Errors
-/// When the file cannot be opened, is no video or exceeds `limits`.
+/// When the file cannot be opened, is not a video or exceeds `limits`.
 pub fn video_size(path: &Path, limits: &VideoLimits) -> Result<(u32, u32), FramesError> {
     video_file_size(&VideoFile::open(path)?, limits)
 }
