@@ -9,11 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{
-    connection::SimpleConnection,
-    prelude::*,
-    sql_types::{BigInt, Text},
-};
+use diesel::connection::SimpleConnection;
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use vggt::store::{
@@ -22,35 +18,15 @@ use vggt::store::{
 
 use crate::support::{
     hash, repository,
-    store::{GLB, House, OLD_HASH, connect, house, python_house, save, settings, write_glb},
+    store::{
+        GLB, House, OLD_HASH, ask, connect, execute, house, number, python_house, save, settings,
+        write_glb,
+    },
     text,
 };
 
-fn ask(dir: &Path, sql: &str) -> Vec<String> {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = Text)]
-        answer: String,
-    }
-    let rows: Vec<Answer> = diesel::sql_query(sql).load(&mut connect(dir)).unwrap();
-    rows.into_iter().map(|row| row.answer).collect()
-}
-
 fn count(dir: &Path, table: &str) -> i64 {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = BigInt)]
-        answer: i64,
-    }
-    let query = diesel::sql_query(format!("SELECT count(*) AS answer FROM {table}"));
-    query
-        .get_result::<Answer>(&mut connect(dir))
-        .unwrap()
-        .answer
-}
-
-fn execute(dir: &Path, sql: &str) {
-    connect(dir).batch_execute(sql).unwrap();
+    number(dir, &format!("SELECT count(*) FROM {table}"))
 }
 
 /// Every file below `dir/out`, with its path from there.

@@ -4,45 +4,14 @@ use std::{
     collections::BTreeSet, fs, path::Path, process::Stdio, sync::Barrier, thread, time::Duration,
 };
 
-use diesel::{
-    connection::SimpleConnection,
-    prelude::*,
-    sql_types::{BigInt, Text},
-};
+use diesel::connection::SimpleConnection;
 use tempfile::TempDir;
 use vggt::store::Store;
 
 use crate::support::{
     command, repository,
-    store::{House, connect, house, save, settings},
+    store::{House, ask, connect, execute, house, number, save, settings},
 };
-
-fn ask(dir: &Path, sql: &str) -> Vec<String> {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = Text)]
-        answer: String,
-    }
-    let rows: Vec<Answer> = diesel::sql_query(sql).load(&mut connect(dir)).unwrap();
-    rows.into_iter().map(|row| row.answer).collect()
-}
-
-fn number(dir: &Path, sql: &str) -> i64 {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = BigInt)]
-        answer: i64,
-    }
-    let query = diesel::sql_query(format!("SELECT ({sql}) AS answer"));
-    query
-        .get_result::<Answer>(&mut connect(dir))
-        .unwrap()
-        .answer
-}
-
-fn execute(dir: &Path, sql: &str) {
-    connect(dir).batch_execute(sql).unwrap();
-}
 
 /// The schema of the older service's tables and of what hangs on them, without what the program adds.
 const SCHEMA: &str = "SELECT type || ' ' || name || ' ' || replace(coalesce(sql, ''), ' AUTOINCREMENT', '') AS answer

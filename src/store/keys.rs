@@ -4,7 +4,7 @@
 //! one. Tables of older databases get it in place: the change is one of SQLite's schema table, no row is moved, and indexes,
 //! triggers, views, other columns and references stay as they are. A table with and one without `AUTOINCREMENT` have the same
 //! form on the disk, see <https://www.sqlite.org/lang_altertable.html#otheralter> and
-//! <https://www.sqlite.org/autoinc.html>. It is no migration: a foreign key cannot be switched off within diesel's transaction,
+//! <https://www.sqlite.org/autoinc.html>. It is not a migration: a foreign key cannot be switched off within diesel's transaction,
 //! and a table that another program makes anew is mended at the next start.
 
 use diesel::{

@@ -137,8 +137,8 @@ impl Store {
     }
 }
 
-/// Hex SHA-256 of `{user_id}:{time, ISO 8601}:{original_name}`, as in the Python service, and of random bytes: whoever knows
-/// the hash may fetch the file of a server that is told to allow that.
+/// Hex SHA-256 of `{user_id}:{time, ISO 8601}:{original_name}`, as in the Python service, and of random bytes: with
+/// `--open-get` everybody who knows the hash may fetch the file.
 fn hashed_name(user_id: i32, time: Timestamp, original_name: &str) -> Result<String, StoreError> {
     let mut digest = Sha256::new();
     digest.update(format!("{user_id}:{}:{original_name}", iso(time)));

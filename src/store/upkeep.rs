@@ -174,7 +174,7 @@ impl Store {
                 .load(&mut *self.connection()?)?;
             let Some((id, ..)) = rows.last() else { break };
             last = *id;
-            // A date that cannot be read is no reason to delete.
+            // A file whose date cannot be read is kept.
             let is_old = |time: &Option<String>| {
                 let time = time.as_deref().and_then(parse_time);
                 time.is_some_and(|time| time < before)

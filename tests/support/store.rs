@@ -2,7 +2,11 @@
 
 use std::{fs, io, path::Path};
 
-use diesel::{connection::SimpleConnection, prelude::*};
+use diesel::{
+    connection::SimpleConnection,
+    prelude::*,
+    sql_types::{BigInt, Text},
+};
 use tempfile::TempDir;
 use vggt::store::{GlbFile, Store, StoreSettings, WriteSeek};
 
@@ -51,6 +55,35 @@ pub(crate) fn connect(dir: &Path) -> SqliteConnection {
     let mut conn = SqliteConnection::establish(text(&path)).unwrap();
     conn.batch_execute("PRAGMA busy_timeout = 10000;").unwrap();
     conn
+}
+
+/// The column `answer` of every row.
+pub(crate) fn ask(dir: &Path, sql: &str) -> Vec<String> {
+    #[derive(QueryableByName)]
+    struct Answer {
+        #[diesel(sql_type = Text)]
+        answer: String,
+    }
+    let rows: Vec<Answer> = diesel::sql_query(sql).load(&mut connect(dir)).unwrap();
+    rows.into_iter().map(|row| row.answer).collect()
+}
+
+/// The one number that a query gives.
+pub(crate) fn number(dir: &Path, sql: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Answer {
+        #[diesel(sql_type = BigInt)]
+        answer: i64,
+    }
+    let query = diesel::sql_query(format!("SELECT ({sql}) AS answer"));
+    query
+        .get_result::<Answer>(&mut connect(dir))
+        .unwrap()
+        .answer
+}
+
+pub(crate) fn execute(dir: &Path, sql: &str) {
+    connect(dir).batch_execute(sql).unwrap();
 }
 
 pub(crate) fn write_glb(out: &mut dyn WriteSeek) -> io::Result<()> {
