@@ -5,10 +5,10 @@
 //! cli          command line: one file per subcommand     all, vggt-model
 //! server       sockets, sessions and limits; async       protocol, jobs, store
 //! client       the client's side of the protocol; async  protocol, resolver
-//! jobs         queue and worker: input files -> GLB      pipeline, store, vggt-model
+//! jobs         queue and worker: input files -> GLB      pipeline, store, allocator, vggt-model
 //! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, colmap, nerfstudio,
-//!              -> file                                   output, vggt-model
-//! decoder      frames decoded in a process of its own    frames
+//!              -> file                                   output, allocator, vggt-model
+//! decoder      frames decoded in a process of its own    frames, allocator
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
 //! html         a web page that draws a GLB               -
@@ -23,6 +23,7 @@
 //! resolver     host names -> addresses                   -
 //! output       where results go, what they may replace   atomic_file
 //! atomic_file  a file that appears whole or not at all   -
+//! allocator    settings of the C library's allocator     -
 //! ```
 //!
 //! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
@@ -34,6 +35,7 @@
 
 #![warn(clippy::return_self_not_must_use)]
 
+pub mod allocator;
 pub mod atomic_file;
 pub mod cli;
 pub mod client;

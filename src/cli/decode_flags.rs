@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use crate::{
     frames::VideoLimits,
-    pipeline::{Decoding, Worker},
+    pipeline::{Decoding, Worker, WorkerError},
 };
 
 /// Limits of the process that decodes.
@@ -22,16 +22,18 @@ impl DecodeFlags {
         self.max_decode_memory << 20
     }
 
-    /// Has files decoded in a process of its own, and tells once what the kernel lacks to lock it in.
+    /// Has the files of many jobs decoded in processes of their own; tries one.
     pub(super) fn isolated(&self) -> anyhow::Result<Decoding> {
-        let (worker, missing) = Worker::find(self.max_memory())
-            .context("images and videos cannot be decoded in a process of their own")?;
-        if !missing.is_empty() {
-            tracing::warn!(
-                "the process that decodes has its limits, but the kernel lacks {} to lock it in",
-                missing.join(" and ")
-            );
-        }
-        Ok(Decoding::Isolated(worker))
+        of(Worker::find(self.max_memory()))
     }
+
+    /// Has the files of one run decoded in a process of its own.
+    pub(super) fn isolated_once(&self) -> anyhow::Result<Decoding> {
+        of(Worker::untried(self.max_memory()))
+    }
+}
+
+fn of(worker: Result<Worker, WorkerError>) -> anyhow::Result<Decoding> {
+    let worker = worker.context("images and videos cannot be decoded in a process of their own")?;
+    Ok(Decoding::Isolated(worker))
 }

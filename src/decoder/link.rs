@@ -4,6 +4,7 @@ use std::{
     io,
     os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
+    sync::Once,
     time::{Duration, Instant},
 };
 
@@ -36,8 +37,7 @@ pub(super) struct Link {
     /// From the start to the deadline.
     pub(super) time: Duration,
     last_tick: Instant,
-    /// What the kernel lacks to lock the process in; `None` until it has told.
-    missing: Option<Vec<String>>,
+    greeted: bool,
 }
 
 impl Link {
@@ -74,13 +74,8 @@ impl Link {
             deadline: start.checked_add(time),
             time,
             last_tick: start,
-            missing: None,
+            greeted: false,
         })
-    }
-
-    /// Returns what the kernel lacks to lock the process in.
-    pub(super) fn missing(self) -> Vec<String> {
-        self.missing.unwrap_or_default()
     }
 
     /// Waits for the greeting, which is the answer to the settings.
@@ -89,7 +84,7 @@ impl Link {
         asked: &Asked<'_>,
         go_on: &mut GoOn<'_>,
     ) -> Result<(), DecoderError> {
-        if self.missing.is_some() {
+        if self.greeted {
             return Ok(());
         }
         match self.any_reply(asked, go_on)? {
@@ -101,7 +96,8 @@ impl Link {
                 .into())
             }
             Reply::Hello { missing, .. } => {
-                self.missing = Some(missing.iter().map(|text| tidy(text)).collect());
+                self.greeted = true;
+                tell_once(&missing);
                 Ok(())
             }
             _ => Err(self.wrong(asked, "no greeting")),
@@ -231,6 +227,21 @@ impl Link {
         }
         .into()
     }
+}
+
+/// Says what the kernel lacks to lock a process in: of the first one, since all are alike.
+fn tell_once(missing: &[String]) {
+    static TOLD: Once = Once::new();
+    if missing.is_empty() {
+        return;
+    }
+    let missing: Vec<String> = missing.iter().map(|text| tidy(text)).collect();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "the process that decodes has its limits, but the kernel lacks {} to lock it in",
+            missing.join(" and ")
+        );
+    });
 }
 
 fn name_of(asked: &Asked<'_>) -> String {

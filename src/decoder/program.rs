@@ -7,6 +7,9 @@ use std::{
 
 use super::{Allowance, Session, WorkerError};
 
+/// This program's own file, also when it was replaced or removed since.
+const PROC: &str = "/proc/self/exe";
+
 /// The process that decodes, as it is started for each job.
 #[derive(Debug, Clone)]
 pub struct Worker {
@@ -16,20 +19,32 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Finds this program's own file and tries it. Returns also what the kernel lacks to lock the process in.
+    /// Finds this program's own file and tries it, for a service, which has to know at its start.
     ///
     /// # Errors
     /// When it cannot be started again.
-    pub fn find(max_memory: u64) -> Result<(Self, Vec<String>), WorkerError> {
+    pub fn find(max_memory: u64) -> Result<Self, WorkerError> {
         let mut failed = WorkerError::NoProgram;
         for program in candidates() {
             let worker = Self::at(program, max_memory);
             match worker.try_out() {
-                Ok(missing) => return Ok((worker, missing)),
+                Ok(()) => return Ok(worker),
                 Err(e) => failed = e,
             }
         }
         Err(failed)
+    }
+
+    /// Finds this program's own file for one run, which meets at once what is wrong with it. A start takes some 30 ms if FFmpeg
+    /// is a shared library, so the surest file is not tried.
+    ///
+    /// # Errors
+    /// When no file can be started.
+    pub fn untried(max_memory: u64) -> Result<Self, WorkerError> {
+        match candidates().next() {
+            Some(program) if program == Path::new(PROC) => Ok(Self::at(program, max_memory)),
+            _ => Self::find(max_memory),
+        }
     }
 
     /// Takes a file that is the program.
@@ -44,8 +59,8 @@ impl Worker {
         &self.program
     }
 
-    /// Starts the process once, without work. Returns what the kernel lacks to lock it in.
-    fn try_out(&self) -> Result<Vec<String>, WorkerError> {
+    /// Starts the process once, without work.
+    fn try_out(&self) -> Result<(), WorkerError> {
         let greeted = Session::start(self, &Allowance::default())?.greeted();
         greeted.map_err(|e| match e {
             WorkerError::Ended { end, .. } => WorkerError::NotAgain {
@@ -59,8 +74,7 @@ impl Worker {
 
 /// Where this program's own file may be, the surest first.
 fn candidates() -> impl Iterator<Item = PathBuf> {
-    // The file itself, also when it was replaced or removed since.
-    let proc = Path::new("/proc/self/exe");
+    let proc = Path::new(PROC);
     let proc = proc.exists().then(|| proc.to_owned());
     // Without /proc: what the kernel was asked to start. A change of the working folder must not lead elsewhere.
     proc.into_iter()

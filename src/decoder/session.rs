@@ -67,19 +67,18 @@ impl Session {
         Ok(Self { link })
     }
 
-    /// Waits until the process has locked itself in; returns what the kernel lacks for that.
+    /// Waits until the process has locked itself in.
     ///
     /// # Errors
     /// When the process fails before.
-    pub fn greeted(mut self) -> Result<Vec<String>, WorkerError> {
-        match self
+    pub(super) fn greeted(mut self) -> Result<(), WorkerError> {
+        let greeted = self
             .link
-            .greeting(&asked(Path::new("no file")), &mut || true)
-        {
-            Ok(()) => Ok(self.link.missing()),
-            Err(DecoderError::Worker(e)) => Err(e),
-            Err(DecoderError::Frames(e)) => Err(WorkerError::Start(io::Error::other(e))),
-        }
+            .greeting(&asked(Path::new("no file")), &mut || true);
+        greeted.map_err(|e| match e {
+            DecoderError::Worker(e) => e,
+            DecoderError::Frames(e) => WorkerError::Start(io::Error::other(e)),
+        })
     }
 
     /// Decodes an image file. `name` names the image.

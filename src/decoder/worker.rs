@@ -19,9 +19,12 @@ use super::{
     protocol::{Note, Reply, Request, Settings, Task},
     sandbox, wire,
 };
-use crate::frames::{
-    DecodedImage, FramesError, VideoFile, VideoProgress, decode_file, read_video_file,
-    video_file_size,
+use crate::{
+    allocator,
+    frames::{
+        DecodedImage, FramesError, VideoFile, VideoProgress, decode_file, read_video_file,
+        video_file_size,
+    },
 };
 
 /// Time between two messages about the progress of a video.
@@ -50,6 +53,7 @@ fn serve() -> io::Result<()> {
         return Ok(());
     };
     log::start();
+    allocator::keep_freed_memory();
     let missing = sandbox::lock_in(&settings);
     // As many as the other process has, which may not be as many as there are cores.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads);

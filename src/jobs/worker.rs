@@ -15,7 +15,10 @@ use super::{
     progress::StopReason,
     shared::{Shared, Work},
 };
-use crate::pipeline::{Network, NetworkSource, PipelineError, SkyNetwork, return_freed_memory};
+use crate::{
+    allocator::return_freed_memory,
+    pipeline::{Network, NetworkSource, PipelineError, SkyNetwork},
+};
 
 /// Pause after a panic outside of a job, so that one that comes again and again does not take a whole core.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);

@@ -29,7 +29,7 @@ pub use dataset::{DatasetImages, WrittenImages};
 pub use depth_images::{depth_files, save_depth};
 pub use error::PipelineError;
 pub use format::Format;
-pub use memory::{available_memory, return_freed_memory};
+pub use memory::available_memory;
 pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, load_predictions, save_predictions};

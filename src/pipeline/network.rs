@@ -11,10 +11,8 @@ use vggt_model::{
     weights::{VarBuilder, Weights},
 };
 
-use super::{
-    NetworkSource, PipelineError, Watcher, available_memory, memory::keep_freed_memory,
-    progress::NetworkSteps,
-};
+use super::{NetworkSource, PipelineError, Watcher, available_memory, progress::NetworkSteps};
+use crate::allocator;
 
 /// Which device, as a user writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -189,7 +187,7 @@ impl Network {
     ) -> Result<Self, PipelineError> {
         let precision = supported(precision, &device)?;
         let dtype = transformer_dtype(dtype, &device)?;
-        keep_freed_memory();
+        allocator::keep_freed_memory();
         let (config, weights, sha256) = match source {
             NetworkSource::Random(config) => {
                 let vb = VarBuilder::random(0, dtype, &device).with_precision(precision);

@@ -238,7 +238,7 @@ impl Args {
                     max_memory: self.input.decode.max_memory(),
                 },
                 decoding: match self.input.isolate {
-                    true => self.input.decode.isolated()?,
+                    true => self.input.decode.isolated_once()?,
                     false => Decoding::Here,
                 },
                 max_time: Duration::from_secs(self.input.max_decode_seconds),
