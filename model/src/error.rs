@@ -28,6 +28,9 @@ pub enum Error {
     /// The weights do not fit.
     #[error(transparent)]
     Weights(WeightsError),
+    /// A file for intermediate results cannot be written or read.
+    #[error("cannot use the file for intermediate results")]
+    Scratch(#[source] std::io::Error),
     /// The observer asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -7,12 +7,13 @@
 //! module       contents                                          may use
 //! check        every operation against its definition, for doctor cost, layers, ops, precision
 //! builder      weights -> a network that is ready to run         config, error, ops, precision, vggt, weights
-//! vggt         the whole network: images -> Predictions          aggregator, config, error, geometry, heads, limits,
-//!                                                                precision, predictions, progress, weights
+//! vggt         the whole network: images -> Predictions          aggregator, anchors, config, error, geometry, heads,
+//!                                                                limits, precision, predictions, progress, weights
 //! heads        camera, depth and point (DPT), track              aggregator, config, error, layers, ops, progress,
 //!                                                                weights
-//! aggregator   patch embedding, frame and global attention       config, error, layers, progress, weights
-//! cost         memory, operations and time of a pass, computed   config, layers, ops
+//! aggregator   patch embedding, frame and global attention       anchors, config, error, layers, ops, progress, weights
+//! anchors      the few frames that many frames attend to         config, error
+//! cost         memory, operations and time of a pass, computed   anchors, config, layers, ops
 //! cuda         whether a CUDA device can be used, opening it,    ops
 //!              its memory
 //! layers       what the transformers consist of                  config, error, ops, precision, progress, weights
@@ -42,6 +43,7 @@
 //! place that does.
 
 pub mod aggregator;
+pub mod anchors;
 mod builder;
 #[doc(hidden)]
 pub mod check;
@@ -75,6 +77,6 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use ops::{Isa, cuda::default_dtype, measured_peak};
 pub use precision::Precision;
-pub use predictions::{Predictions, Tracks};
-pub use vggt::{ForwardOptions, Vggt, state_dict_keys};
+pub use predictions::{Cameras, FrameResults, Predictions, Tracks};
+pub use vggt::{AnchorOptions, AnchorPass, ForwardOptions, Vggt, state_dict_keys};
 pub use weights::Weights;

@@ -27,6 +27,33 @@ pub struct Predictions {
     pub tracks: Option<Tracks>,
 }
 
+/// Results of some frames, on the CPU in F32: everything that the network says of a frame but its camera, which depends on all
+/// frames.
+#[derive(Debug, Clone)]
+pub struct FrameResults {
+    /// What the camera head reads of each frame, see [`crate::Vggt::cameras`]. [B, 2 C]
+    pub camera_tokens: Tensor,
+    /// Depth along the camera's z axis, scene units; `None` without a depth head. [B, H, W, 1]
+    pub depth: Option<Tensor>,
+    /// Confidence of `depth`, 1 and up. [B, H, W]
+    pub depth_conf: Option<Tensor>,
+    /// World points of the point head, scene units; `None` where it did not run. [B, H, W, 3]
+    pub world_points: Option<Tensor>,
+    /// Confidence of `world_points`, 1 and up. [B, H, W]
+    pub world_points_conf: Option<Tensor>,
+}
+
+/// The cameras of all frames, on the CPU in F32.
+#[derive(Debug, Clone)]
+pub struct Cameras {
+    /// Translation, quaternion (x, y, z, w), vertical and horizontal field of view in radians. [S, 9]
+    pub pose_enc: Tensor,
+    /// camera_from_world, OpenCV axes. [S, 3, 4]
+    pub extrinsic: Tensor,
+    /// Pinhole intrinsics in pixels. [S, 3, 3]
+    pub intrinsic: Tensor,
+}
+
 /// Query points of the first frame, followed through all frames.
 #[derive(Debug, Clone)]
 pub struct Tracks {

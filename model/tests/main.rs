@@ -5,6 +5,7 @@
     reason = "tests have no interface, and a failure ends them"
 )]
 
+mod anchors;
 mod convert;
 #[cfg(feature = "demo")]
 mod demo;

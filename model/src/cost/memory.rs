@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Bytes of one F32.
-const F32: u64 = 4;
+pub(super) const F32: u64 = 4;
 
 /// Which implementations of the operations run, as far as memory is concerned.
 // Not the enum by which an operation chooses its implementation: that one holds an instruction set, which only a processor
@@ -76,7 +76,7 @@ impl Engine {
 
     /// Returns the bytes that do not depend on the number of frames: rows of scores and their softmax, columns of a convolution and their
     /// product; or what the CPU's threads pack, see `ops::cpu`.
-    fn workspace(self) -> u64 {
+    pub(super) fn workspace(self) -> u64 {
         match self {
             Self::Cpu => 128 << 20,
             Self::Cuda | Self::Reference => (3 * (MAX_SCORES + MAX_COLUMNS)) as u64 * F32,
@@ -85,14 +85,31 @@ impl Engine {
 }
 
 /// Tokens of `s` frames of `h` x `w` pixels, special tokens included.
-fn tokens(config: &Config, s: usize, (h, w): (usize, usize)) -> u64 {
+pub(super) fn tokens(config: &Config, s: usize, (h, w): (usize, usize)) -> u64 {
     let patches = (h / config.patch_size) * (w / config.patch_size);
     (s * (config.patch_start_idx() + patches)) as u64
 }
 
 /// Bytes of the layers that the aggregator keeps for the heads, which are F32.
-fn kept_bytes(config: &Config, tokens: u64) -> u64 {
+pub(super) fn kept_bytes(config: &Config, tokens: u64) -> u64 {
     config.kept_layers().len() as u64 * tokens * 2 * config.embed_dim as u64 * F32
+}
+
+/// Bytes of a block at its peak for so many tokens, with the transformer in `dtype`.
+pub(super) fn block_bytes_of(engine: Engine, config: &Config, tokens: u64, dtype: DType) -> u64 {
+    engine.block_bytes(config, tokens, dtype.size_in_bytes() as u64)
+}
+
+/// Bytes of a dense head, which has one frame at a time.
+pub(super) fn head_bytes(config: &Config, (h, w): (usize, usize)) -> u64 {
+    // Half the features at full size, four times: resampled, and the levels it was made of.
+    let features = config.dpt_head.features as u64;
+    4 * (features / 2) * (h * w) as u64 * F32
+}
+
+/// Bytes of the predictions of `s` frames and of their input on the device.
+pub(super) fn prediction_bytes(engine: Engine, s: usize, (h, w): (usize, usize)) -> u64 {
+    engine.prediction_width() * (s * h * w) as u64 * F32
 }
 
 /// Bytes that the aggregator holds at its peak: what it keeps for the heads and the peak of a block. Weights
@@ -105,8 +122,7 @@ pub fn aggregator_bytes(
     engine: Engine,
 ) -> u64 {
     let tokens = tokens(config, s, size);
-    let element = dtype.size_in_bytes() as u64;
-    kept_bytes(config, tokens) + engine.block_bytes(config, tokens, element)
+    kept_bytes(config, tokens) + block_bytes_of(engine, config, tokens, dtype)
 }
 
 /// Upper estimate of the bytes that a forward pass over `s` frames of `h` x `w` pixels holds at its peak, weights
@@ -122,12 +138,9 @@ pub fn forward_bytes(
     engine: Engine,
 ) -> u64 {
     let tokens = tokens(config, s, (h, w));
-    let pixels = (h * w) as u64;
-    let block = engine.block_bytes(config, tokens, dtype.size_in_bytes() as u64);
-    // Half the features at full size, four times: resampled, and the levels it was made of.
-    let features = config.dpt_head.features as u64;
-    let head = 4 * (features / 2) * pixels * F32;
-    let predictions = engine.prediction_width() * s as u64 * pixels * F32;
+    let block = block_bytes_of(engine, config, tokens, dtype);
+    let head = head_bytes(config, (h, w));
+    let predictions = prediction_bytes(engine, s, (h, w));
     let held = kept_bytes(config, tokens) + predictions + block.max(head) + engine.workspace();
     match engine {
         // The driver's pool rounds allocations up and leaves gaps between them.

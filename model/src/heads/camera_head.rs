@@ -76,8 +76,15 @@ impl CameraHead {
         tokens: &AggregatedTokens,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Tensor>> {
-        let camera = tokens.last()?.narrow(1, 0, 1)?;
-        let (s, _, c) = camera.dims3()?;
+        self.of_tokens(&tokens.last()?.narrow(1, 0, 1)?.squeeze(1)?, observer)
+    }
+
+    /// As [`CameraHead::forward`], from the camera tokens alone. [S, 2 C]
+    ///
+    /// # Errors
+    /// When the device fails or the observer stops the pass.
+    pub fn of_tokens(&self, camera: &Tensor, observer: &mut dyn Observer) -> Result<Vec<Tensor>> {
+        let (s, c) = camera.dims2()?;
         // The frames are the sequence of this transformer: [1, S, 2 C]
         let pose_tokens = self.token_norm.forward(&camera.reshape((1, s, c))?)?;
         let normed = layer_norm(&pose_tokens, ADALN_EPS)?;

@@ -5,7 +5,8 @@ use candle_core::Tensor;
 use super::{Attention, LayerScale, Mlp};
 use crate::{
     error::Result,
-    ops::{LayerNorm, RopeTable},
+    ops::{KeysValues, LayerNorm, PackedKeys, RopeTable},
+    precision::Precision,
     weights::VarBuilder,
 };
 
@@ -61,5 +62,44 @@ impl Block {
     pub fn forward(&self, x: &Tensor, rope: Option<&RopeTable>) -> Result<Tensor> {
         let x = self.attn.forward(&self.norm1, x, rope, &self.ls1)?;
         Ok(self.mlp.forward_residual(&self.norm2, &x, &self.ls2)?)
+    }
+
+    /// The keys and values of x [1, N, C] in this block, for [`Block::forward_to`].
+    ///
+    /// # Errors
+    /// When the shapes do not fit or the device fails.
+    pub fn keys_values(&self, x: &Tensor, rope: Option<&RopeTable>) -> Result<KeysValues> {
+        self.attn.keys_values(&self.norm1, x, rope)
+    }
+
+    /// As [`Block::forward`], attending to the keys and values of other tokens. x [1, M, C] -> [1, M, C].
+    ///
+    /// # Errors
+    /// When the shapes do not fit or the device fails.
+    pub fn forward_to(
+        &self,
+        x: &Tensor,
+        rope: Option<&RopeTable>,
+        keys: &PackedKeys,
+    ) -> Result<Tensor> {
+        let x = self
+            .attn
+            .forward_to(&self.norm1, x, rope, keys, &self.ls1)?;
+        Ok(self.mlp.forward_residual(&self.norm2, &x, &self.ls2)?)
+    }
+
+    /// The queries of x [B, N, C] in this block, normalized and rotated. [B, heads, N, D]
+    pub(crate) fn queries(&self, x: &Tensor, rope: Option<&RopeTable>) -> Result<Tensor> {
+        self.attn.queries(&self.norm1, x, rope)
+    }
+
+    /// The keys of x [B, N, C] in this block, normalized and rotated. [B, heads, N, D]
+    pub(crate) fn keys(&self, x: &Tensor, rope: Option<&RopeTable>) -> Result<Tensor> {
+        self.attn.keys(&self.norm1, x, rope)
+    }
+
+    /// How the scores of the block's attention are multiplied.
+    pub(crate) fn precision(&self) -> Precision {
+        self.attn.precision()
     }
 }

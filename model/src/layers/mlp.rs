@@ -69,6 +69,9 @@ impl Mlp {
         if rows <= chunk {
             return self.whole(x, Some(norm), ls.residual(x));
         }
+        // Of equal size. A rest of few rows would be multiplied in another order than they are beside others, and a frame have
+        // other bits in another batch.
+        let chunk = rows.div_ceil(rows.div_ceil(chunk));
         let parts = (0..rows)
             .step_by(chunk)
             .map(|start| {

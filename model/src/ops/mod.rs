@@ -21,7 +21,9 @@ mod rope;
 mod taps;
 
 pub(crate) use attention::MAX_SCORES;
-pub use attention::{SelfAttention, attention};
+pub use attention::{
+    CrossAttention, HeadPreparation, KeysValues, PackedKeys, SelfAttention, attention,
+};
 pub use bilinear::bilinear_align_corners;
 pub(crate) use conv_bands::MAX_COLUMNS;
 pub use conv_transpose2d::ConvTranspose2d;

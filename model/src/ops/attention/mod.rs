@@ -1,5 +1,8 @@
 //! Scaled dot-product attention.
 
+mod cross;
+mod heads;
+
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
@@ -9,13 +12,15 @@ use super::{
     LayerNorm, RopeTable,
     backend::Backend,
     cpu::{
-        self,
-        attention::Problem,
-        flash::{HeadRows, Keys, Prepare, Rotation},
+        self, Slice,
+        attention::{KeysValues as OnCpu, Queries},
+        flash::{Elements, HeadRows, Keys, Prepare, Rotation},
     },
     cuda,
 };
 use crate::{precision::Precision, stop};
+pub use cross::{CrossAttention, KeysValues, PackedKeys};
+pub use heads::HeadPreparation;
 
 /// Scores held at once by the reference implementation: 64 MiB in F32. Bounds the memory of global attention, whose full
 /// matrix would be `N x N` for each head; the rows are independent, so cutting them changes no result.
@@ -49,6 +54,31 @@ fn supports(backend: Backend, depth: usize) -> bool {
     match backend {
         Backend::Cpu(_) => true,
         Backend::Cuda => depth <= cuda::MAX_DEPTH,
+    }
+}
+
+/// The tables of a rotation, borrowed for the CPU.
+struct Tables<'a> {
+    cos: Slice<'a>,
+    sin: Slice<'a>,
+}
+
+impl Tables<'_> {
+    fn rotation(&self) -> Rotation<'_> {
+        Rotation {
+            cos: &self.cos,
+            sin: &self.sin,
+        }
+    }
+}
+
+fn rotation_of(rope: Option<&RopeTable>) -> Result<Option<Tables<'_>>> {
+    match rope {
+        Some(rope) => Ok(Some(Tables {
+            cos: cpu::slice_of(&rope.cos)?,
+            sin: cpu::slice_of(&rope.sin)?,
+        })),
+        None => Ok(None),
     }
 }
 
@@ -177,19 +207,22 @@ impl CustomOp3 for Flash {
     ) -> Result<(CpuStorage, Shape)> {
         let (batch, heads, m, depth) = q_layout.shape().dims4()?;
         let n = k_layout.shape().dims4()?.2;
-        let rows = |data, len| HeadRows::contiguous(data, heads, len, depth);
-        let problem = Problem {
-            q: rows(cpu::contiguous(q, q_layout)?, m),
-            prepare_q: Prepare::default(),
+        let rows = |data, len| HeadRows::contiguous(Elements::F32(data), heads, len, depth);
+        let keys = OnCpu {
             k: rows(cpu::contiguous(k, k_layout)?, n),
             prepare_k: Prepare::default(),
             v: rows(cpu::contiguous(v, v_layout)?, n),
             batch,
             heads,
-            queries: m,
             keys: Keys { n, depth },
         };
-        let out = problem.solve(self.backend.isa()?, Precision::Exact)?;
+        let queries = Queries {
+            q: rows(cpu::contiguous(q, q_layout)?, m),
+            prepare_q: Prepare::default(),
+            count: m,
+        };
+        let packed = keys.pack(self.backend.isa()?, Precision::Exact)?;
+        let out = packed.attend(&queries)?;
         Ok((CpuStorage::F32(out), (batch, m, heads * depth).into()))
     }
 
@@ -225,32 +258,32 @@ impl CustomOp1 for FlashSelf<'_> {
         let (heads, depth) = (self.op.num_heads, self.depth);
         let data = cpu::contiguous(storage, layout)?;
         let rows = |which: usize| HeadRows {
-            data,
+            data: Elements::F32(data),
             start: which * heads * depth,
             strides: [n * c3, depth, c3],
         };
-        let tables = match self.op.rope {
-            Some(rope) => Some((cpu::slice_of(&rope.cos)?, cpu::slice_of(&rope.sin)?)),
-            None => None,
-        };
-        let rope = tables.as_ref().map(|(cos, sin)| Rotation { cos, sin });
+        let tables = rotation_of(self.op.rope)?;
+        let rope = tables.as_ref().map(|tables| tables.rotation());
         let [q_norm, k_norm] =
             [self.op.q_norm, self.op.k_norm].map(|norm| norm.map(LayerNorm::slices).transpose());
         let (q_norm, k_norm) = (q_norm?, k_norm?);
         let q_norm = q_norm.as_ref().map(|norm| norm.parameters());
         let k_norm = k_norm.as_ref().map(|norm| norm.parameters());
-        let problem = Problem {
-            q: rows(0),
-            prepare_q: Prepare { norm: q_norm, rope },
+        let keys = OnCpu {
             k: rows(1),
             prepare_k: Prepare { norm: k_norm, rope },
             v: rows(2),
             batch,
             heads,
-            queries: n,
             keys: Keys { n, depth },
         };
-        let out = problem.solve(self.backend.isa()?, self.op.precision)?;
+        let queries = Queries {
+            q: rows(0),
+            prepare_q: Prepare { norm: q_norm, rope },
+            count: n,
+        };
+        let packed = keys.pack(self.backend.isa()?, self.op.precision)?;
+        let out = packed.attend(&queries)?;
         Ok((CpuStorage::F32(out), (batch, n, heads * depth).into()))
     }
 

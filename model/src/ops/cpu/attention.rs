@@ -16,72 +16,92 @@ use super::{
 };
 use crate::{precision::Precision, stop::StopFlag};
 
-/// Every head of every batch: queries, keys and values somewhere in memory.
-pub(crate) struct Problem<'a> {
-    pub(crate) q: HeadRows<'a>,
-    /// What happens to the queries before they are used.
-    pub(crate) prepare_q: Prepare<'a>,
+/// Keys and values of every head of every batch, somewhere in memory.
+pub(crate) struct KeysValues<'a> {
     pub(crate) k: HeadRows<'a>,
     /// What happens to the keys before they are used.
     pub(crate) prepare_k: Prepare<'a>,
     pub(crate) v: HeadRows<'a>,
     pub(crate) batch: usize,
     pub(crate) heads: usize,
-    pub(crate) queries: usize,
     pub(crate) keys: Keys,
+}
+
+/// Queries of every head of every batch, somewhere in memory.
+pub(crate) struct Queries<'a> {
+    pub(crate) q: HeadRows<'a>,
+    /// What happens to the queries before they are used.
+    pub(crate) prepare_q: Prepare<'a>,
+    /// Queries of a head.
+    pub(crate) count: usize,
+}
+
+/// Keys and values as the tiles of queries read them: of one attention, or of many that attend to the same ones.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// The keys of all heads, then their values.
+    elements: Vec<f32>,
+    /// Elements of the keys of a head, and of its values.
+    of_head: (usize, usize),
+    batch: usize,
+    heads: usize,
+    keys: Keys,
+    isa: Isa,
+    precision: Precision,
 }
 
 /// Tiles of queries of a task: 192 queries with AVX-512. Every task reads all packed keys and values of its head, which more
 /// tiles share; fewer make more tasks: with 16 heads and the 1374 tokens of a frame these are 128.
 const TILES: usize = 4;
 
-impl Problem<'_> {
-    /// Returns [batch, queries, heads depth].
-    pub(crate) fn solve(&self, isa: Isa, precision: Precision) -> Result<Vec<f32>> {
+impl KeysValues<'_> {
+    /// Packs them for an attention on `isa` whose scores have this precision.
+    pub(crate) fn pack(&self, isa: Isa, precision: Precision) -> Result<Packed> {
         match precision {
-            Precision::Exact => self.with_scores::<Exact>(isa),
-            Precision::Fast => self.with_scores::<Int16>(isa),
+            Precision::Exact => self.pack_for::<Exact>(isa, precision),
+            Precision::Fast => self.pack_for::<Int16>(isa, precision),
         }
     }
 
-    fn with_scores<S: Scores>(&self, isa: Isa) -> Result<Vec<f32>> {
+    fn pack_for<S: Scores>(&self, isa: Isa, precision: Precision) -> Result<Packed> {
         let lanes = isa.lanes();
-        let Keys { n, depth } = self.keys;
         let heads = self.batch * self.heads;
         let of_head = (
             self.keys.packed_keys::<S>(lanes),
             self.keys.packed_values(lanes),
         );
-        let len = heads * (of_head.0 + of_head.1);
-        // SAFETY: packing writes the keys of all heads, then their values; the tiles write every query of every head, unless
-        // the pass is stopped.
-        unsafe {
-            let packed = collect_into_uninit(len, |packed| {
+        // SAFETY: packing writes the keys of all heads, then their values.
+        let elements = unsafe {
+            collect_into_uninit(heads * (of_head.0 + of_head.1), |packed| {
                 let packed_k = packed.part(0, heads * of_head.0);
                 let packed_v = packed.part(heads * of_head.0, heads * of_head.1);
-                self.pack::<S>(isa, n.div_ceil(KEYS), of_head, (packed_k, packed_v));
+                self.pack_blocks::<S>(isa, of_head, (packed_k, packed_v));
                 Ok(())
-            })?;
-            let packed = packed.split_at(heads * of_head.0);
-            collect_into_uninit(heads * self.queries * depth, |out| {
-                self.attend::<S>(isa, of_head, packed, out);
-                Ok(())
-            })
-        }
+            })?
+        };
+        Ok(Packed {
+            elements,
+            of_head,
+            batch: self.batch,
+            heads: self.heads,
+            keys: self.keys,
+            isa,
+            precision,
+        })
     }
 
     /// Packs keys and values, each block of each head a task.
-    fn pack<S: Scores>(
+    fn pack_blocks<S: Scores>(
         &self,
         isa: Isa,
-        blocks: usize,
         of_head: (usize, usize),
         (packed_k, packed_v): (Shared<'_, f32>, Shared<'_, f32>),
     ) {
         let heads = self.batch * self.heads;
+        let blocks = self.keys.n.div_ceil(KEYS);
         (0..heads * blocks).into_par_iter().for_each(|task| {
             let (index, block) = (task / blocks, task % blocks);
-            scratch::with(self.keys.depth, |row| {
+            scratch::with(2 * self.keys.depth, |rows| {
                 isa.run(Pack::<S> {
                     scores: PhantomData,
                     keys: self.keys,
@@ -94,42 +114,57 @@ impl Problem<'_> {
                     packed_k,
                     packed_v,
                     at: (index * of_head.0, index * of_head.1),
-                    row,
+                    rows,
                 });
             });
         });
     }
+}
 
-    /// Attends, some tiles of queries of a head a task.
-    fn attend<S: Scores>(
-        &self,
-        isa: Isa,
-        of_head: (usize, usize),
-        (packed_k, packed_v): (&[f32], &[f32]),
-        out: Shared<'_, f32>,
-    ) {
-        let lanes = isa.lanes();
-        let depth = self.keys.depth;
+impl Packed {
+    /// Returns the attention of `queries`, of as many batches and heads as the keys have. [batch, queries, heads depth]
+    pub(crate) fn attend(&self, queries: &Queries<'_>) -> Result<Vec<f32>> {
+        match self.precision {
+            Precision::Exact => self.attend_with::<Exact>(queries),
+            Precision::Fast => self.attend_with::<Int16>(queries),
+        }
+    }
+
+    fn attend_with<S: Scores>(&self, queries: &Queries<'_>) -> Result<Vec<f32>> {
         let heads = self.batch * self.heads;
-        let queries = TILES * tile_queries(lanes);
-        let tasks = self.queries.div_ceil(queries);
+        // SAFETY: the tiles write every query of every head, unless the pass is stopped.
+        unsafe {
+            collect_into_uninit(heads * queries.count * self.keys.depth, |out| {
+                self.tiles::<S>(queries, out);
+                Ok(())
+            })
+        }
+    }
+
+    /// Some tiles of queries of a head are a task.
+    fn tiles<S: Scores>(&self, queries: &Queries<'_>, out: Shared<'_, f32>) {
+        let (lanes, depth) = (self.isa.lanes(), self.keys.depth);
+        let heads = self.batch * self.heads;
+        let (packed_k, packed_v) = self.elements.split_at(heads * self.of_head.0);
+        let of_task = TILES * tile_queries(lanes);
+        let tasks = queries.count.div_ceil(of_task);
         let stop = &StopFlag::current();
         let run = |task: usize, scratch: &mut [f32]| {
-            let (index, first) = (task / tasks, task % tasks * queries);
+            let (index, first) = (task / tasks, task % tasks * of_task);
             let (batch, head) = (index / self.heads, index % self.heads);
-            isa.run(Attend::<S> {
+            self.isa.run(Attend::<S> {
                 scores: PhantomData,
                 keys: self.keys,
-                q: self.q,
-                prepare: self.prepare_q,
-                packed_k: &packed_k[index * of_head.0..][..of_head.0],
-                packed_v: &packed_v[index * of_head.1..][..of_head.1],
+                q: queries.q,
+                prepare: queries.prepare_q,
+                packed_k: &packed_k[index * self.of_head.0..][..self.of_head.0],
+                packed_v: &packed_v[index * self.of_head.1..][..self.of_head.1],
                 batch,
                 head,
-                queries: first..(first + queries).min(self.queries),
+                queries: first..(first + of_task).min(queries.count),
                 out,
                 out_at: (
-                    (batch * self.queries * self.heads + head) * depth,
+                    (batch * queries.count * self.heads + head) * depth,
                     self.heads * depth,
                 ),
                 scratch,
@@ -144,5 +179,10 @@ impl Problem<'_> {
                     run(task, scratch)
                 })
             });
+    }
+
+    /// Returns the batches, heads and channels of a head.
+    pub(crate) fn shape(&self) -> (usize, usize, usize) {
+        (self.batch, self.heads, self.keys.depth)
     }
 }

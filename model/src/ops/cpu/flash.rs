@@ -15,6 +15,8 @@
 
 use std::marker::PhantomData;
 
+use half::{f16, slice::HalfFloatSliceExt};
+
 use super::{
     Kernel, Shared, Vector,
     layer_norm::Norm,
@@ -29,11 +31,18 @@ use crate::stop::StopFlag;
 /// read from the second-level cache. Fewer keys would update the running softmax and scale the sums more often.
 pub(crate) const KEYS: usize = 256;
 
+/// Elements in memory, of a type that is read as f32.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Elements<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+}
+
 /// Rows of `depth` channels somewhere in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadRows<'a> {
     /// All elements.
-    pub(crate) data: &'a [f32],
+    pub(crate) data: Elements<'a>,
     /// Where batch 0, head 0, row 0 begins.
     pub(crate) start: usize,
     /// From one batch to the next, one head to the next, one row to the next.
@@ -42,7 +51,7 @@ pub(crate) struct HeadRows<'a> {
 
 impl<'a> HeadRows<'a> {
     /// Returns the rows of a tensor [batch, heads, rows, depth].
-    pub(crate) fn contiguous(data: &'a [f32], heads: usize, rows: usize, depth: usize) -> Self {
+    pub(crate) fn contiguous(data: Elements<'a>, heads: usize, rows: usize, depth: usize) -> Self {
         Self {
             data,
             start: 0,
@@ -50,11 +59,21 @@ impl<'a> HeadRows<'a> {
         }
     }
 
-    /// The `depth` channels of one row.
+    /// The channels of one row, where they lie or converted into `spare`, which has as many.
     #[inline(always)]
-    fn row(&self, batch: usize, head: usize, row: usize, depth: usize) -> &'a [f32] {
+    fn row<'b>(&self, batch: usize, head: usize, row: usize, spare: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
         let [b, h, r] = self.strides;
-        &self.data[self.start + batch * b + head * h + row * r..][..depth]
+        let start = self.start + batch * b + head * h + row * r;
+        match self.data {
+            Elements::F32(data) => &data[start..][..spare.len()],
+            Elements::F16(data) => {
+                data[start..][..spare.len()].convert_to_f32_slice(spare);
+                spare
+            }
+        }
     }
 }
 
@@ -80,7 +99,13 @@ impl Prepare<'_> {
     /// # Safety
     /// The processor must have the instruction set of `V`.
     #[inline(always)]
-    unsafe fn apply<V: Vector>(&self, row: &[f32], index: usize, scale: f32, out: &mut [f32]) {
+    pub(crate) unsafe fn apply<V: Vector>(
+        &self,
+        row: &[f32],
+        index: usize,
+        scale: f32,
+        out: &mut [f32],
+    ) {
         let depth = row.len();
         match self.norm {
             Some(Norm { weight, bias, eps }) => {
@@ -152,8 +177,8 @@ pub(crate) struct Pack<'a, S> {
     pub(crate) packed_v: Shared<'a, f32>,
     /// Where the head begins in both.
     pub(crate) at: (usize, usize),
-    /// Scratch memory for one row.
-    pub(crate) row: &'a mut [f32],
+    /// Scratch memory for two rows.
+    pub(crate) rows: &'a mut [f32],
 }
 
 impl<S: Scores> Kernel for Pack<'_, S> {
@@ -177,11 +202,11 @@ impl<S: Scores> Kernel for Pack<'_, S> {
             let packed_v = self
                 .packed_v
                 .slice(self.at.1 + self.first * groups * rows, v_len);
+            let (row, spare) = self.rows.split_at_mut(depth);
             for i in 0..count.next_multiple_of(rows) {
-                let row = &mut self.row[..depth];
                 if i < count {
                     let index = self.first + i;
-                    let k = self.k.row(self.batch, self.head, index, depth);
+                    let k = self.k.row(self.batch, self.head, index, spare);
                     self.prepare.apply::<V>(k, index, 1.0, row);
                 } else {
                     row.fill(0.0);
@@ -190,7 +215,7 @@ impl<S: Scores> Kernel for Pack<'_, S> {
                 S::pack(row, packed_k[at..].as_mut_ptr(), rows);
             }
             for i in 0..count {
-                let v = self.v.row(self.batch, self.head, self.first + i, depth);
+                let v = self.v.row(self.batch, self.head, self.first + i, spare);
                 for (group, v) in v.chunks(rows).enumerate() {
                     let out = &mut packed_v[(group * count + i) * rows..][..rows];
                     out[..v.len()].copy_from_slice(v);
@@ -226,7 +251,7 @@ impl<S: Scores> Attend<'_, S> {
     /// Returns the elements of scratch memory that a task needs.
     pub(crate) fn scratch_len(lanes: usize, depth: usize) -> usize {
         let channels = depth.next_multiple_of(tile_rows(lanes));
-        tile_queries(lanes) * (S::packed(depth) + channels + KEYS + 1) + depth
+        tile_queries(lanes) * (S::packed(depth) + channels + KEYS + 1) + 2 * depth
     }
 }
 
@@ -256,7 +281,8 @@ impl<S: Scores> Attend<'_, S> {
         let (q_tile, rest) = self.scratch.split_at_mut(packed_depth * wide);
         let (out_tile, rest) = rest.split_at_mut(channels * wide);
         let (scores, rest) = rest.split_at_mut(KEYS * wide);
-        let (inverse, row) = rest.split_at_mut(wide);
+        let (inverse, rest) = rest.split_at_mut(wide);
+        let (row, spare) = rest.split_at_mut(depth);
         // Scores in powers of two: one multiplication less for each exponential.
         let scale = std::f32::consts::LOG2_E / (depth as f32).sqrt();
         for first in self.queries.clone().step_by(wide) {
@@ -267,8 +293,7 @@ impl<S: Scores> Attend<'_, S> {
             let count = wide.min(self.queries.end - first);
             q_tile.fill(0.0);
             for i in 0..count {
-                let q = self.q.row(self.batch, self.head, first + i, depth);
-                let row = &mut row[..depth];
+                let q = self.q.row(self.batch, self.head, first + i, spare);
                 // SAFETY: the caller's promise; the tile has as many packed queries.
                 unsafe {
                     self.prepare.apply::<V>(q, first + i, scale, row);

@@ -30,6 +30,7 @@ pub(crate) mod epilogue;
 pub(crate) mod flash;
 pub(crate) mod gelu;
 pub(crate) mod gemm;
+pub(crate) mod heads;
 mod isa;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;

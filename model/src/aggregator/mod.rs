@@ -1,16 +1,26 @@
 //! Alternating attention within each frame and across all frames. Port of vggt/models/aggregator.py.
+//!
+//! [`Aggregator::forward`] has every frame attend to all frames, as upstream does. [`Aggregator::anchors`] and
+//! [`Aggregator::frames`] have every frame attend to a few anchors, see `anchored`.
+
+mod anchored;
+mod tokens;
 
 use std::collections::BTreeMap;
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use crate::{
+    anchors::Grid,
     config::Config,
-    error::{Error, Result},
+    error::Result,
     layers::{Block, BlockConfig, DinoVisionTransformer, RotaryPositionEmbedding2D},
+    ops::RopeTable,
     progress::{Observer, Stage},
     weights::VarBuilder,
 };
+pub use anchored::AnchorCache;
+pub use tokens::{AggregatedTokens, KeptTokens};
 
 /// Mean and standard deviation of ImageNet's colors, which the trunk was trained with.
 const RESNET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -33,46 +43,6 @@ pub struct Aggregator {
     head_dim: usize,
     patch_size: usize,
     kept_layers: Vec<usize>,
-}
-
-/// What the heads read: the tokens after some of the aggregator's layers.
-#[derive(Debug)]
-pub struct AggregatedTokens {
-    layers: BTreeMap<usize, Tensor>,
-    /// Where the patches begin among a frame's tokens.
-    pub patch_start_idx: usize,
-}
-
-impl AggregatedTokens {
-    /// Tokens that were computed elsewhere, by layer. Each [S, P, 2 C].
-    pub fn from_layers(
-        layers: impl IntoIterator<Item = (usize, Tensor)>,
-        patch_start_idx: usize,
-    ) -> Self {
-        Self {
-            layers: layers.into_iter().collect(),
-            patch_start_idx,
-        }
-    }
-
-    /// Output of frame block `layer` and global block `layer` side by side. [S, P, 2 C], F32
-    ///
-    /// # Errors
-    /// [`Error::Input`] when that layer was not kept.
-    pub fn layer(&self, layer: usize) -> Result<&Tensor> {
-        self.layers
-            .get(&layer)
-            .ok_or_else(|| Error::Input(format!("layer {layer} of the aggregator was not kept")))
-    }
-
-    /// The last layer. [S, P, 2 C]
-    ///
-    /// # Errors
-    /// [`Error::Input`] when there is none.
-    pub fn last(&self) -> Result<&Tensor> {
-        let last = self.layers.values().next_back();
-        last.ok_or_else(|| Error::Input("the aggregator kept no layer".to_owned()))
-    }
 }
 
 impl Aggregator {
@@ -119,23 +89,10 @@ impl Aggregator {
         images: &Tensor,
         observer: &mut dyn Observer,
     ) -> Result<AggregatedTokens> {
-        let (s, _, h, w) = images.dims4()?;
-        let dtype = self.camera_token.dtype();
-        let images = normalize_images(images)?.to_dtype(dtype)?;
-        let patches = self.patch_embed.forward(&images, observer)?;
-        let camera = slice_expand_and_flatten(&self.camera_token, s)?;
-        let register = slice_expand_and_flatten(&self.register_token, s)?;
-        let patch_start_idx = 1 + register.dim(1)?;
-        let mut tokens = Tensor::cat(&[&camera, &register, &patches], 1)?;
-        drop(patches);
-        let (_, p, c) = tokens.dims3()?;
-
-        let positions = positions(patch_start_idx, h / self.patch_size, w / self.patch_size);
-        // The same places in every frame, for one frame and for all. F32 in any case: q and k are rotated before they are
-        // rounded, as upstream's are.
-        let rope = self
-            .rope
-            .table(&positions, self.head_dim, DType::F32, images.device())?;
+        let mut tokens = self.embed(images, true, observer)?;
+        let (s, p, c) = tokens.dims3()?;
+        let patch_start_idx = self.patch_start_idx()?;
+        let rope = self.rope(self.grid(images)?, 1, images.device())?;
 
         let depth = self.frame_blocks.len();
         let mut layers = BTreeMap::new();
@@ -155,10 +112,54 @@ impl Aggregator {
                 layers.insert(i, both.to_dtype(DType::F32)?);
             }
         }
-        Ok(AggregatedTokens {
-            layers,
-            patch_start_idx,
+        Ok(AggregatedTokens::from_layers(layers, patch_start_idx))
+    }
+
+    /// Images in [0, 1], [S, 3, H, W], F32 -> the tokens that the blocks take, [S, P, C]. `with_first`: the first image is the
+    /// first frame of the scene, which defines its coordinates.
+    fn embed(
+        &self,
+        images: &Tensor,
+        with_first: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let s = images.dim(0)?;
+        let dtype = self.camera_token.dtype();
+        let images = normalize_images(images)?.to_dtype(dtype)?;
+        let patches = self.patch_embed.forward(&images, observer)?;
+        let camera = slice_expand_and_flatten(&self.camera_token, s, with_first)?;
+        let register = slice_expand_and_flatten(&self.register_token, s, with_first)?;
+        Ok(Tensor::cat(&[&camera, &register, &patches], 1)?)
+    }
+
+    /// The type that the transformer computes in.
+    pub(crate) fn dtype(&self) -> DType {
+        self.camera_token.dtype()
+    }
+
+    /// The places of a frame's tokens.
+    fn grid(&self, images: &Tensor) -> Result<Grid> {
+        let (_, _, h, w) = images.dims4()?;
+        Ok(Grid {
+            special: self.patch_start_idx()?,
+            rows: h / self.patch_size,
+            columns: w / self.patch_size,
         })
+    }
+
+    fn patch_start_idx(&self) -> Result<usize> {
+        Ok(1 + self.register_token.dim(2)?)
+    }
+
+    /// Rotations of every `stride`th place of a frame.
+    // The same places in every frame, for one frame and for all. F32 in any case: q and k are rotated before they are rounded, as
+    // upstream's are.
+    fn rope(&self, grid: Grid, stride: usize, device: &Device) -> Result<RopeTable> {
+        let positions = grid.positions(stride);
+        let table = self
+            .rope
+            .table(&positions, self.head_dim, DType::F32, device);
+        Ok(table?)
     }
 
     /// The trunk.
@@ -178,20 +179,16 @@ pub fn normalize_images(images: &Tensor) -> Result<Tensor> {
         .broadcast_div(&channel(&RESNET_STD)?)?)
 }
 
-/// [1, 2, X, C] -> [S, X, C]: slot 0 for the first frame, slot 1 for all others.
-fn slice_expand_and_flatten(token: &Tensor, s: usize) -> Result<Tensor> {
+/// [1, 2, X, C] -> [S, X, C]: slot 0 for the first frame of the scene, if it is among them, slot 1 for all others.
+fn slice_expand_and_flatten(token: &Tensor, s: usize, with_first: bool) -> Result<Tensor> {
     let token = token.squeeze(0)?;
+    let others = token.narrow(0, 1, 1)?;
+    if !with_first {
+        return Ok(others.repeat((s, 1, 1))?);
+    }
     let first = token.narrow(0, 0, 1)?;
     if s == 1 {
         return Ok(first);
     }
-    let others = token.narrow(0, 1, 1)?.repeat((s - 1, 1, 1))?;
-    Ok(Tensor::cat(&[&first, &others], 0)?)
-}
-
-/// (row, column) of every token of a frame: 0 for the special tokens, patches count from 1.
-fn positions(patch_start_idx: usize, rows: usize, columns: usize) -> Vec<(u32, u32)> {
-    let special = std::iter::repeat_n((0, 0), patch_start_idx);
-    let patches = (1..=rows as u32).flat_map(|y| (1..=columns as u32).map(move |x| (y, x)));
-    special.chain(patches).collect()
+    Ok(Tensor::cat(&[&first, &others.repeat((s - 1, 1, 1))?], 0)?)
 }

@@ -1,19 +1,23 @@
 //! The whole network. Port of vggt/models/vggt.py.
 
+mod anchored;
+
 use candle_core::{DType, Device, Tensor};
 
 use crate::{
     aggregator::{AggregatedTokens, Aggregator},
     config::Config,
     error::{Error, Result},
-    geometry::{pose_encoding_to_extri_intri, unproject_depth_map_to_point_map},
+    geometry::unproject_depth_map_to_point_map,
     heads::{Activation, CameraHead, DptHead, TrackHead},
     limits,
     precision::Precision,
-    predictions::{Predictions, Tracks},
+    predictions::{Cameras, Predictions, Tracks},
     progress::{Observer, Silent, Stage},
     weights::{VarBuilder, record_keys},
 };
+
+pub use anchored::{AnchorOptions, AnchorPass};
 
 /// VGGT, ready to run.
 #[derive(Debug)]
@@ -94,8 +98,19 @@ impl Vggt {
     ) -> Result<Predictions> {
         let size = self.check_input(images, options)?;
         self.check_heads(options)?;
+        self.watched(observer, |observer| {
+            self.run(images, size, options, observer)
+        })
+    }
+
+    /// Runs `pass`, whose operations look at the observer's flag.
+    fn watched<T>(
+        &self,
+        observer: &mut dyn Observer,
+        pass: impl FnOnce(&mut dyn Observer) -> Result<T>,
+    ) -> Result<T> {
         let stop = observer.stop_flag().unwrap_or_default();
-        match stop.watch(|| self.run(images, size, options, observer)) {
+        match stop.watch(|| pass(observer)) {
             // Whatever error the stopped operation gave.
             Err(_) if stop.is_stopped() => Err(Error::Cancelled),
             done => done,
@@ -117,11 +132,11 @@ impl Vggt {
         let cpu = |t: &Tensor| t.to_device(&Device::Cpu);
 
         let poses = self.camera_head.forward(&tokens, observer)?;
-        let pose_enc = match poses.last() {
-            Some(pose) => cpu(pose)?,
-            None => return Err(Error::Config("camera_head.num_iterations is 0".to_owned())),
-        };
-        let (extrinsic, intrinsic) = pose_encoding_to_extri_intri(&pose_enc, (h, w))?;
+        let Cameras {
+            pose_enc,
+            extrinsic,
+            intrinsic,
+        } = self.cameras_of(poses.last(), (h, w))?;
         let (depth, depth_conf) = match &self.depth_head {
             Some(head) => {
                 let (depth, conf) = head.forward(&tokens, size, observer)?;
