@@ -83,13 +83,15 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
     const int warp = threadIdx.x / WARP_SIZE;
     const int64_t vector = int64_t(blockIdx.x) * WARPS + warp;
     // A whole warp leaves together, and no block waits.
-    if (vector >= int64_t(tokens) * 2 * heads) return;
-    const int64_t token = vector / (2 * heads);
-    const int index = int(vector % (2 * heads));
+    const int parts = k ? 3 : 1;
+    const int vectors = k ? 2 * heads : heads;
+    if (vector >= int64_t(tokens) * vectors) return;
+    const int64_t token = vector / vectors;
+    const int index = int(vector % vectors);
     const bool is_key = index >= heads;
     const int head = is_key ? index - heads : index;
     const int64_t position = token % n;
-    const T* from = qkv + (token * 3 * heads + index) * depth;
+    const T* from = qkv + (token * parts * heads + index) * depth;
     T* to = (is_key ? k : q) + ((token / n * heads + head) * n + position) * depth;
     const int64_t turn = position % positions * depth;
     const Prepare<T> p = {is_key ? k_weight : q_weight, is_key ? k_bias : q_bias, is_key ? k_eps : q_eps,
@@ -103,8 +105,8 @@ __device__ __forceinline__ void heads_of(const T* qkv, T* q, T* k, const T* q_we
 }
 
 // qkv [tokens, 3, heads, depth], where tokens are n of each batch entry; q and k [batch, heads, n, depth]; cos and sin
-// [positions, depth], which repeat along n. depth is at most MAX_DEPTH, and a multiple of 4 with rotations. `wide`: it is even
-// and everything lies at 16 bytes.
+// [positions, depth], which repeat along n. Without k, qkv has one part, [tokens, heads, depth], which goes to q. depth is at
+// most MAX_DEPTH, and a multiple of 4 with rotations. `wide`: it is even and everything lies at 16 bytes.
 #define HEADS(T)                                                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         heads_##T(const T* qkv, T* q, T* k, const T* q_weight, const T* q_bias, const T* k_weight, const T* k_bias,    \

@@ -6,7 +6,7 @@ use vggt_model::{
     ops::{
         LayerNorm, RopeTable, SelfAttention,
         cuda::{
-            AttentionCall, ComputeCapability, HeadNorm, HeadRotation, HeadRows, HeadsCall,
+            Address, AttentionCall, ComputeCapability, HeadNorm, HeadRotation, HeadRows, HeadsCall,
             attention, heads,
         },
     },
@@ -162,6 +162,45 @@ fn queries_and_keys_are_normalised_and_rotated_as_in_the_plain_version() {
                         );
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn queries_alone_are_prepared_as_beside_keys_and_values() {
+    let mut random = Random(22);
+    for dtype in DTYPES {
+        for (b, h, positions, frames, d, offset) in
+            [(1, 1, 1, 1, 4, 0), (2, 3, 5, 3, 64, 0), (1, 2, 7, 1, 64, 1)]
+        {
+            let n = positions * frames;
+            let x = Memory::at_offset(&random.values(b * n * h * d), dtype, offset);
+            let prepare = Preparation::random(&mut random, dtype, (positions, d), (true, true));
+            for &runner in Runner::all() {
+                let mut out = Memory::unwritten(b * h * n * d, dtype, 0);
+                let call = heads(HeadsCall {
+                    dtype,
+                    tokens: (b, n),
+                    heads: (h, d),
+                    norms: prepare.norms(),
+                    rotation: prepare.rotation(),
+                    qkv: x.address(),
+                    q: out.address(),
+                    k: Address::NULL,
+                })
+                .unwrap();
+                let inputs = [&[&x][..], &prepare.memory()[..]].concat();
+                runner.run(&call, &inputs, &mut out);
+                let plain = x.tensor((b, n, h, d)).transpose(1, 2).unwrap();
+                let plain = prepare.plain_norms()[0].forward(&plain.contiguous().unwrap());
+                let exact = prepare.plain_rope().apply(&plain.unwrap()).unwrap();
+                let error = relative_error(&out.tensor((b, h, n, d)), &exact);
+                let tolerance = rounding(dtype) + 16.0 * rounding(DType::F32);
+                assert!(
+                    error < tolerance,
+                    "{runner} {dtype:?} {b} {h} {n} {d}: {error:e}"
+                );
             }
         }
     }

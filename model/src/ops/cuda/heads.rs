@@ -64,11 +64,11 @@ pub struct HeadsCall {
     pub norms: [HeadNorm; 2],
     /// Of both.
     pub rotation: HeadRotation,
-    /// [batch, n, 3, heads, depth]
+    /// [batch, n, 3, heads, depth]; [batch, n, heads, depth] without `k`.
     pub qkv: Address,
     /// [batch, heads, n, depth]
     pub q: Address,
-    /// [batch, heads, n, depth]
+    /// [batch, heads, n, depth]; null where `qkv` holds nothing but what goes to `q`.
     pub k: Address,
 }
 
@@ -97,6 +97,7 @@ pub fn heads(problem: HeadsCall) -> Result<Call> {
             rotation.positions
         )
     }
+    let vectors = if k == Address::NULL { heads } else { 2 * heads };
     let mut addresses = vec![qkv, q, k];
     addresses.extend([q_norm.weight, q_norm.bias, k_norm.weight, k_norm.bias]);
     addresses.extend([rotation.cos, rotation.sin]);
@@ -116,7 +117,7 @@ pub fn heads(problem: HeadsCall) -> Result<Call> {
     Ok(Call {
         module: Module::Heads,
         function: Module::Heads.kernel("heads", dtype)?,
-        grid: call::grid((batch * n * 2 * heads).div_ceil(VECTORS))?,
+        grid: call::grid((batch * n * vectors).div_ceil(VECTORS))?,
         block: THREADS as u32,
         shared_bytes: 0,
         args,
@@ -149,6 +150,12 @@ mod tests {
         let call = heads(problem(64, 15)).unwrap();
         assert_eq!(call.grid as usize * VECTORS, 2 * 15 * 2 * 16);
         assert_eq!(heads(problem(64, 0)).unwrap().grid, 0);
+        let alone = HeadsCall {
+            k: Address::NULL,
+            ..problem(64, 15)
+        };
+        let call = heads(alone).unwrap();
+        assert_eq!(call.grid as usize * VECTORS, 2 * 15 * 16);
     }
 
     #[test]

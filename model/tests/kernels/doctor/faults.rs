@@ -71,8 +71,8 @@ fn doctor_finds_rotations_that_are_wrong_from_the_second_frame_on() {
 fn doctor_finds_heads_that_are_read_from_the_first_batch_entry() {
     let fault = Fault {
         module: Module::Heads,
-        right: "const T* from = qkv + (token * 3 * heads + index) * depth;",
-        wrong: "const T* from = qkv + (position * 3 * heads + index) * depth;",
+        right: "const T* from = qkv + (token * parts * heads + index) * depth;",
+        wrong: "const T* from = qkv + (position * parts * heads + index) * depth;",
     };
     fault.is_found_by(&[
         "self-attention in each of 3 frames [bf16]",

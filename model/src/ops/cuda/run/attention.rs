@@ -123,25 +123,10 @@ impl SelfAttention<'_> {
         let shape = Shape::from((batch, heads, n, depth));
         let mut q = queue.uninit(&shape, dtype)?;
         let mut k = queue.uninit(&shape, dtype)?;
-        // The kernel rotates in F32.
-        let in_f32 = |t: &Tensor| t.to_dtype(DType::F32);
-        let (tables, positions) = match self.rope {
-            Some(rope) => (
-                Some([in_f32(&rope.cos)?, in_f32(&rope.sin)?]),
-                rope.positions()?,
-            ),
-            None => (None, 1),
-        };
-        let [[q_weight, q_bias], [k_weight, k_bias]] = self.norms.map(|norm| match norm {
-            Some(norm) => [norm.weight, norm.bias].map(|t| Parameter::new(t, depth, dtype)),
-            None => [Parameter::NONE; 2],
-        });
-        let [cos, sin] = match &tables {
-            Some(tables) => tables
-                .each_ref()
-                .map(|t| Parameter::new(t, positions * depth, DType::F32)),
-            None => [Parameter::NONE; 2],
-        };
+        let tables = Tables::of(self.rope)?;
+        let [[q_weight, q_bias], [k_weight, k_bias]] =
+            self.norms.map(|norm| norm_parameters(norm, depth, dtype));
+        let [cos, sin] = tables.parameters(depth);
         let operands = Operands {
             parameters: [q_weight, q_bias, k_weight, k_bias, cos, sin],
             inputs: [Input {
@@ -174,7 +159,7 @@ impl SelfAttention<'_> {
                 rotation: HeadRotation {
                     cos,
                     sin,
-                    positions,
+                    positions: tables.positions,
                 },
                 qkv,
                 q,
@@ -182,6 +167,103 @@ impl SelfAttention<'_> {
             })
         })?;
         Ok(Some([q, k]))
+    }
+}
+
+/// The tables of a rotation for the kernel, which rotates in F32.
+struct Tables {
+    cos_sin: Option<[Tensor; 2]>,
+    positions: usize,
+}
+
+impl Tables {
+    fn of(rope: Option<&RopeTable>) -> Result<Self> {
+        let in_f32 = |t: &Tensor| t.to_dtype(DType::F32);
+        Ok(match rope {
+            Some(rope) => Self {
+                cos_sin: Some([in_f32(&rope.cos)?, in_f32(&rope.sin)?]),
+                positions: rope.positions()?,
+            },
+            None => Self {
+                cos_sin: None,
+                positions: 1,
+            },
+        })
+    }
+
+    fn parameters(&self, depth: usize) -> [Parameter<'_>; 2] {
+        match &self.cos_sin {
+            Some(tables) => tables
+                .each_ref()
+                .map(|t| Parameter::new(t, self.positions * depth, DType::F32)),
+            None => [Parameter::NONE; 2],
+        }
+    }
+}
+
+fn norm_parameters(norm: Option<Norm<'_>>, depth: usize, dtype: DType) -> [Parameter<'_>; 2] {
+    match norm {
+        Some(norm) => [norm.weight, norm.bias].map(|t| Parameter::new(t, depth, dtype)),
+        None => [Parameter::NONE; 2],
+    }
+}
+
+/// Queries or keys of one sequence, prepared.
+pub(in crate::ops) struct HeadPreparation<'a> {
+    /// Heads.
+    pub(in crate::ops) heads: usize,
+    /// Channels of a head.
+    pub(in crate::ops) depth: usize,
+    /// Normalizes each head.
+    pub(in crate::ops) norm: Option<Norm<'a>>,
+    /// Rotates each head by the token's position.
+    pub(in crate::ops) rope: Option<&'a RopeTable>,
+}
+
+impl HeadPreparation<'_> {
+    /// Returns [B, heads, N, D] for x, contiguous, [B, N, heads D].
+    pub(in crate::ops) fn run(
+        &self,
+        x: &CudaStorage,
+        layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (queue, dtype) = (Queue::of(x), x.dtype());
+        let (batch, n, _) = layout.shape().dims3()?;
+        let (heads, depth) = (self.heads, self.depth);
+        let shape = Shape::from((batch, heads, n, depth));
+        let mut out = queue.uninit(&shape, dtype)?;
+        let tables = Tables::of(self.rope)?;
+        let [weight, bias] = norm_parameters(self.norm, depth, dtype);
+        let [cos, sin] = tables.parameters(depth);
+        let operands = Operands {
+            parameters: [weight, bias, cos, sin],
+            inputs: [Input {
+                storage: x,
+                layout,
+                dtype,
+            }],
+            outputs: [&mut out],
+        };
+        queue.launch(operands, |at| {
+            let [weight, bias, cos, sin] = at.parameters;
+            let ([x], [out]) = (at.inputs, at.outputs);
+            let eps = self.norm.map_or(0.0, |norm| norm.eps);
+            cuda::heads(HeadsCall {
+                dtype,
+                tokens: (batch, n),
+                heads: (heads, depth),
+                norms: [HeadNorm { weight, bias, eps }, HeadNorm::NONE],
+                rotation: HeadRotation {
+                    cos,
+                    sin,
+                    positions: tables.positions,
+                },
+                qkv: x,
+                q: out,
+                k: Address::NULL,
+            })
+        })?;
+        Ok((out, shape))
     }
 }
 

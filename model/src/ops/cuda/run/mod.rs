@@ -6,7 +6,7 @@ mod conv2d;
 mod layer_norm;
 mod linear;
 
-pub(in crate::ops) use attention::{SelfAttention, attention};
+pub(in crate::ops) use attention::{HeadPreparation, SelfAttention, attention};
 pub(in crate::ops) use bilinear::resample;
 pub(in crate::ops) use conv2d::Conv2d;
 pub(in crate::ops) use layer_norm::Norm;
