@@ -72,24 +72,25 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// the largest distance that remains.
 fn farthest_first(descriptors: &[Vec<f64>], count: usize) -> (Vec<usize>, f32) {
     let mut order = Vec::with_capacity(count.min(descriptors.len()));
-    // Of each frame, the largest cosine to a frame of the order.
-    let mut nearest = vec![f64::NEG_INFINITY; descriptors.len()];
-    let mut next = (!descriptors.is_empty()).then_some((0, 2.0));
+    // Of each frame that is not in the order yet, the largest cosine to one that is.
+    let mut nearest = vec![Some(f64::NEG_INFINITY); descriptors.len()];
+    let mut next = (!descriptors.is_empty()).then_some((0, 0.0));
     while let Some((frame, _)) = next.filter(|_| order.len() < count.max(1)) {
         order.push(frame);
-        nearest[frame] = f64::INFINITY;
+        nearest[frame] = None;
         for (cosine, other) in nearest.iter_mut().zip(descriptors) {
-            *cosine = cosine.max(dot(&descriptors[frame], other));
+            if let Some(cosine) = cosine {
+                *cosine = cosine.max(dot(&descriptors[frame], other));
+            }
         }
         // The first of several that are equally far.
-        let remaining = nearest.iter().copied().enumerate();
-        next = remaining
-            .filter(|(_, cosine)| cosine.is_finite() || cosine.is_nan())
-            .min_by(|(_, a), (_, b)| a.total_cmp(b))
-            .map(|(frame, cosine)| (frame, 1.0 - cosine));
+        let left = nearest.iter().enumerate();
+        next = left
+            .filter_map(|(frame, cosine)| cosine.map(|cosine| (frame, cosine)))
+            .min_by(|(_, a), (_, b)| a.total_cmp(b));
     }
-    let distance = next.map_or(0.0, |(_, distance)| distance as f32);
-    (order, distance.max(0.0))
+    let distance = next.map_or(0.0, |(_, cosine)| 1.0 - cosine);
+    (order, distance.clamp(0.0, 2.0) as f32)
 }
 
 #[cfg(test)]
