@@ -10,7 +10,10 @@ use vggt_model::{
     progress::Stage,
 };
 
-use super::process::{CpuSeconds, peak_rss_bytes, reset_peak_rss};
+use super::{
+    anchored::{self, AnchorArgs, Parts},
+    process::{CpuSeconds, peak_rss_bytes, reset_peak_rss},
+};
 use crate::pipeline::{self, Network, Silent, Watcher};
 
 /// Which passes are made.
@@ -32,6 +35,8 @@ pub(super) struct Measurement {
     pub(super) first: f64,
     /// Seconds of each timed pass.
     pub(super) totals: Vec<f64>,
+    /// Parts of the last timed pass, where it was one with anchors.
+    pub(super) parts: Option<Parts>,
     /// Median seconds of each stage, where stages were asked for.
     pub(super) stages: BTreeMap<Stage, f64>,
     /// Processor time of a timed pass.
@@ -70,6 +75,7 @@ impl Summary {
 pub(super) fn measure(
     network: &Network,
     images: &Tensor,
+    anchors: &AnchorArgs,
     passes: Passes,
 ) -> anyhow::Result<Measurement> {
     reset_peak_rss();
@@ -79,31 +85,34 @@ pub(super) fn measure(
 
     let mut first = None;
     for _ in 0..passes.warm_up {
-        let seconds = pass(network, images, &mut Silent)?;
+        let seconds = pass((network, images, anchors), &mut Silent)?.0;
         first.get_or_insert(seconds);
     }
     let cpu_start = CpuSeconds::now();
     let mut totals = Vec::new();
+    let mut parts = None;
     let mut stages: BTreeMap<Stage, Vec<f64>> = BTreeMap::new();
     for _ in 0..passes.repeat {
-        let seconds = match in_timed {
-            true => staged_pass(network, images, &mut stages)?,
-            false => pass(network, images, &mut Silent)?,
+        let (seconds, of_pass) = match in_timed {
+            true => staged_pass((network, images, anchors), &mut stages)?,
+            false => pass((network, images, anchors), &mut Silent)?,
         };
         first.get_or_insert(seconds);
         totals.push(seconds);
+        parts = of_pass;
     }
     let cpu = cpu_start
         .zip(CpuSeconds::now())
         .map(|(start, end)| end.per_pass_since(start, passes.repeat));
     if passes.stages && !in_timed {
         for _ in 0..passes.repeat {
-            staged_pass(network, images, &mut stages)?;
+            staged_pass((network, images, anchors), &mut stages)?;
         }
     }
     Ok(Measurement {
         first: first.unwrap_or_default(),
         totals,
+        parts,
         stages: stages
             .into_iter()
             .map(|(stage, seconds)| (stage, Summary::of(&seconds).median))
@@ -114,10 +123,21 @@ pub(super) fn measure(
     })
 }
 
+/// What a pass runs on.
+type Pass<'a> = (&'a Network, &'a Tensor, &'a AnchorArgs);
+
 /// One pass, from a device that has nothing left to do to predictions on the host. Returns its seconds.
-fn pass(network: &Network, images: &Tensor, watcher: &mut dyn Watcher) -> anyhow::Result<f64> {
+fn pass(
+    (network, images, anchors): Pass<'_>,
+    watcher: &mut dyn Watcher,
+) -> anyhow::Result<(f64, Option<Parts>)> {
     network.synchronize()?;
     let start = Instant::now();
+    if anchors.anchors.is_some() {
+        let parts = anchored::pass(network, images, anchors, watcher)?;
+        network.synchronize()?;
+        return Ok((start.elapsed().as_secs_f64(), Some(parts)));
+    }
     let options = ForwardOptions {
         skip_points: !network.has_point_head(),
         ..ForwardOptions::default()
@@ -132,15 +152,14 @@ fn pass(network: &Network, images: &Tensor, watcher: &mut dyn Watcher) -> anyhow
             "the network produced NaN or infinity: its mean depth is {depth}"
         );
     }
-    Ok(seconds)
+    Ok((seconds, None))
 }
 
 /// As [`pass`], waiting for the device at the end of each stage. Adds the seconds of each stage to `stages`.
 fn staged_pass(
-    network: &Network,
-    images: &Tensor,
+    (network, images, anchors): Pass<'_>,
     stages: &mut BTreeMap<Stage, Vec<f64>>,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<(f64, Option<Parts>)> {
     network.synchronize()?;
     let mut watch = Stopwatch {
         device: network.device(),
@@ -148,7 +167,7 @@ fn staged_pass(
         seconds: BTreeMap::new(),
         failure: None,
     };
-    let total = pass(network, images, &mut watch);
+    let total = pass((network, images, anchors), &mut watch);
     // The device's own words say more than the cancelled pass.
     if let Some(failure) = watch.failure {
         return Err(failure.into());

@@ -1,5 +1,6 @@
 //! `vggt bench`: how long the network takes and how much memory, for one or more numbers of frames.
 
+mod anchored;
 mod measure;
 mod process;
 
@@ -10,12 +11,16 @@ use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use vggt_model::{
     Isa,
+    anchors::AnchorSchedule,
     cost::{Card, aggregator, camera_head, dense_head, transformer_flops},
     measured_peak,
     progress::Stage,
 };
 
-use self::measure::{Measurement, Passes, Summary};
+use self::{
+    anchored::{AnchorArgs, Parts},
+    measure::{Measurement, Passes, Summary},
+};
 use super::model_args::ModelArgs;
 use crate::cli::terminal::say;
 use crate::pipeline::Network;
@@ -50,6 +55,8 @@ pub(super) struct Args {
     /// Use random weights of the config's shapes instead of a checkpoint
     #[arg(long)]
     random: bool,
+    #[command(flatten)]
+    anchors: AnchorArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -97,7 +104,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         // A size that does not fit must not cost the others their result.
         let measured = images(size)
             .map_err(anyhow::Error::from)
-            .and_then(|images| measure::measure(&network, &images, passes));
+            .and_then(|images| measure::measure(&network, &images, &args.anchors, passes));
         let report = match measured {
             Ok(measured) => report(&network, &machine, passes, size, &measured),
             Err(e) => {
@@ -164,7 +171,10 @@ fn report(
 
     let size = (height, width);
     let config = network.config();
-    let flops = transformer_flops(config, frames, size) as f64;
+    let flops = match &measured.parts {
+        None => transformer_flops(config, frames, size),
+        Some(parts) => put_parts(network, parts, (frames, size), &mut put),
+    } as f64;
     let blocks: Option<f64> = [Stage::PatchEmbed, Stage::FrameBlocks, Stage::GlobalBlocks]
         .into_iter()
         .map(stage)
@@ -211,6 +221,36 @@ fn report(
     put("precision", json!(network.precision().as_str()));
     put("threads", json!(rayon::current_num_threads()));
     Value::Object(report)
+}
+
+/// Reports what the parts of a pass with anchors took; returns the operations of all of it.
+fn put_parts(
+    network: &Network,
+    parts: &Parts,
+    (frames, size): (usize, (usize, usize)),
+    put: &mut impl FnMut(&str, Value),
+) -> u64 {
+    let schedule = AnchorSchedule::of(network.config());
+    let kept = (schedule, network.cache_dtype());
+    let cost = network.anchored_cost(size, parts.count, kept);
+    let others = frames - parts.count;
+    put("attention", json!("anchors"));
+    put("anchors", json!(parts.count));
+    put("anchor_cache_bytes", json!(parts.cache_bytes));
+    for (name, part) in [
+        ("anchors", parts.anchors),
+        ("frames", parts.frames),
+        ("cameras", parts.cameras),
+    ] {
+        put(&format!("part_{name}"), json!(part.seconds));
+        put(&format!("part_{name}_cpu"), json!(part.cpu));
+    }
+    if others > 0 {
+        let of_frame = parts.frames.cpu / others as f64;
+        put("cpu_of_frame", json!(of_frame));
+        put("gflop_of_frame", json!(cost.flops_of_frame() as f64 / 1e9));
+    }
+    cost.flops_of_anchors() + others as u64 * cost.flops_of_frame()
 }
 
 /// Noise that is the same in every run and on every machine. [S, 3, H, W] in [0, 1)

@@ -1,118 +1,20 @@
 //! Weights and a device -> a network that is ready to run.
 
-use std::{fmt, str::FromStr};
+mod anchored;
+mod device;
 
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
     cost::{Engine, forward_bytes, frames_that_fit},
-    cuda::{self, CudaError},
-    default_dtype, demo, limits,
+    cuda, default_dtype, demo, limits,
     weights::{VarBuilder, Weights},
 };
 
+pub use device::{DeviceChoice, OpenedDevice};
+
 use super::{NetworkSource, PipelineError, Watcher, available_memory, progress::NetworkSteps};
 use crate::allocator;
-
-/// Which device, as a user writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
-    /// The first CUDA device if there is one, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// A CUDA device by its number.
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => s
-                .strip_prefix("cuda:")
-                .and_then(|n| n.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| format!("invalid device {s:?}: expected auto, cpu, cuda or cuda:N")),
-        }
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(n) => write!(f, "cuda:{n}"),
-        }
-    }
-}
-
-/// A device that was opened.
-#[derive(Debug, Clone)]
-pub struct OpenedDevice {
-    /// The device.
-    pub device: Device,
-    /// Why it is the CPU, where `Auto` would have taken a CUDA device.
-    pub fallback: Option<CudaError>,
-}
-
-impl DeviceChoice {
-    /// What `Auto` stands for on this machine.
-    #[must_use]
-    pub fn resolved(self) -> Self {
-        match self {
-            Self::Auto if cuda::usable(0).is_ok() => Self::Cuda(0),
-            Self::Auto => Self::Cpu,
-            given => given,
-        }
-    }
-
-    /// Opens the device. With `Auto` that is the CPU where CUDA cannot be used; a program that has CUDA says so.
-    ///
-    /// # Errors
-    /// When a CUDA device was asked for and cannot be used, or this build has no CUDA.
-    pub fn open(self) -> Result<Device, PipelineError> {
-        let opened = self.open_or_fall_back()?;
-        if let Some(why) = opened.fallback.filter(|why| *why != CudaError::NotBuilt) {
-            tracing::warn!("{why}: using the CPU");
-        }
-        Ok(opened.device)
-    }
-
-    /// Opens the device, and says why it is the CPU where it is that only because CUDA cannot be used. Logs nothing.
-    ///
-    /// # Errors
-    /// As [`DeviceChoice::open`].
-    pub fn open_or_fall_back(self) -> Result<OpenedDevice, PipelineError> {
-        let opened = |device| OpenedDevice {
-            device,
-            fallback: None,
-        };
-        match self {
-            Self::Cpu => Ok(opened(Device::Cpu)),
-            Self::Auto => Ok(cuda::open(0).map_or_else(
-                |why| OpenedDevice {
-                    device: Device::Cpu,
-                    fallback: Some(why),
-                },
-                opened,
-            )),
-            Self::Cuda(n) => match cuda::open(n) {
-                Ok(device) => Ok(opened(device)),
-                Err(why) => Err(PipelineError::Device {
-                    wanted: self.to_string(),
-                    why: why.to_string(),
-                }),
-            },
-        }
-    }
-}
 
 /// A network with its weights loaded, and what is known of them.
 #[derive(Debug)]
@@ -274,6 +176,11 @@ impl Network {
         let done = self
             .model
             .forward_with(images, options, &mut NetworkSteps(watcher));
+        self.passed(done, images)
+    }
+
+    /// The result of a pass over `images`, told as this crate does.
+    fn passed<T>(&self, done: vggt_model::Result<T>, images: &Tensor) -> Result<T, PipelineError> {
         // Matrices are read where they lie in the file, and zeros where it has become shorter.
         self.check_intact()?;
         done.map_err(|e| match (&e, images.dims()) {
@@ -313,15 +220,20 @@ impl Network {
     /// How many frames of this size fit into the memory that is free now, and into what the device can count. `None` where the
     /// memory is not known.
     pub fn frames_that_fit(&self, height: usize, width: usize) -> Option<usize> {
-        // Mapped weights come into memory as they are used; the system counts their pages as free until then, and after.
-        let available = self.free_memory()?.saturating_sub(self.mapped_bytes());
-        // A fifth stays free for the system, the files and what the estimate does not see.
-        let available = available / 5 * 4;
+        let available = self.memory_for_a_pass()?;
         let size = (height, width);
         let engine = Engine::of(&self.device);
         let fitting = frames_that_fit(self.config(), size, self.dtype, engine, available);
         let most = limits::max_frames(&self.device, self.config(), size, false);
         Some(fitting.min(most.unwrap_or(usize::MAX)).max(1))
+    }
+
+    /// Bytes that a pass may take beside the weights. `None` where the memory is not known.
+    pub fn memory_for_a_pass(&self) -> Option<u64> {
+        // Mapped weights come into memory as they are used; the system counts their pages as free until then, and after.
+        let available = self.free_memory()?.saturating_sub(self.mapped_bytes());
+        // A fifth stays free for the system, the files and what the estimate does not see.
+        Some(available / 5 * 4)
     }
 
     /// Upper estimate of the bytes a pass over `s` frames takes beside the weights.
