@@ -26,7 +26,11 @@ class StartFailed(Exception):
 def children(pid):
     """The processes that `pid` started and that have not been waited for, and theirs."""
     found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = list(pathlib.Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # the process ended meanwhile
+        return found
+    for task in tasks:
         try:
             found += map(int, task.read_text().split())
         except OSError:  # the thread ended meanwhile
