@@ -6,7 +6,9 @@
 
 use std::io::{self, Write};
 
-use crate::scene::{Affine, PointCloud, Provenance, Scene, VIEW_AXES, WORLD_AXES};
+use crate::scene::{
+    PointCloud, PredictedFrames, Provenance, Scene, SceneError, VIEW_AXES, WORLD_AXES,
+};
 
 /// Points encoded between two writes.
 const CHUNK: usize = 8192;
@@ -14,13 +16,39 @@ const CHUNK: usize = 8192;
 /// Bytes of one vertex.
 const STRIDE: usize = 19;
 
-/// Writes the points of `scene` to `out` and gives the number of bytes written.
+/// Why a PLY file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlyError {
+    /// The points cannot be read.
+    #[error(transparent)]
+    Scene(#[from] SceneError),
+    /// The writer failed.
+    #[error("cannot write the PLY file")]
+    Io(#[from] io::Error),
+}
+
+/// Writes the points of `scene`, which was built from `frames`, to `out` and returns the number of bytes written.
+///
+/// Reads one frame at a time.
 ///
 /// # Errors
-/// When `out` fails.
-pub fn write(scene: &Scene, provenance: &Provenance, out: &mut impl Write) -> io::Result<u64> {
+/// When `frames` cannot be read or have changed, or `out` fails.
+pub fn write(
+    scene: &Scene,
+    frames: &dyn PredictedFrames,
+    provenance: &Provenance,
+    out: &mut impl Write,
+) -> Result<u64, PlyError> {
+    let count = scene.points.len();
     let comment = provenance.with_axes(VIEW_AXES).to_line();
-    write_points(&scene.points, Some(&scene.node_transform), &comment, out)
+    let header = write_header(count, &comment, out)?;
+    scene.points.over(frames).for_each(|cloud| {
+        let view = |position| scene.node_transform.apply_f32(position);
+        write_points(cloud, view, out).map_err(PlyError::Io)
+    })?;
+    out.flush()?;
+    Ok(header + (STRIDE * count) as u64)
 }
 
 /// Writes `points` as they are, in world space; returns the number of bytes written.
@@ -33,20 +61,19 @@ pub fn write_world(
     out: &mut impl Write,
 ) -> io::Result<u64> {
     let comment = provenance.with_axes(WORLD_AXES).to_line();
-    write_points(points, None, &comment, out)
+    let header = write_header(points.len(), &comment, out)?;
+    write_points(points, |position| position, out)?;
+    out.flush()?;
+    Ok(header + (STRIDE * points.len()) as u64)
 }
 
-fn write_points(
-    points: &PointCloud,
-    transform: Option<&Affine>,
-    comment: &str,
-    out: &mut impl Write,
-) -> io::Result<u64> {
+/// Writes the header and returns its length.
+fn write_header(count: usize, comment: &str, out: &mut impl Write) -> io::Result<u64> {
     let header = format!(
         "ply\n\
          format binary_little_endian 1.0\n\
          comment {comment}\n\
-         element vertex {}\n\
+         element vertex {count}\n\
          property float x\n\
          property float y\n\
          property float z\n\
@@ -55,15 +82,21 @@ fn write_points(
          property uchar blue\n\
          property float confidence\n\
          end_header\n",
-        points.len(),
     );
     out.write_all(header.as_bytes())?;
+    Ok(header.len() as u64)
+}
+
+fn write_points(
+    points: &PointCloud,
+    place: impl Fn([f32; 3]) -> [f32; 3],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(STRIDE * CHUNK);
     for start in (0..points.len()).step_by(CHUNK) {
         bytes.clear();
         for i in start..(start + CHUNK).min(points.len()) {
-            let position = points.positions[i];
-            for x in transform.map_or(position, |t| t.apply_f32(position)) {
+            for x in place(points.positions[i]) {
                 bytes.extend(x.to_le_bytes());
             }
             bytes.extend(points.colors[i]);
@@ -71,6 +104,5 @@ fn write_points(
         }
         out.write_all(&bytes)?;
     }
-    out.flush()?;
-    Ok(header.len() as u64 + (STRIDE * points.len()) as u64)
+    Ok(())
 }

@@ -251,8 +251,9 @@ fn camera_from_world(pose: &[f64]) -> Affine {
 #[test]
 fn both_forms_hold_the_same_model() {
     let scene = build(PredictionMode::PointmapRegression, FrameFilter::All);
+    let points = fixture::points(&scene);
     let originals = originals();
-    let model = Model::new(&scene, &originals).unwrap();
+    let model = Model::new(&scene, &points, &originals).unwrap();
     let (binary, mut text) = write("pointmap", PredictionMode::PointmapRegression, &model);
     assert_eq!(text.images[1].name, "my%20photo%20é.jpg");
     text.images[1].name = "my photo é.jpg".to_owned();
@@ -267,8 +268,9 @@ fn both_forms_hold_the_same_model() {
 #[test]
 fn every_depth_point_projects_to_its_pixel_of_the_original() {
     let scene = build(PredictionMode::DepthmapAndCamera, FrameFilter::All);
+    let points = fixture::points(&scene);
     let originals = originals();
-    let model = Model::new(&scene, &originals).unwrap();
+    let model = Model::new(&scene, &points, &originals).unwrap();
     let (read, _) = write("depth", PredictionMode::DepthmapAndCamera, &model);
     for point in &read.points {
         let [image, index] = point.track;
@@ -290,26 +292,27 @@ fn every_depth_point_projects_to_its_pixel_of_the_original() {
 #[test]
 fn points_in_the_padding_are_left_out() {
     let scene = build(PredictionMode::PointmapRegression, FrameFilter::All);
+    let points = fixture::points(&scene);
     let originals = originals();
-    let model = Model::new(&scene, &originals).unwrap();
+    let model = Model::new(&scene, &points, &originals).unwrap();
     // The second frame has 4 rows of padding above and 4 below, the third 12 columns at the right.
-    let kept = |frame: u32, inside: fn([u32; 2]) -> bool| {
-        let points = 0..scene.points.len();
-        points
-            .filter(|&i| scene.points.frame(i) == frame && inside(scene.points.pixel(i)))
+    let kept = |frame: usize, inside: fn([u32; 2]) -> bool| {
+        (0..points.len())
+            .filter(|&i| points.frame(i) == frame && inside(points.pixel(i)))
             .count()
     };
     let expected =
         kept(0, |_| true) + kept(1, |[_, y]| (4..24).contains(&y)) + kept(2, |[x, _]| x < 30);
     assert_eq!(model.len(), expected);
-    assert!(expected < scene.points.len());
+    assert!(expected < points.len());
 }
 
 #[test]
 fn one_frame_keeps_its_number_and_name() {
     let scene = build(PredictionMode::DepthmapAndCamera, FrameFilter::One(2));
+    let points = fixture::points(&scene);
     let originals = originals();
-    let model = Model::new(&scene, &originals).unwrap();
+    let model = Model::new(&scene, &points, &originals).unwrap();
     let (read, _) = write("one_frame", PredictionMode::DepthmapAndCamera, &model);
     assert_eq!(read.images.len(), 1);
     assert_eq!((read.images[0].id, read.images[0].camera), (3, 3));
@@ -326,8 +329,10 @@ fn when_nothing_is_kept_the_stand_in_is_no_point() {
         &SceneOptions::default(),
     )
     .unwrap();
+    let frames = fixture::frames(Some(&sky));
+    let points = scene.points.over(&frames).collect().unwrap();
     let originals = originals();
-    let model = Model::new(&scene, &originals).unwrap();
+    let model = Model::new(&scene, &points, &originals).unwrap();
     assert!(model.is_empty());
     let (binary, text) = write("nothing", PredictionMode::PointmapRegression, &model);
     assert_eq!((binary.images.len(), binary.points.len()), (3, 0));
@@ -337,8 +342,9 @@ fn when_nothing_is_kept_the_stand_in_is_no_point() {
 #[test]
 fn pictures_that_do_not_fit_the_frames_are_errors() {
     let scene = build(PredictionMode::PointmapRegression, FrameFilter::All);
+    let points = fixture::points(&scene);
     let mut originals = originals();
-    let e = Model::new(&scene, &originals[..2]).unwrap_err();
+    let e = Model::new(&scene, &points, &originals[..2]).unwrap_err();
     assert!(matches!(
         e,
         ColmapError::Count {
@@ -347,10 +353,10 @@ fn pictures_that_do_not_fit_the_frames_are_errors() {
         }
     ));
     originals[1].scale_x = 0.0;
-    let e = Model::new(&scene, &originals).unwrap_err();
+    let e = Model::new(&scene, &points, &originals).unwrap_err();
     assert!(matches!(e, ColmapError::Placement { .. }), "{e}");
     originals[1].name = "a.png".to_owned();
-    let e = Model::new(&scene, &originals).unwrap_err();
+    let e = Model::new(&scene, &points, &originals).unwrap_err();
     assert!(matches!(e, ColmapError::DuplicateName { .. }), "{e}");
 }
 
@@ -358,7 +364,8 @@ fn pictures_that_do_not_fit_the_frames_are_errors() {
 fn a_camera_that_is_not_finite_is_an_error() {
     let mut scene = build(PredictionMode::PointmapRegression, FrameFilter::All);
     scene.views[1].camera_from_world.0[0][3] = f64::NAN;
+    let points = fixture::points(&scene);
     let originals = originals();
-    let e = Model::new(&scene, &originals).unwrap_err();
+    let e = Model::new(&scene, &points, &originals).unwrap_err();
     assert!(matches!(e, ColmapError::Camera { frame: 1 }), "{e}");
 }

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 use vggt::{
     glb::{self, ColorSpace, GlbEncoding, GlbOptions},
-    scene::{self, Scene, SceneOptions},
+    scene::{self, PredictedFrames, Scene, SceneOptions},
 };
 
 use crate::support::{
@@ -23,9 +23,18 @@ const PLAIN: GlbOptions = GlbOptions {
 };
 
 fn write(name: &str, scene: &Scene, options: GlbOptions) -> Glb {
+    write_over(name, scene, &fixture::frames(None), options)
+}
+
+fn write_over(name: &str, scene: &Scene, frames: &dyn PredictedFrames, options: GlbOptions) -> Glb {
     let mut bytes = Vec::new();
-    let size = glb::write(scene, &provenance(), options, &mut bytes).unwrap();
-    assert_eq!(size, bytes.len() as u64);
+    let written = glb::write(scene, frames, &provenance(), options, &mut bytes).unwrap();
+    let expected = glb::Written {
+        bytes: bytes.len() as u64,
+        points: scene.points.len(),
+        thinned: None,
+    };
+    assert_eq!(written, expected);
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("glb");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(format!("{name}.glb")), &bytes).unwrap();
@@ -43,11 +52,11 @@ fn srgb_from_linear(linear: f64) -> f64 {
 #[test]
 fn points_and_cameras_come_back_as_they_went_in() {
     let scene = fixture::build("cameras");
+    let points = fixture::points(&scene);
     let glb = write("cameras", &scene, PLAIN);
     assert_eq!(glb.primitive("points")["mode"], 0);
     let positions = glb.attribute("points", "POSITION");
-    let expected: Vec<_> = scene
-        .points
+    let expected: Vec<_> = points
         .positions
         .iter()
         .map(|p| p.map(f64::from).to_vec())
@@ -56,7 +65,7 @@ fn points_and_cameras_come_back_as_they_went_in() {
     for (color, expected) in glb
         .attribute("points", "COLOR_0")
         .iter()
-        .zip(&scene.points.colors)
+        .zip(&points.colors)
     {
         for channel in 0..3 {
             let code = srgb_from_linear(color[channel]) * 255.0;
@@ -121,6 +130,7 @@ fn quantized_positions_are_within_half_a_step() {
         ("quantized_srgb", ColorSpace::Srgb, 12),
     ] {
         let scene = fixture::build("one_frame");
+        let points = fixture::points(&scene);
         let glb = write(
             name,
             &scene,
@@ -133,7 +143,7 @@ fn quantized_positions_are_within_half_a_step() {
         for (found, expected) in glb
             .attribute("points", "POSITION")
             .iter()
-            .zip(&scene.points.positions)
+            .zip(&points.positions)
         {
             for axis in 0..3 {
                 let scale = node["scale"][axis].as_f64().unwrap();
@@ -180,7 +190,11 @@ fn a_single_point_is_a_valid_file_in_every_form() {
     for encoding in [GlbEncoding::Plain, GlbEncoding::Quantized] {
         let quantized = encoding == GlbEncoding::Quantized;
         let name = format!("single_{quantized}");
-        let glb = write(&name, &scene, GlbOptions { encoding, ..PLAIN });
+        let (frames, options) = (
+            fixture::frames(Some(&sky)),
+            GlbOptions { encoding, ..PLAIN },
+        );
+        let glb = write_over(&name, &scene, &frames, options);
         assert_eq!(glb.attribute("points", "COLOR_0"), [[1.0; 4]]);
     }
 }

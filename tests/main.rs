@@ -41,6 +41,7 @@ mod proxies;
 mod quota;
 #[cfg(feature = "builtin-resolver")]
 mod resolver;
+mod saved_predictions;
 mod scene;
 mod session;
 mod sessions_end;
@@ -51,6 +52,7 @@ mod store_keys;
 mod store_leftovers;
 mod store_upkeep;
 mod stored;
+mod streamed;
 mod support;
 mod user;
 mod weights;

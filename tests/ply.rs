@@ -7,8 +7,9 @@ use crate::support::{glb::provenance, scene as fixture};
 #[test]
 fn every_point_comes_back_with_its_color_and_confidence() {
     let scene = fixture::build("depth_branch");
+    let points = fixture::points(&scene);
     let mut bytes = Vec::new();
-    let size = ply::write(&scene, &provenance(), &mut bytes).unwrap();
+    let size = ply::write(&scene, &fixture::frames(None), &provenance(), &mut bytes).unwrap();
     assert_eq!(size, bytes.len() as u64);
 
     let end = b"end_header\n";
@@ -27,9 +28,9 @@ fn every_point_comes_back_with_its_color_and_confidence() {
     assert_eq!(body.len(), 19 * scene.points.len());
     for (i, row) in body.chunks(19).enumerate() {
         let float = |at: usize| f32::from_le_bytes(row[at..at + 4].try_into().unwrap());
-        let view = scene.node_transform.apply_f32(scene.points.positions[i]);
+        let view = scene.node_transform.apply_f32(points.positions[i]);
         assert_eq!([float(0), float(4), float(8)], view);
-        assert_eq!(row[12..15], scene.points.colors[i]);
-        assert_eq!(float(15), scene.points.confidence[i]);
+        assert_eq!(row[12..15], points.colors[i]);
+        assert_eq!(float(15), points.confidence[i]);
     }
 }

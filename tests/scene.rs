@@ -1,14 +1,11 @@
 //! Scenes against the point clouds and cameras of the Python implementation, for seven sets of options.
 
-use std::{borrow::Cow, cell::RefCell};
-
 use candle_core::{Device, Tensor, safetensors};
 use vggt::scene::{
-    self, Field, FrameFilter, FramesInMemory, PhotoArea, PredictedFrames, PredictionMode, Scene,
-    SceneError, SceneOptions,
+    self, FrameFilter, FramesInMemory, PointCloud, PredictionMode, Scene, SceneError, SceneOptions,
 };
 
-use crate::support::scene::{build, data, options, predictions};
+use crate::support::scene::{build, data, frames, options, points, predictions};
 
 /// In parts of the scene's scale. Positions and camera corners are f32 and go through one f64 transform, so they
 /// are off by rounding alone: under 1e-7 as measured. The rest is room for positions far from the origin.
@@ -46,15 +43,20 @@ fn assert_positions(case: &str, scene: &Scene, found: &[[f32; 3]], expected: &[V
 }
 
 fn assert_as_expected(case: &str, scene: &Scene) {
+    assert_holds(case, scene, &points(scene));
+}
+
+fn assert_holds(case: &str, scene: &Scene, points: &PointCloud) {
+    assert_eq!(points.len(), scene.points.len(), "{case}");
     let expected = Expected::of(case);
     assert_positions(
         case,
         scene,
-        &scene.points.positions,
+        &points.positions,
         &expected.rows("points.vertices"),
     );
     let colors = expected.rows("points.colors");
-    for (i, (found, expected)) in scene.points.colors.iter().zip(&colors).enumerate() {
+    for (i, (found, expected)) in points.colors.iter().zip(&colors).enumerate() {
         assert_eq!(found.map(f64::from)[..], expected[..3], "{case}: point {i}");
     }
     assert_eq!(scene.cameras.len(), expected.cameras(), "{case}");
@@ -97,7 +99,8 @@ fn when_nothing_is_kept_one_white_point_stands_in() {
     let scene = scene::build(&predictions(), Some(&sky), &options("all_dropped")).unwrap();
     assert!(scene.nothing_kept);
     assert_eq!(scene.scale, 1.0);
-    assert_as_expected("all_dropped", &scene);
+    let points = scene.points.over(&frames(Some(&sky))).collect().unwrap();
+    assert_holds("all_dropped", &scene, &points);
 }
 
 #[test]
@@ -110,7 +113,8 @@ fn a_masked_pixel_counts_as_confidence_zero() {
     };
     let scene = scene::build(&predictions(), Some(&keep), &options).unwrap();
     assert_eq!(scene.points.len(), 2 * 28 * 42);
-    assert_eq!(scene.points.frame(0), 1);
+    let points = scene.points.over(&frames(Some(&keep))).collect().unwrap();
+    assert_eq!(points.frame(0), 1);
     // A third of the pixels is masked, so dropping half of all leaves half of all.
     let options = SceneOptions {
         conf_thres: 50.0,
@@ -122,11 +126,11 @@ fn a_masked_pixel_counts_as_confidence_zero() {
 
 #[test]
 fn points_know_their_frame_and_pixel() {
-    let scene = build("one_frame");
+    let points = points(&build("one_frame"));
     let images = predictions().images;
-    for point in [0, 500, scene.points.len() - 1] {
-        assert_eq!(scene.points.frame(point), 1);
-        let [x, y] = scene.points.pixel(point).map(|v| v as usize);
+    for point in [0, 500, points.len() - 1] {
+        assert_eq!(points.frame(point), 1);
+        let [x, y] = points.pixel(point).map(|v| v as usize);
         for channel in 0..3 {
             let value: f32 = images
                 .get(1)
@@ -136,7 +140,7 @@ fn points_know_their_frame_and_pixel() {
                 .and_then(|t| t.to_scalar())
                 .unwrap();
             assert_eq!(
-                scene.points.colors[point][channel],
+                points.colors[point][channel],
                 (value * 255.0) as u8,
                 "point {point}"
             );
@@ -153,77 +157,19 @@ fn thinning_leaves_scale_cameras_and_order_alone() {
     };
     let thin = scene::build(&predictions(), None, &options).unwrap();
     assert_eq!(thin.points.len(), 1000);
+    let (all, thinned) = (points(&whole), points(&thin));
+    assert_eq!(thinned.len(), 1000);
     assert_eq!(thin.scale, whole.scale);
     assert_eq!(thin.cameras, whole.cameras);
-    assert!(thin.points.source.is_sorted());
+    assert!(thinned.source.is_sorted());
     // Each frame keeps its share.
-    let first = thin.points.source.iter().filter(|&&s| s < 28 * 42).count() as f64;
-    let of = whole.points.source.iter().filter(|&&s| s < 28 * 42).count() as f64;
-    let share = of / whole.points.len() as f64;
+    let first = thinned.source.iter().filter(|&&s| s < 28 * 42).count() as f64;
+    let of = all.source.iter().filter(|&&s| s < 28 * 42).count() as f64;
+    let share = of / all.len() as f64;
     assert!(
         (first / 1000.0 - share).abs() <= 1e-3,
         "{first} of 1000, {share}"
     );
-}
-
-/// Frames that remember what was read of them.
-struct Logged<'a> {
-    frames: FramesInMemory<'a>,
-    reads: RefCell<Vec<(usize, Field)>>,
-}
-
-impl PredictedFrames for Logged<'_> {
-    fn count(&self) -> usize {
-        self.frames.count()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        self.frames.size()
-    }
-
-    fn has(&self, field: Field) -> bool {
-        self.frames.has(field)
-    }
-
-    fn read(&self, index: usize, field: Field) -> Result<Tensor, SceneError> {
-        self.reads.borrow_mut().push((index, field));
-        self.frames.read(index, field)
-    }
-
-    fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>> {
-        self.frames.keep(index)
-    }
-
-    fn photo_area(&self, index: usize) -> PhotoArea {
-        self.frames.photo_area(index)
-    }
-}
-
-#[test]
-fn a_scene_reads_one_frame_after_the_other_in_two_passes() {
-    let predictions = predictions();
-    let keep: Vec<bool> = (0..3 * 28 * 42).map(|i| i % 5 != 0).collect();
-    let frames = Logged {
-        frames: FramesInMemory::new(&predictions, Some(&keep)).unwrap(),
-        reads: RefCell::default(),
-    };
-    let options = options("cameras");
-    let streamed = scene::build_from(&frames, &options).unwrap();
-    let whole = scene::build(&predictions, Some(&keep), &options).unwrap();
-    assert_eq!(streamed.points, whole.points);
-    assert_eq!(streamed.cameras, whole.cameras);
-    let reads = frames.reads.borrow();
-    let of = |field: Field| -> Vec<usize> {
-        let reads = reads.iter().filter(|(_, read)| *read == field);
-        reads.map(|(index, _)| *index).collect()
-    };
-    assert_eq!(of(Field::WorldPoints), [0, 1, 2, 0, 1, 2]);
-    assert_eq!(of(Field::WorldPointsConf), [0, 1, 2, 0, 1, 2]);
-    assert_eq!(of(Field::Image), [0, 1, 2]);
-    assert_eq!(of(Field::Extrinsic), [0, 1, 2]);
-    // The scene does not show these.
-    assert!(of(Field::Depth).is_empty());
-    assert!(of(Field::WorldPointsFromDepth).is_empty());
 }
 
 #[test]
@@ -256,7 +202,9 @@ fn points_that_are_not_finite_are_dropped_and_spoil_nothing() {
     };
     let scene = scene::build(&p, None, &options).unwrap();
     assert_eq!(scene.points.len(), 3 * 28 * 42 - 3);
-    assert_eq!(scene.points.source[..2], [0, 4]);
+    let frames = FramesInMemory::new(p, None).unwrap();
+    let points = scene.points.over(&frames).collect().unwrap();
+    assert_eq!(points.source[..2], [0, 4]);
     assert!(scene.scale.is_finite());
 }
 
@@ -270,7 +218,10 @@ fn without_a_point_head_the_depth_branch_is_shown() {
         prediction_mode: PredictionMode::PointmapRegression,
         ..SceneOptions::default()
     };
-    assert_as_expected("depth_branch", &scene::build(&p, None, &asked).unwrap());
+    let scene = scene::build(&p, None, &asked).unwrap();
+    let frames = FramesInMemory::new(p, None).unwrap();
+    let points = scene.points.over(&frames).collect().unwrap();
+    assert_holds("depth_branch", &scene, &points);
 }
 
 #[test]

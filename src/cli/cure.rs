@@ -10,12 +10,11 @@ use vggt_model::weights::WeightsError;
 use crate::{
     client::ClientError,
     frames::{FramesError, PreprocessError},
-    glb::GlbError,
+    glb::{GlbError, Reason, Thinned},
     hub::HubError,
     jobs::JobsError,
     output::OutputError,
     pipeline::{PipelineError, Warning, WorkerEnd, WorkerError},
-    scene::SceneError,
     store::StoreError,
 };
 
@@ -60,9 +59,6 @@ fn of_error(e: &(dyn Error + 'static)) -> Option<String> {
     if let Some(e) = e.downcast_ref::<WorkerError>() {
         return of_decoder(e);
     }
-    if let Some(e) = e.downcast_ref::<SceneError>() {
-        return of_scene(e);
-    }
     if let Some(e) = e.downcast_ref::<GlbError>() {
         return of_glb(e);
     }
@@ -90,7 +86,6 @@ fn of_pipeline(e: &PipelineError) -> Option<String> {
         PipelineError::Frames(e) => of_frames(e),
         PipelineError::Decoder(e) => of_decoder(e),
         PipelineError::Network(e) => of_network(e),
-        PipelineError::Scene(e) => of_scene(e),
         PipelineError::Glb(e) => of_glb(e),
         PipelineError::Output(OutputError::NotOurs { .. }) => Some(REPLACE.to_owned()),
         _ => None,
@@ -166,17 +161,20 @@ fn of_image(e: &PreprocessError) -> Option<String> {
     Some(flags.to_owned())
 }
 
-fn of_scene(e: &SceneError) -> Option<String> {
+fn of_glb(e: &GlbError) -> Option<String> {
     match e {
-        SceneError::TooManyPixels { .. } => Some("use fewer frames with --max_frames".to_owned()),
+        GlbError::TooLarge { .. } => Some("use fewer frames with --max_frames".to_owned()),
         _ => None,
     }
 }
 
-fn of_glb(e: &GlbError) -> Option<String> {
-    match e {
-        GlbError::TooLarge { .. } => Some("use --max_points, or a higher --conf_thres".to_owned()),
-        _ => None,
+/// Returns what to do about a GLB that has fewer points than its scene.
+pub(super) fn of_thinned(thinned: &Thinned) -> &'static str {
+    match thinned.reason {
+        Reason::Default => "--max_points sets another number",
+        Reason::Format => {
+            "a GLB ends at 4 GiB; PLY has no limit, and --glb quantized takes fewer bytes for a point"
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use std::{
 };
 
 use super::{ColmapError, ModelFile, OriginalImage, binary, check_names, rotation, text};
-use crate::scene::{Affine, Provenance, Scene, View};
+use crate::scene::{Affine, PointCloud, Provenance, Scene, View};
 
 /// A scene as COLMAP sees it, ready to be written.
 #[derive(Debug)]
 pub struct Model<'a> {
-    scene: &'a Scene,
+    cloud: &'a PointCloud,
     pub(super) images: Vec<Image<'a>>,
-    /// The written points, as numbers of the scene's; those of one image follow each other.
-    points: Vec<u32>,
+    /// The written points, as indices in the cloud; those of one image follow each other.
+    points: Vec<usize>,
 }
 
 /// The camera of one shown frame, in the pixels of its original image.
@@ -51,11 +51,16 @@ pub(super) struct Image<'a> {
 }
 
 impl<'a> Model<'a> {
-    /// Maps `scene` into the original images; `originals` has one for each frame of the predictions, shown or not.
+    /// Maps `scene` with the points of `cloud` into the original images; `originals` has one for each frame of the predictions,
+    /// shown or not. The points are those of the scene or some of them, in order.
     ///
     /// # Errors
     /// When there is not one image for each frame, or names or placements cannot be used.
-    pub fn new(scene: &'a Scene, originals: &'a [OriginalImage]) -> Result<Self, ColmapError> {
+    pub fn new(
+        scene: &Scene,
+        cloud: &'a PointCloud,
+        originals: &'a [OriginalImage],
+    ) -> Result<Self, ColmapError> {
         if originals.len() != scene.frames {
             return Err(ColmapError::Count {
                 frames: scene.frames,
@@ -63,11 +68,7 @@ impl<'a> Model<'a> {
             });
         }
         check_names(originals.iter().map(|o| o.name.as_str()))?;
-        let all = if scene.nothing_kept {
-            0
-        } else {
-            scene.points.len()
-        };
+        let all = if scene.nothing_kept { 0 } else { cloud.len() };
         let mut points = Vec::with_capacity(all);
         let mut images = Vec::with_capacity(scene.views.len());
         let mut next = 0;
@@ -75,17 +76,16 @@ impl<'a> Model<'a> {
             let original = &originals[view.frame];
             original.check()?;
             let start = points.len();
-            while next < all && scene.points.frame(next) as usize == view.frame {
-                if original.holds(pixel_center(scene, original, next)) {
-                    // A scene has fewer points than 2^32 pixels.
-                    points.push(next as u32);
+            while next < all && cloud.frame(next) == view.frame {
+                if original.holds(pixel_center(cloud, original, next)) {
+                    points.push(next);
                 }
                 next += 1;
             }
             images.push(Image::new(view, original, start..points.len())?);
         }
         Ok(Self {
-            scene,
+            cloud,
             images,
             points,
         })
@@ -103,7 +103,7 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// How many points the model has: those of the scene that lie in an original image.
+    /// How many points the model has: those of the cloud that lie in an original image.
     pub fn len(&self) -> usize {
         self.points.len()
     }
@@ -139,7 +139,7 @@ impl<'a> Model<'a> {
     pub(super) fn observations(&self, image: &Image<'_>) -> impl Iterator<Item = (u64, [f64; 2])> {
         let original = image.original;
         image.points.clone().map(move |place| {
-            let center = pixel_center(self.scene, original, self.points[place] as usize);
+            let center = pixel_center(self.cloud, original, self.points[place]);
             (place as u64 + 1, center)
         })
     }
@@ -150,12 +150,12 @@ impl<'a> Model<'a> {
             self.observations(image)
                 .enumerate()
                 .map(move |(index, (id, center))| {
-                    let point = self.points[id as usize - 1] as usize;
-                    let position = self.scene.points.positions[point].map(f64::from);
+                    let point = self.points[id as usize - 1];
+                    let position = self.cloud.positions[point].map(f64::from);
                     Point {
                         id,
                         position,
-                        color: self.scene.points.colors[point],
+                        color: self.cloud.colors[point],
                         error: image.error(position, center),
                         image: image.id,
                         index: index as u32,
@@ -223,6 +223,6 @@ impl<'a> Image<'a> {
 }
 
 /// The center of the pixel that made a point, in the original image.
-fn pixel_center(scene: &Scene, original: &OriginalImage, point: usize) -> [f64; 2] {
-    original.source_of(scene.points.pixel(point).map(|x| f64::from(x) + 0.5))
+fn pixel_center(cloud: &PointCloud, original: &OriginalImage, point: usize) -> [f64; 2] {
+    original.source_of(cloud.pixel(point).map(|x| f64::from(x) + 0.5))
 }

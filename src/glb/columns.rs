@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{ColorSpace, GlbOptions, color::Encoder};
-use crate::scene::{CameraMesh, PointCloud, Scene};
+use super::{ColorSpace, GlbError, GlbOptions, color::Encoder};
+use crate::scene::{CameraMesh, Scene, ScenePoints, bounds::Bounds};
 
 /// Points encoded between two writes.
 const CHUNK: usize = 8192;
@@ -21,10 +21,12 @@ pub(crate) struct Stretch {
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) options: GlbOptions,
+    /// Number of points.
+    pub(crate) points: usize,
     pub(crate) positions: Stretch,
     pub(crate) colors: Stretch,
     /// The smallest and largest position along each axis, world space.
-    pub(crate) bounds: [[f32; 3]; 2],
+    pub(crate) bounds: Bounds,
     pub(crate) cameras: Option<CameraLayout>,
 }
 
@@ -38,8 +40,8 @@ pub(crate) struct CameraLayout {
 }
 
 impl Layout {
-    pub(crate) fn of(scene: &Scene, options: GlbOptions) -> Self {
-        let points = scene.points.len();
+    /// Lays out the cameras of `scene` and `points` points within `bounds`.
+    pub(crate) fn of(scene: &Scene, points: usize, bounds: Bounds, options: GlbOptions) -> Self {
         let mut end = 0;
         let mut next = |count: usize, stride: usize| {
             let offset = end;
@@ -66,9 +68,10 @@ impl Layout {
         });
         Self {
             options,
+            points,
             positions,
             colors,
-            bounds: bounds(&scene.points.positions),
+            bounds,
             cameras,
         }
     }
@@ -96,23 +99,45 @@ impl Layout {
         })
     }
 
-    /// Writes the binary chunk's bytes.
-    pub(crate) fn write(&self, scene: &Scene, out: &mut impl Write) -> io::Result<()> {
-        let PointCloud {
-            positions, colors, ..
-        } = &scene.points;
+    /// Returns the bytes of the binary chunk that one point takes.
+    pub(crate) fn bytes_per_point(&self) -> u64 {
+        (self.positions.stride + self.colors.stride) as u64
+    }
+
+    /// Writes the binary chunk's bytes, of `points` and of the cameras of `scene`. Reads the points twice: the format wants all
+    /// positions before the first color.
+    pub(crate) fn write(
+        &self,
+        scene: &Scene,
+        points: &ScenePoints<'_>,
+        out: &mut impl Write,
+    ) -> Result<(), GlbError> {
         let encoder = Encoder::new(self.options.color_space);
-        if self.options.is_quantized() {
-            write_column(positions, out, |p, bytes| {
-                for q in self.quantize(*p) {
-                    bytes.extend(q.to_le_bytes());
-                }
-                bytes.extend([0; 2]);
-            })?;
-        } else {
-            write_column(positions, out, push_position)?;
-        }
-        write_column(colors, out, |c, bytes| encoder.push(*c, bytes))?;
+        points.for_each_position(|positions| {
+            if self.options.is_quantized() {
+                write_column(positions, out, |p, bytes| {
+                    for q in self.quantize(*p) {
+                        bytes.extend(q.to_le_bytes());
+                    }
+                    bytes.extend([0; 2]);
+                })
+            } else {
+                write_column(positions, out, push_position)
+            }
+            .map_err(GlbError::Io)
+        })?;
+        points.for_each_color(|colors| {
+            write_column(colors, out, |c, bytes| encoder.push(*c, bytes)).map_err(GlbError::Io)
+        })?;
+        Ok(self.write_cameras(scene, &encoder, out)?)
+    }
+
+    fn write_cameras(
+        &self,
+        scene: &Scene,
+        encoder: &Encoder,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let Some(first) = scene.cameras.first() else {
             return Ok(());
         };
@@ -140,18 +165,6 @@ fn visible_faces(camera: &CameraMesh) -> impl Iterator<Item = &[u32; 3]> {
         .faces
         .iter()
         .filter(|[a, b, c]| a != b && b != c && c != a)
-}
-
-/// The smallest and the largest value along each axis.
-pub(crate) fn bounds(positions: &[[f32; 3]]) -> [[f32; 3]; 2] {
-    let start = [[f32::INFINITY; 3], [f32::NEG_INFINITY; 3]];
-    positions.iter().fold(start, |[mut low, mut high], p| {
-        for axis in 0..3 {
-            low[axis] = low[axis].min(p[axis]);
-            high[axis] = high[axis].max(p[axis]);
-        }
-        [low, high]
-    })
 }
 
 fn push_position(position: &[f32; 3], bytes: &mut Vec<u8>) {

@@ -9,6 +9,12 @@ const VERSION: u32 = 2;
 const HEADER: u64 = 12;
 const CHUNK_HEAD: u64 = 8;
 
+/// Returns the size of a file with a document of this length, and a binary chunk whose length is a multiple of 4.
+pub(crate) fn size(document: &[u8], binary: u64) -> u64 {
+    let json = (document.len() as u64).next_multiple_of(4);
+    HEADER + CHUNK_HEAD + json + CHUNK_HEAD + binary
+}
+
 /// Writes everything before the binary chunk's bytes; gives the size of the whole file.
 ///
 /// `binary` is the length of the binary chunk, a multiple of 4.
@@ -18,7 +24,7 @@ pub(crate) fn write_head(
     out: &mut impl Write,
 ) -> Result<u64, GlbError> {
     let json = (document.len() as u64).next_multiple_of(4);
-    let bytes = HEADER + CHUNK_HEAD + json + CHUNK_HEAD + binary;
+    let bytes = size(document, binary);
     let Ok(total) = u32::try_from(bytes) else {
         return Err(GlbError::TooLarge { bytes });
     };

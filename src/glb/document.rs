@@ -18,7 +18,10 @@ use super::{
     ColorSpace, GlbError, cameras,
     columns::{self, CameraLayout, Layout, Stretch},
 };
-use crate::scene::{Affine, CameraMesh, Provenance, Scene, VIEW_AXES};
+use crate::scene::{
+    Affine, CameraMesh, Provenance, Scene, VIEW_AXES,
+    bounds::{NO_BOUNDS, bounds_with},
+};
 
 /// The document as JSON text.
 pub(crate) fn json(
@@ -45,7 +48,7 @@ pub(crate) fn json(
         extras: None,
     });
     let mut document = Document { root, buffer };
-    let mut children = vec![document.points(scene, layout)];
+    let mut children = vec![document.points(layout)];
     if let Some(cameras) = &layout.cameras {
         children.extend(document.cameras(&scene.cameras, cameras, layout.options.color_space));
     }
@@ -76,8 +79,8 @@ impl Document {
         self.root.scene = Some(scene);
     }
 
-    fn points(&mut self, scene: &Scene, layout: &Layout) -> Index<Node> {
-        let count = scene.points.len();
+    fn points(&mut self, layout: &Layout) -> Index<Node> {
+        let count = layout.points;
         let positions = self.view(&layout.positions, Target::ArrayBuffer);
         let colors = self.view(&layout.colors, Target::ArrayBuffer);
         let [low, high] = layout.bounds;
@@ -136,7 +139,7 @@ impl Document {
             .iter()
             .map(|camera| {
                 let count = camera.vertices.len();
-                let bounds = columns::bounds(&camera.vertices).map(|b| json!(b));
+                let bounds = bounds_with(NO_BOUNDS, &camera.vertices).map(|b| json!(b));
                 let position = accessor(
                     positions,
                     first_vertex * layout.positions.stride,

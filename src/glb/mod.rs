@@ -3,6 +3,9 @@
 //! What lives here: the document ([`gltf_json`]), the container around it and the bytes of the columns. What does
 //! not: which points there are. The entry point is [`write()`].
 //!
+//! Points are written as they are read, a frame at a time: memory does not depend on their number. Cameras and names of frames
+//! are in the document, which is made as a whole.
+//!
 //! One root node carries `view_from_world`; below it lie the points (mode POINTS), one mesh for each camera if cameras are
 //! shown, all unlit (`KHR_materials_unlit`), and for each frame a node with a glTF camera, named like the image: viewers
 //! list them as points of view. Bytes per point:
@@ -21,17 +24,17 @@ mod columns;
 mod container;
 mod document;
 
-use std::{fmt, io::Write, str::FromStr};
+use std::{borrow::Cow, fmt, io::Write, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::scene::{Provenance, Scene};
+use crate::scene::{PointPlan, PredictedFrames, Provenance, Scene, SceneError};
 
 /// Why a GLB cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GlbError {
-    /// The container counts bytes in 32 bits.
+    /// The container counts bytes in 32 bits, and not even a GLB of a single point would fit.
     #[error("cannot write a GLB of {bytes} bytes: the limit of the format is 4294967295")]
     TooLarge {
         /// Size that the GLB would have.
@@ -40,6 +43,9 @@ pub enum GlbError {
     /// The document cannot be serialized as JSON.
     #[error("cannot write the GLB's document")]
     Document(#[source] serde_json::Error),
+    /// The points cannot be read.
+    #[error(transparent)]
+    Scene(#[from] SceneError),
     /// The writer failed.
     #[error("cannot write the GLB")]
     Io(#[from] std::io::Error),
@@ -56,6 +62,7 @@ impl From<GlbError> for std::io::Error {
     fn from(e: GlbError) -> Self {
         match e {
             GlbError::Io(e) => e,
+            GlbError::Scene(SceneError::Read { ref source, .. }) => Self::new(source.kind(), e),
             e => Self::other(e),
         }
     }
@@ -123,22 +130,120 @@ impl GlbOptions {
     }
 }
 
-/// Writes `scene` to `out` and returns the number of bytes written.
+/// Points of a GLB unless the options of the scene set a limit: viewers hold all of them in the memory of the graphics card,
+/// where these take 400 MB, and hardly move above.
+pub const DEFAULT_POINTS: usize = 20_000_000;
+
+/// Length of the longest file: the container counts its bytes in 32 bits.
+const MAX_BYTES: u64 = u32::MAX as u64;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Size of the GLB in bytes.
+    pub bytes: u64,
+    /// Points in it.
+    pub points: usize,
+    /// Why these are not all points of the scene.
+    pub thinned: Option<Thinned>,
+}
+
+/// Why a GLB has fewer points than its scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thinned {
+    /// Points of the scene.
+    pub of: usize,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What limits the points of a GLB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// [`DEFAULT_POINTS`], since the options set no limit.
+    Default,
+    /// The format: more would be 4 GiB or more.
+    Format,
+}
+
+/// Writes `scene`, which was built from `frames`, to `out`.
 ///
-/// Columns are encoded in chunks: in addition to the scene this needs some hundred KiB.
+/// Reads one frame at a time, twice, and once more where points are thinned. A scene without a limit on its points is thinned to
+/// [`DEFAULT_POINTS`], and every scene to what a GLB can hold, both evenly over the frames and over each frame's image.
 ///
 /// # Errors
-/// When the GLB would be 4 GiB or more (before anything is written), or when `out` fails.
+/// When `frames` cannot be read or have changed, when `out` fails, or when a GLB without any point would be 4 GiB or more (before
+/// anything is written).
 pub fn write(
     scene: &Scene,
+    frames: &dyn PredictedFrames,
     provenance: &Provenance,
     options: GlbOptions,
     out: &mut impl Write,
-) -> Result<u64, GlbError> {
-    let layout = columns::Layout::of(scene, options);
+) -> Result<Written, GlbError> {
+    write_within(
+        (DEFAULT_POINTS, MAX_BYTES),
+        scene,
+        frames,
+        provenance,
+        options,
+        out,
+    )
+}
+
+/// [`write()`] with other limits on points and bytes.
+fn write_within(
+    limits: (usize, u64),
+    scene: &Scene,
+    frames: &dyn PredictedFrames,
+    provenance: &Provenance,
+    options: GlbOptions,
+    out: &mut impl Write,
+) -> Result<Written, GlbError> {
+    let (plan, reason) = fitting(limits, scene, provenance, options)?;
+    let points = plan.over(frames);
+    let layout = columns::Layout::of(scene, plan.len(), points.bounds()?, options);
     let document = document::json(scene, provenance, &layout)?;
-    let size = container::write_head(&document, layout.total(), out)?;
-    layout.write(scene, out)?;
+    let bytes = container::write_head(&document, layout.total(), out)?;
+    layout.write(scene, &points, out)?;
     out.flush()?;
-    Ok(size)
+    Ok(Written {
+        bytes,
+        points: plan.len(),
+        thinned: reason.map(|reason| Thinned {
+            of: scene.points.len(),
+            reason,
+        }),
+    })
+}
+
+/// Returns which points of `scene` are written, and what limits them beside its options.
+fn fitting<'a>(
+    (default, max_bytes): (usize, u64),
+    scene: &'a Scene,
+    provenance: &Provenance,
+    options: GlbOptions,
+) -> Result<(Cow<'a, PointPlan>, Option<Reason>), GlbError> {
+    /// The document changes by less than this when there are fewer points: it has their number and their bounds.
+    const ROOM: u64 = 1024;
+    let mut plan = Cow::Borrowed(&scene.points);
+    let mut reason = None;
+    if plan.limit().is_none() && plan.len() > default {
+        plan = Cow::Owned(plan.limited(default));
+        reason = Some(Reason::Default);
+    }
+    let layout = columns::Layout::of(scene, plan.len(), plan.bounds_of_kept(), options);
+    let document = document::json(scene, provenance, &layout)?;
+    let bytes = container::size(&document, layout.total());
+    if bytes > max_bytes {
+        let without_points = bytes - layout.bytes_per_point() * plan.len() as u64;
+        let left = max_bytes.saturating_sub(without_points + ROOM);
+        let points = (left / layout.bytes_per_point()) as usize;
+        if points == 0 {
+            return Err(GlbError::TooLarge { bytes });
+        }
+        plan = Cow::Owned(plan.limited(points));
+        reason = Some(Reason::Format);
+    }
+    Ok((plan, reason))
 }

@@ -9,7 +9,7 @@ use super::{
     quota::QuotaError,
 };
 use crate::{
-    pipeline::{FramesError, GlbError, PipelineError, SceneError},
+    pipeline::{FramesError, GlbError, PipelineError},
     store::StoreError,
 };
 
@@ -170,12 +170,8 @@ impl JobError {
 /// Returns what a client of the service can do about an error, in terms of its requests and the options of command 11.
 fn advice(e: &PipelineError) -> Option<&'static str> {
     match e {
-        PipelineError::OutOfMemory { .. }
-        | PipelineError::Scene(SceneError::TooManyPixels { .. }) => {
+        PipelineError::OutOfMemory { .. } | PipelineError::Glb(GlbError::TooLarge { .. }) => {
             Some("send fewer images, or set a lower fps for a video")
-        }
-        PipelineError::Glb(GlbError::TooLarge { .. }) => {
-            Some("set max_points, or a higher conf_thres")
         }
         _ => None,
     }
@@ -235,7 +231,6 @@ mod tests {
                 width: 518,
                 height: 392,
             },
-            PipelineError::Scene(SceneError::TooManyPixels { pixels: 1 << 33 }),
             PipelineError::Glb(GlbError::TooLarge { bytes: 1 << 33 }),
         ];
         for e in errors {

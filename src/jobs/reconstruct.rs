@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     pipeline::{
-        GlbError, PipelineError, ReadOptions, ReconstructOptions, Reconstruction, SkyNetwork,
-        Source, Stage, Watcher, reconstruct, write_glb,
+        GlbError, PipelineError, ReadOptions, ReconstructOptions, Reconstruction, SceneError,
+        SkyNetwork, Source, Stage, Thinned, Watcher, reconstruct, write_glb,
     },
     store::{GlbFile, GlbOrigin, StoreError},
 };
 
 /// Pauses before a result that is computed is stored again, before the job is put aside and computed again later. Short:
-/// the scene takes memory, and no other job could be stored either.
+/// the predictions take memory, and no other job could be stored either.
 const STORE_PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -106,9 +106,11 @@ impl Worker {
         made: Reconstruction,
         progress: &Progress<'_>,
     ) -> Result<String, JobError> {
-        // Only the scene is kept: the predictions take far more memory.
         let Reconstruction {
-            scene, provenance, ..
+            scene,
+            predictions,
+            provenance,
+            ..
         } = made;
         let origin = GlbOrigin {
             user_id: work.handle.user_id,
@@ -121,11 +123,17 @@ impl Worker {
             let mut refused = None;
             let store = &self.shared.store;
             let saved = store.save_result(&origin, &mut |mut out| {
-                if let Err(e) = write_glb(&scene, &provenance, work.options.glb(), &mut out) {
-                    if let GlbError::TooLarge { bytes } = e {
-                        refused = Some(PipelineError::from(GlbError::TooLarge { bytes }).into());
+                let glb = work.options.glb();
+                let written = write_glb(&scene, &*predictions, &provenance, glb, &mut out);
+                let written = written.map_err(|e| match e {
+                    GlbError::Io(_) | GlbError::Scene(SceneError::Read { .. }) => e.into(),
+                    e => {
+                        refused = Some(PipelineError::from(e).into());
+                        io::Error::from(io::ErrorKind::InvalidData)
                     }
-                    return Err(e.into());
+                })?;
+                if let Some(Thinned { of, .. }) = written.thinned {
+                    tracing::info!("{} of {of} points in the GLB, evenly", written.points);
                 }
                 let bytes = out.stream_position()?;
                 let quotas = &self.shared.settings.quotas;

@@ -3,25 +3,28 @@
 use serde_json::{Value, json};
 
 use super::{PipelineError, Reconstruction, write::original_images};
-use crate::{colmap::Model, scene::WORLD_AXES};
+use crate::{
+    colmap::Model,
+    scene::{PointCloud, WORLD_AXES},
+};
 
 /// Returns the cameras of the shown frames in the pixels of their original images.
 ///
 /// # Errors
 /// When a camera is not finite.
 pub fn cameras(made: &Reconstruction) -> Result<Value, PipelineError> {
-    let scene = made.scene.with_points(made.scene.points.select(&[]));
+    let (scene, points) = (&made.scene, PointCloud::default());
     // Indices tell frames apart: names need not differ here.
     let names: Vec<String> = (0..scene.frames).map(|i| i.to_string()).collect();
-    let images = original_images(&scene, &made.frames.placements, &names);
-    let model = Model::new(&scene, &images)?;
+    let images = original_images(scene, &made.frames.placements, &names);
+    let model = Model::new(scene, &points, &images)?;
     let cameras: Vec<Value> = model
         .cameras()
         .map(|camera| {
             let [fx, fy, cx, cy] = camera.pinhole;
             json!({
                 "frame": camera.frame,
-                "name": made.scene.name(camera.frame),
+                "name": scene.name(camera.frame),
                 "width": camera.width,
                 "height": camera.height,
                 "fx": fx,

@@ -5,7 +5,6 @@ use std::{
     path::Path,
 };
 
-use candle_core::Device;
 use png::{BitDepth, ColorType};
 use serde_json::{Value, json};
 
@@ -13,7 +12,7 @@ use super::PipelineError;
 use crate::{
     frames::Placement,
     output::{MARK, OutputRules},
-    scene::{Field, PredictedFrames},
+    scene::{Field, Flat, PredictedFrames, SceneError, ranks::at_ranks},
 };
 
 /// Scale and files of the depth maps.
@@ -101,6 +100,9 @@ fn map(stem: &str, name: Option<&String>, placement: Option<&Placement>) -> Valu
     })
 }
 
+/// Where among all depths, from near to far, those lie that the colors run from and to, and the largest.
+const SHARES: [f64; 3] = [0.02, 0.98, 1.0];
+
 /// The values of all depth maps, and how they become gray and colors.
 struct Range {
     units_per_value: f32,
@@ -112,19 +114,30 @@ struct Range {
 impl Range {
     fn of(frames: &dyn PredictedFrames) -> Result<Self, PipelineError> {
         let (h, w) = frames.size();
-        let mut sorted: Vec<f32> = Vec::with_capacity(frames.count() * h * w);
-        for i in 0..frames.count() {
-            sorted.extend(depth(frames, i)?.iter().filter(|d| is_depth(**d)));
-        }
-        sorted.sort_unstable_by(f32::total_cmp);
-        let at = |share: f64| match sorted.len() {
-            0 => 1.0,
-            n => sorted[((n - 1) as f64 * share) as usize],
+        let most = frames.count().saturating_mul(h.saturating_mul(w));
+        let ranks = |n: usize| {
+            SHARES
+                .map(|share| ((n - 1) as f64 * share) as usize)
+                .to_vec()
+        };
+        let found = at_ranks(ranks, most, &mut |each| {
+            let mut rows = Vec::new();
+            for i in 0..frames.count() {
+                rows.clear();
+                let depth = depth(frames, i)?;
+                rows.extend(depth.into_iter().filter(|d| is_depth(*d)).map(|d| [d]));
+                each(&rows);
+            }
+            Ok(())
+        })?;
+        let [near, far, most] = match &found {
+            Some((_, [values])) => std::array::from_fn(|i| values[i]),
+            None => [1.0; 3],
         };
         Ok(Self {
-            units_per_value: at(1.0) / f32::from(u16::MAX),
-            near: 1.0 / at(0.02),
-            far: 1.0 / at(0.98),
+            units_per_value: most / f32::from(u16::MAX),
+            near: 1.0 / near,
+            far: 1.0 / far,
         })
     }
 
@@ -152,12 +165,9 @@ fn is_depth(depth: f32) -> bool {
 }
 
 /// Returns the depth of frame `index` in raster order, 0 outside of the photo.
-fn depth(frames: &dyn PredictedFrames, index: usize) -> Result<Vec<f32>, PipelineError> {
-    let depth = frames.read(index, Field::Depth)?;
-    let mut depth = depth
-        .to_device(&Device::Cpu)?
-        .flatten_all()?
-        .to_vec1::<f32>()?;
+fn depth(frames: &dyn PredictedFrames, index: usize) -> Result<Vec<f32>, SceneError> {
+    let depth = Flat::read_from(frames, index, Field::Depth)?;
+    let mut depth = depth.read().values()?.to_vec();
     let (photo, (_, width)) = (frames.photo_area(index), frames.size());
     for (i, depth) in depth.iter_mut().enumerate() {
         if !photo.contains(i / width, i % width) {

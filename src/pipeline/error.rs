@@ -11,6 +11,7 @@ use crate::{
     frames::{FramesError, PreprocessError},
     glb::GlbError,
     output::OutputError,
+    ply::PlyError,
     scene::SceneError,
 };
 
@@ -132,6 +133,15 @@ impl From<FramesError> for PipelineError {
         match e {
             FramesError::Cancelled => Self::Cancelled,
             e => Self::Frames(e),
+        }
+    }
+}
+
+impl From<PlyError> for PipelineError {
+    fn from(e: PlyError) -> Self {
+        match e {
+            PlyError::Scene(e) => Self::Scene(e),
+            PlyError::Io(e) => Self::Write(e),
         }
     }
 }

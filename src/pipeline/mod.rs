@@ -13,6 +13,7 @@ mod depth_images;
 mod error;
 mod format;
 mod images;
+mod masked;
 mod memory;
 mod network;
 mod network_source;
@@ -29,14 +30,15 @@ pub use dataset::{DatasetImages, WrittenImages};
 pub use depth_images::{depth_files, save_depth};
 pub use error::PipelineError;
 pub use format::Format;
+pub use masked::MaskedFrames;
 pub use memory::available_memory;
 pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
-pub use predictions_file::{SavedFrames, load_predictions, save_predictions};
+pub use predictions_file::{SavedFrames, SavedPredictions, load_predictions, save_predictions};
 pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
 pub use reconstruct::{CheckFrames, ReconstructOptions, Reconstruction, rebuild, reconstruct};
 pub use retry::predict_what_fits;
-pub use sky::sky_mask;
+pub use sky::frame_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_dataset, write_file};
 
@@ -44,6 +46,6 @@ pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_data
 pub use crate::{
     decoder::{Decoding, Worker, WorkerEnd, WorkerError},
     frames::{FramesError, ImageLimits, SkyNetwork, VideoLimits},
-    glb::{GlbEncoding, GlbError, GlbOptions, write as write_glb},
+    glb::{GlbEncoding, GlbError, GlbOptions, Thinned, write as write_glb},
     scene::{PredictionMode, SceneError, SceneOptions, with_fields},
 };

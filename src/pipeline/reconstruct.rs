@@ -1,20 +1,20 @@
 //! The recipe: source -> frames -> network -> sky mask -> scene, with the provenance of the result.
 //!
 //! The command line, the worker and the benchmark call [`reconstruct`]; [`rebuild`] starts from saved predictions. A scene
-//! and the writers read the predictions one frame at a time ([`crate::scene::PredictedFrames`]), so predictions that do
+//! and the writers read the predictions one frame at a time ([`PredictedFrames`]), so predictions that do
 //! not fit into memory only need another implementation of that trait.
 
 use candle_core::{Device, Tensor};
-use vggt_model::{ForwardOptions, Predictions};
+use vggt_model::{ForwardOptions, Predictions, Tracks};
 
 use super::{
-    FrameLimit, Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source, Watcher,
-    predict_what_fits, read_frames, sky_mask,
+    FrameLimit, MaskedFrames, Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source,
+    Watcher, predict_what_fits, read_frames,
 };
 use crate::{
     frames::Frames,
     scene::{
-        self, FrameFilter, FramesInMemory, PredictionMode, Provenance, Scene, SceneError,
+        self, FrameFilter, FramesInMemory, PredictedFrames, PredictionMode, Provenance, Scene,
         SceneOptions,
     },
 };
@@ -62,27 +62,17 @@ impl Default for ReconstructOptions<'_> {
 }
 
 /// A scene, and the predictions that it was built from.
-#[derive(Debug)]
 pub struct Reconstruction {
     /// Names, placements and weights that belong to the predictions.
     pub frames: SavedFrames,
-    /// Outputs of the network.
-    pub predictions: Predictions,
+    /// Outputs of the network, with the mask and the placements of the frames: what the scene was built from, and what writes it.
+    pub predictions: Box<dyn PredictedFrames + Send>,
+    /// Where the query points went, when any were asked for.
+    pub tracks: Option<Tracks>,
     /// Points and cameras.
     pub scene: Scene,
     /// What made the scene.
     pub provenance: Provenance,
-}
-
-impl Reconstruction {
-    /// Returns the predictions as a sequence of frames, without a mask.
-    ///
-    /// # Errors
-    /// When the predictions have no pixels.
-    pub fn predicted_frames(&self) -> Result<FramesInMemory<'_>, SceneError> {
-        let frames = FramesInMemory::new(&self.predictions, None)?;
-        Ok(frames.with_placements(&self.frames.placements))
-    }
 }
 
 /// Reads the frames of `source`, runs the network on them and builds the scene.
@@ -104,26 +94,30 @@ pub fn reconstruct(
         weights: network.name().to_owned(),
         weights_sha256: network.weights_sha256()?,
     };
-    rebuild(predictions, frames, options, watcher)
+    let tracks = predictions.tracks.clone();
+    let in_memory = FramesInMemory::new(predictions, None)?;
+    let predictions = Box::new(in_memory.with_placements(frames.placements.clone()));
+    Ok(Reconstruction {
+        tracks,
+        ..rebuild(predictions, frames, options, watcher)?
+    })
 }
 
-/// Builds the scene from predictions that the network made before.
+/// Builds the scene from predictions that the network made before, read one frame at a time.
 ///
 /// # Errors
-/// When the options do not fit the predictions, the sky network fails or the watcher stops the work.
+/// When a frame cannot be read, the options do not fit the predictions, the sky network fails or the watcher stops the work.
 pub fn rebuild(
-    predictions: Predictions,
+    predictions: Box<dyn PredictedFrames + Send>,
     frames: SavedFrames,
     options: &ReconstructOptions<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Reconstruction, PipelineError> {
-    let keep = match options.sky {
-        Some(sky) => Some(sky_mask(sky, &predictions.images, watcher)?),
-        None => None,
+    let predictions = match options.sky {
+        Some(sky) => Box::new(MaskedFrames::without_sky(predictions, sky, watcher)?),
+        None => predictions,
     };
-    let in_photos = FramesInMemory::new(&predictions, keep.as_deref())?;
-    let in_photos = in_photos.with_placements(&frames.placements);
-    let mut scene = scene::build_from(&in_photos, &options.scene)?;
+    let mut scene = scene::build_from(&*predictions, &options.scene)?;
     scene.names.clone_from(&frames.names);
     let provenance = Provenance::new(
         frames.weights.clone(),
@@ -135,6 +129,7 @@ pub fn rebuild(
     Ok(Reconstruction {
         frames,
         predictions,
+        tracks: None,
         scene,
         provenance,
     })

@@ -9,11 +9,11 @@ use super::{
 use crate::{
     colmap::{self, OriginalImage},
     frames::Placement,
-    glb::{self, GlbOptions},
+    glb::{self, GlbOptions, Thinned},
     html, nerfstudio,
     output::{OutputError, OutputRules, Sink, Target},
     ply,
-    scene::{Provenance, Scene, confident_and_even},
+    scene::{PredictedFrames, Provenance, Scene, confident_and_even},
 };
 
 /// Points of a dataset unless the user asks for another number: what splats are initialized from. More points slow the first
@@ -38,49 +38,61 @@ pub struct Written {
     pub bytes: u64,
     /// Points in them.
     pub points: usize,
+    /// Why a GLB holds fewer points than the scene.
+    pub thinned: Option<Thinned>,
 }
 
-/// Writes `scene` as one file to `target`, atomically if it is a regular file.
+/// Writes `scene`, which was built from `frames`, as one file to `target`, atomically if it is a regular file.
 ///
 /// # Errors
-/// When it cannot be written, or `format` is a folder.
+/// When the frames cannot be read or have changed, the file cannot be written, or `format` is a folder.
 pub fn write_file(
     scene: &Scene,
+    frames: &dyn PredictedFrames,
     provenance: &Provenance,
     options: &WriteOptions<'_>,
     format: Format,
     target: &Target,
 ) -> Result<Written, PipelineError> {
+    let (mut points, mut thinned) = (scene.points.len(), None);
+    let mut of_glb = |written: glb::Written| {
+        points = written.points;
+        thinned = written.thinned;
+    };
     let bytes = to_target(target, |out| {
         match format {
             Format::Glb | Format::Colmap | Format::Nerfstudio => {
-                glb::write(scene, provenance, options.glb, out)?;
+                of_glb(glb::write(scene, frames, provenance, options.glb, out)?);
             }
             Format::Html => {
                 let title = target.path().file_stem().unwrap_or_default();
                 html::write(&title.to_string_lossy(), out, |page| {
-                    glb::write(scene, provenance, options.glb, page)?;
+                    of_glb(glb::write(scene, frames, provenance, options.glb, page)?);
                     Ok::<(), PipelineError>(())
                 })?;
             }
             Format::Ply => {
-                ply::write(scene, provenance, out)?;
+                ply::write(scene, frames, provenance, out)?;
             }
         }
         Ok(())
     })?;
     Ok(Written {
         bytes,
-        points: scene.points.len(),
+        points,
+        thinned,
     })
 }
 
-/// Writes the cameras and points of a dataset of `format`, whose images have been written.
+/// Writes the cameras and points of a dataset of `format`, whose images have been written; `scene` was built from `frames`.
+///
+/// Holds the points that are written, at most [`WriteOptions::dataset_points`].
 ///
 /// # Errors
-/// When something cannot be written, or would replace a file that is not ours.
+/// When the frames cannot be read or have changed, or something cannot be written, or would replace a file that is not ours.
 pub fn write_dataset(
     scene: &Scene,
+    frames: &dyn PredictedFrames,
     provenance: &Provenance,
     options: &WriteOptions<'_>,
     format: Format,
@@ -88,11 +100,10 @@ pub fn write_dataset(
     rules: &OutputRules,
 ) -> Result<Written, PipelineError> {
     let folder = images.folder();
-    let chosen = confident_and_even(&scene.points, options.dataset_points);
-    let scene = &scene.with_points(scene.points.select(&chosen));
+    let points = confident_and_even(&scene.points.over(frames), options.dataset_points)?;
     let placements = written.placements(options.placements);
     let originals = original_images(scene, &placements, &images.names());
-    let model = colmap::Model::new(scene, &originals)?;
+    let model = colmap::Model::new(scene, &points, &originals)?;
     // All are checked before the first is written.
     let targets = dataset_files(format).into_iter().map(|name| {
         let target = images.model_file(&name, rules)?;
@@ -109,7 +120,7 @@ pub fn write_dataset(
     };
     if format == Format::Nerfstudio {
         write(nerfstudio::POINTS, &mut |out| {
-            ply::write_world(&scene.points, provenance, out)?;
+            ply::write_world(&points, provenance, out)?;
             Ok(())
         })?;
         write(nerfstudio::TRANSFORMS, &mut |out| {
@@ -134,6 +145,7 @@ pub fn write_dataset(
     Ok(Written {
         bytes: bytes + written.bytes,
         points: model.len(),
+        thinned: None,
     })
 }
 
@@ -152,7 +164,7 @@ fn model_file(part: colmap::ModelFile) -> String {
 }
 
 /// Runs `write` on an open target and commits it; returns the number of bytes.
-fn to_target(
+pub(super) fn to_target(
     target: &Target,
     mut write: impl FnMut(&mut Sink) -> Result<(), PipelineError>,
 ) -> Result<u64, PipelineError> {

@@ -4,39 +4,46 @@
 pub const MIN_CONFIDENCE: f32 = 1e-5;
 
 /// The percentiles between which a scene's box lies, so that outliers do not stretch it; upstream's.
-const BOX_PERCENTILES: [f64; 2] = [5.0, 95.0];
+pub(crate) const BOX_PERCENTILES: [f64; 2] = [5.0, 95.0];
 
-/// Returns the length of the diagonal of the box between the 5th and 95th percentile of each axis, scene units.
-pub(crate) fn scale(positions: &[[f32; 3]]) -> f64 {
-    let mut column = Vec::with_capacity(positions.len());
+/// Returns the length of the diagonal of a box, from the percentiles of each axis.
+pub(crate) fn diagonal(axes: [[f32; 2]; 3]) -> f64 {
     let mut squared = 0.0;
-    for axis in 0..3 {
-        column.clear();
-        column.extend(positions.iter().map(|p| p[axis]));
-        let [low, high] = BOX_PERCENTILES.map(|p| percentile(&mut column, p).unwrap_or(0.0));
+    for [low, high] in axes {
         squared += (f64::from(high) - f64::from(low)).powi(2);
     }
     squared.sqrt()
 }
 
-/// Returns the value below which `percent` of `values` lie, interpolated linearly between neighbors; `None` without values.
-///
-/// Reorders `values`. Selects in O(n) instead of sorting: a long clip has tens of millions of points.
-pub(crate) fn percentile(values: &mut [f32], percent: f64) -> Option<f32> {
-    let last = values.len().checked_sub(1)?;
+/// Returns the rank of a percentile among values of which `last` is the highest rank; its fraction lies between neighbors.
+pub(crate) fn rank(last: usize, percent: f64) -> f64 {
     // numpy: np.percentile(values, percent, method="linear")
     // Differs from upstream: numpy finds the rank of float32 values in float32, which past 2^24 values is off by
     // one or more ranks; this rank is exact.
-    let rank = (last as f64 * percent / 100.0).min(last as f64);
-    let (_, &mut low, above) = values.select_nth_unstable_by(rank as usize, f32::total_cmp);
-    let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
+    (last as f64 * percent / 100.0).min(last as f64)
+}
+
+/// Returns the value at `rank` between the values of the ranks below and above it.
+pub(crate) fn interpolate(low: f32, high: f32, rank: f64) -> f32 {
     let part = rank.fract() as f32;
     // numpy interpolates from the nearer neighbor, so that both ends are exact.
-    Some(if part < 0.5 {
+    if part < 0.5 {
         low + (high - low) * part
     } else {
         high - (high - low) * (1.0 - part)
-    })
+    }
+}
+
+/// Returns the value below which `percent` of `values` lie, interpolated linearly between neighbors; `None` without values.
+///
+/// The definition of a percentile, which the one over frames ([`super::ranks`]) is tested against. Reorders `values`.
+#[cfg(test)]
+pub(crate) fn percentile(values: &mut [f32], percent: f64) -> Option<f32> {
+    let last = values.len().checked_sub(1)?;
+    let rank = rank(last, percent);
+    let (_, &mut low, above) = values.select_nth_unstable_by(rank as usize, f32::total_cmp);
+    let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
+    Some(interpolate(low, high, rank))
 }
 
 #[cfg(test)]
@@ -62,9 +69,9 @@ mod tests {
 
     #[test]
     fn outliers_do_not_stretch_the_scale() {
-        let mut positions: Vec<[f32; 3]> = (0..=100).map(|i| [i as f32, 0.0, 0.0]).collect();
-        assert_eq!(scale(&positions), 90.0);
-        positions[100][0] = 1e9;
-        assert_eq!(scale(&positions), 90.0);
+        let mut values: Vec<f32> = (0..=100).map(|i| i as f32).collect();
+        values[100] = 1e9;
+        let axis = BOX_PERCENTILES.map(|p| percentile(&mut values, p).unwrap());
+        assert_eq!(diagonal([axis, [0.0; 2], [0.0; 2]]), 90.0);
     }
 }

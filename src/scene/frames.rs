@@ -8,10 +8,12 @@ use vggt_model::{Predictions, preprocess::Placement};
 use super::{PhotoArea, SceneError};
 
 /// One of the network's outputs, or its input, for a single frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
     /// sRGB values. [3, H, W], in [0, 1].
     Image,
+    /// The camera as the network encodes it; only saved predictions hold it. [9]
+    PoseEnc,
     /// Upstream's `extrinsic`: camera_from_world. [3, 4]
     Extrinsic,
     /// Pinhole intrinsics in pixels. [3, 3]
@@ -29,10 +31,24 @@ pub enum Field {
 }
 
 impl Field {
+    /// All fields.
+    pub const ALL: [Self; 9] = [
+        Self::Image,
+        Self::PoseEnc,
+        Self::Extrinsic,
+        Self::Intrinsic,
+        Self::Depth,
+        Self::DepthConf,
+        Self::WorldPointsFromDepth,
+        Self::WorldPoints,
+        Self::WorldPointsConf,
+    ];
+
     /// Returns the name of the tensor in [`Predictions`].
     pub fn name(self) -> &'static str {
         match self {
             Self::Image => "images",
+            Self::PoseEnc => "pose_enc",
             Self::Extrinsic => "extrinsic",
             Self::Intrinsic => "intrinsic",
             Self::Depth => "depth",
@@ -47,6 +63,7 @@ impl Field {
     pub fn shape(self, height: usize, width: usize) -> Vec<usize> {
         match self {
             Self::Image => vec![3, height, width],
+            Self::PoseEnc => vec![9],
             Self::Extrinsic => vec![3, 4],
             Self::Intrinsic => vec![3, 3],
             Self::Depth => vec![height, width, 1],
@@ -58,7 +75,7 @@ impl Field {
 
 /// Predictions of a sequence of frames that are read one frame and one field at a time, as often as needed.
 ///
-/// Scenes and writers make two passes: the first finds thresholds and ranges over all frames, the second converts. Neither
+/// Scenes and writers make several passes: the first ones find thresholds and ranges over all frames, the others convert. None
 /// holds more than one frame, so an implementation may keep the frames on disk.
 pub trait PredictedFrames {
     /// Returns the number of frames, at least 1.
@@ -78,29 +95,34 @@ pub trait PredictedFrames {
 
     /// Returns one flag for each pixel of the frame `index` in raster order: the confidence of pixels that are `false`
     /// counts as zero (the sky mask). `None` keeps all pixels.
-    fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>>;
+    ///
+    /// # Errors
+    /// When the mask cannot be read.
+    fn keep(&self, index: usize) -> Result<Option<Cow<'_, [bool]>>, SceneError>;
 
     /// Returns the pixels of the frame `index` that show the photo. The padding around it is not part of the scene.
     fn photo_area(&self, index: usize) -> PhotoArea;
 }
 
 /// The frames of [`Predictions`] that are in memory as a whole.
-#[derive(Debug, Clone, Copy)]
-pub struct FramesInMemory<'a> {
-    predictions: &'a Predictions,
-    keep: Option<&'a [bool]>,
-    placements: &'a [Placement],
+#[derive(Debug, Clone)]
+pub struct FramesInMemory {
+    predictions: Predictions,
+    keep: Option<Vec<bool>>,
+    placements: Vec<Placement>,
     frames: usize,
     height: usize,
     width: usize,
 }
 
-impl<'a> FramesInMemory<'a> {
+impl FramesInMemory {
     /// Wraps predictions and a mask of one flag for each pixel, [S, H, W] in raster order.
     ///
+    /// Tensors are shared: a clone of predictions costs nothing.
+    ///
     /// # Errors
-    /// When there are no pixels, more than 2^32, or the mask does not have one flag for each.
-    pub fn new(predictions: &'a Predictions, keep: Option<&'a [bool]>) -> Result<Self, SceneError> {
+    /// When there are no pixels, or the mask does not have one flag for each.
+    pub fn new(predictions: Predictions, keep: Option<Vec<bool>>) -> Result<Self, SceneError> {
         let images = &predictions.images;
         let (frames, _, height, width) = images.dims4().map_err(|source| SceneError::Tensor {
             name: Field::Image.name(),
@@ -114,10 +136,7 @@ impl<'a> FramesInMemory<'a> {
                 found: images.dims().to_vec(),
             });
         }
-        if u32::try_from(pixels).is_err() {
-            return Err(SceneError::TooManyPixels { pixels });
-        }
-        if let Some(keep) = keep.filter(|keep| keep.len() != pixels) {
+        if let Some(keep) = keep.as_ref().filter(|keep| keep.len() != pixels) {
             return Err(SceneError::Shape {
                 name: "keep mask",
                 expected: vec![frames, height, width],
@@ -127,7 +146,7 @@ impl<'a> FramesInMemory<'a> {
         Ok(Self {
             predictions,
             keep,
-            placements: &[],
+            placements: Vec::new(),
             frames,
             height,
             width,
@@ -136,14 +155,15 @@ impl<'a> FramesInMemory<'a> {
 
     /// Sets where each frame lies in its photo; frames without a placement have no padding.
     #[must_use]
-    pub fn with_placements(self, placements: &'a [Placement]) -> Self {
+    pub fn with_placements(self, placements: Vec<Placement>) -> Self {
         Self { placements, ..self }
     }
 
-    fn tensor(&self, field: Field) -> Option<&'a Tensor> {
-        let p = self.predictions;
+    fn tensor(&self, field: Field) -> Option<&Tensor> {
+        let p = &self.predictions;
         match field {
             Field::Image => Some(&p.images),
+            Field::PoseEnc => Some(&p.pose_enc),
             Field::Extrinsic => Some(&p.extrinsic),
             Field::Intrinsic => Some(&p.intrinsic),
             Field::Depth => Some(&p.depth),
@@ -155,7 +175,7 @@ impl<'a> FramesInMemory<'a> {
     }
 }
 
-impl PredictedFrames for FramesInMemory<'_> {
+impl PredictedFrames for FramesInMemory {
     fn count(&self) -> usize {
         self.frames
     }
@@ -184,10 +204,10 @@ impl PredictedFrames for FramesInMemory<'_> {
         }
     }
 
-    fn keep(&self, index: usize) -> Option<Cow<'_, [bool]>> {
+    fn keep(&self, index: usize) -> Result<Option<Cow<'_, [bool]>>, SceneError> {
         let plane = self.height * self.width;
-        self.keep
-            .map(|keep| Cow::Borrowed(&keep[index * plane..(index + 1) * plane]))
+        let keep = self.keep.as_ref();
+        Ok(keep.map(|keep| Cow::Borrowed(&keep[index * plane..(index + 1) * plane])))
     }
 
     fn photo_area(&self, index: usize) -> PhotoArea {

@@ -1,9 +1,12 @@
 //! Predictions -> points and camera shapes. Pure: no files, no clock, no randomness.
 //!
-//! What lives here: the points that are kept ([`SceneOptions`]), their colors, the scale of the scene, the shapes that
+//! What lives here: which points are kept ([`SceneOptions`]), their colors, the scale of the scene, the shapes that
 //! stand for the cameras, and the transform that turns the scene upright for viewers. What does not: file formats. The
 //! entry points are [`build`] for predictions in memory and [`build_from`] for frames that are read one at a time
 //! ([`PredictedFrames`]).
+//!
+//! A [`Scene`] holds no points: it knows how many there are and by which rule ([`PointPlan`]). Whoever writes them makes them
+//! from the same frames, one frame after the other ([`ScenePoints`]), so memory does not depend on the number of frames.
 //!
 //! Port of `visual_util.py`, `predictions_to_glb`, with its steps in upstream's order.
 //! Differs from upstream: points whose position or confidence is NaN or infinite are dropped before anything is
@@ -11,103 +14,51 @@
 //! the same way; a frame filter that cannot be parsed is an error, where upstream silently shows all frames.
 
 pub mod align;
+pub(crate) mod bounds;
 pub mod camera;
 mod coverage;
+mod error;
 pub mod filter;
 mod flat;
 mod frames;
+mod geometry;
 mod mask;
 mod options;
 mod photo;
+mod plan;
 mod point_cloud;
+mod points;
 mod provenance;
+pub(crate) mod ranks;
+mod rule;
+mod thin;
 
 use vggt_model::Predictions;
 
 pub use align::Affine;
 pub use camera::{CameraMesh, View};
 pub use coverage::confident_and_even;
+pub use error::SceneError;
 pub use frames::{Field, FramesInMemory, PredictedFrames};
 pub use options::{FrameFilter, PredictionMode, SceneOptions, with_fields};
 pub use photo::PhotoArea;
+pub use plan::PointPlan;
 pub use point_cloud::PointCloud;
+pub use points::ScenePoints;
 pub use provenance::{Provenance, VIEW_AXES, WORLD_AXES};
 
-use point_cloud::Branch;
+pub(crate) use flat::Flat;
 
-/// Errors in predictions or options.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SceneError {
-    /// A tensor does not have the shape that the images imply.
-    #[error("cannot read the predicted {name}: expected shape {expected:?}, got {found:?}")]
-    Shape {
-        /// Name of the tensor.
-        name: &'static str,
-        /// Expected shape.
-        expected: Vec<usize>,
-        /// Shape of the tensor.
-        found: Vec<usize>,
-    },
-    /// A tensor cannot be read.
-    #[error("cannot read the predicted {name}")]
-    Tensor {
-        /// Name of the tensor.
-        name: &'static str,
-        /// Error of the tensor library.
-        #[source]
-        source: candle_core::Error,
-    },
-    /// More pixels than a 32-bit index can count.
-    #[error("cannot build a scene of {pixels} pixels: the limit is 4294967295")]
-    TooManyPixels {
-        /// Frames x height x width.
-        pixels: usize,
-    },
-    /// The frame filter names a frame that does not exist.
-    #[error("cannot show frame {frame} alone: frames are numbered 0 to {last}")]
-    NoSuchFrame {
-        /// Requested frame.
-        frame: usize,
-        /// Index of the last frame.
-        last: usize,
-    },
-    /// The pose of a camera cannot be inverted.
-    #[error(
-        "cannot place the camera of frame {frame}: its extrinsic has no finite inverse, so the predictions are corrupt"
-    )]
-    Camera {
-        /// Frame of the camera.
-        frame: usize,
-    },
-    /// The value of an option cannot be parsed or is out of range.
-    #[error("cannot use {value:?} as {option}: {expected}")]
-    Option {
-        /// Name of the option.
-        option: String,
-        /// Rejected value.
-        value: String,
-        /// Accepted values.
-        expected: String,
-    },
-    /// There is no option of this name.
-    #[error("cannot set {name:?}: the options are {known}")]
-    UnknownOption {
-        /// The name, shortened.
-        name: String,
-        /// Names of all options.
-        known: String,
-    },
-}
+use geometry::Branch;
 
-/// Points and cameras, ready to be written.
+/// Which points, and cameras: ready to be written, together with the frames that it was built from.
 ///
 /// Two spaces occur: *world* is the network's (OpenCV axes of the first frame's camera, roughly), and *view* is
 /// the space that a viewer shows: `view = node_transform * world`.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    /// The kept points, in world space. Never empty: see [`Scene::nothing_kept`].
-    pub points: PointCloud,
+    /// Which points there are. Never empty: see [`Scene::nothing_kept`].
+    pub points: PointPlan,
     /// Shapes that stand for the cameras, in world space; empty unless [`SceneOptions::show_cam`].
     pub cameras: Vec<CameraMesh>,
     /// view_from_world: inv(extrinsic of the first shown frame) · diag(1, -1, -1, 1) · rot_y(180°).
@@ -120,31 +71,16 @@ pub struct Scene {
     pub frames: usize,
     /// Name of each of these frames; empty when they are not known.
     pub names: Vec<String>,
-    /// True when no point passed the filters: [`Scene::points`] is then one white placeholder point at (1, 0, 0).
+    /// True when no point passed the filters: the scene then has one white placeholder point at (1, 0, 0).
     pub nothing_kept: bool,
 }
 
 impl Scene {
-    /// Returns the scene with other points and without shapes of cameras.
-    #[must_use]
-    pub fn with_points(&self, points: PointCloud) -> Self {
-        Self {
-            points,
-            cameras: Vec::new(),
-            node_transform: self.node_transform,
-            scale: self.scale,
-            views: self.views.clone(),
-            frames: self.frames,
-            names: self.names.clone(),
-            nothing_kept: self.nothing_kept,
-        }
-    }
-
     /// Returns the scene with at most `limit` points, evenly, and all else as it is.
     #[must_use]
     pub fn thinned(&self, limit: usize) -> Self {
         let mut scene = self.clone();
-        scene.points.thin(limit);
+        scene.points = scene.points.limited(limit);
         scene
     }
 
@@ -170,50 +106,42 @@ pub fn build(
     options: &SceneOptions,
 ) -> Result<Scene, SceneError> {
     options.check()?;
-    build_from(&FramesInMemory::new(predictions, keep)?, options)
+    let keep = keep.map(<[bool]>::to_vec);
+    build_from(&FramesInMemory::new(predictions.clone(), keep)?, options)
 }
 
 /// Builds the scene that `options` describe, reading one frame at a time.
 ///
 /// # Errors
-/// When a tensor does not have the shape of the images, an option is out of range, or a needed camera is not finite.
+/// When a frame cannot be read or changes meanwhile, a tensor does not have the shape of the images, an option is out of range,
+/// or a needed camera is not finite.
 pub fn build_from(
     frames: &dyn PredictedFrames,
     options: &SceneOptions,
 ) -> Result<Scene, SceneError> {
     options.check()?;
     let count = frames.count();
-    let (height, width) = frames.size();
     let shown = options.frame_filter.shown(count)?;
     let branch = branch(frames, options.prediction_mode);
-    let mut points = point_cloud::gather(frames, branch, shown.clone(), options)?;
-    let nothing_kept = points.is_empty();
-    let scale = if nothing_kept {
-        points = PointCloud::single_white(width, height);
-        1.0
-    } else {
-        filter::scale(&points.positions)
-    };
-    if let Some(limit) = options.max_points {
-        points.thin(limit);
-    }
-
+    let (points, scale) = PointPlan::new(frames, branch, shown.clone(), options)?;
     let views = camera::views(frames, shown)?;
     let cameras = if options.show_cam {
         camera::meshes(&views, scale)?
     } else {
         Vec::new()
     };
-    let node_transform = align::node_transform(&views[0])?;
+    let first = views
+        .first()
+        .ok_or(SceneError::NoSuchFrame { frame: 0, last: 0 })?;
     Ok(Scene {
+        nothing_kept: points.kept() == 0,
+        node_transform: align::node_transform(first)?,
         points,
         cameras,
-        node_transform,
         scale,
         views,
         frames: count,
         names: Vec::new(),
-        nothing_kept,
     })
 }
 

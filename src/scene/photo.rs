@@ -29,6 +29,24 @@ impl PhotoArea {
         }
     }
 
+    /// Returns the part of the area that lies in an image of `height` x `width` pixels.
+    pub(crate) fn within(self, height: usize, width: usize) -> Self {
+        Self {
+            columns: self.columns.start..self.columns.end.min(width),
+            rows: self.rows.start..self.rows.end.min(height),
+        }
+    }
+
+    /// Returns the rows that show the photo.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Returns the columns that show the photo.
+    pub fn columns(&self) -> Range<usize> {
+        self.columns.clone()
+    }
+
     /// Returns true when the pixel in this row and column shows the photo.
     pub fn contains(&self, row: usize, column: usize) -> bool {
         self.rows.contains(&row) && self.columns.contains(&column)

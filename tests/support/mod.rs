@@ -4,6 +4,7 @@ pub(crate) mod glb;
 pub(crate) mod scene;
 pub(crate) mod service;
 pub(crate) mod store;
+pub(crate) mod synthetic;
 
 use std::{
     fs,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use serde_json::Value;
-use vggt::scene::{self, Scene, SceneOptions};
+use vggt::scene::{self, FramesInMemory, PointCloud, Scene, SceneOptions};
 use vggt_model::Predictions;
 
 pub(crate) fn data(name: &str) -> PathBuf {
@@ -49,4 +49,14 @@ pub(crate) fn options(case: &str) -> SceneOptions {
 
 pub(crate) fn build(case: &str) -> Scene {
     scene::build(&predictions(), None, &options(case)).unwrap()
+}
+
+/// The frames of [`predictions`], with a mask.
+pub(crate) fn frames(keep: Option<&[bool]>) -> FramesInMemory {
+    FramesInMemory::new(predictions(), keep.map(<[bool]>::to_vec)).unwrap()
+}
+
+/// The points of a scene that was built from [`predictions`] without a mask.
+pub(crate) fn points(scene: &Scene) -> PointCloud {
+    scene.points.over(&frames(None)).collect().unwrap()
 }

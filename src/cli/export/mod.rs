@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::json;
-use vggt_model::{Predictions, demo};
+use vggt_model::demo;
 
 use super::{
     UsageError,
@@ -26,15 +26,15 @@ use crate::{
     glb::{self, GlbOptions},
     pipeline::{
         Decoding, Format, Network, PipelineError, ReadOptions, ReconstructOptions, Reconstruction,
-        SavedFrames, Source, load_predictions, rebuild, reconstruct,
+        SavedFrames, SavedPredictions, Source, load_predictions, rebuild, reconstruct,
     },
-    scene::SceneOptions,
+    scene::{PredictedFrames, SceneOptions},
     store::{GlbFile, JobKind},
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
 use outputs::Plan;
 use summary::Summary;
-use write::{Writer, WrittenScene};
+use write::{Writer, WrittenScene, tell_thinned};
 
 /// Flags may be spelled with underscores too, as in the older script: --conf_thres, --show_cam, ...
 #[derive(Debug, clap::Args)]
@@ -58,7 +58,7 @@ pub(super) struct Args {
 /// Input of an export: frames to reconstruct, or saved predictions.
 enum Input {
     Frames(Source),
-    Saved(Box<Predictions>, SavedFrames),
+    Saved(Box<SavedPredictions>, SavedFrames),
 }
 
 impl Input {
@@ -98,9 +98,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     let (network, made) = match input {
         Input::Saved(predictions, frames) => {
-            let (_, _, height, width) = predictions.images.dims4()?;
-            plan.check_frames(None, &frames.names, (height, width))?;
-            let made = rebuild(*predictions, frames, &reconstruct_options, &mut bars)?;
+            plan.check_frames(None, &frames.names, predictions.size())?;
+            let made = rebuild(predictions, frames, &reconstruct_options, &mut bars)?;
             (None, made)
         }
         Input::Frames(source) => {
@@ -115,9 +114,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if made.scene.nothing_kept {
         tracing::warn!("no point passed the filters: the scene holds one white point");
     }
-    let stored = match &destination {
-        Some(to) => Some(store(to, &made, args.output.glb_options())?),
-        None => None,
+    let (stored, points) = match &destination {
+        Some(to) => {
+            let (row, path, points) = store(to, &made, args.output.glb_options())?;
+            (Some((row, path)), points)
+        }
+        None => (None, 0),
     };
     let writer = Writer {
         plan: &plan,
@@ -135,7 +137,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             path: path.clone(),
             format: Format::Glb,
             bytes: row.file_size,
-            points: made.scene.points.len(),
+            points,
         });
     }
     bars.finish();
@@ -169,16 +171,29 @@ fn usage_error(e: PipelineError) -> anyhow::Error {
     }
 }
 
-/// Stores the GLB where the service would.
+/// Stores the GLB where the service would; also returns the number of points in it.
 fn store(
     to: &Destination,
     made: &Reconstruction,
     options: GlbOptions,
-) -> anyhow::Result<(GlbFile, PathBuf)> {
-    to.store(|mut out| {
-        glb::write(&made.scene, &made.provenance, options, &mut out)?;
+) -> anyhow::Result<(GlbFile, PathBuf, usize)> {
+    let mut written = None;
+    let (row, path) = to.store(|mut out| {
+        let (scene, frames) = (&made.scene, &*made.predictions);
+        written = Some(glb::write(
+            scene,
+            frames,
+            &made.provenance,
+            options,
+            &mut out,
+        )?);
         Ok(())
-    })
+    })?;
+    let points = written.map_or(0, |written| written.points);
+    if let Some(thinned) = written.and_then(|written| written.thinned) {
+        tell_thinned(&path, points, thinned);
+    }
+    Ok((row, path, points))
 }
 
 impl Args {

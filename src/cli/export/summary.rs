@@ -40,7 +40,8 @@ impl Summary<'_> {
 
     fn json(&self, detail: JsonDetail) -> anyhow::Result<Value> {
         let frames = &self.made.frames;
-        let (s, _, height, width) = self.made.predictions.images.dims4()?;
+        let predictions = &self.made.predictions;
+        let (s, (height, width)) = (predictions.count(), predictions.size());
         let output = |output: &WrittenScene| {
             json!({
                 "out": output.path.display().to_string(),
@@ -92,7 +93,8 @@ impl Summary<'_> {
 
     fn text(&self) -> anyhow::Result<String> {
         let frames = &self.made.frames;
-        let (s, _, height, width) = self.made.predictions.images.dims4()?;
+        let predictions = &self.made.predictions;
+        let (s, (height, width)) = (predictions.count(), predictions.size());
         let available = frames.available.unwrap_or(s).max(s);
         let shown = of_frames(self.made.scene.views.len(), available);
         let demo = match frames.weights == demo::WEIGHTS_NAME {

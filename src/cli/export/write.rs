@@ -1,11 +1,14 @@
 //! Writes everything that an export makes.
 
-use std::{borrow::Cow, path::PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use super::outputs::{Plan, To};
 use crate::{
-    cli::terminal::StageBars,
-    glb::GlbOptions,
+    cli::{cure::of_thinned, terminal::StageBars},
+    glb::{GlbOptions, Reason, Thinned},
     pipeline::{
         DATASET_POINTS, DatasetImages, Format, PipelineError, ReadOptions, Reconstruction, Source,
         Stage, Watcher, WriteOptions, save_depth, save_predictions, write_dataset, write_file,
@@ -55,13 +58,17 @@ impl Writer<'_> {
             step(bars);
         }
         if let Some(target) = &plan.predictions {
-            save_predictions(target, &made.predictions, &made.frames)?;
+            save_predictions(
+                target,
+                &*made.predictions,
+                made.tracks.as_ref(),
+                &made.frames,
+            )?;
             step(bars);
         }
         if let Some(dir) = &plan.depth {
-            let frames = made.predicted_frames()?;
             let (names, placements) = (&made.frames.names, &made.frames.placements);
-            save_depth(dir, &plan.rules, &frames, names, placements)?;
+            save_depth(dir, &plan.rules, &*made.predictions, names, placements)?;
             step(bars);
         }
         Ok(written)
@@ -76,8 +83,13 @@ impl Writer<'_> {
         };
         let written = match to {
             To::File(target) => {
-                let scene = self.thinned();
-                write_file(&scene, &made.provenance, &options, format, target)
+                let (scene, frames) = (self.thinned(), &*made.predictions);
+                let provenance = &made.provenance;
+                let written = write_file(&scene, frames, provenance, &options, format, target)?;
+                if let Some(thinned) = written.thinned {
+                    tell_thinned(target.path(), written.points, thinned);
+                }
+                Ok::<_, PipelineError>(written)
             }
             To::Folder(folder) => {
                 let rules = &self.plan.rules;
@@ -92,10 +104,11 @@ impl Writer<'_> {
                     }
                     false => images.write(self.source, self.read, rules)?,
                 };
-                let scene = &made.scene;
+                let (scene, frames) = (&made.scene, &*made.predictions);
                 let images = (&images, copied);
+                let provenance = &made.provenance;
                 let written =
-                    write_dataset(scene, &made.provenance, &options, format, images, rules)?;
+                    write_dataset(scene, frames, provenance, &options, format, images, rules)?;
                 if written.points < scene.points.len() && self.max_points.is_none() {
                     tracing::info!(
                         "{} of {} points in \"{}\", the most confident, spread evenly (--max_points sets another number)",
@@ -118,9 +131,21 @@ impl Writer<'_> {
     /// Returns the scene with at most `--max_points`: it was built with all of them if a dataset needs them.
     fn thinned(&self) -> Cow<'_, Scene> {
         let scene = &self.made.scene;
-        match self.max_points.filter(|limit| *limit < scene.points.len()) {
+        match self
+            .max_points
+            .filter(|limit| scene.points.limit() != Some(*limit))
+        {
             Some(limit) => Cow::Owned(scene.thinned(limit)),
             None => Cow::Borrowed(scene),
         }
+    }
+}
+
+/// Tells that a GLB, alone or in a page, has fewer points than the scene.
+pub(super) fn tell_thinned(path: &Path, points: usize, thinned: Thinned) {
+    let (path, of, cure) = (path.display(), thinned.of, of_thinned(&thinned));
+    match thinned.reason {
+        Reason::Default => tracing::info!("{points} of {of} points in \"{path}\", evenly ({cure})"),
+        Reason::Format => tracing::warn!("{points} of {of} points in \"{path}\", evenly ({cure})"),
     }
 }
