@@ -45,7 +45,7 @@ fn tracks() -> Tracks {
 }
 
 fn save(path: &Path) -> Vec<u8> {
-    let target = OutputRules::new(&[], true).file(path).unwrap();
+    let target = OutputRules::new(None::<&Path>, true).file(path).unwrap();
     save_predictions(&target, &frames(None), Some(&tracks()), &saved_frames(3)).unwrap();
     fs::read(path).unwrap()
 }

@@ -226,7 +226,7 @@ impl Writers {
     /// Writes one output into the folder; returns its error.
     fn write_one(&self, name: &str, frames: &dyn PredictedFrames) -> Option<PipelineError> {
         let path = self.dir.path().join(name);
-        let rules = OutputRules::new(&[], false);
+        let rules = OutputRules::new(None::<&Path>, false);
         let (scene, provenance) = (&self.scene, &self.provenance);
         let options = WriteOptions {
             glb: GlbOptions::default(),
@@ -300,10 +300,7 @@ fn a_disk_that_fails_is_the_writers_error_and_leaves_no_file() {
     ] {
         for before in [0, 7, reads - 1] {
             let writers = Writers::new(&frames);
-            let broken = Synthetic {
-                fault: Some((Fault::Disk, before)),
-                ..Synthetic::new(6, 28, 42)
-            };
+            let broken = Synthetic::new(6, 28, 42).broken(Fault::Disk, before);
             let e = writers.write_one(name, &broken).unwrap();
             let named = e.to_string().contains("cannot read the predicted");
             assert!(named, "{name} after {before} reads: {e}");
@@ -311,10 +308,7 @@ fn a_disk_that_fails_is_the_writers_error_and_leaves_no_file() {
             let left = files(writers.dir.path());
             assert!(left.is_empty() || left == ["depth"], "{name}: {left:?}");
         }
-        let intact = Synthetic {
-            fault: Some((Fault::Disk, reads)),
-            ..Synthetic::new(6, 28, 42)
-        };
+        let intact = Synthetic::new(6, 28, 42).broken(Fault::Disk, reads);
         let end = Writers::new(&frames).write_one(name, &intact);
         assert!(end.is_none(), "{name} reads more than {reads} times");
     }
@@ -323,10 +317,7 @@ fn a_disk_that_fails_is_the_writers_error_and_leaves_no_file() {
 #[test]
 fn frames_that_change_after_the_scene_was_built_are_an_error() {
     let frames = Synthetic::new(6, 28, 42);
-    let changed = Synthetic {
-        fault: Some((Fault::Values, 0)),
-        ..Synthetic::new(6, 28, 42)
-    };
+    let changed = Synthetic::new(6, 28, 42).broken(Fault::Values, 0);
     let writers = Writers::new(&frames);
     for (name, end) in writers.write(&changed) {
         if matches!(name, "p.safetensors" | "depth") {
@@ -347,19 +338,13 @@ fn frames_that_change_after_the_scene_was_built_are_an_error() {
 #[test]
 fn frames_that_change_while_the_scene_is_built_are_an_error() {
     // Confidences are read in the first 12 of 24 reads, for the threshold.
-    let changed = Synthetic {
-        fault: Some((Fault::Values, 12)),
-        ..Synthetic::new(6, 28, 42)
-    };
+    let changed = Synthetic::new(6, 28, 42).broken(Fault::Values, 12);
     // One pass has nothing to compare with: the scene is of the changed frames.
     let scene = scene::build_from(&changed, &SceneOptions::default()).unwrap();
     let points = scene.points.over(&changed).collect().unwrap();
     assert_eq!(points.len(), scene.points.len());
     // Long sequences are counted twice.
-    let long = Synthetic {
-        fault: Some((Fault::Values, 2 * 1500 + 100)),
-        ..Synthetic::new(1500, 56, 56)
-    };
+    let long = Synthetic::new(1500, 56, 56).broken(Fault::Values, 2 * 1500 + 100);
     let e = scene::build_from(&long, &SceneOptions::default()).unwrap_err();
     assert!(
         matches!(e, SceneError::Unstable | SceneError::Changed { .. }),
@@ -461,7 +446,7 @@ fn everything_written_in_a_child() {
     ply::write(&writers.scene, &frames, provenance, &mut io::sink()).unwrap();
     let end = writers.write_one("colmap", &frames);
     assert!(end.is_none(), "{end:?}");
-    let null = OutputRules::new(&[], false)
+    let null = OutputRules::new(None::<&Path>, false)
         .file(Path::new("/dev/null"))
         .unwrap();
     save_predictions(&null, &frames, None, &saved_frames(frames.count())).unwrap();

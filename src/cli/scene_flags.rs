@@ -31,7 +31,7 @@ pub(super) struct SceneFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     show_cam: bool,
-    /// Keep at most this many points, evenly
+    /// Keep at most this many points, evenly [default: 20 million in a GLB or page, 100 000 in a dataset, all in a PLY]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_points: Option<u32>,

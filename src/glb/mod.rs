@@ -247,3 +247,6 @@ fn fitting<'a>(
     }
     Ok((plan, reason))
 }
+
+#[cfg(test)]
+mod tests;

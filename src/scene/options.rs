@@ -153,7 +153,8 @@ pub struct SceneOptions {
     pub mask_white_bg: bool,
     /// Adds a shape for every shown camera.
     pub show_cam: bool,
-    /// At most this many points, thinned evenly over the scene, at least 1. The scale and the cameras stay the same.
+    /// At most this many points, thinned evenly over the frames and over each frame's image, at least 1. The scale and the cameras
+    /// stay the same. `None` leaves the number to the writer: a GLB has a default of its own.
     pub max_points: Option<usize>,
 }
 

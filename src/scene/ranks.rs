@@ -166,6 +166,9 @@ impl<const N: usize> Counted<N> {
         })?;
         let mut found = std::array::from_fn(|_| Vec::with_capacity(ranks.len()));
         for (found, wanted) in found.iter_mut().zip(&wanted) {
+            if !wanted.is_complete() {
+                return Err(SceneError::Unstable);
+            }
             for place in &wanted.places {
                 found.push(wanted.value(*place).ok_or(SceneError::Unstable)?);
             }
@@ -177,6 +180,8 @@ impl<const N: usize> Counted<N> {
 /// The bins of one column that hold the wanted ranks, and histograms of the lower 16 bits of what falls into them.
 struct Wanted {
     bins: Vec<u32>,
+    /// Values in each of these bins in the first pass.
+    expected: Vec<u64>,
     lower: Vec<Vec<u64>>,
     /// Index in `bins` and rank in the bin, for each wanted rank; no bin where the ranks are out of range.
     places: Vec<(usize, u64)>,
@@ -186,6 +191,7 @@ impl Wanted {
     fn of(upper: &[u64], ranks: &[usize]) -> Self {
         let mut wanted = Self {
             bins: Vec::new(),
+            expected: Vec::new(),
             lower: Vec::new(),
             places: Vec::with_capacity(ranks.len()),
         };
@@ -195,6 +201,7 @@ impl Wanted {
             let known = wanted.bins.iter().position(|known| *known == bin);
             let index = known.unwrap_or_else(|| {
                 wanted.bins.push(bin);
+                wanted.expected.push(upper[bin as usize]);
                 wanted.lower.push(vec![0; BINS]);
                 wanted.bins.len() - 1
             });
@@ -207,6 +214,12 @@ impl Wanted {
         if let Some(index) = self.bins.iter().position(|bin| *bin == bits >> 16) {
             self.lower[index][bits as usize % BINS] += 1;
         }
+    }
+
+    /// Returns true when as many values were met as in the first pass.
+    fn is_complete(&self) -> bool {
+        let found = self.lower.iter().map(|lower| lower.iter().sum::<u64>());
+        found.eq(self.expected.iter().copied())
     }
 
     fn value(&self, (index, rank): (usize, u64)) -> Option<f32> {

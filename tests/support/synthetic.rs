@@ -21,11 +21,11 @@ pub(crate) enum Fault {
 
 /// Frames of a surface with waves, each a little further along.
 pub(crate) struct Synthetic {
-    pub(crate) frames: usize,
-    pub(crate) size: (usize, usize),
+    frames: usize,
+    size: (usize, usize),
     /// A fault, and the number of reads before it.
-    pub(crate) fault: Option<(Fault, usize)>,
-    pub(crate) reads: AtomicUsize,
+    fault: Option<(Fault, usize)>,
+    reads: AtomicUsize,
     /// One frame that all frames are, where computing them would take most of a test's time.
     repeated: HashMap<Field, Tensor>,
 }
@@ -38,6 +38,14 @@ impl Synthetic {
             fault: None,
             reads: AtomicUsize::new(0),
             repeated: HashMap::new(),
+        }
+    }
+
+    /// Frames that fail after a number of reads.
+    pub(crate) fn broken(self, fault: Fault, reads: usize) -> Self {
+        Self {
+            fault: Some((fault, reads)),
+            ..self
         }
     }
 

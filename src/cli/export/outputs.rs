@@ -9,6 +9,7 @@ use std::{
 use super::args::OutputArgs;
 use crate::{
     cli::output_error,
+    glb::DEFAULT_POINTS,
     output::{OutputError, OutputRules, Place, Target, disk_of, place, require_space},
     pipeline::{DATASET_POINTS, DatasetImages, Format, Source, dataset_files, depth_files},
     scene::SceneOptions,
@@ -20,6 +21,8 @@ pub(super) struct Plan {
     pub(super) scenes: Vec<PlannedScene>,
     pub(super) predictions: Option<Target>,
     pub(super) depth: Option<PathBuf>,
+    /// `--max_points`.
+    max_points: Option<usize>,
 }
 
 /// One output of the scene.
@@ -95,6 +98,7 @@ impl Plan {
             scenes,
             predictions,
             depth: args.save_depth.clone(),
+            max_points: scene.max_points,
         };
         plan.check_distinct().map_err(output_error)?;
         if plan.uses_standard_output() && std::io::stdout().is_terminal() {
@@ -166,7 +170,7 @@ impl Plan {
                 To::File(target) => target.file()?,
                 To::Folder(path) => path,
             };
-            Some((path, bytes_of(scene.format, pixels)))
+            Some((path, bytes_of(scene.format, pixels, self.max_points)))
         });
         let predictions = self
             .predictions
@@ -196,15 +200,19 @@ const DEPTH_BYTES: u64 = 2 + 3;
 /// Bytes of a point in both forms of a COLMAP model, about.
 const COLMAP_POINT_BYTES: u64 = 200;
 
-/// Returns the size of a scene with all `pixels` kept, in bytes.
-fn bytes_of(format: Format, pixels: u64) -> u64 {
+/// Returns the size of a scene with all `pixels` kept, up to the limit on points, in bytes.
+fn bytes_of(format: Format, pixels: u64, max_points: Option<usize>) -> u64 {
+    let default = match format {
+        Format::Glb | Format::Html => DEFAULT_POINTS as u64,
+        Format::Ply => u64::MAX,
+        Format::Colmap | Format::Nerfstudio => DATASET_POINTS as u64,
+    };
+    let points = pixels.min(max_points.map_or(default, |limit| limit as u64));
     match format {
-        Format::Glb => 20 * pixels,
-        Format::Html => 20 * pixels * 4 / 3,
-        Format::Ply => 19 * pixels,
-        Format::Colmap | Format::Nerfstudio => {
-            COLMAP_POINT_BYTES * pixels.min(DATASET_POINTS as u64)
-        }
+        Format::Glb => 20 * points,
+        Format::Html => 20 * points * 4 / 3,
+        Format::Ply => 19 * points,
+        Format::Colmap | Format::Nerfstudio => COLMAP_POINT_BYTES * points,
     }
 }
 
