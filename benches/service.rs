@@ -247,7 +247,15 @@ fn in_process(dir: &Path) -> impl Fn() {
         let source = Source::Images(paths.clone());
         let made = reconstruct(&network, &source, &options, &mut Silent).unwrap();
         let mut file = vggt::atomic_file::AtomicFile::create(&out).unwrap();
-        write_glb(&made.scene, &made.provenance, Default::default(), &mut file).unwrap();
+        let frames = &*made.predictions;
+        write_glb(
+            &made.scene,
+            frames,
+            &made.provenance,
+            Default::default(),
+            &mut file,
+        )
+        .unwrap();
         file.commit().unwrap();
     }
 }

@@ -122,8 +122,14 @@ fn points_of(path: &Path) -> Vec<u8> {
     }
 }
 
+/// Options, and the files that they give with the beginnings of their hashes.
+type Written = (
+    &'static [&'static str],
+    &'static [(&'static str, &'static str)],
+);
+
 /// The beginnings of SHA-256 sums of what version 0.1.0 wrote when it held all points in memory (commit 76bdca8).
-const WRITTEN_FROM_MEMORY: [(&[&str], &[(&str, &str)]); 8] = [
+const WRITTEN_FROM_MEMORY: [Written; 8] = [
     (&[], &[("a.glb", "8fac4b7b399ecb4b")]),
     (
         &["--show_cam", "--conf_thres", "20"],

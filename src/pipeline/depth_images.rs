@@ -12,7 +12,10 @@ use super::PipelineError;
 use crate::{
     frames::Placement,
     output::{MARK, OutputRules},
-    scene::{Field, Flat, PredictedFrames, SceneError, ranks::at_ranks},
+    scene::{
+        Field, Flat, PredictedFrames, SceneError,
+        ranks::{Ranked, at_ranks},
+    },
 };
 
 /// Scale and files of the depth maps.
@@ -131,7 +134,9 @@ impl Range {
             Ok(())
         })?;
         let [near, far, most] = match &found {
-            Some((_, [values])) => std::array::from_fn(|i| values[i]),
+            Some(Ranked {
+                columns: [values], ..
+            }) => std::array::from_fn(|i| values[i]),
             None => [1.0; 3],
         };
         Ok(Self {

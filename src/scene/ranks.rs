@@ -15,6 +15,14 @@ const BINS: usize = 1 << 16;
 pub(crate) type Pass<'a, const N: usize> =
     dyn FnMut(&mut dyn FnMut(&[[f32; N]])) -> Result<(), SceneError> + 'a;
 
+/// Values of ranks.
+pub(crate) struct Ranked<const N: usize> {
+    /// Number of rows.
+    pub(crate) count: usize,
+    /// For each column the values of the ranks, in the order in which the ranks were named.
+    pub(crate) columns: [Vec<f32>; N],
+}
+
 /// Returns for each of `N` columns the percentiles `percents`, as [`filter::percentile`] finds them; `None` without rows.
 ///
 /// `most` is an upper bound of the number of rows. No value may be NaN.
@@ -43,7 +51,7 @@ fn percentiles_within<const N: usize, const P: usize>(
         };
         percents.iter().flat_map(pair).collect()
     };
-    let Some((count, columns)) = at_ranks_within(held, of_count, most, pass)? else {
+    let Some(Ranked { count, columns }) = at_ranks_within(held, of_count, most, pass)? else {
         return Ok(None);
     };
     let found = columns.map(|values| {
@@ -55,8 +63,8 @@ fn percentiles_within<const N: usize, const P: usize>(
     Ok(Some(found))
 }
 
-/// Returns the number of rows, and for each of `N` columns the values of the ranks that `ranks` names for this number, in its
-/// order; rank 0 is the smallest value in the order of [`f32::total_cmp`]. `None` without rows.
+/// Returns for each of `N` columns the values of the ranks that `ranks` names for the number of rows; rank 0 is the smallest
+/// value in the order of [`f32::total_cmp`]. `None` without rows.
 ///
 /// `most` is an upper bound of the number of rows; ranks must be below the number of rows.
 ///
@@ -66,7 +74,7 @@ pub(crate) fn at_ranks<const N: usize>(
     ranks: impl Fn(usize) -> Vec<usize>,
     most: usize,
     pass: &mut Pass<'_, N>,
-) -> Result<Option<(usize, [Vec<f32>; N])>, SceneError> {
+) -> Result<Option<Ranked<N>>, SceneError> {
     at_ranks_within(HELD, ranks, most, pass)
 }
 
@@ -75,7 +83,7 @@ fn at_ranks_within<const N: usize>(
     ranks: impl Fn(usize) -> Vec<usize>,
     most: usize,
     pass: &mut Pass<'_, N>,
-) -> Result<Option<(usize, [Vec<f32>; N])>, SceneError> {
+) -> Result<Option<Ranked<N>>, SceneError> {
     match most.saturating_mul(N) <= held {
         true => Held::read(most, pass)?.at(ranks),
         false => Counted::read(pass)?.at(ranks, pass),
@@ -96,17 +104,14 @@ impl<const N: usize> Held<N> {
         Ok(Self(columns))
     }
 
-    fn at(
-        self,
-        ranks: impl Fn(usize) -> Vec<usize>,
-    ) -> Result<Option<(usize, [Vec<f32>; N])>, SceneError> {
+    fn at(self, ranks: impl Fn(usize) -> Vec<usize>) -> Result<Option<Ranked<N>>, SceneError> {
         let count = self.0.first().map_or(0, Vec::len);
         if count == 0 {
             return Ok(None);
         }
         let ranks = ranks(count);
-        let found = self.0.map(|mut column| selected(&mut column, &ranks));
-        Ok(Some((count, found)))
+        let columns = self.0.map(|mut column| selected(&mut column, &ranks));
+        Ok(Some(Ranked { count, columns }))
     }
 }
 
@@ -153,7 +158,7 @@ impl<const N: usize> Counted<N> {
         self,
         ranks: impl Fn(usize) -> Vec<usize>,
         pass: &mut Pass<'_, N>,
-    ) -> Result<Option<(usize, [Vec<f32>; N])>, SceneError> {
+    ) -> Result<Option<Ranked<N>>, SceneError> {
         if self.count == 0 {
             return Ok(None);
         }
@@ -164,16 +169,19 @@ impl<const N: usize> Counted<N> {
                 rows.iter().for_each(|row| wanted.count(ordered(row[axis])));
             }
         })?;
-        let mut found = std::array::from_fn(|_| Vec::with_capacity(ranks.len()));
-        for (found, wanted) in found.iter_mut().zip(&wanted) {
+        let mut columns = std::array::from_fn(|_| Vec::with_capacity(ranks.len()));
+        for (column, wanted) in columns.iter_mut().zip(&wanted) {
             if !wanted.is_complete() {
                 return Err(SceneError::Unstable);
             }
             for place in &wanted.places {
-                found.push(wanted.value(*place).ok_or(SceneError::Unstable)?);
+                column.push(wanted.value(*place).ok_or(SceneError::Unstable)?);
             }
         }
-        Ok(Some((self.count, found)))
+        Ok(Some(Ranked {
+            count: self.count,
+            columns,
+        }))
     }
 }
 

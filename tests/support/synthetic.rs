@@ -117,7 +117,7 @@ impl PredictedFrames for Synthetic {
         let shape = field.shape(self.size.0, self.size.1);
         let count: usize = shape.iter().product();
         let lost = |i: usize| match field {
-            Field::DepthConf | Field::WorldPointsConf => fault.is_some() && i % 2 == 0,
+            Field::DepthConf | Field::WorldPointsConf => fault.is_some() && i.is_multiple_of(2),
             _ => false,
         };
         let value = |i: usize| {
