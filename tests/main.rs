@@ -57,3 +57,4 @@ mod support;
 mod user;
 mod weights;
 mod weights_hostile;
+mod written_bytes;

@@ -206,8 +206,9 @@ impl PredictedFrames for FramesInMemory {
 
     fn keep(&self, index: usize) -> Result<Option<Cow<'_, [bool]>>, SceneError> {
         let plane = self.height * self.width;
+        let of_frame = index * plane..(index + 1) * plane;
         let keep = self.keep.as_ref();
-        Ok(keep.map(|keep| Cow::Borrowed(&keep[index * plane..(index + 1) * plane])))
+        Ok(keep.and_then(|keep| keep.get(of_frame)).map(Cow::Borrowed))
     }
 
     fn photo_area(&self, index: usize) -> PhotoArea {
