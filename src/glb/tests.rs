@@ -1,36 +1,12 @@
 //! GLBs that hold fewer points than their scene.
 
-use candle_core::{DType, Device, Tensor};
-use vggt_model::Predictions;
-
 use super::*;
-use crate::scene::{FramesInMemory, SceneOptions, build_from};
+use crate::scene::{FramesInMemory, SceneOptions, build_from, testing};
 
 /// Four frames of 40 x 30 pixels, each a meter further.
 fn frames() -> FramesInMemory {
-    let cpu = &Device::Cpu;
-    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, cpu).unwrap();
-    let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, cpu).unwrap();
-    let eye = |columns: usize| {
-        let one = |i: usize| f32::from(u8::from(i % columns == i / columns));
-        let values: Vec<f32> = (0..3 * columns).map(one).collect();
-        let one = Tensor::from_vec(values, (1, 3, columns), cpu).unwrap();
-        one.repeat((4, 1, 1)).unwrap()
-    };
-    let positions: Vec<f32> = (0..4 * 1200 * 3).map(|i| i as f32 / 3600.0).collect();
-    let predictions = Predictions {
-        images: zeros(&[4, 3, 30, 40]),
-        pose_enc: zeros(&[4, 9]),
-        extrinsic: eye(4),
-        intrinsic: eye(3),
-        depth: zeros(&[4, 30, 40, 1]),
-        depth_conf: ones(&[4, 30, 40]),
-        world_points_from_depth: Tensor::from_vec(positions, (4, 30, 40, 3), cpu).unwrap(),
-        world_points: None,
-        world_points_conf: None,
-        tracks: None,
-    };
-    FramesInMemory::new(predictions, None).unwrap()
+    let position = |i: usize| [0, 1, 2].map(|axis| (3 * i + axis) as f32 / 3600.0);
+    testing::frames([4, 30, 40], position, |_| 1.0)
 }
 
 /// Writes a scene of 4800 points; returns the bytes too.

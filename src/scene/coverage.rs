@@ -68,37 +68,12 @@ fn chosen_of(points: &PointCloud, share: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Tensor};
-    use vggt_model::Predictions;
-
     use super::*;
-    use crate::scene::{FramesInMemory, SceneOptions, build_from};
-
-    const CPU: &Device = &Device::Cpu;
+    use crate::scene::{FramesInMemory, SceneOptions, build_from, testing};
 
     /// Two frames of 8 x 4 pixels; the confidence rises along the rows.
     fn frames() -> FramesInMemory {
-        let confidence: Vec<f32> = (0..64).map(|i| 1.0 + (i % 8) as f32).collect();
-        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, CPU).unwrap();
-        let eye = |columns: usize| {
-            let one = |i: usize| f32::from(u8::from(i % columns == i / columns));
-            let values: Vec<f32> = (0..3 * columns).map(one).collect();
-            let one = Tensor::from_vec(values, (1, 3, columns), CPU).unwrap();
-            one.repeat((2, 1, 1)).unwrap()
-        };
-        let predictions = Predictions {
-            images: zeros(&[2, 3, 4, 8]),
-            pose_enc: zeros(&[2, 9]),
-            extrinsic: eye(4),
-            intrinsic: eye(3),
-            depth: zeros(&[2, 4, 8, 1]),
-            depth_conf: Tensor::from_vec(confidence, (2, 4, 8), CPU).unwrap(),
-            world_points_from_depth: zeros(&[2, 4, 8, 3]),
-            world_points: None,
-            world_points_conf: None,
-            tracks: None,
-        };
-        FramesInMemory::new(predictions, None).unwrap()
+        testing::frames([2, 4, 8], |_| [0.0; 3], |i| 1.0 + (i % 8) as f32)
     }
 
     /// The pixels of the chosen points.

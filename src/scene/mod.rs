@@ -31,6 +31,8 @@ mod points;
 mod provenance;
 pub(crate) mod ranks;
 mod rule;
+#[cfg(test)]
+pub(crate) mod testing;
 mod thin;
 
 use vggt_model::Predictions;
