@@ -2,10 +2,11 @@
 
 use std::{fmt, io};
 
+use serde::{Deserialize, Serialize};
 use vggt_model::preprocess::PreprocessError;
 
 /// Why a file of a folder is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SkipReason {
     /// Its content is of no known image format.
@@ -79,7 +80,7 @@ impl fmt::Display for SkipReason {
 }
 
 /// A file that is not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedFile {
     /// Its name, without the folder.
     pub name: String,
@@ -88,7 +89,7 @@ pub struct SkippedFile {
 }
 
 /// The files of a folder that are not used. Displays them grouped by reason, with some names each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedFiles(pub Vec<SkippedFile>);
 
 /// Names that are displayed for each reason: enough to find the files, and one line for hundreds.

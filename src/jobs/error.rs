@@ -132,6 +132,7 @@ fn is_of_the_server(e: &PipelineError) -> bool {
         | PipelineError::Dtype { .. }
         | PipelineError::Precision
         | PipelineError::Output(_)
+        | PipelineError::Spool(_)
         | PipelineError::Write(_) => true,
         _ => false,
     }

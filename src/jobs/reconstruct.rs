@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     pipeline::{
-        GlbError, PipelineError, ReadOptions, ReconstructOptions, Reconstruction, SceneError,
-        SkyNetwork, Source, Stage, Thinned, Watcher, reconstruct, write_glb,
+        GlbError, PipelineError, Place, ReadOptions, ReconstructOptions, Reconstruction,
+        SceneError, SkyNetwork, Source, Spooling, Stage, Thinned, Watcher, reconstruct, write_glb,
     },
     store::{GlbFile, GlbOrigin, StoreError},
 };
@@ -64,6 +64,11 @@ impl Worker {
             scene: options.scene.clone(),
             sky: self.sky.as_ref().filter(|_| options.mask_sky),
             provenance: serde_json::to_value(options).unwrap_or_default(),
+            // Goes with the job. Keeping it, to go on with it and for other formats, takes a folder, whose bytes count.
+            spooling: Spooling {
+                place: Place::Nameless(shared.store.uploads_dir()),
+                ..Spooling::default()
+            },
             ..ReconstructOptions::default()
         };
         let made = reconstruct(network, &source, &reconstruct_options, &mut progress);

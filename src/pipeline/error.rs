@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::SpoolError;
 use crate::{
     colmap::ColmapError,
     decoder::{DecoderError, WorkerError},
@@ -101,6 +102,9 @@ pub enum PipelineError {
         /// Name of the frame.
         frame: String,
     },
+    /// The folder of the results in progress cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// A file of saved predictions cannot be used.
     #[error("cannot read predictions from \"{}\": {why}", path.display())]
     Predictions {

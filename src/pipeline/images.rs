@@ -7,23 +7,25 @@ use std::{
 
 use super::{
     PipelineError, SkippedImages, Stage, Warning,
-    source::{Item, Reader, evenly},
+    source::{self, Item, Reader, evenly},
+    spool::Taken,
 };
 use crate::frames::{
-    Folder, FramesError, ImageNote, Prepared, PreprocessError, SkipReason, no_images, skipped_file,
+    Folder, FramesError, ImageNote, PreprocessError, SkipReason, no_images, skipped_file,
 };
-
-/// The frames that were taken, and the number of frames that could be.
-type Taken = (Vec<Prepared>, usize);
 
 impl Reader<'_> {
     /// Reads named images: one that cannot be used is an error.
-    pub(super) fn images(&mut self, items: &[Item<'_>]) -> Result<Taken, PipelineError> {
+    pub(super) fn images(&mut self, items: &[Item<'_>]) -> Result<source::Selected, PipelineError> {
         self.take(items, &mut |_, e| Err(e))
     }
 
     /// Reads the images of a folder: those that cannot be used are skipped, and told.
-    pub(super) fn folder(&mut self, dir: &Path, folder: Folder) -> Result<Taken, PipelineError> {
+    pub(super) fn folder(
+        &mut self,
+        dir: &Path,
+        folder: Folder,
+    ) -> Result<source::Selected, PipelineError> {
         let Folder {
             images,
             mut skipped,
@@ -44,19 +46,19 @@ impl Reader<'_> {
         let items: Vec<Item<'_>> = (images.iter())
             .map(|path| Item::File(name(path), path))
             .collect();
-        let (prepared, available) = self.take(&items, &mut skip)?;
-        if prepared.is_empty() {
+        let (taken, available) = self.take(&items, &mut skip)?;
+        if taken.is_empty() {
             return Err(no_images(dir, skipped).into());
         }
         if !skipped.0.is_empty() {
-            let used = prepared.len();
+            let used = taken.len();
             self.watcher.warn(&Warning::ImagesSkipped(SkippedImages {
                 used,
                 left_out: available - used,
                 skipped,
             }));
         }
-        Ok((prepared, available))
+        Ok((taken, available))
     }
 
     /// Reads what the limit allows, evenly among the images for which `skip` did not decide that they cannot be used.
@@ -64,11 +66,11 @@ impl Reader<'_> {
         &mut self,
         items: &[Item<'_>],
         skip: &mut dyn FnMut(usize, PreprocessError) -> Result<(), PreprocessError>,
-    ) -> Result<Taken, PipelineError> {
+    ) -> Result<source::Selected, PipelineError> {
         let (mut height, mut width) = (0, 0);
         let mut choice = Choice::new(items.len());
         while let Some(index) = choice.waiting.pop_front() {
-            let done = choice.prepared.len();
+            let done = choice.taken.len();
             let total = done + choice.waiting.len() + 1;
             let image = match self.read(&items[index], (done, total)) {
                 Ok(image) => image,
@@ -81,9 +83,9 @@ impl Reader<'_> {
                 Err(e) => return Err(e),
             };
             let notes = image.notes.clone();
-            let one = self.placed(image)?;
-            let (h, w) = (one.rgb.height() as usize, one.rgb.width() as usize);
-            choice.prepared.insert(index, (one, notes));
+            let one = self.put(image)?;
+            let (h, w) = (one.height as usize, one.width as usize);
+            choice.taken.insert(index, (one, notes));
             if h > height || w > width {
                 // All images are padded to the largest, so a larger one may leave memory for fewer.
                 (height, width) = (height.max(h), width.max(w));
@@ -92,7 +94,7 @@ impl Reader<'_> {
                     self.report_thinned(choice.usable.len(), max);
                 }
             }
-            let done = choice.prepared.len();
+            let done = choice.taken.len();
             if !self
                 .watcher
                 .step(Stage::Decode, done, done + choice.waiting.len())
@@ -101,13 +103,13 @@ impl Reader<'_> {
             }
         }
         let available = choice.usable.len();
-        let (prepared, notes): (Vec<_>, Vec<_>) = choice.prepared.into_values().unzip();
-        let named = prepared.iter().zip(notes);
+        let (taken, notes): (Vec<_>, Vec<_>) = choice.taken.into_values().unzip();
+        let named = taken.iter().zip(notes);
         self.report_notes(named.flat_map(|(one, notes)| {
             let name = &one.name;
             notes.into_iter().map(move |note| (name.as_str(), note))
         }));
-        Ok((prepared, available))
+        Ok((taken, available))
     }
 
     /// Tells each kind of note once.
@@ -135,8 +137,8 @@ struct Choice {
     max: usize,
     /// Chosen, and not read yet.
     waiting: VecDeque<usize>,
-    /// Chosen and read.
-    prepared: BTreeMap<usize, (Prepared, Vec<ImageNote>)>,
+    /// Chosen and in the spool. What is not chosen any more leaves a gap there until the end.
+    taken: BTreeMap<usize, (Taken, Vec<ImageNote>)>,
 }
 
 impl Choice {
@@ -145,7 +147,7 @@ impl Choice {
             usable: (0..count).collect(),
             max: usize::MAX,
             waiting: (0..count).collect(),
-            prepared: BTreeMap::new(),
+            taken: BTreeMap::new(),
         }
     }
 
@@ -172,9 +174,9 @@ impl Choice {
         let chosen: Vec<usize> = evenly(self.usable.len(), count)
             .map(|i| self.usable[i])
             .collect();
-        self.prepared
+        self.taken
             .retain(|index, _| chosen.binary_search(index).is_ok());
-        let is_new = |index: &usize| !self.prepared.contains_key(index);
+        let is_new = |index: &usize| !self.taken.contains_key(index);
         self.waiting = chosen.into_iter().filter(is_new).collect();
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! [`reconstruct()`] makes a scene of a [`Source`], [`rebuild`] makes one of saved predictions, [`write_file`] and
 //! [`write_dataset`] write it. The
-//! command line, the worker and the benchmark call these. Everything here is synchronous; callers receive every step and
+//! command line, the worker and the benchmark call these. In between, frames and results are in a [`Spool`]: one frame at a time,
+//! and kept when the work is interrupted. Everything here is synchronous; callers receive every step and
 //! every warning through a [`Watcher`] and can stop the work at each step.
 
 mod cameras;
+mod compute;
 mod control_groups;
 mod dataset;
 mod decode;
@@ -17,12 +19,15 @@ mod masked;
 mod memory;
 mod network;
 mod network_source;
+mod noting;
 mod predictions_file;
 mod progress;
 mod reconstruct;
 mod retry;
 mod sky;
 mod source;
+mod spool;
+mod spooled;
 mod write;
 
 pub use cameras::cameras;
@@ -40,6 +45,11 @@ pub use reconstruct::{CheckFrames, ReconstructOptions, Reconstruction, rebuild, 
 pub use retry::predict_what_fits;
 pub use sky::frame_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
+pub use spool::{
+    Cache, Decoded, Fields, FolderRule, FrameOutputs, MadeOf, Place, Spool, SpoolError, Stamps,
+    discard, finished_frames, has_frames, note_of,
+};
+pub use spooled::{Spooled, Spooling};
 pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_dataset, write_file};
 
 // Types of the modules below that callers need for their options.

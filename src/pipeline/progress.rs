@@ -4,6 +4,7 @@ use std::fmt;
 
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
 use vggt_model::progress as model;
 pub use vggt_model::progress::StopFlag;
 
@@ -64,10 +65,12 @@ pub enum Warning {
         /// Number of frames that lose something.
         frames: usize,
     },
+    /// A warning of the run whose frames are used again, in its words.
+    Repeated(String),
 }
 
 /// How many images of a folder are used, and why the others are not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedImages {
     /// Images that are used.
     pub used: usize,
@@ -106,7 +109,7 @@ impl fmt::Display for Warning {
                 f,
                 "{error}: running again with {used} of the {of} frames, evenly"
             ),
-            Self::Video(text) => f.write_str(text),
+            Self::Video(text) | Self::Repeated(text) => f.write_str(text),
             Self::ImagesSkipped(images) => images.fmt(f),
             Self::Image { name, note, others } => match others {
                 0 => write!(f, "{name:?}: {note}"),

@@ -4,23 +4,23 @@
 //! and the writers read the predictions one frame at a time ([`PredictedFrames`]), so predictions that do
 //! not fit into memory only need another implementation of that trait.
 
+use std::{path::Path, sync::Arc};
+
 use candle_core::{Device, Tensor};
-use vggt_model::{ForwardOptions, Predictions, Tracks};
+use vggt_model::{ForwardOptions, Tracks};
 
 use super::{
-    FrameLimit, MaskedFrames, Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source,
-    Watcher, predict_what_fits, read_frames,
+    Decoded, Fields, FrameLimit, MadeOf, MaskedFrames, Network, PipelineError, ReadOptions,
+    SavedFrames, SkyNetwork, Source, Spool, Spooled, Spooling, Stamps, Watcher,
+    compute::Computation, source::spool_frames, spool::Opened, spooled::Made,
 };
 use crate::{
-    frames::Frames,
-    scene::{
-        self, FrameFilter, FramesInMemory, PredictedFrames, PredictionMode, Provenance, Scene,
-        SceneOptions,
-    },
+    output,
+    scene::{self, FrameFilter, PredictedFrames, PredictionMode, Provenance, Scene, SceneOptions},
 };
 
 /// Looks at the frames that a network is about to run on.
-pub type CheckFrames<'a> = dyn Fn(&Frames) -> Result<(), PipelineError> + 'a;
+pub type CheckFrames<'a> = dyn Fn(&Decoded) -> Result<(), PipelineError> + 'a;
 
 /// Options of a reconstruction.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub struct ReconstructOptions<'a> {
     pub provenance: serde_json::Value,
     /// Called with the frames before the network runs, so that a result that cannot be kept is not computed.
     pub before_network: Option<&'a CheckFrames<'a>>,
+    /// Where the results are while the work goes on.
+    pub spooling: Spooling<'a>,
 }
 
 impl Default for ReconstructOptions<'_> {
@@ -57,6 +59,7 @@ impl Default for ReconstructOptions<'_> {
             query_points: Vec::new(),
             provenance: serde_json::Value::Null,
             before_network: None,
+            spooling: Spooling::default(),
         }
     }
 }
@@ -73,6 +76,8 @@ pub struct Reconstruction {
     pub scene: Scene,
     /// What made the scene.
     pub provenance: Provenance,
+    /// The frames and results that it was built from; `None` for saved predictions.
+    pub spooled: Option<Spooled>,
 }
 
 /// Reads the frames of `source`, runs the network on them and builds the scene.
@@ -86,19 +91,19 @@ pub fn reconstruct(
     watcher: &mut dyn Watcher,
 ) -> Result<Reconstruction, PipelineError> {
     check_heads(network, options)?;
-    let (frames, predictions) = predict(network, source, options, watcher)?;
+    let (spooled, tracks) = spooled(network, source, options, watcher)?;
+    let decoded = spooled.spool.decoded();
     let frames = SavedFrames {
-        names: frames.names,
-        placements: frames.placements,
-        available: Some(frames.available),
+        names: decoded.names.clone(),
+        placements: decoded.placements.clone(),
+        available: Some(decoded.available),
         weights: network.name().to_owned(),
         weights_sha256: network.weights_sha256()?,
     };
-    let tracks = predictions.tracks.clone();
-    let in_memory = FramesInMemory::new(predictions, None)?;
-    let predictions = Box::new(in_memory.with_placements(frames.placements.clone()));
+    let predictions = Box::new(spooled.spool.clone());
     Ok(Reconstruction {
         tracks,
+        spooled: Some(spooled),
         ..rebuild(predictions, frames, options, watcher)?
     })
 }
@@ -132,6 +137,7 @@ pub fn rebuild(
         tracks: None,
         scene,
         provenance,
+        spooled: None,
     })
 }
 
@@ -157,44 +163,151 @@ fn check_heads(network: &Network, options: &ReconstructOptions<'_>) -> Result<()
 const DEPTH_MODE: &str = "the prediction mode \"Depthmap and Camera\"";
 const POINT_MODE: &str = "the prediction mode \"Pointmap Regression\"";
 
-fn predict(
+/// Returns frames and results: from the cache, of a run that was interrupted, or new.
+fn spooled(
     network: &Network,
     source: &Source,
     options: &ReconstructOptions<'_>,
     watcher: &mut dyn Watcher,
-) -> Result<(Frames, Predictions), PipelineError> {
+) -> Result<(Spooled, Option<Tracks>), PipelineError> {
+    let spooling = &options.spooling;
+    // The scene would not show the output of the point head, or there is none.
+    let skips_points = options.scene.prediction_mode == PredictionMode::DepthmapAndCamera
+        && !(options.all_heads && network.has_point_head());
+    let made_of: Made = match spooling.needs_key() {
+        true => MadeOf::new(network, source, &options.read, options.max_frames, DENSE)?,
+        false => None,
+    };
+    if let Some(spool) = cached(network, options, made_of.as_ref(), !skips_points) {
+        spool.warnings().for_each(|warning| watcher.warn(&warning));
+        check_frames(&spool, options)?;
+        let spooled = Spooled {
+            spool: Arc::new(spool),
+            stamps: None,
+            from_cache: true,
+        };
+        return Ok((spooled, None));
+    }
+    let (made_of, stamps) = made_of.unzip();
+    let fields = Fields {
+        points: !skips_points,
+        camera_tokens: 0,
+    };
+    let mut spool = frames(network, source, options, (made_of, fields), watcher)?;
+    check_frames(&spool, options)?;
+    let (height, width) = (spool.decoded().height, spool.decoded().width);
+    let forward = ForwardOptions {
+        // A spool that is there may keep more than is needed.
+        skip_points: !spool.fields().points,
+        query_points: query_points(&options.query_points, height, width)?,
+    };
+    if forward.query_points.is_some() && spool.is_finished() {
+        // Tracks are not kept.
+        spool.forget_results()?;
+    }
+    let mut tracks = None;
+    if !spool.is_finished() {
+        require_space(&spool)?;
+        tracing::debug!(
+            "running the network on {} frames of {width} x {height}, about {:.1} GB in addition to the weights",
+            spool.count(),
+            network.forward_bytes(spool.count(), height, width) as f64 / 1e9
+        );
+        let computation = Computation {
+            network,
+            forward: &forward,
+            // Among fewer frames the index would name another frame.
+            may_thin: options.scene.frame_filter == FrameFilter::All,
+        };
+        tracks = computation.run(&mut spool, watcher)?;
+    }
+    let spooled = Spooled {
+        spool: Arc::new(spool),
+        stamps,
+        from_cache: false,
+    };
+    Ok((spooled, tracks))
+}
+
+/// How the global blocks attend, as it is recorded.
+const DENSE: &str = "dense";
+
+/// Returns the results of an earlier run.
+fn cached(
+    network: &Network,
+    options: &ReconstructOptions<'_>,
+    made_of: Option<&(MadeOf, Stamps)>,
+    points: bool,
+) -> Option<Spool> {
+    let (made_of, _) = made_of?;
+    // Tracks are not kept. Whoever asks to go on gets what is there.
+    let cache = options
+        .spooling
+        .cache
+        .filter(|_| options.query_points.is_empty())?;
+    let spool = cache.find(made_of, points, |spool| {
+        let decoded = spool.decoded();
+        let fitting = || network.frames_that_fit(decoded.height, decoded.width);
+        // With more memory than then, there would be more frames.
+        let more_fit = |used| options.fit_memory && fitting().is_none_or(|now| now > used);
+        !spool.limited_by_memory().is_some_and(more_fit)
+    })?;
+    let folder = spool.folder().unwrap_or(Path::new("")).display();
+    tracing::info!("taken from the cache: \"{folder}\" (--no_cache computes anew)");
+    Some(spool)
+}
+
+/// Returns a spool with all frames: one that is there, or a new one.
+fn frames(
+    network: &Network,
+    source: &Source,
+    options: &ReconstructOptions<'_>,
+    (made_of, fields): (Option<MadeOf>, Fields),
+    watcher: &mut dyn Watcher,
+) -> Result<Spool, PipelineError> {
+    let spooling = &options.spooling;
+    let opened = spooling.place.open(made_of.unwrap_or_default(), fields)?;
+    if let (Some(claimed), Some(folder)) = (spooling.claimed, opened.folder()) {
+        claimed(folder);
+    }
+    let incoming = match opened {
+        Opened::Incoming(incoming) => *incoming,
+        Opened::Spool(spool) => {
+            let folder = spool.folder().unwrap_or(Path::new("")).display();
+            let (all, left) = (spool.count(), spool.missing().len());
+            tracing::info!(
+                "going on with \"{folder}\": {} of {all} frames are done",
+                all - left
+            );
+            spool.warnings().for_each(|warning| watcher.warn(&warning));
+            return Ok(*spool);
+        }
+    };
     let fitting = |h: usize, w: usize| network.frames_that_fit(h, w).unwrap_or(usize::MAX);
     let limit = FrameLimit {
         max: options.max_frames,
-        fitting: if options.fit_memory {
-            Some(&fitting)
-        } else {
-            None
+        fitting: match options.fit_memory {
+            true => Some(&fitting),
+            false => None,
         },
     };
-    let frames = read_frames(source, &options.read, network.config(), &limit, watcher)?;
-    let (s, _, height, width) = frames.images.dims4()?;
-    options.scene.frame_filter.shown(s)?;
-    if let Some(check) = options.before_network {
-        check(&frames)?;
-    }
-    tracing::debug!(
-        "running the network on {s} frames of {width} x {height}, about {:.1} GB in addition to the weights",
-        network.forward_bytes(s, height, width) as f64 / 1e9
-    );
-    let forward = ForwardOptions {
-        // The scene would not show the output of the point head, or there is none.
-        skip_points: options.scene.prediction_mode == PredictionMode::DepthmapAndCamera
-            && !(options.all_heads && network.has_point_head()),
-        query_points: query_points(&options.query_points, height, width)?,
-    };
-    match options.scene.frame_filter {
-        FrameFilter::All => predict_what_fits(network, frames, &forward, watcher),
-        // Among fewer frames the index would name another frame.
-        FrameFilter::One(_) => {
-            let predictions = network.predict(&frames.images, &forward, watcher)?;
-            Ok((frames, predictions))
-        }
+    let config = network.config();
+    spool_frames(source, &options.read, config, &limit, incoming, watcher)
+}
+
+/// Checks what depends on the frames before the long computation.
+fn check_frames(spool: &Spool, options: &ReconstructOptions<'_>) -> Result<(), PipelineError> {
+    options.scene.frame_filter.shown(spool.count())?;
+    options
+        .before_network
+        .map_or(Ok(()), |check| check(spool.decoded()))
+}
+
+/// Checks that the results fit on the disk of a spool.
+fn require_space(spool: &Spool) -> Result<(), PipelineError> {
+    match spool.folder() {
+        Some(folder) => Ok(output::require_space(folder, spool.bytes_to_come())?),
+        None => Ok(()),
     }
 }
 

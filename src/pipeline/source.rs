@@ -1,4 +1,4 @@
-//! Images, a folder or a video -> the network's input, read one frame at a time.
+//! Images, a folder or a video -> the network's input, read one frame at a time into a spool.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +8,17 @@ use std::{
 use vggt_model::{Config, demo};
 
 use super::{
-    PipelineError, Stage, Warning, Watcher, dataset::distinct_names, decode::FrameDecoder,
+    PipelineError, Stage, Warning, Watcher,
+    dataset::distinct_names,
+    decode::FrameDecoder,
+    noting::Noting,
+    spool::{Incoming, Spool, Taken},
 };
 use crate::{
     decoder::{Decoding, Shape},
     frames::{
-        DecodedImage, Fitted, Frames, ImageLimits, Prepared, PreprocessError, PreprocessMode,
-        VideoLimits, VideoProgress, decode_image, fitted, list_folder, stack,
+        DecodedImage, Fitted, Frames, FramesError, ImageLimits, PreprocessError, PreprocessMode,
+        VideoLimits, VideoProgress, decode_image, fitted, list_folder,
     },
 };
 
@@ -101,14 +105,44 @@ pub fn read_frames(
     limit: &FrameLimit<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Frames, PipelineError> {
+    let incoming = Incoming::in_memory()?;
+    let spool = spool_frames(source, options, config, limit, incoming, watcher)?;
+    all_frames(&spool)
+}
+
+/// Returns all frames of a spool.
+pub(super) fn all_frames(spool: &Spool) -> Result<Frames, PipelineError> {
+    let decoded = spool.decoded();
+    Ok(Frames {
+        images: spool.images(0..spool.count())?,
+        names: decoded.names.clone(),
+        placements: decoded.placements.clone(),
+        available: decoded.available,
+    })
+}
+
+/// Reads frames as [`read_frames`] does, one at a time into a spool.
+///
+/// # Errors
+/// As [`read_frames`], and when the spool cannot be written.
+pub(super) fn spool_frames(
+    source: &Source,
+    options: &ReadOptions,
+    config: &Config,
+    limit: &FrameLimit<'_>,
+    incoming: Incoming,
+    watcher: &mut dyn Watcher,
+) -> Result<Spool, PipelineError> {
+    let mut noting = Noting::new(watcher);
     let mut reader = Reader {
         options,
         config,
         limit,
-        watcher,
+        watcher: &mut noting,
         decoder: FrameDecoder::new(options),
+        incoming,
     };
-    let (prepared, available) = match source {
+    let (taken, available) = match source {
         Source::Demo => {
             let bundled = demo::FRAMES.iter();
             let items: Vec<Item<'_>> = bundled.map(|(name, b)| Item::Bundled(name, b)).collect();
@@ -122,15 +156,13 @@ pub fn read_frames(
         Source::Folder(dir) => reader.folder(dir, list_folder(dir)?)?,
         Source::Video(path) => reader.video(path)?,
     };
-    reader.report_cropped(&prepared);
-    Ok(Frames {
-        available,
-        ..stack(prepared)?
-    })
+    reader.report_cropped(&taken);
+    let incoming = reader.incoming;
+    incoming.finish(taken, available, &noting.warnings)
 }
 
 /// The frames that were taken, and the number of frames of the source.
-type Taken = (Vec<Prepared>, usize);
+pub(super) type Selected = (Vec<Taken>, usize);
 
 /// One image that is to be read.
 pub(super) enum Item<'a> {
@@ -146,10 +178,11 @@ pub(super) struct Reader<'a> {
     pub(super) limit: &'a FrameLimit<'a>,
     pub(super) watcher: &'a mut dyn Watcher,
     decoder: FrameDecoder<'a>,
+    incoming: Incoming,
 }
 
 impl Reader<'_> {
-    fn video(&mut self, path: &Path) -> Result<Taken, PipelineError> {
+    fn video(&mut self, path: &Path) -> Result<Selected, PipelineError> {
         let max = match self.limit.fitting {
             None => self.limit.max.unwrap_or(usize::MAX).max(1),
             Some(_) => {
@@ -160,30 +193,49 @@ impl Reader<'_> {
             }
         };
         let shape = self.shape();
-        let mut frames = Vec::new();
-        let watcher = &mut *self.watcher;
+        let mut taken = Vec::new();
+        // What stopped the decoding, where it was not the decoder.
+        let mut failed = None;
+        let Self {
+            options,
+            config,
+            watcher,
+            decoder,
+            incoming,
+            ..
+        } = self;
         let mut on_progress = |p: VideoProgress| {
             let total = p.frames_total.unwrap_or(0) as usize;
             watcher.step(Stage::Decode, p.frames_read as usize, total)
         };
-        let choice = (self.options.fps, Some(max));
-        let (thinned_from, warnings) =
-            self.decoder
-                .video(path, choice, shape, &mut on_progress, &mut |image| {
-                    frames.push(image);
+        let mut sink = |image: DecodedImage| {
+            let placement = fitted_for(options, config, &image.name, image.source_size)?.placement;
+            match incoming.put(image.name, placement, &image.rgb) {
+                Ok(one) => {
+                    taken.push(one);
                     Ok(())
-                })?;
+                }
+                Err(e) => {
+                    failed = Some(e);
+                    Err(FramesError::Cancelled)
+                }
+            }
+        };
+        let choice = (options.fps, Some(max));
+        let read = decoder.video(path, choice, shape, &mut on_progress, &mut sink);
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+        let (thinned_from, warnings) = read?;
         for warning in warnings {
             self.watcher.warn(&Warning::Video(warning));
         }
-        let prepared = frames.into_iter().map(|image| self.placed(image));
-        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
-        let mut available = prepared.len();
+        let mut available = taken.len();
         if let Some(from) = thinned_from {
             available = from as usize;
-            self.report_thinned(available, prepared.len());
+            self.report_thinned(available, taken.len());
         }
-        Ok((prepared, available))
+        Ok((taken, available))
     }
 
     /// Reads one image; `done` of `total` were read before.
@@ -206,14 +258,10 @@ impl Reader<'_> {
         }
     }
 
-    /// Adds to an image of the network's size where it lies in its original.
-    pub(super) fn placed(&self, image: DecodedImage) -> Result<Prepared, PipelineError> {
+    /// Puts an image of the network's size into the spool, with where it lies in its original.
+    pub(super) fn put(&mut self, image: DecodedImage) -> Result<Taken, PipelineError> {
         let placement = self.fitted(&image.name, image.source_size)?.placement;
-        Ok(Prepared {
-            name: image.name,
-            rgb: image.rgb,
-            placement,
-        })
+        Ok(self.incoming.put(image.name, placement, &image.rgb)?)
     }
 
     fn shape(&self) -> Shape {
@@ -225,12 +273,7 @@ impl Reader<'_> {
     }
 
     fn fitted(&self, name: &str, source_size: (u32, u32)) -> Result<Fitted, PreprocessError> {
-        let Config {
-            img_size,
-            patch_size,
-            ..
-        } = *self.config;
-        fitted(name, source_size, self.options.mode, img_size, patch_size)
+        fitted_for(self.options, self.config, name, source_size)
     }
 
     pub(super) fn report_thinned(&mut self, available: usize, used: usize) {
@@ -244,13 +287,13 @@ impl Reader<'_> {
     }
 
     /// Tells once what cropping takes away.
-    fn report_cropped(&mut self, prepared: &[Prepared]) {
-        let lost = |one: &Prepared| {
+    fn report_cropped(&mut self, taken: &[Taken]) {
+        let lost = |one: &Taken| {
             let height = f64::from(one.placement.source_height) * one.placement.scale_y;
             // Rounded down, so that rounding to whole patches is not a loss.
-            ((1.0 - f64::from(one.rgb.height()) / height) * 100.0).max(0.0) as u8
+            ((1.0 - f64::from(one.height) / height) * 100.0).max(0.0) as u8
         };
-        let cropped = prepared.iter().filter(|one| one.placement.offset_y < 0.0);
+        let cropped = taken.iter().filter(|one| one.placement.offset_y < 0.0);
         let frames = cropped.clone().count();
         if let Some(one) = cropped.rev().max_by_key(|one| lost(one)) {
             self.watcher.warn(&Warning::Cropped {
@@ -260,6 +303,16 @@ impl Reader<'_> {
             });
         }
     }
+}
+
+fn fitted_for(
+    options: &ReadOptions,
+    config: &Config,
+    name: &str,
+    source_size: (u32, u32),
+) -> Result<Fitted, PreprocessError> {
+    let (img_size, patch_size) = (config.img_size, config.patch_size);
+    fitted(name, source_size, options.mode, img_size, patch_size)
 }
 
 impl FrameLimit<'_> {

@@ -1,0 +1,230 @@
+//! The spool: one reconstruction in progress or finished, one frame at a time, and the kept form of its result.
+//!
+//! [`Place::begin`] takes a folder, or files without names. Frames are decoded into it ([`Incoming`]), which makes a
+//! [`Spool`] of it; the network's results follow with [`Spool::put`], in any order, and the cameras of all frames last, with
+//! [`Spool::finish`]. A finished one is read as [`PredictedFrames`](crate::scene::PredictedFrames). [`Place::open`] goes on
+//! with the folder of a process that was interrupted: at the first frame that is not in the journal.
+//!
+//! | file | content |
+//! |---|---|
+//! | `spool.json` | version, what the results are made of, which fields are kept |
+//! | `journal` | what is finished, with checksums; see `journal` |
+//! | `images` | pixels at the network's size, RGB, 8 bits a channel, from which its input is computed. 3 H W bytes a frame |
+//! | `depth`, `depth_conf` | F32 in little endian, as everything below. H W values a frame each |
+//! | `world_points`, `world_points_conf` | only where the point head ran. 3 H W and H W values a frame |
+//! | `camera_tokens` | only where the cameras are computed at the end |
+//! | `cameras` | pose_enc, extrinsic, intrinsic. 9 + 12 + 9 values a frame |
+//! | `decoded` | frames while they are decoded, in their own sizes |
+//! | `lock` | locked by the process that writes; by all that read, together |
+//!
+//! Originals and their metadata are never part of it: only pixels at the network's size, and names without folders. Files and
+//! folder are for their owner alone. What a folder holds beside these files is left alone.
+
+mod cache;
+mod column;
+mod data;
+mod decoded;
+mod error;
+mod frames;
+mod header;
+mod home;
+mod journal;
+mod made_of;
+mod place;
+mod results;
+#[cfg(test)]
+mod tests;
+mod told;
+
+pub use cache::Cache;
+pub use decoded::Decoded;
+pub(super) use decoded::{Incoming, Taken};
+pub use error::SpoolError;
+pub use header::Fields;
+pub use made_of::{MadeOf, Stamps};
+pub(super) use place::Opened;
+pub use place::{FolderRule, Place, discard, finished_frames, has_frames, note_of};
+pub use results::FrameOutputs;
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use self::{
+    column::Column,
+    error::failed,
+    header::Header,
+    home::Home,
+    journal::{Journal, Record},
+    told::Told,
+};
+use super::Warning;
+
+/// Frames, and the network's results as far as they are there.
+#[derive(Debug)]
+pub struct Spool {
+    home: Home,
+    header: Header,
+    decoded: Decoded,
+    images: Column,
+    /// The kept results in the order of their checksum.
+    results: Vec<Column>,
+    done: Vec<bool>,
+    cameras: Option<Cameras>,
+    journal: Journal,
+}
+
+/// The cameras of all frames, in memory: 120 bytes a frame.
+#[derive(Debug, Clone)]
+struct Cameras {
+    /// [S, 9]
+    pose_enc: Tensor,
+    /// [S, 3, 4]
+    extrinsic: Tensor,
+    /// [S, 3, 3]
+    intrinsic: Tensor,
+}
+
+impl Spool {
+    /// Wraps frames that were decoded; there are no results yet.
+    fn new(
+        home: Home,
+        header: Header,
+        decoded: Decoded,
+        images: Column,
+        journal: Journal,
+    ) -> Result<Self, SpoolError> {
+        let mut spool = Self {
+            results: Vec::new(),
+            done: vec![false; decoded.names.len()],
+            cameras: None,
+            home,
+            header,
+            decoded,
+            images,
+            journal,
+        };
+        spool.results = spool.columns(|home, name| home.create(name))?;
+        Ok(spool)
+    }
+
+    /// Number of frames.
+    pub fn count(&self) -> usize {
+        self.decoded.names.len()
+    }
+
+    /// Names, placements and sizes.
+    pub fn decoded(&self) -> &Decoded {
+        &self.decoded
+    }
+
+    /// What is kept of each frame.
+    pub fn fields(&self) -> Fields {
+        self.header.fields
+    }
+
+    /// The folder, if it has one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.home.folder().map(home::Folder::path)
+    }
+
+    /// Returns the pixels of these frames as the network takes them. [N, 3, H, W] in [0, 1]
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn images(&self, frames: impl IntoIterator<Item = usize>) -> Result<Tensor, SpoolError> {
+        let (h, w) = (self.decoded.height, self.decoded.width);
+        let frames = frames.into_iter();
+        let mut values = Vec::with_capacity(frames.size_hint().0 * self.images.stride());
+        let mut count = 0;
+        for frame in frames {
+            let bytes = self.images.read(frame);
+            let bytes = bytes.map_err(failed("read", &self.path_of(&self.images)))?;
+            for channel in 0..3 {
+                // PyTorch: transforms.ToTensor() divides by 255 in float32.
+                let pixels = bytes.as_chunks::<3>().0.iter();
+                values.extend(pixels.map(|p| f32::from(p[channel]) / 255.0));
+            }
+            count += 1;
+        }
+        Ok(Tensor::from_vec(values, (count, 3, h, w), &Device::Cpu)?)
+    }
+
+    /// Returns the frames whose results are not there yet, in order.
+    pub fn missing(&self) -> Vec<usize> {
+        (0..self.count()).filter(|i| !self.done[*i]).collect()
+    }
+
+    /// Returns whether the results of all frames and the cameras are there.
+    pub fn is_finished(&self) -> bool {
+        self.cameras.is_some() && self.done.iter().all(|done| *done)
+    }
+
+    /// The warnings that came with the frames.
+    pub fn warnings(&self) -> impl Iterator<Item = Warning> {
+        self.decoded.told.iter().cloned().map(Warning::from)
+    }
+
+    /// The number of frames that were taken because more did not fit into memory; `None` when memory did not limit it.
+    pub fn limited_by_memory(&self) -> Option<usize> {
+        let thinned = |told: &Told| matches!(told, Told::Thinned { .. });
+        let limited = self.decoded.told.iter().any(thinned);
+        limited.then(|| self.count())
+    }
+
+    /// Takes only these frames, in ascending order, and forgets all results.
+    ///
+    /// # Errors
+    /// When the pixels cannot be moved.
+    pub fn select(&mut self, frames: &[usize]) -> Result<(), SpoolError> {
+        let path = self.path_of(&self.images);
+        for (to, &from) in frames.iter().enumerate().filter(|(to, from)| to != *from) {
+            let moved = self.images.read(from);
+            let moved = moved.and_then(|bytes| self.images.write(to, &bytes));
+            moved.map_err(failed("write", &path))?;
+        }
+        let old = &self.decoded;
+        self.decoded = Decoded {
+            names: frames.iter().map(|i| old.names[*i].clone()).collect(),
+            placements: frames.iter().map(|i| old.placements[*i]).collect(),
+            sums: frames.iter().map(|i| old.sums[*i]).collect(),
+            told: old.told.clone(),
+            // It ran out of memory.
+            by_memory: true,
+            ..*old
+        };
+        self.forget_results()
+    }
+
+    /// Forgets all results, as when one is needed that is not kept.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn forget_results(&mut self) -> Result<(), SpoolError> {
+        self.done = vec![false; self.count()];
+        self.cameras = None;
+        // The latest such record voids what came before.
+        let decoded = Box::new(self.decoded.clone());
+        self.record(&Record::Decoded(decoded))
+    }
+
+    /// Returns the bytes of all its files, about.
+    pub fn bytes(&self) -> u64 {
+        let pixels = (self.decoded.height * self.decoded.width) as u64;
+        self.count() as u64 * self.header.fields.bytes(pixels)
+    }
+
+    /// Returns the bytes that are still to be written, about.
+    pub(super) fn bytes_to_come(&self) -> u64 {
+        self.bytes() / self.count().max(1) as u64 * self.missing().len() as u64
+    }
+
+    fn record(&mut self, record: &Record) -> Result<(), SpoolError> {
+        let appended = self.journal.append(record);
+        appended.map_err(failed("write", &self.home.path().join(home::JOURNAL)))
+    }
+
+    fn path_of(&self, column: &Column) -> std::path::PathBuf {
+        self.home.path().join(column.name)
+    }
+}

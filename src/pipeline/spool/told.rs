@@ -1,0 +1,85 @@
+//! Warnings of the decoding, kept so that whoever takes the frames from a spool hears them too.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{SkippedImages, Warning};
+use crate::frames::ImageNote;
+
+/// A warning as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Told {
+    /// [`Warning::FramesThinned`].
+    Thinned {
+        /// Frames that are used.
+        used: usize,
+        /// Frames of the source.
+        available: usize,
+    },
+    /// [`Warning::ImagesSkipped`].
+    Skipped(SkippedImages),
+    /// [`Warning::Cropped`].
+    Cropped {
+        /// Name of the one that loses most.
+        name: String,
+        /// Share of its height that it loses, in percent.
+        percent: u8,
+        /// Number of frames that lose something.
+        frames: usize,
+    },
+    /// Any other, in its words.
+    Text(String),
+}
+
+impl From<&Warning> for Told {
+    fn from(warning: &Warning) -> Self {
+        match warning {
+            Warning::FramesThinned { used, available } => Self::Thinned {
+                used: *used,
+                available: *available,
+            },
+            Warning::ImagesSkipped(images) => Self::Skipped(images.clone()),
+            Warning::Cropped {
+                name,
+                percent,
+                frames,
+            } => Self::Cropped {
+                name: name.clone(),
+                percent: *percent,
+                frames: *frames,
+            },
+            other => Self::Text(other.to_string()),
+        }
+    }
+}
+
+impl From<Told> for Warning {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Thinned { used, available } => Self::FramesThinned { used, available },
+            Told::Skipped(images) => Self::ImagesSkipped(images),
+            Told::Cropped {
+                name,
+                percent,
+                frames,
+            } => Self::Cropped {
+                name,
+                percent,
+                frames,
+            },
+            Told::Text(text) => Self::Repeated(text),
+        }
+    }
+}
+
+/// Returns true for a warning that tells of the memory that was free: with more of it, the frames would be others.
+pub(super) fn depends_on_memory(warning: &Warning) -> bool {
+    matches!(
+        warning,
+        Warning::RetriedWithFewer { .. }
+            | Warning::Image {
+                note: ImageNote::Scaled { .. },
+                ..
+            }
+    )
+}
