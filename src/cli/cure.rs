@@ -3,7 +3,7 @@
 //! Other modules state the cause and its values: a client of the service has no flags. Only this file knows that an error
 //! can be fixed with one.
 
-use std::error::Error;
+use std::{error::Error, io};
 
 use vggt_model::weights::WeightsError;
 
@@ -14,7 +14,7 @@ use crate::{
     hub::HubError,
     jobs::JobsError,
     output::OutputError,
-    pipeline::{PipelineError, Warning, WorkerEnd, WorkerError},
+    pipeline::{PipelineError, SpoolError, Warning, WorkerEnd, WorkerError},
     store::StoreError,
 };
 
@@ -56,6 +56,9 @@ fn of_error(e: &(dyn Error + 'static)) -> Option<String> {
     if let Some(e) = e.downcast_ref::<FramesError>() {
         return of_frames(e);
     }
+    if let Some(e) = e.downcast_ref::<SpoolError>() {
+        return of_spool(e);
+    }
     if let Some(e) = e.downcast_ref::<WorkerError>() {
         return of_decoder(e);
     }
@@ -88,6 +91,22 @@ fn of_pipeline(e: &PipelineError) -> Option<String> {
         PipelineError::Network(e) => of_network(e),
         PipelineError::Glb(e) => of_glb(e),
         PipelineError::Output(OutputError::NotOurs { .. }) => Some(REPLACE.to_owned()),
+        PipelineError::Spool(e) => of_spool(e),
+        _ => None,
+    }
+}
+
+fn of_spool(e: &SpoolError) -> Option<String> {
+    match e {
+        SpoolError::NotOurs { .. } => Some("name another with --spool".to_owned()),
+        SpoolError::Version { .. } => {
+            Some("go on with the program that wrote it, or remove it".to_owned())
+        }
+        SpoolError::InUse { .. } => Some("wait for it, or name another with --spool".to_owned()),
+        SpoolError::Changed { .. } => Some("without --resume it begins again".to_owned()),
+        SpoolError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            Some("--spool names a folder on another disk".to_owned())
+        }
         _ => None,
     }
 }

@@ -20,6 +20,12 @@ pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::n
 /// What the next Ctrl-C does instead of ending the process.
 static ON_INTERRUPT: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
 
+/// Cleans up before Ctrl-C ends the process, and returns what there is to say.
+type LastWords = fn() -> Option<String>;
+
+/// What is called before Ctrl-C ends the process.
+static LAST_WORDS: Mutex<Option<LastWords>> = Mutex::new(None);
+
 /// Sets up the log and Ctrl-C. The service handles Ctrl-C itself, and must not wait for its log.
 pub(super) fn set_up(service: bool) {
     if service {
@@ -33,7 +39,11 @@ pub(super) fn set_up(service: bool) {
         // A signal runs no `Drop`, so half-written files are removed here. Nothing else needs a cleanup.
         atomic_file::remove_unfinished();
         let _ = BARS.clear();
-        tell!("{Interrupted}");
+        let last_words = *LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+        match last_words.and_then(|words| words()) {
+            Some(more) => tell!("{Interrupted}; {more}"),
+            None => tell!("{Interrupted}"),
+        }
         std::process::exit(Interrupted::CODE.into());
     });
     if let Err(e) = handler {
@@ -44,6 +54,11 @@ pub(super) fn set_up(service: bool) {
 /// Makes the next Ctrl-C call this instead of ending the process; the one after it ends the process.
 pub(super) fn on_interrupt(instead: impl FnOnce() + Send + 'static) {
     *ON_INTERRUPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(instead));
+}
+
+/// Has this called before Ctrl-C ends the process.
+pub(super) fn before_exit(words: LastWords) {
+    *LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
 }
 
 fn take_on_interrupt() -> Option<Box<dyn FnOnce() + Send>> {

@@ -2,6 +2,8 @@
 
 mod args;
 mod outputs;
+mod resume;
+mod spool;
 mod summary;
 mod write;
 
@@ -22,17 +24,19 @@ use super::{
     terminal::StageBars,
 };
 use crate::{
-    frames::{Frames, PreprocessMode, SkyNetwork, VideoLimits},
+    frames::{PreprocessMode, SkyNetwork, VideoLimits},
     glb::{self, GlbOptions},
     pipeline::{
-        Decoding, Format, Network, PipelineError, ReadOptions, ReconstructOptions, Reconstruction,
-        SavedFrames, SavedPredictions, Source, load_predictions, rebuild, reconstruct,
+        Decoded, Decoding, Format, Network, PipelineError, ReadOptions, ReconstructOptions,
+        Reconstruction, SavedFrames, SavedPredictions, Source, Spooling, load_predictions, rebuild,
+        reconstruct,
     },
     scene::{PredictedFrames, SceneOptions},
     store::{GlbFile, JobKind},
 };
 use args::{InputArgs, OutputArgs, SceneArgs};
 use outputs::Plan;
+use spool::SpoolArgs;
 use summary::Summary;
 use write::{Writer, WrittenScene, tell_thinned};
 
@@ -49,6 +53,8 @@ pub(super) struct Args {
     scene: SceneArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    spool: SpoolArgs,
     #[command(flatten)]
     save: SaveArgs,
     #[command(flatten)]
@@ -68,6 +74,14 @@ impl Input {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let args = match &args.spool.resume {
+        Some(folder) => resume::arguments(folder)?,
+        None => args,
+    };
+    export(&args).inspect_err(|_| spool::failed(args.spool.resume.is_some()))
+}
+
+fn export(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     args.model.set_threads()?;
     let input = args.input()?;
@@ -88,12 +102,23 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         Input::Frames(source) => Some(source.clone()),
         Input::Saved(..) => None,
     };
-    let check_frames = |frames: &Frames| {
-        let (_, _, height, width) = frames.images.dims4()?;
-        Ok(plan.check_frames(source.as_ref(), &frames.names, (height, width))?)
+    let check_frames = |frames: &Decoded| {
+        let size = (frames.height, frames.width);
+        Ok(plan.check_frames(source.as_ref(), &frames.names, size)?)
+    };
+    let cache = args.spool.cache();
+    let spooling = match &source {
+        Some(source) => Spooling {
+            place: args.spool.place(&plan, source),
+            // Who asks to go on gets what is there.
+            cache: cache.as_ref().filter(|_| args.spool.resume.is_none()),
+            claimed: Some(&spool::claimed),
+        },
+        None => Spooling::default(),
     };
     let reconstruct_options = ReconstructOptions {
         before_network: Some(&check_frames),
+        spooling,
         ..args.reconstruct_options(options, &plan, sky.as_ref())?
     };
     let (network, made) = match input {
@@ -140,6 +165,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             points,
         });
     }
+    spool::finished(made.spooled.as_ref(), cache.as_ref());
     bars.finish();
     let summary = Summary {
         outputs: &outputs,
@@ -271,6 +297,7 @@ impl Args {
                 ..scene
             },
             before_network: None,
+            spooling: Spooling::default(),
         })
     }
 

@@ -9,7 +9,7 @@ use super::{args::JsonDetail, write::WrittenScene};
 use crate::cli::terminal::{say, tell};
 use crate::{
     frames::SkipReason,
-    pipeline::{Network, Reconstruction, SkippedImages, cameras},
+    pipeline::{Network, Reconstruction, SkippedImages, Spooled, cameras},
     store::GlbFile,
 };
 
@@ -68,6 +68,7 @@ impl Summary<'_> {
             "device": self.network.map(Network::device_name),
             "dtype": self.network.map(|n| n.dtype().as_str()),
             "precision": self.network.map(|n| n.precision().as_str()),
+            "from_cache": self.made.spooled.as_ref().map(Spooled::is_from_cache),
             "seconds": self.seconds.as_secs_f64(),
         });
         if let (Value::Object(summary), Value::Object(rest)) = (&mut summary, rest) {
