@@ -641,7 +641,7 @@ fn failures_exit_with_1_name_the_file_and_leave_nothing() {
 }
 
 #[test]
-fn an_interrupt_ends_at_once_and_leaves_no_file() {
+fn an_interrupt_ends_at_once_and_leaves_only_what_it_can_go_on_with() {
     let dir = TempDir::new().unwrap();
     let (input, out) = (dir.path().join("in"), dir.path().join("out"));
     fs::create_dir(&input).unwrap();
@@ -668,8 +668,15 @@ fn an_interrupt_ends_at_once_and_leaves_no_file() {
             .unwrap()
             .success()
     );
+    let last = lines.map(Result::unwrap).last().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(files(&out).is_empty());
+    assert_eq!(files(&out), [".scene.glb.vggt-spool"]);
+    let folder = out.canonicalize().unwrap().join(".scene.glb.vggt-spool");
+    let advice = format!("vggt export --resume {}", text(&folder));
+    assert!(
+        last.starts_with("interrupted; ") && last.ends_with(&advice),
+        "{last}"
+    );
 }
 
 #[test]

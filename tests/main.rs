@@ -46,6 +46,8 @@ mod scene;
 mod session;
 mod sessions_end;
 mod sky;
+mod spool;
+mod spool_cache;
 mod store;
 mod store_folder;
 mod store_keys;

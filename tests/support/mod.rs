@@ -22,6 +22,8 @@ pub(crate) fn command(dir: &Path) -> Command {
         .current_dir(dir)
         .env("HF_HOME", dir.join(".empty-cache"))
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        // A folder that cannot be: no result of one call is taken for another's, and the user's cache stays as it is.
+        .env("XDG_CACHE_HOME", "/dev/null/none")
         .env_remove("HF_TOKEN")
         .env_remove("SSL_CERT_FILE")
         .env_remove("VGGT_NAME_SERVER")
