@@ -287,7 +287,7 @@ def monitors(root):
 def processors(program, outside):
     def predictions(name, source, player):
         saved = outside / f"{name}.safetensors"
-        args = [*player, program, "export", "--demo", *source, "--max_frames", "2", "--save_predictions", saved]
+        args = [*player, program, "export", "--demo", "--no_cache", *source, "--max_frames", "2", "--save_predictions", saved]
         process = subprocess.Popen(
             [*map(str, args), "--out", str(outside / "o.glb")],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
