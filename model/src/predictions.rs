@@ -31,7 +31,7 @@ pub struct Predictions {
 /// frames.
 #[derive(Debug, Clone)]
 pub struct FrameResults {
-    /// What the camera head reads of each frame, see [`crate::Vggt::cameras`]. [B, 2 C]
+    /// What the camera head reads of each frame, see `Vggt::cameras`. [B, 2 C]
     pub camera_tokens: Tensor,
     /// Depth along the camera's z axis, scene units; `None` without a depth head. [B, H, W, 1]
     pub depth: Option<Tensor>,

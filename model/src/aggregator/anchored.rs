@@ -160,6 +160,24 @@ impl Aggregator {
         Ok((AggregatedTokens::from_layers(layers, grid.special), similar))
     }
 
+    /// Compares the frames of a whole pass with the first: input and output of the last global block, [S, P, C].
+    pub(super) fn compared(
+        &self,
+        last: (&Tensor, &Tensor),
+        grid: Grid,
+        rope: &RopeTable,
+    ) -> Result<Vec<FrameSimilarity>> {
+        let pass = Pass {
+            schedule: AnchorSchedule::whole(),
+            grid,
+            rope,
+        };
+        match self.global_blocks.last() {
+            Some(block) => compare(block, last, &pass, Comparison::WithFirst(&mut None)),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Runs all blocks on tokens [B, P, C]; `keep` gets the outputs of both blocks of the layers that the heads read.
     fn blocks(
         &self,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Device, Tensor};
 
 use crate::{
-    anchors::Grid,
+    anchors::{FrameSimilarity, Grid},
     config::Config,
     error::Result,
     layers::{Block, BlockConfig, DinoVisionTransformer, RotaryPositionEmbedding2D},
@@ -89,6 +89,32 @@ impl Aggregator {
         images: &Tensor,
         observer: &mut dyn Observer,
     ) -> Result<AggregatedTokens> {
+        Ok(self.forward_and(images, observer, |_, _, _| Ok(()))?.0)
+    }
+
+    /// As [`Aggregator::forward`], with how much each frame is like the first one.
+    ///
+    /// # Errors
+    /// As [`Aggregator::forward`].
+    pub fn forward_compared(
+        &self,
+        images: &Tensor,
+        observer: &mut dyn Observer,
+    ) -> Result<(AggregatedTokens, Vec<FrameSimilarity>)> {
+        let grid = self.grid(images)?;
+        let compare = |of_frame: &Tensor, tokens: &Tensor, rope: &RopeTable| {
+            self.compared((of_frame, tokens), grid, rope)
+        };
+        self.forward_and(images, observer, compare)
+    }
+
+    /// Runs all blocks, and `last` on what goes into the last global block and comes out of it, both [S, P, C].
+    fn forward_and<T: Default>(
+        &self,
+        images: &Tensor,
+        observer: &mut dyn Observer,
+        last: impl Fn(&Tensor, &Tensor, &RopeTable) -> Result<T>,
+    ) -> Result<(AggregatedTokens, T)> {
         let mut tokens = self.embed(images, true, observer)?;
         let (s, p, c) = tokens.dims3()?;
         let patch_start_idx = self.patch_start_idx()?;
@@ -96,6 +122,7 @@ impl Aggregator {
 
         let depth = self.frame_blocks.len();
         let mut layers = BTreeMap::new();
+        let mut of_last = T::default();
         for (i, (frame, global)) in self
             .frame_blocks
             .iter()
@@ -111,8 +138,12 @@ impl Aggregator {
                 let both = Tensor::cat(&[&of_frame, &tokens], D::Minus1)?;
                 layers.insert(i, both.to_dtype(DType::F32)?);
             }
+            if i + 1 == depth {
+                of_last = last(&of_frame, &tokens, &rope)?;
+            }
         }
-        Ok(AggregatedTokens::from_layers(layers, patch_start_idx))
+        let tokens = AggregatedTokens::from_layers(layers, patch_start_idx);
+        Ok((tokens, of_last))
     }
 
     /// Images in [0, 1], [S, 3, H, W], F32 -> the tokens that the blocks take, [S, P, C]. `with_first`: the first image is the

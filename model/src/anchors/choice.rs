@@ -34,7 +34,7 @@ pub fn described_size(config: &Config, (h, w): (usize, usize)) -> (usize, usize)
 
 /// Chooses at most `count` anchors: frame 0, then always the frame that is least like the anchors so far.
 ///
-/// `means` [S, C] are the frames' mean patch tokens, see [`crate::Vggt::describe`].
+/// `means` [S, C] are the frames' mean patch tokens, see `Vggt::describe`.
 ///
 /// # Errors
 /// When the shape does not fit.

@@ -6,7 +6,7 @@
 //! computed, every other frame is computed alone, in any order, in time and memory that do not depend on how many there are.
 //!
 //! What lives here: which tokens of an anchor are attended to ([`AnchorSchedule`]) and which frames become anchors
-//! ([`choose`]). The passes are [`crate::Vggt::anchors`] and [`crate::Vggt::frames`].
+//! ([`choose`]). The passes are `Vggt::anchors` and `Vggt::frames`.
 //!
 //! Source: GoToHunt, arXiv 2605.23892, with the descriptors of the network's own trunk.
 

@@ -1,5 +1,7 @@
 //! Which tokens the frames attend to in which block.
 
+use std::{fmt, str::FromStr};
+
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -70,6 +72,31 @@ impl AnchorSchedule {
             Some(self.stride)
         } else {
             Some(1)
+        }
+    }
+}
+
+impl fmt::Display for AnchorSchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.local, self.sampled, self.stride)
+    }
+}
+
+impl FromStr for AnchorSchedule {
+    type Err = Error;
+
+    /// Reads `LOCAL,SAMPLED,STRIDE`.
+    fn from_str(s: &str) -> Result<Self> {
+        let numbers: Option<Vec<usize>> = s.split(',').map(|n| n.trim().parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[local, sampled, stride]) => Ok(Self {
+                local,
+                sampled,
+                stride,
+            }),
+            _ => Err(Error::Input(format!(
+                "cannot read {s:?} as a schedule: expected LOCAL,SAMPLED,STRIDE, such as 2,9,2"
+            ))),
         }
     }
 }
@@ -149,6 +176,17 @@ mod tests {
         };
         assert!(check(0, 0, 1) && check(2, 9, 2) && check(23, 24, 5) && check(3, 0, 1));
         assert!(!check(24, 24, 1) && !check(2, 25, 1) && !check(5, 4, 1) && !check(2, 9, 0));
+    }
+
+    #[test]
+    fn a_schedule_survives_text() {
+        for text in ["2,9,2", "0,0,1"] {
+            assert_eq!(text.parse::<AnchorSchedule>().unwrap().to_string(), text);
+        }
+        for text in ["", "2,9", "2,9,2,1", "-1,9,2", "a,b,c"] {
+            let e = text.parse::<AnchorSchedule>().unwrap_err();
+            assert!(e.to_string().contains("LOCAL,SAMPLED,STRIDE"), "{e}");
+        }
     }
 
     #[test]

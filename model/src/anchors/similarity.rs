@@ -21,6 +21,34 @@ pub struct FrameSimilarity {
     pub cosine: f32,
 }
 
+impl FrameSimilarity {
+    /// Returns how many numbers [`FrameSimilarity::to_values`] gives for a network of this patch size and so many heads, and
+    /// frames of `h` x `w` pixels.
+    #[must_use]
+    pub fn values((patch_size, heads): (usize, usize), (h, w): (usize, usize)) -> usize {
+        let patches = |pixels: usize| (pixels / patch_size.max(1)).div_ceil(QUERY_STRIDE);
+        heads * patches(h) * patches(w) + 1
+    }
+
+    /// Returns it as numbers, to be kept.
+    #[must_use]
+    pub fn to_values(&self) -> Vec<f32> {
+        let mut values = self.attention.clone();
+        values.push(self.cosine);
+        values
+    }
+
+    /// Reads what [`FrameSimilarity::to_values`] gave; `None` for no values at all.
+    #[must_use]
+    pub fn of_values(mut values: Vec<f32>) -> Option<Self> {
+        let cosine = values.pop()?;
+        Some(Self {
+            attention: values,
+            cosine,
+        })
+    }
+}
+
 /// The first frame, as far as others are compared with it.
 #[derive(Debug, Clone)]
 pub(crate) struct FirstFrame {

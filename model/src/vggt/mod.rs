@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::{
     aggregator::{AggregatedTokens, Aggregator},
+    anchors::FrameSimilarity,
     config::Config,
     error::{Error, Result},
     geometry::unproject_depth_map_to_point_map,
@@ -99,7 +100,32 @@ impl Vggt {
         let size = self.check_input(images, options)?;
         self.check_heads(options)?;
         self.watched(observer, |observer| {
-            self.run(images, size, options, observer)
+            let on_device = images.to_device(&self.device)?;
+            let tokens = self.aggregator.forward(&on_device, observer)?;
+            drop(on_device);
+            self.run(&tokens, (images, size), options, observer)
+        })
+    }
+
+    /// As [`Vggt::forward_with`], with how much each frame is like the first one, see [`crate::anchors::unrelated_scores`].
+    ///
+    /// # Errors
+    /// As [`Vggt::forward_with`].
+    pub fn forward_compared(
+        &self,
+        images: &Tensor,
+        options: &ForwardOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<(Predictions, Vec<FrameSimilarity>)> {
+        let size = self.check_input(images, options)?;
+        self.check_heads(options)?;
+        self.watched(observer, |observer| {
+            let on_device = images.to_device(&self.device)?;
+            let compared = self.aggregator.forward_compared(&on_device, observer);
+            let (tokens, similarity) = compared?;
+            drop(on_device);
+            let predictions = self.run(&tokens, (images, size), options, observer)?;
+            Ok((predictions, similarity))
         })
     }
 
@@ -117,21 +143,18 @@ impl Vggt {
         }
     }
 
-    /// Runs the network on `images` of `size`, (S, H, W), which were checked.
+    /// Runs the heads on the tokens of images of `size`, (S, H, W), which were checked.
     fn run(
         &self,
-        images: &Tensor,
-        size: (usize, usize, usize),
+        tokens: &AggregatedTokens,
+        (images, size): (&Tensor, (usize, usize, usize)),
         options: &ForwardOptions,
         observer: &mut dyn Observer,
     ) -> Result<Predictions> {
         let (_, h, w) = size;
-        let on_device = images.to_device(&self.device)?;
-        let tokens = self.aggregator.forward(&on_device, observer)?;
-        drop(on_device);
         let cpu = |t: &Tensor| t.to_device(&Device::Cpu);
 
-        let poses = self.camera_head.forward(&tokens, observer)?;
+        let poses = self.camera_head.forward(tokens, observer)?;
         let Cameras {
             pose_enc,
             extrinsic,
@@ -139,20 +162,20 @@ impl Vggt {
         } = self.cameras_of(poses.last(), (h, w))?;
         let (depth, depth_conf) = match &self.depth_head {
             Some(head) => {
-                let (depth, conf) = head.forward(&tokens, size, observer)?;
+                let (depth, conf) = head.forward(tokens, size, observer)?;
                 (cpu(&depth)?, cpu(&conf)?)
             }
             None => unknown_depth(size)?,
         };
         let points = match &self.point_head {
-            Some(head) if !options.skip_points => Some(head.forward(&tokens, size, observer)?),
+            Some(head) if !options.skip_points => Some(head.forward(tokens, size, observer)?),
             _ => None,
         };
         let (world_points, world_points_conf) = match points {
             Some((points, conf)) => (Some(cpu(&points)?), Some(cpu(&conf)?)),
             None => (None, None),
         };
-        let tracks = self.track(&tokens, size, options, observer)?;
+        let tracks = self.track(tokens, size, options, observer)?;
         let world_points_from_depth =
             unproject_depth_map_to_point_map(&depth, &extrinsic, &intrinsic)?;
         Ok(Predictions {
