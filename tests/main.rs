@@ -5,6 +5,7 @@
     reason = "tests have no interface, and a failure ends them"
 )]
 
+mod attention;
 mod cameras;
 mod client;
 mod colmap;

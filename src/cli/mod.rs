@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 not called correctly, 130 interrupted.
 
+mod attention_flags;
 mod bench;
 mod check;
 mod client;

@@ -217,6 +217,8 @@ fn on_bar(stage: Stage, done: usize, total: usize) -> (&'static str, usize, usiz
         Stage::Network(NetworkStage::Depth) => ("depth", done, total),
         Stage::Network(NetworkStage::Point) => ("points", done, total),
         Stage::Network(NetworkStage::Track) => ("tracks", done, total),
+        Stage::Describe => ("describe", done, total),
+        Stage::Frames => ("frames", done, total),
         Stage::Sky => ("sky", done, total),
         Stage::Write => ("write", done, total),
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::settings::JobSettings;
-use crate::pipeline::{GlbEncoding, GlbOptions, SceneOptions, with_fields};
+use crate::pipeline::{AttentionOptions, GlbEncoding, GlbOptions, SceneOptions, with_fields};
 
 /// Why options cannot be used; the text names the option and the accepted values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,9 @@ pub struct JobOptions {
     /// What the scene shows.
     #[serde(flatten, serialize_with = "without_frame_filter")]
     pub scene: SceneOptions,
+    /// How the frames attend to each other.
+    #[serde(flatten)]
+    pub attention: AttentionOptions,
     /// Frames to take from each second of a video.
     pub fps: f64,
     /// Drops the sky.
@@ -32,6 +35,7 @@ impl Default for JobOptions {
     fn default() -> Self {
         Self {
             scene: SceneOptions::default(),
+            attention: AttentionOptions::default(),
             fps: 0.4,
             mask_sky: false,
             encoding: GlbEncoding::default(),
@@ -85,6 +89,8 @@ impl JobOptions {
     /// Names the first value that is not.
     pub fn check(&self, settings: &JobSettings) -> Result<(), BadOption> {
         self.scene.check().map_err(|e| BadOption(e.to_string()))?;
+        let attention = self.attention.check();
+        attention.map_err(|e| BadOption(e.to_string()))?;
         if !(self.fps.is_finite() && self.fps > 0.0) {
             return Err(BadOption(format!(
                 "cannot use {} as fps: expected frames per second, above 0",

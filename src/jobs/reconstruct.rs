@@ -62,6 +62,7 @@ impl Worker {
             },
             max_frames: shared.settings.max_frames,
             scene: options.scene.clone(),
+            attention: options.attention.clone(),
             sky: self.sky.as_ref().filter(|_| options.mask_sky),
             provenance: serde_json::to_value(options).unwrap_or_default(),
             // Goes with the job. Keeping it, to go on with it and for other formats, takes a folder, whose bytes count.

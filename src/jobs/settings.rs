@@ -25,7 +25,7 @@ pub struct JobSettings {
     pub dtype: Option<DType>,
     /// Arithmetic of the transformer.
     pub precision: Precision,
-    /// Maximum number of frames of one job, chosen evenly; `None`: as many as fit into memory.
+    /// Maximum number of frames of one job, chosen evenly; `None`: all.
     pub max_frames: Option<usize>,
     /// How long one job may run; `None`: without an end.
     pub max_job_time: Option<Duration>,
@@ -55,8 +55,8 @@ impl Default for JobSettings {
             preload: false,
             dtype: None,
             precision: Precision::Exact,
-            // The default for the images of a request: what a phone sends.
-            max_frames: Some(300),
+            // More than the images of a request: a video of 20 minutes at the usual 0.4 frames a second.
+            max_frames: Some(500),
             max_job_time: Some(Duration::from_secs(4 * 60 * 60)),
             retry_for: Duration::from_secs(40 * 60),
             image_limits: ImageLimits::default(),

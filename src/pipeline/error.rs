@@ -51,6 +51,9 @@ pub enum PipelineError {
         /// Height of the frames in pixels.
         height: usize,
     },
+    /// The options of attention do not fit each other, the frames or the network.
+    #[error("{0}")]
+    Attention(String),
     /// The requested device cannot be used.
     #[error("cannot use {wanted}: {why}")]
     Device {

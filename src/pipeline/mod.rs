@@ -6,6 +6,7 @@
 //! and kept when the work is interrupted. Everything here is synchronous; callers receive every step and
 //! every warning through a [`Watcher`] and can stop the work at each step.
 
+mod attention;
 mod cameras;
 mod compute;
 mod control_groups;
@@ -30,6 +31,7 @@ mod spool;
 mod spooled;
 mod write;
 
+pub use attention::{Attention, AttentionOptions, AttentionUsed};
 pub use cameras::cameras;
 pub use dataset::{DatasetImages, WrittenImages};
 pub use depth_images::{depth_files, save_depth};
@@ -41,8 +43,10 @@ pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, SavedPredictions, load_predictions, save_predictions};
 pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
-pub use reconstruct::{CheckFrames, ReconstructOptions, Reconstruction, rebuild, reconstruct};
-pub use retry::predict_what_fits;
+pub use reconstruct::{
+    CheckFrames, ReconstructOptions, Reconstruction, ShowPreview, rebuild, reconstruct,
+};
+use retry::predict_what_fits;
 pub use sky::frame_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use spool::{

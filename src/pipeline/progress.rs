@@ -17,6 +17,10 @@ pub enum Stage {
     Decode,
     /// A part of the network.
     Network(model::Stage),
+    /// Describing the frames to choose anchors among them, counted in frames.
+    Describe,
+    /// Running the network on some frames at a time, counted in frames.
+    Frames,
     /// The sky network, counted in frames.
     Sky,
     /// Building the scene and writing files; counted in files.
@@ -42,6 +46,20 @@ pub enum Warning {
         used: usize,
         /// Frames of the first pass.
         of: usize,
+    },
+    /// Frames seem to show something else than the first one.
+    Unrelated {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether they were left out.
+        dropped: bool,
+    },
+    /// The anchors do not cover the capture.
+    AnchorsFar {
+        /// Anchors.
+        anchors: usize,
+        /// The largest distance of a frame to its nearest anchor, in hundredths.
+        distance_percent: u32,
     },
     /// The video was decoded only in part, or with errors.
     Video(String),
@@ -109,6 +127,28 @@ impl fmt::Display for Warning {
                 f,
                 "{error}: running again with {used} of the {of} frames, evenly"
             ),
+            Self::Unrelated { names, dropped } => {
+                let (count, named) = (names.len(), some_of(names));
+                match dropped {
+                    true => write!(
+                        f,
+                        "{count} frames left out, since they seem to show something else than the first: {named}"
+                    ),
+                    false => write!(
+                        f,
+                        "{count} frames seem to show something else than the first: {named}"
+                    ),
+                }
+            }
+            Self::AnchorsFar {
+                anchors,
+                distance_percent,
+            } => write!(
+                f,
+                "{anchors} anchors do not cover the capture: a frame is {:.2} away from the nearest one (0 is alike, 1 has \
+                 nothing in common)",
+                f64::from(*distance_percent) / 100.0
+            ),
             Self::Video(text) | Self::Repeated(text) => f.write_str(text),
             Self::ImagesSkipped(images) => images.fmt(f),
             Self::Image { name, note, others } => match others {
@@ -131,6 +171,22 @@ impl fmt::Display for Warning {
                 ),
             },
         }
+    }
+}
+
+/// Names that are listed in a warning.
+const LISTED: usize = 5;
+
+/// The first names, and how many others there are.
+fn some_of(names: &[String]) -> String {
+    let first: Vec<String> = names
+        .iter()
+        .take(LISTED)
+        .map(|n| format!("{n:?}"))
+        .collect();
+    match names.len().saturating_sub(LISTED) {
+        0 => first.join(", "),
+        others => format!("{} and {others} more", first.join(", ")),
     }
 }
 

@@ -10,9 +10,14 @@ use candle_core::{Device, Tensor};
 use vggt_model::{ForwardOptions, Tracks};
 
 use super::{
-    Decoded, Fields, FrameLimit, MadeOf, MaskedFrames, Network, PipelineError, ReadOptions,
-    SavedFrames, SkyNetwork, Source, Spool, Spooled, Spooling, Stamps, Watcher,
-    compute::Computation, source::spool_frames, spool::Opened, spooled::Made,
+    Attention, AttentionOptions, AttentionUsed, Decoded, Fields, FrameLimit, MadeOf, MaskedFrames,
+    Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source, Spool, Spooled, Spooling,
+    Stamps, Watcher,
+    attention::{AnchorScene, report_unrelated, unrelated},
+    compute::Computation,
+    source::spool_frames,
+    spool::{Compared, Opened},
+    spooled::Made,
 };
 use crate::{
     output,
@@ -45,7 +50,15 @@ pub struct ReconstructOptions<'a> {
     pub before_network: Option<&'a CheckFrames<'a>>,
     /// Where the results are while the work goes on.
     pub spooling: Spooling<'a>,
+    /// How the frames attend to each other.
+    pub attention: AttentionOptions,
+    /// Gets the anchors' scene while the other frames are computed, if there are anchors.
+    pub preview: Option<&'a ShowPreview<'a>>,
 }
+
+/// Gets a scene, its frames, and what made it.
+pub type ShowPreview<'a> =
+    dyn Fn(&Scene, &dyn PredictedFrames, &Provenance) -> Result<(), PipelineError> + 'a;
 
 impl Default for ReconstructOptions<'_> {
     fn default() -> Self {
@@ -60,6 +73,8 @@ impl Default for ReconstructOptions<'_> {
             provenance: serde_json::Value::Null,
             before_network: None,
             spooling: Spooling::default(),
+            attention: AttentionOptions::default(),
+            preview: None,
         }
     }
 }
@@ -100,11 +115,19 @@ pub fn reconstruct(
         weights: network.name().to_owned(),
         weights_sha256: network.weights_sha256()?,
     };
+    if !options.attention.drop_unrelated {
+        let low = unrelated(&spooled.spool)?;
+        report_unrelated(&spooled.spool, (&low, false), watcher);
+    }
+    let used = spooled.spool.chosen();
+    let used = used.and_then(|chosen| serde_json::to_value(AttentionUsed::from(chosen)).ok());
     let predictions = Box::new(spooled.spool.clone());
+    let made = rebuild(predictions, frames, options, watcher)?;
     Ok(Reconstruction {
         tracks,
         spooled: Some(spooled),
-        ..rebuild(predictions, frames, options, watcher)?
+        provenance: made.provenance.with_attention(used),
+        ..made
     })
 }
 
@@ -175,7 +198,13 @@ fn spooled(
     let skips_points = options.scene.prediction_mode == PredictionMode::DepthmapAndCamera
         && !(options.all_heads && network.has_point_head());
     let made_of: Made = match spooling.needs_key() {
-        true => MadeOf::new(network, source, &options.read, options.max_frames, DENSE)?,
+        true => MadeOf::new(
+            network,
+            source,
+            &options.read,
+            options.max_frames,
+            &options.attention.key(),
+        )?,
         false => None,
     };
     if let Some(spool) = cached(network, options, made_of.as_ref(), !skips_points) {
@@ -189,9 +218,14 @@ fn spooled(
         return Ok((spooled, None));
     }
     let (made_of, stamps) = made_of.unzip();
+    let config = network.config();
     let fields = Fields {
         points: !skips_points,
-        camera_tokens: 0,
+        camera_tokens: 2 * config.embed_dim,
+        compared: Some(Compared {
+            patch_size: config.patch_size,
+            heads: config.aggregator.num_heads,
+        }),
     };
     let mut spool = frames(network, source, options, (made_of, fields), watcher)?;
     check_frames(&spool, options)?;
@@ -213,11 +247,16 @@ fn spooled(
             spool.count(),
             network.forward_bytes(spool.count(), height, width) as f64 / 1e9
         );
-        let computation = Computation {
+        let mut computation = Computation {
             network,
             forward: &forward,
+            attention: &options.attention,
             // Among fewer frames the index would name another frame.
             may_thin: options.scene.frame_filter == FrameFilter::All,
+            fits: !options.fit_memory,
+            on_anchors: &mut |spool, anchors, watcher| {
+                show_anchors(network, options, (spool, anchors), watcher)
+            },
         };
         tracks = computation.run(&mut spool, watcher)?;
     }
@@ -228,9 +267,6 @@ fn spooled(
     };
     Ok((spooled, tracks))
 }
-
-/// How the global blocks attend, as it is recorded.
-const DENSE: &str = "dense";
 
 /// Returns the results of an earlier run.
 fn cached(
@@ -286,13 +322,39 @@ fn frames(
     let fitting = |h: usize, w: usize| network.frames_that_fit(h, w).unwrap_or(usize::MAX);
     let limit = FrameLimit {
         max: options.max_frames,
-        fitting: match options.fit_memory {
+        // Otherwise what does not fit attends to anchors, or is left out once all frames are known.
+        fitting: match options.fit_memory && options.attention.attention == Attention::Dense {
             true => Some(&fitting),
             false => None,
         },
     };
     let config = network.config();
     spool_frames(source, &options.read, config, &limit, incoming, watcher)
+}
+
+/// Shows the scene of the anchors, if somebody wants to see it.
+fn show_anchors(
+    network: &Network,
+    options: &ReconstructOptions<'_>,
+    anchors: (&Spool, &[usize]),
+    watcher: &mut dyn Watcher,
+) -> Result<(), PipelineError> {
+    let Some(show) = options.preview else {
+        return Ok(());
+    };
+    let scene_options = SceneOptions {
+        frame_filter: FrameFilter::All,
+        ..options.scene.clone()
+    };
+    let frames = AnchorScene::new(network, anchors, watcher)?;
+    let scene = scene::build_from(&frames, &scene_options)?;
+    let provenance = Provenance::new(
+        network.name(),
+        network.weights_sha256()?,
+        scene.frames,
+        options.provenance.clone(),
+    );
+    show(&scene, &frames, &provenance)
 }
 
 /// Checks what depends on the frames before the long computation.

@@ -1,28 +1,31 @@
 //! A pass that runs out of memory is repeated once with fewer frames.
 
-use vggt_model::{ForwardOptions, Predictions};
+use vggt_model::{ForwardOptions, Predictions, anchors::FrameSimilarity};
 
 use super::{Network, PipelineError, Warning, Watcher, source::evenly};
 use crate::frames::{Frames, FramesError};
 
+/// Predictions, and how much each frame is like the first one.
+pub(super) type Compared = (Predictions, Vec<FrameSimilarity>);
+
 /// Runs the network on all frames, and when the device runs out of memory once more on half of them, chosen evenly, the first
-/// among them; the watcher is warned. Returns the frames that were used along with the predictions; [`Frames::available`]
-/// stays as it was.
+/// among them; the watcher is warned. Returns the frames that were used along with the predictions and how much each frame is
+/// like the first; [`Frames::available`] stays as it was.
 ///
 /// The limit on frames is an estimate of what fits, and other processes may take memory of a GPU in the meantime.
 ///
 /// # Errors
 /// When half of the frames do not fit either, and as [`Network::predict`].
-pub fn predict_what_fits(
+pub(super) fn predict_what_fits(
     network: &Network,
     frames: Frames,
     options: &ForwardOptions,
     watcher: &mut dyn Watcher,
-) -> Result<(Frames, Predictions), PipelineError> {
+) -> Result<(Frames, Compared), PipelineError> {
     with_fewer_frames(
         frames,
         watcher,
-        |frames, watcher| network.predict(&frames.images, options, watcher),
+        |frames, watcher| network.predict_compared(&frames.images, options, watcher),
         || network.return_device_memory(),
     )
 }

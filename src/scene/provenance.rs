@@ -28,6 +28,9 @@ pub struct Provenance {
     pub frames_available: Option<usize>,
     /// Options of the run, as the caller names them.
     pub options: serde_json::Value,
+    /// How the frames attended to each other, where it was not each to all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<serde_json::Value>,
     /// Unit of a length of 1: arbitrary, since the network does not predict a metric scale.
     pub unit: &'static str,
     /// What is right, up and forward in the file, where its format sets it.
@@ -50,6 +53,7 @@ impl Provenance {
             frames,
             frames_available: None,
             options,
+            attention: None,
             unit: "arbitrary",
             axes: None,
         }
@@ -62,6 +66,12 @@ impl Provenance {
             frames_available,
             ..self
         }
+    }
+
+    /// Sets how the frames attended to each other; `None` stands for each to all.
+    #[must_use]
+    pub fn with_attention(self, attention: Option<serde_json::Value>) -> Self {
+        Self { attention, ..self }
     }
 
     /// Returns the provenance of a file in these axes.

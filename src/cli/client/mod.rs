@@ -10,6 +10,7 @@ use serde_json::json;
 use self::session::Session;
 use super::{
     UsageError,
+    attention_flags::AttentionFlags,
     inputs::{self, Inputs},
     output_error,
     plain::{plain, plain_json, plain_lines},
@@ -167,6 +168,9 @@ struct OptionArgs {
     #[command(flatten)]
     #[serde(flatten)]
     scene: SceneFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    attention: AttentionFlags,
     /// Drop points that are sky
     #[arg(long, help_heading = "Scene")]
     #[serde(skip_serializing_if = "is_false")]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     cli::{
         UsageError,
+        attention_flags::AttentionFlags,
         decode_flags::DecodeFlags,
         fetch::DownloadBar,
         image_flags::{ImageFlags, parse_seconds},
@@ -43,7 +44,7 @@ pub(super) struct InputArgs {
     /// Frames to take from each second of a video
     #[arg(long, default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     pub(super) fps: f64,
-    /// Take at most this many frames, evenly [default: as many as fit into memory]
+    /// Take at most this many frames, evenly [default: 5000, and with --attention dense as many as fit into memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(super) max_frames: Option<u32>,
     /// How images are resized for the network: crop, or pad to a square
@@ -68,6 +69,17 @@ pub(super) struct InputArgs {
     /// Decode in a process of its own that can do nothing else, as the service does: for files of strangers
     #[arg(long)]
     pub(super) isolate: bool,
+}
+
+/// Many frames.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Many frames")]
+pub(super) struct ManyFramesArgs {
+    #[command(flatten)]
+    pub(super) attention: AttentionFlags,
+    /// Write the anchors' scene to this GLB as soon as they are computed
+    #[arg(long, value_name = "FILE")]
+    pub(super) preview: Option<PathBuf>,
 }
 
 /// What the scene shows.

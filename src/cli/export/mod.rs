@@ -2,6 +2,7 @@
 
 mod args;
 mod outputs;
+mod preview;
 mod resume;
 mod spool;
 mod summary;
@@ -28,13 +29,13 @@ use crate::{
     glb::{self, GlbOptions},
     pipeline::{
         Decoded, Decoding, Format, Network, PipelineError, ReadOptions, ReconstructOptions,
-        Reconstruction, SavedFrames, SavedPredictions, Source, Spooling, load_predictions, rebuild,
-        reconstruct,
+        Reconstruction, SavedFrames, SavedPredictions, ShowPreview, Source, Spooling,
+        load_predictions, rebuild, reconstruct,
     },
-    scene::{PredictedFrames, SceneOptions},
+    scene::{PredictedFrames, Provenance, Scene, SceneOptions},
     store::{GlbFile, JobKind},
 };
-use args::{InputArgs, OutputArgs, SceneArgs};
+use args::{InputArgs, ManyFramesArgs, OutputArgs, SceneArgs};
 use outputs::Plan;
 use spool::SpoolArgs;
 use summary::Summary;
@@ -50,6 +51,8 @@ pub(super) struct Args {
     #[command(flatten)]
     input: InputArgs,
     #[command(flatten)]
+    many: ManyFramesArgs,
+    #[command(flatten)]
     scene: SceneArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -60,6 +63,9 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 }
+
+/// Frames that are taken unless another number is asked for: an hour and a half of walking at one frame a second.
+const MAX_FRAMES: usize = 5000;
 
 /// Input of an export: frames to reconstruct, or saved predictions.
 enum Input {
@@ -91,7 +97,7 @@ fn export(args: &Args) -> anyhow::Result<()> {
         &args.output,
         &options,
         args.scene.mask_sky,
-        &args.input_files(&input),
+        (&args.input_files(&input), args.many.preview.as_deref()),
     )?;
     let destination = args.destination(&input, &plan)?;
     let sky = args.scene.sky_network(&args.model)?;
@@ -116,7 +122,15 @@ fn export(args: &Args) -> anyhow::Result<()> {
         },
         None => Spooling::default(),
     };
+    let show = |scene: &Scene, frames: &dyn PredictedFrames, provenance: &Provenance| {
+        preview::write(
+            &plan,
+            (scene, frames, provenance),
+            args.output.glb_options(),
+        )
+    };
     let reconstruct_options = ReconstructOptions {
+        preview: plan.preview.as_ref().map(|_| &show as &ShowPreview<'_>),
         before_network: Some(&check_frames),
         spooling,
         ..args.reconstruct_options(options, &plan, sky.as_ref())?
@@ -191,7 +205,9 @@ fn warn_of_cameras(options: &SceneOptions, plan: &Plan) {
 /// Marks errors that a change of the arguments fixes.
 fn usage_error(e: PipelineError) -> anyhow::Error {
     match e {
-        PipelineError::QueryPoint { .. } => UsageError(e.to_string()).into(),
+        PipelineError::QueryPoint { .. } | PipelineError::Attention(_) => {
+            UsageError(e.to_string()).into()
+        }
         PipelineError::Output(e) => output_error(e),
         e => e.into(),
     }
@@ -284,9 +300,10 @@ impl Args {
                 },
                 max_time: Duration::from_secs(self.input.max_decode_seconds),
             },
-            max_frames: self.input.max_frames.map(|n| n as usize),
+            max_frames: Some(self.input.max_frames.map_or(MAX_FRAMES, |n| n as usize)),
             // An explicit number is tried even if it is estimated not to fit.
             fit_memory: self.input.max_frames.is_none(),
+            attention: self.many.attention.options()?,
             sky,
             all_heads: self.output.save_predictions.is_some(),
             query_points: self.output.query_points(),
@@ -297,6 +314,7 @@ impl Args {
                 ..scene
             },
             before_network: None,
+            preview: None,
             spooling: Spooling::default(),
         })
     }
@@ -339,6 +357,10 @@ impl Args {
     /// Returns the options as the written file records them.
     fn options_for_provenance(&self, scene: &SceneOptions, plan: &Plan) -> serde_json::Value {
         let mut options = json!(scene);
+        let given = json!(self.many.attention);
+        for (name, value) in given.as_object().into_iter().flatten() {
+            options[name] = value.clone();
+        }
         options["mask_sky"] = json!(self.scene.mask_sky);
         if plan.scenes.iter().any(|scene| scene.format.holds_glb()) {
             options["color_space"] = json!(self.output.color_space.to_string());

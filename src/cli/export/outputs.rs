@@ -21,6 +21,8 @@ pub(super) struct Plan {
     pub(super) scenes: Vec<PlannedScene>,
     pub(super) predictions: Option<Target>,
     pub(super) depth: Option<PathBuf>,
+    /// Where the anchors' scene goes.
+    pub(super) preview: Option<Target>,
     /// `--max_points`.
     max_points: Option<usize>,
 }
@@ -62,7 +64,7 @@ impl Plan {
         args: &OutputArgs,
         scene: &SceneOptions,
         mask_sky: bool,
-        inputs: &[PathBuf],
+        (inputs, preview): (&[PathBuf], Option<&Path>),
     ) -> anyhow::Result<Self> {
         let rules = OutputRules::new(inputs, args.overwrite);
         let scenes = args.targets(scene, mask_sky)?;
@@ -93,11 +95,14 @@ impl Plan {
         if let Some(dir) = &args.save_depth {
             rules.folder(dir).map_err(output_error)?;
         }
+        let preview = preview.map(|path| rules.file(path)).transpose();
+        let preview = preview.map_err(output_error)?;
         let plan = Self {
             rules,
             scenes,
             predictions,
             depth: args.save_depth.clone(),
+            preview,
             max_points: scene.max_points,
         };
         plan.check_distinct().map_err(output_error)?;
@@ -127,9 +132,10 @@ impl Plan {
                 (path.as_path(), folder.unwrap_or_else(|_| path.clone()))
             }
         });
-        let predictions = self.predictions.iter().map(|t| (t.path(), t.identity()));
+        let files = self.predictions.iter().chain(&self.preview);
+        let files = files.map(|t| (t.path(), t.identity()));
         let mut seen = HashSet::new();
-        for (path, identity) in of_scenes.chain(predictions) {
+        for (path, identity) in of_scenes.chain(files) {
             // Everything may be written to /dev/null.
             if !seen.insert(identity) && path != Path::new("/dev/null") {
                 return Err(OutputError::Twice {

@@ -28,8 +28,8 @@ pub(super) struct JobArgs {
     /// Maximum number of waiting jobs of one user
     #[arg(long, value_name = "N", default_value_t = 4)]
     queue_per_user: u16,
-    /// Take at most this many frames of a job, evenly; "off" takes as many as fit into memory
-    #[arg(long, value_name = "N", default_value_t = Limit(Some(300)))]
+    /// Take at most this many frames of a job, evenly; "off" takes all
+    #[arg(long, value_name = "N", default_value_t = Limit(Some(500)))]
     max_frames: Limit,
     /// Refuse videos longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s,

@@ -6,6 +6,7 @@ mod device;
 use candle_core::{DType, Device, Tensor};
 use vggt_model::{
     Config, ForwardOptions, Isa, Precision, Predictions, Vggt,
+    anchors::FrameSimilarity,
     cost::{Engine, forward_bytes, frames_that_fit},
     cuda, default_dtype, demo, limits,
     weights::{VarBuilder, Weights},
@@ -176,6 +177,21 @@ impl Network {
         let done = self
             .model
             .forward_with(images, options, &mut NetworkSteps(watcher));
+        self.passed(done, images)
+    }
+
+    /// As [`Network::predict`], with how much each frame is like the first one.
+    ///
+    /// # Errors
+    /// As [`Network::predict`].
+    pub fn predict_compared(
+        &self,
+        images: &Tensor,
+        options: &ForwardOptions,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(Predictions, Vec<FrameSimilarity>), PipelineError> {
+        let steps = &mut NetworkSteps(watcher);
+        let done = self.model.forward_compared(images, options, steps);
         self.passed(done, images)
     }
 

@@ -50,6 +50,11 @@ impl Column {
     pub(super) fn bytes(&self, frame: usize, tensor: &Tensor) -> Result<Vec<u8>, SpoolError> {
         let values = tensor.to_device(&Device::Cpu)?.flatten_all()?;
         let values: Vec<f32> = values.to_dtype(candle_core::DType::F32)?.to_vec1()?;
+        self.bytes_of(frame, &values)
+    }
+
+    /// Returns `values` as bytes of a frame.
+    pub(super) fn bytes_of(&self, frame: usize, values: &[f32]) -> Result<Vec<u8>, SpoolError> {
         if values.len() * 4 != self.stride {
             return Err(SpoolError::Size {
                 name: self.name,

@@ -4,6 +4,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vggt_model::anchors::FrameSimilarity;
 
 use super::{
     error::{SpoolError, failed},
@@ -42,6 +43,25 @@ pub struct Fields {
     /// Values of the camera tokens of a frame, from which the camera head computes all cameras at the end; 0 where cameras
     /// come with the other results.
     pub camera_tokens: usize,
+    /// How much each frame is like the first one.
+    #[serde(default)]
+    pub compared: Option<Compared>,
+}
+
+impl Compared {
+    /// Values of a frame of `h` x `w` pixels.
+    pub(super) fn values(self, size: (usize, usize)) -> usize {
+        FrameSimilarity::values((self.patch_size, self.heads), size)
+    }
+}
+
+/// What decides how many values the comparison of a frame has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Pixels of a patch's side.
+    pub patch_size: usize,
+    /// Heads of the global blocks.
+    pub heads: usize,
 }
 
 impl Header {

@@ -37,7 +37,8 @@ pub(super) const IMAGES: &str = "images";
 pub(super) const CAMERAS: &str = "cameras";
 
 /// Every name that a file of ours can have. Nothing else in a folder is ever removed.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
+    "similarity",
     HEADER,
     NEW_HEADER,
     JOURNAL,

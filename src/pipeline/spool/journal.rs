@@ -13,6 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    super::attention::Chosen,
     decoded::Decoded,
     error::SpoolError,
     header::read_all,
@@ -28,6 +29,8 @@ const MAX_JOURNAL: u64 = 256 << 20;
 pub(super) enum Record {
     /// All frames are there. Whatever was recorded before is void.
     Decoded(Box<Decoded>),
+    /// Anchors are chosen.
+    Chosen(Box<Chosen>),
     /// The results of a frame are there.
     Frame {
         /// Its number.

@@ -12,6 +12,7 @@
 //! | `images` | pixels at the network's size, RGB, 8 bits a channel, from which its input is computed. 3 H W bytes a frame |
 //! | `depth`, `depth_conf` | F32 in little endian, as everything below. H W values a frame each |
 //! | `world_points`, `world_points_conf` | only where the point head ran. 3 H W and H W values a frame |
+//! | `similarity` | only where frames are compared with the first. Some values a frame |
 //! | `camera_tokens` | only where the cameras are computed at the end |
 //! | `cameras` | pose_enc, extrinsic, intrinsic. 9 + 12 + 9 values a frame |
 //! | `decoded` | frames while they are decoded, in their own sizes |
@@ -40,15 +41,17 @@ pub use cache::Cache;
 pub use decoded::Decoded;
 pub(super) use decoded::{Incoming, Taken};
 pub use error::SpoolError;
+pub(super) use header::Compared;
 pub use header::Fields;
 pub use made_of::{MadeOf, Stamps};
 pub(super) use place::Opened;
 pub use place::{FolderRule, Place, discard, finished_frames, has_frames, note_of};
 pub use results::FrameOutputs;
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use candle_core::{Device, Tensor};
+use image::imageops::{self, FilterType};
 
 use self::{
     column::Column,
@@ -58,7 +61,7 @@ use self::{
     journal::{Journal, Record},
     told::Told,
 };
-use super::Warning;
+use super::{Warning, attention::Chosen};
 
 /// Frames, and the network's results as far as they are there.
 #[derive(Debug)]
@@ -70,6 +73,8 @@ pub struct Spool {
     /// The kept results in the order of their checksum.
     results: Vec<Column>,
     done: Vec<bool>,
+    /// The anchors, once they are chosen; `None` where every frame attends to all.
+    chosen: Option<Chosen>,
     cameras: Option<Cameras>,
     journal: Journal,
 }
@@ -97,6 +102,7 @@ impl Spool {
         let mut spool = Self {
             results: Vec::new(),
             done: vec![false; decoded.names.len()],
+            chosen: None,
             cameras: None,
             home,
             header,
@@ -133,21 +139,17 @@ impl Spool {
     /// # Errors
     /// When they cannot be read.
     pub fn images(&self, frames: impl IntoIterator<Item = usize>) -> Result<Tensor, SpoolError> {
-        let (h, w) = (self.decoded.height, self.decoded.width);
-        let frames = frames.into_iter();
-        let mut values = Vec::with_capacity(frames.size_hint().0 * self.images.stride());
-        let mut count = 0;
-        for frame in frames {
+        let images = frames.into_iter().map(|frame| {
             let bytes = self.images.read(frame);
-            let bytes = bytes.map_err(failed("read", &self.path_of(&self.images)))?;
-            for channel in 0..3 {
-                // PyTorch: transforms.ToTensor() divides by 255 in float32.
-                let pixels = bytes.as_chunks::<3>().0.iter();
-                values.extend(pixels.map(|p| f32::from(p[channel]) / 255.0));
-            }
-            count += 1;
-        }
-        Ok(Tensor::from_vec(values, (count, 3, h, w), &Device::Cpu)?)
+            bytes.map_err(failed("read", &self.path_of(&self.images)))
+        });
+        let size = (self.decoded.height, self.decoded.width);
+        let mut values = Values::new(size);
+        images.into_iter().try_for_each(|bytes| {
+            values.push(&bytes?);
+            Ok::<(), SpoolError>(())
+        })?;
+        values.tensor()
     }
 
     /// Returns the frames whose results are not there yet, in order.
@@ -170,6 +172,73 @@ impl Spool {
         let thinned = |told: &Told| matches!(told, Told::Thinned { .. });
         let limited = self.decoded.told.iter().any(thinned);
         limited.then(|| self.count())
+    }
+
+    /// Returns the anchors, if they are chosen.
+    pub(super) fn chosen(&self) -> Option<&Chosen> {
+        self.chosen.as_ref()
+    }
+
+    /// Keeps the choice of anchors for all that is computed from now on.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(super) fn choose(&mut self, chosen: Chosen) -> Result<(), SpoolError> {
+        self.record(&Record::Chosen(Box::new(chosen.clone())))?;
+        self.decoded.by_memory |= chosen.by_memory;
+        self.chosen = Some(chosen);
+        Ok(())
+    }
+
+    /// Returns the pixels of these frames, made smaller: [N, 3, h, w] in [0, 1].
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(super) fn small_images(
+        &self,
+        frames: impl IntoIterator<Item = usize>,
+        (h, w): (usize, usize),
+    ) -> Result<Tensor, SpoolError> {
+        let images = frames.into_iter().map(|frame| {
+            let bytes = self.images.read(frame);
+            let bytes = bytes.map_err(failed("read", &self.path_of(&self.images)))?;
+            let size = [self.decoded.width, self.decoded.height].map(|n| n as u32);
+            let Some(rgb) = image::RgbImage::from_raw(size[0], size[1], bytes) else {
+                return Err(failed("read", &self.path_of(&self.images))(
+                    ErrorKind::InvalidData.into(),
+                ));
+            };
+            let small = match (self.decoded.height, self.decoded.width) == (h, w) {
+                true => rgb,
+                // As PIL's BILINEAR: the filter grows with the factor.
+                false => imageops::resize(&rgb, w as u32, h as u32, FilterType::Triangle),
+            };
+            Ok(small.into_raw())
+        });
+        let mut values = Values::new((h, w));
+        images.into_iter().try_for_each(|bytes| {
+            values.push(&bytes?);
+            Ok::<(), SpoolError>(())
+        })?;
+        values.tensor()
+    }
+
+    /// Keeps a warning with the frames.
+    pub(super) fn tell(&mut self, warning: &Warning) {
+        self.decoded.told.push(Told::from(warning));
+    }
+
+    /// Keeps the warning that these frames are left out, which seem to show something else.
+    pub(super) fn drop_unrelated(&mut self, frames: &[usize]) -> Result<(), SpoolError> {
+        let names = frames
+            .iter()
+            .filter_map(|i| self.decoded.names.get(*i).cloned());
+        let warning = Warning::Unrelated {
+            names: names.collect(),
+            dropped: true,
+        };
+        self.tell(&warning);
+        Ok(())
     }
 
     /// Takes only these frames, in ascending order, and forgets all results.
@@ -202,6 +271,7 @@ impl Spool {
     /// When the journal cannot be written.
     pub fn forget_results(&mut self) -> Result<(), SpoolError> {
         self.done = vec![false; self.count()];
+        self.chosen = None;
         self.cameras = None;
         // The latest such record voids what came before.
         let decoded = Box::new(self.decoded.clone());
@@ -210,8 +280,8 @@ impl Spool {
 
     /// Returns the bytes of all its files, about.
     pub fn bytes(&self) -> u64 {
-        let pixels = (self.decoded.height * self.decoded.width) as u64;
-        self.count() as u64 * self.header.fields.bytes(pixels)
+        let size = (self.decoded.height, self.decoded.width);
+        self.count() as u64 * self.header.fields.bytes(size)
     }
 
     /// Returns the bytes that are still to be written, about.
@@ -226,5 +296,41 @@ impl Spool {
 
     fn path_of(&self, column: &Column) -> std::path::PathBuf {
         self.home.path().join(column.name)
+    }
+}
+
+/// Pixels on their way to the network's input.
+struct Values {
+    /// (H, W)
+    size: (usize, usize),
+    values: Vec<f32>,
+    count: usize,
+}
+
+impl Values {
+    fn new(size: (usize, usize)) -> Self {
+        Self {
+            size,
+            values: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// Adds an image, RGB with 8 bits a channel.
+    fn push(&mut self, bytes: &[u8]) {
+        self.values.reserve_exact(bytes.len());
+        for channel in 0..3 {
+            // PyTorch: transforms.ToTensor() divides by 255 in float32.
+            let pixels = bytes.as_chunks::<3>().0.iter();
+            self.values
+                .extend(pixels.map(|p| f32::from(p[channel]) / 255.0));
+        }
+        self.count += 1;
+    }
+
+    /// [N, 3, H, W]
+    fn tensor(self) -> Result<Tensor, SpoolError> {
+        let shape = (self.count, 3, self.size.0, self.size.1);
+        Ok(Tensor::from_vec(self.values, shape, &Device::Cpu)?)
     }
 }

@@ -116,7 +116,8 @@ fn in_folder(path: &Path, header: Header, rule: FolderRule) -> Result<Opened, Sp
     let found = Header::read(&home)?;
     let difference = found.made_of.difference(&header.made_of).or_else(|| {
         let lacks = header.fields.points && !found.fields.points
-            || header.fields.camera_tokens != found.fields.camera_tokens;
+            || header.fields.camera_tokens != found.fields.camera_tokens
+            || header.fields.compared != found.fields.compared;
         lacks.then(|| "it does not keep all that is needed".to_owned())
     });
     match difference {
@@ -184,6 +185,7 @@ impl Spool {
         records: &[Record],
     ) -> Result<Self, SpoolError> {
         let mut spool = Self {
+            chosen: None,
             results: Vec::new(),
             done: vec![false; decoded.names.len()],
             cameras: None,

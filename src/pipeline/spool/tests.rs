@@ -29,6 +29,10 @@ fn fields() -> Fields {
     Fields {
         points: true,
         camera_tokens: 3,
+        compared: Some(Compared {
+            patch_size: 1,
+            heads: 2,
+        }),
     }
 }
 
@@ -86,10 +90,11 @@ fn tensor(frame: usize, values: usize, kind: usize) -> Tensor {
 fn results(frame: usize) -> FrameOutputs {
     let pixels = (H * W) as usize;
     FrameOutputs {
-        depth: tensor(frame, pixels, 0),
-        depth_conf: tensor(frame, pixels, 1),
+        depth: Some(tensor(frame, pixels, 0)),
+        depth_conf: Some(tensor(frame, pixels, 1)),
         points: Some((tensor(frame, 3 * pixels, 2), tensor(frame, pixels, 3))),
         camera_tokens: Some(tensor(frame, 3, 4)),
+        similarity: None,
     }
 }
 
@@ -142,8 +147,11 @@ fn what_was_put_in_any_order_is_read_back_and_the_rest_is_missing() {
     for frame in 0..FRAMES {
         let read = |field| bytes(&spool.read(frame, field).unwrap());
         let expected = results(frame);
-        assert_eq!(read(Field::Depth), bytes(&expected.depth));
-        assert_eq!(read(Field::DepthConf), bytes(&expected.depth_conf));
+        assert_eq!(read(Field::Depth), bytes(expected.depth.as_ref().unwrap()));
+        assert_eq!(
+            read(Field::DepthConf),
+            bytes(expected.depth_conf.as_ref().unwrap())
+        );
         let (points, conf) = expected.points.unwrap();
         assert_eq!(read(Field::WorldPoints), bytes(&points));
         assert_eq!(read(Field::WorldPointsConf), bytes(&conf));
@@ -272,7 +280,7 @@ fn results_of_another_size_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = decoded(open(&dir.path().join("spool")).unwrap(), false);
     let wrong = FrameOutputs {
-        depth_conf: tensor(0, 7, 0),
+        depth_conf: Some(tensor(0, 7, 0)),
         ..results(0)
     };
     let e = spool.put(0, &wrong).unwrap_err();
@@ -324,7 +332,7 @@ fn a_cached_copy_is_whole_whether_the_spool_had_a_name_or_not() {
         let found = [find("w", true).unwrap(), find("w", false).unwrap()];
         for spool in found.map(Arc::new) {
             let depth = spool.read(4, Field::Depth).unwrap();
-            assert_eq!(bytes(&depth), bytes(&results(4).depth));
+            assert_eq!(bytes(&depth), bytes(results(4).depth.as_ref().unwrap()));
         }
         assert!(cache.find(&made_of("w"), true, |_| false).is_none());
     }
