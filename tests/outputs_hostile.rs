@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{fail, files, repository, run, text};
+use crate::support::{NO_CACHE, fail, files, repository, run, text};
 
 fn frame(i: usize) -> PathBuf {
     repository(&format!("model/demo/frames/frame_{i:02}.png"))
@@ -106,6 +106,7 @@ fn open_files_are_written_at_their_own_position_or_not_at_all() {
     let shell = |script: &str| {
         let script = script.replace("VGGT", env!("CARGO_BIN_EXE_vggt"));
         let output = Command::new("sh")
+            .env("XDG_CACHE_HOME", NO_CACHE)
             .args(["-c", &script])
             .current_dir(here)
             .output();
@@ -161,6 +162,7 @@ fn a_temporary_file_is_never_written_through_a_link() {
         env!("CARGO_BIN_EXE_vggt")
     );
     let status = Command::new("sh")
+        .env("XDG_CACHE_HOME", NO_CACHE)
         .args(["-c", &script])
         .current_dir(here)
         .status();

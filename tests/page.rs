@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use vggt::html;
 
-use crate::support::{fail, files, run, summary, text};
+use crate::support::{NO_CACHE, fail, files, run, summary, text};
 
 /// What stands before each piece of the GLB.
 const PIECE: &str = "<script class=\"glb\" type=\"model/gltf-binary;base64\">";
@@ -125,6 +125,7 @@ fn a_page_appears_whole_or_not_at_all() {
     fs::write(dir.path().join("x.html"), "older").unwrap();
     // The file system takes 512 KiB of the page's 1.8 MB.
     let limited = Command::new("sh")
+        .env("XDG_CACHE_HOME", NO_CACHE)
         .current_dir(dir.path())
         .args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\""])
         .arg(env!("CARGO_BIN_EXE_vggt"))

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{Worker, is_root, large_png, limits::worker_of};
-use crate::support::service::{Service, refs, wait_for};
+use crate::support::{
+    NO_CACHE,
+    service::{Service, refs, wait_for},
+};
 
 #[test]
 fn the_process_has_its_stream_and_nothing_else() {
@@ -263,6 +266,7 @@ fn what_fits_into_a_control_group_of_version_1_is_taken_and_nothing_is_killed() 
     let script = "echo $$ > \"$1/cgroup.procs\"; shift; exec \"$@\"";
     for isolate in [&["--isolate"][..], &[]] {
         let mut command = Command::new("sh");
+        command.env("XDG_CACHE_HOME", NO_CACHE);
         command.args(["-c", script, "sh"]).arg(&group.0);
         command.arg(env!("CARGO_BIN_EXE_vggt"));
         command.args(["export", "--demo", ".", "--out", "all.glb", "--overwrite"]);

@@ -15,6 +15,9 @@ use std::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+/// A folder of caches that cannot be: no result of one call is taken for another's, and the user's cache stays as it is.
+pub(crate) const NO_CACHE: &str = "/dev/null/none";
+
 /// The program in `dir`, with an empty cache and no hub but the one a test gives it.
 pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vggt"));
@@ -22,8 +25,7 @@ pub(crate) fn command(dir: &Path) -> Command {
         .current_dir(dir)
         .env("HF_HOME", dir.join(".empty-cache"))
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
-        // A folder that cannot be: no result of one call is taken for another's, and the user's cache stays as it is.
-        .env("XDG_CACHE_HOME", "/dev/null/none")
+        .env("XDG_CACHE_HOME", NO_CACHE)
         .env_remove("HF_TOKEN")
         .env_remove("SSL_CERT_FILE")
         .env_remove("VGGT_NAME_SERVER")
