@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     spool::photos,
-    support::{command, fail, files, glb::Glb, repository, run, service::Service, summary, vggt},
+    support::{command, fail, files, glb::Glb, run, service::Service, summary, vggt},
 };
 
 /// An export of `in` with anchors.
@@ -53,12 +53,15 @@ fn the_file_says_which_frames_were_anchors() {
         "in",
         "--anchor_frames",
         "5,0,2",
+        "--anchor_cache",
+        "f32",
         "--out",
         "y.glb",
     ];
     run(here, &named);
     let named = provenance(&here.join("y.glb"));
     assert_eq!(named["attention"]["anchors"], json!([0, 2, 5]), "{named}");
+    assert_eq!(named["attention"]["cache"], "f32", "{named}");
 }
 
 #[test]
@@ -147,7 +150,7 @@ fn the_anchors_are_shown_first() {
     // Neither replaces a file of the user's, nor each other.
     fs::write(here.join("mine.glb"), "mine").unwrap();
     let mine = [&ANCHORED[..], &["--out", "x.glb", "--preview", "mine.glb"]].concat();
-    let e = fail(here, 2, &mine);
+    let e = fail(here, 1, &mine);
     assert!(e.contains("mine.glb"), "{e}");
     assert_eq!(fs::read(here.join("mine.glb")).unwrap(), b"mine");
     let twice = [&ANCHORED[..], &["--out", "z.glb", "--preview", "z.glb"]].concat();
@@ -169,17 +172,6 @@ fn options_that_do_not_fit_are_refused_by_name() {
         (&["--anchor_schedule", "2,9"], "LOCAL,SAMPLED,STRIDE"),
         (&["--anchor_schedule", "99,99,1"], "LOCAL,SAMPLED,STRIDE"),
         (&["--attention", "sparse"], "auto, dense, anchors"),
-        (
-            &[
-                "--anchors",
-                "2",
-                "--query_points",
-                "3,3",
-                "--save_predictions",
-                "p",
-            ],
-            "anchors",
-        ),
     ] {
         let all = [&["export", "--demo", "in", "--out", "x.glb"], args].concat();
         let output = vggt(here, &all);
@@ -210,7 +202,7 @@ fn photos_of_one_scene_are_all_kept() {
 #[test]
 fn a_job_takes_the_same_options() {
     let service = Service::start(&[]);
-    let mut client = service.login("alice");
+    let mut client = service.login("ann");
     let options = json!({"attention": "anchors", "anchors": 3, "drop_unrelated": false});
     let images = crate::support::service::demo_images(6);
     client.json(11, &options.to_string());

@@ -328,7 +328,8 @@ fn options_hold_for_one_reconstruction_and_bad_ones_are_named() {
     let defaults = json!({
         "conf_thres": 3.0, "prediction_mode": "Pointmap Regression", "fps": 0.4, "mask_black_bg": false,
         "mask_white_bg": false, "mask_sky": false, "show_cam": false, "max_points": null, "format": "glb",
-        "attention": "auto", "anchors": null, "anchor_frames": null, "anchor_schedule": null, "drop_unrelated": false,
+        "attention": "auto", "anchors": null, "anchor_frames": null, "anchor_schedule": null, "anchor_cache": null,
+        "drop_unrelated": false,
     });
     assert_eq!(reply, defaults);
     for (bad, word) in [

@@ -4,7 +4,7 @@ use serde::Serialize;
 use vggt_model::anchors::AnchorSchedule;
 
 use super::{UsageError, scene_flags::is_false};
-use crate::pipeline::{Attention, AttentionOptions};
+use crate::pipeline::{AnchorCacheType, Attention, AttentionOptions};
 
 /// One flag for each option of [`AttentionOptions`].
 ///
@@ -30,6 +30,10 @@ pub(super) struct AttentionFlags {
     #[arg(long, value_name = "LOCAL,SAMPLED,STRIDE")]
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     anchor_schedule: Option<AnchorSchedule>,
+    /// For experts: what the anchors' keys and values are kept in; f32 takes twice the memory [default: f16 on the CPU]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anchor_cache: Option<AnchorCacheType>,
     /// Leave out photos that seem to show something else than the first one
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
@@ -47,6 +51,7 @@ impl AttentionFlags {
             anchors: self.anchors.map(|n| n as usize),
             anchor_frames: self.anchor_frames.clone(),
             anchor_schedule: self.anchor_schedule,
+            anchor_cache: self.anchor_cache,
             drop_unrelated: self.drop_unrelated,
         };
         options.check().map_err(|e| UsageError(e.to_string()))?;

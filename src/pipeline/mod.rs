@@ -31,7 +31,7 @@ mod spool;
 mod spooled;
 mod write;
 
-pub use attention::{Attention, AttentionOptions, AttentionUsed};
+pub use attention::{AnchorCacheType, Attention, AttentionOptions, AttentionUsed};
 pub use cameras::cameras;
 pub use dataset::{DatasetImages, WrittenImages};
 pub use depth_images::{depth_files, save_depth};

@@ -35,6 +35,8 @@ fn a_cancelled_job_ends_the_process_within_an_image() {
     let mut ann = service.login("ann");
     let job = ann.submit(&refs(&long_decoding()));
     let worker = worker_of(&service);
+    // Stopped before it is this program, it would hold up the thread that starts it.
+    wait_until_confined(worker);
     // As if it were in the middle of one image for ever.
     signal(worker, "-STOP");
     ann.json(10, &format!("{{\"job\": {job}}}"));

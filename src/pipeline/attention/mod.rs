@@ -10,7 +10,7 @@ mod preview;
 mod unrelated;
 
 pub(super) use anchored::{Anchored, OnAnchors};
-pub use options::{Attention, AttentionOptions};
+pub use options::{AnchorCacheType, Attention, AttentionOptions};
 pub use plan::AttentionUsed;
 pub(super) use plan::{Anchors, Chosen, Plan, plan};
 pub(super) use preview::AnchorScene;

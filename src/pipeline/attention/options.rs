@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use vggt_model::anchors::AnchorSchedule;
 
@@ -20,6 +21,25 @@ pub enum Attention {
     Anchors,
 }
 
+/// What the anchors' keys and values are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AnchorCacheType {
+    /// 16 bits, of which 11 are significant.
+    F16,
+    /// 32 bits: twice the memory, and nothing is rounded.
+    F32,
+}
+
+impl From<AnchorCacheType> for DType {
+    fn from(kept: AnchorCacheType) -> Self {
+        match kept {
+            AnchorCacheType::F16 => Self::F16,
+            AnchorCacheType::F32 => Self::F32,
+        }
+    }
+}
+
 /// How the global blocks attend, as options of a job and of the command line.
 ///
 /// The names of the fields are the names of the options everywhere.
@@ -35,6 +55,8 @@ pub struct AttentionOptions {
     /// What the global blocks attend to; `None` takes what fits the depth of the network.
     #[serde(with = "schedule")]
     pub anchor_schedule: Option<AnchorSchedule>,
+    /// What the anchors' keys and values are kept in; `None` takes half of F32 on the CPU, and what a device computes in.
+    pub anchor_cache: Option<AnchorCacheType>,
     /// Leaves out frames that seem to show something else than the first one.
     pub drop_unrelated: bool,
 }
@@ -53,6 +75,7 @@ impl AttentionOptions {
             ("anchors", self.anchors.is_some()),
             ("anchor_frames", self.anchor_frames.is_some()),
             ("anchor_schedule", self.anchor_schedule.is_some()),
+            ("anchor_cache", self.anchor_cache.is_some()),
         ];
         let given = of_anchors.iter().find(|(_, given)| *given);
         if let (Attention::Dense, Some((name, _))) = (self.attention, given) {
@@ -140,6 +163,7 @@ mod tests {
             anchors: Some(3),
             anchor_frames: Some(vec![0, 9, 3]),
             anchor_schedule: Some("1,2,3".parse().unwrap()),
+            anchor_cache: Some(AnchorCacheType::F32),
             drop_unrelated: true,
         };
         let json = serde_json::to_value(&options).unwrap();

@@ -119,7 +119,8 @@ impl Fit<'_> {
             vggt_model::Error::Input(why) => PipelineError::Attention(why),
             e => e.into(),
         })?;
-        let cache = self.network.cache_dtype();
+        let default = || self.network.cache_dtype();
+        let cache = options.anchor_cache.map_or_else(default, DType::from);
         let anchors = |count, by_memory| Anchors {
             count,
             frames: None,
