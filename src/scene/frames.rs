@@ -12,7 +12,7 @@ use super::{PhotoArea, SceneError};
 pub enum Field {
     /// sRGB values. [3, H, W], in [0, 1].
     Image,
-    /// The camera as the network encodes it; only saved predictions hold it. [9]
+    /// The camera as the network encodes it; only saved predictions hold it. `[9]`
     PoseEnc,
     /// Upstream's `extrinsic`: camera_from_world. [3, 4]
     Extrinsic,

@@ -23,7 +23,7 @@ pub(crate) struct Ranked<const N: usize> {
     pub(crate) columns: [Vec<f32>; N],
 }
 
-/// Returns for each of `N` columns the percentiles `percents`, as [`filter::percentile`] finds them; `None` without rows.
+/// Returns for each of `N` columns the percentiles `percents`, as `filter::percentile` finds them; `None` without rows.
 ///
 /// `most` is an upper bound of the number of rows. No value may be NaN.
 ///

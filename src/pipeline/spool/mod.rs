@@ -1,6 +1,6 @@
 //! The spool: one reconstruction in progress or finished, one frame at a time, and the kept form of its result.
 //!
-//! [`Place::begin`] takes a folder, or files without names. Frames are decoded into it ([`Incoming`]), which makes a
+//! `Place::open` takes a folder, or files without names. Frames are decoded into it ([`Incoming`]), which makes a
 //! [`Spool`] of it; the network's results follow with [`Spool::put`], in any order, and the cameras of all frames last, with
 //! [`Spool::finish`]. A finished one is read as [`PredictedFrames`](crate::scene::PredictedFrames). [`Place::open`] goes on
 //! with the folder of a process that was interrupted: at the first frame that is not in the journal.
