@@ -171,14 +171,14 @@ fn users_take_turns_and_one_who_has_nothing_waiting_finds_a_place() {
 }
 
 #[test]
-fn without_an_option_a_job_takes_at_most_300_frames() {
+fn without_an_option_a_job_takes_at_most_500_frames() {
     let dir = tempfile::tempdir().unwrap();
     let help = crate::support::run(dir.path(), &["serve", "--help"]);
     let about = |flag: &str| {
         let at = help.find(flag).unwrap();
         help[at..].chars().take(400).collect::<String>()
     };
-    assert!(about("--max-frames").contains("[default: 300]"));
+    assert!(about("--max-frames").contains("[default: 500]"));
     assert!(about("--max-job-seconds").contains("[default: 14400]"));
     let e = crate::support::fail(dir.path(), 2, &["serve", "--max_frames", "many"]);
     assert!(e.contains("off"), "{e}");

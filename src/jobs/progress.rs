@@ -178,8 +178,9 @@ fn share(stage: Stage) -> (&'static str, f32, f32) {
         Stage::Network(NetworkStage::Camera) => ("camera", 0.75, 0.77),
         Stage::Network(NetworkStage::Depth) => ("depth", 0.77, 0.87),
         Stage::Network(NetworkStage::Point | NetworkStage::Track) => ("points", 0.87, 0.97),
-        Stage::Describe => ("describe", 0.05, 0.1),
-        Stage::Frames => ("frames", 0.1, 0.97),
+        // Under the names that clients know: frames are described by the patch embedding.
+        Stage::Describe => ("patch embed", 0.05, 0.1),
+        Stage::Frames => ("aggregator", 0.1, 0.97),
         Stage::Sky => ("sky", 0.97, 0.98),
         Stage::Write => ("write", 0.98, 1.0),
     }
