@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use candle_core::{D, DType, Device, Tensor};
 use vggt_model::{
-    AnchorOptions, AnchorPass, Cameras, Config, ForwardOptions, FrameResults, Predictions, Vggt,
+    AnchorOptions, AnchorPass, Cameras, Config, ForwardOptions, FrameResults, Isa, Predictions,
+    Vggt,
     aggregator::AggregatedTokens,
     anchors::{AnchorSchedule, choose, unrelated_scores},
     geometry::unproject_depth_map_to_point_map,
@@ -40,9 +41,19 @@ fn select(images: &Tensor, frames: &[usize]) -> Tensor {
     images.index_select(&frames, 0).unwrap()
 }
 
-fn bits(t: &Tensor) -> Vec<u32> {
-    let values: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
-    values.into_iter().map(f32::to_bits).collect()
+/// That two tensors have the same bits. The plain versions of the operations and those of a device add in an order that depends on
+/// the number of frames: there they are near.
+fn assert_same(a: &Tensor, b: &Tensor, what: &str) {
+    if Isa::best().is_none() || !device().is_cpu() {
+        let error = relative_error(a, b);
+        assert!(error <= tolerance(&device()), "{what}: {error:e}");
+        return;
+    }
+    let bits = |t: &Tensor| -> Vec<u32> {
+        let values: Vec<f32> = t.flatten_all().unwrap().to_vec1().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    };
+    assert!(bits(a) == bits(b), "{what}");
 }
 
 /// A scene that is computed with anchors.
@@ -189,11 +200,11 @@ impl Computed {
     fn assert_same_bits(&self, other: &Self, what: &str) {
         for (frame, (a, b)) in self.layers.iter().zip(&other.layers).enumerate() {
             for (layer, (a, b)) in a.iter().zip(b).enumerate() {
-                assert!(bits(a) == bits(b), "{what}: frame {frame}, layer {layer}");
+                assert_same(a, b, &format!("{what}: frame {frame}, layer {layer}"));
             }
         }
         for ((tap, a), (_, b)) in self.predictions().iter().zip(&other.predictions()) {
-            assert!(bits(a) == bits(b), "{what}: {tap}");
+            assert_same(a, b, &format!("{what}: {tap}"));
         }
     }
 }
@@ -301,14 +312,12 @@ fn with_every_frame_an_anchor_all_taps_have_the_bits_of_the_network_as_it_was_tr
         for scratch in [false, true] {
             let computed = scene.compute(1, &[], scratch);
             for layer in 0..scene.model.config().aggregator.depth {
-                let expected = bits(tokens.layer(layer).unwrap());
-                assert!(
-                    bits(&computed.layer(layer)) == expected,
-                    "{s} frames, layer {layer}"
-                );
+                let expected = tokens.layer(layer).unwrap();
+                let what = format!("{s} frames, layer {layer}");
+                assert_same(&computed.layer(layer), expected, &what);
             }
             for (tap, ours) in computed.predictions() {
-                assert!(bits(&ours) == bits(&taps[tap]), "{s} frames, {tap}");
+                assert_same(&ours, &taps[tap], &format!("{s} frames, {tap}"));
             }
         }
     }
@@ -367,11 +376,11 @@ fn frames_that_change_places_change_their_results_with_them() {
     let b = permuted.compute(3, &permuted.others(), false);
     for (place, frame) in order.into_iter().enumerate() {
         for (layer, (a, b)) in a.layers[frame].iter().zip(&b.layers[place]).enumerate() {
-            assert!(bits(a) == bits(b), "frame {frame}, layer {layer}");
+            assert_same(a, b, &format!("frame {frame}, layer {layer}"));
         }
-        let depth =
-            |computed: &Computed, i: usize| bits(computed.results[i].depth.as_ref().unwrap());
-        assert!(depth(&a, frame) == depth(&b, place), "frame {frame}");
+        let depth = |computed: &Computed, i: usize| computed.results[i].depth.clone().unwrap();
+        let what = format!("frame {frame}");
+        assert_same(&depth(&a, frame), &depth(&b, place), &what);
     }
 }
 
@@ -423,7 +432,7 @@ fn frames_are_compared_with_the_first_alike_as_anchors_and_as_others() {
         "{scores:?}"
     );
     // An anchor and another frame with the same pixels, which are not the scene's first.
-    assert_eq!(scores[2], scores[3]);
+    assert!((scores[2] - scores[3]).abs() < 1e-5, "{scores:?}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! other frames, which attend to these.
 //!
 //! The definition is [`Aggregator::forward`]: with every frame an anchor and [`AnchorSchedule::whole`] all tokens have the same
-//! bits. A frame has the same bits alone and beside others. Both hold on the CPU and for keys and values that are kept in F32.
+//! bits, where keys and values are kept in F32. A frame has the same bits alone and beside others. Both hold for the CPU's vector
+//! operations; the plain ones and a device's products add in an order that depends on the number of rows.
 
 use std::{borrow::Cow, fs::File};
 
