@@ -28,7 +28,7 @@ pub(super) struct AttentionFlags {
     /// For experts: global blocks below LOCAL run within each frame, those below SAMPLED see every STRIDE-th row and column of
     /// the anchors [default: 2,9,2 of 24 blocks]
     #[arg(long, value_name = "LOCAL,SAMPLED,STRIDE")]
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     anchor_schedule: Option<AnchorSchedule>,
     /// For experts: what the anchors' keys and values are kept in; f32 takes twice the memory [default: f16 on the CPU]
     #[arg(long, value_enum, value_name = "TYPE")]
@@ -56,19 +56,5 @@ impl AttentionFlags {
         };
         options.check().map_err(|e| UsageError(e.to_string()))?;
         Ok(options)
-    }
-}
-
-#[allow(
-    clippy::ref_option,
-    reason = "the signature that serde's serialize_with calls"
-)]
-fn as_text<S: serde::Serializer>(
-    schedule: &Option<AnchorSchedule>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match schedule {
-        Some(schedule) => serializer.collect_str(schedule),
-        None => serializer.serialize_none(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -9,7 +11,10 @@ use crate::{
 
 /// What the global blocks attend to. Below `local` a block runs within each frame; below `sampled` it attends to the anchors'
 /// special tokens and their patches in every `stride`th row and column; from there on to all tokens of the anchors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// As text, also in JSON: `LOCAL,SAMPLED,STRIDE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AnchorSchedule {
     /// Global blocks that run within each frame.
     pub local: usize,
@@ -98,6 +103,20 @@ impl FromStr for AnchorSchedule {
                 "cannot read {s:?} as a schedule: expected LOCAL,SAMPLED,STRIDE, such as 2,9,2"
             ))),
         }
+    }
+}
+
+impl TryFrom<String> for AnchorSchedule {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<AnchorSchedule> for String {
+    fn from(schedule: AnchorSchedule) -> Self {
+        schedule.to_string()
     }
 }
 

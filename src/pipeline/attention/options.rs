@@ -1,6 +1,6 @@
 //! What a user asks for.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,6 @@ pub struct AttentionOptions {
     /// The anchors themselves, counted from 0; `None` chooses the frames that are least like each other.
     pub anchor_frames: Option<Vec<usize>>,
     /// What the global blocks attend to; `None` takes what fits the depth of the network.
-    #[serde(with = "schedule")]
     pub anchor_schedule: Option<AnchorSchedule>,
     /// What the anchors' keys and values are kept in; `None` takes half of F32 on the CPU, and what a device computes in.
     pub anchor_cache: Option<AnchorCacheType>,
@@ -124,31 +123,6 @@ impl fmt::Display for Attention {
             Self::Dense => "dense",
             Self::Anchors => "anchors",
         })
-    }
-}
-
-/// A schedule as text, `LOCAL,SAMPLED,STRIDE`.
-mod schedule {
-    use serde::{Deserializer, Serializer, de::Error};
-
-    use super::{AnchorSchedule, Deserialize, FromStr};
-
-    pub(super) fn serialize<S: Serializer>(
-        schedule: &Option<AnchorSchedule>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match schedule {
-            Some(schedule) => serializer.collect_str(schedule),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<AnchorSchedule>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        let parsed = text.map(|text| AnchorSchedule::from_str(&text)).transpose();
-        parsed.map_err(D::Error::custom)
     }
 }
 

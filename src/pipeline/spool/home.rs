@@ -176,7 +176,7 @@ impl Folder {
     }
 }
 
-/// Removes the files of a spool, and the folder if nothing else is in it, whoever has locked it. For folders of our own.
+/// Removes the files of a spool, and the folder if nothing else is in it, also while another process has locked it. For folders of our own.
 pub(super) fn remove(path: &Path) {
     if let Ok(dir) = open_dir(path) {
         remove_files(&dir, path);

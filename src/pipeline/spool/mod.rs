@@ -99,7 +99,19 @@ impl Spool {
         images: Column,
         journal: Journal,
     ) -> Result<Self, SpoolError> {
-        let mut spool = Self {
+        let mut spool = Self::without_results((home, header), decoded, images, journal);
+        spool.results = spool.columns(|home, name| home.create(name))?;
+        Ok(spool)
+    }
+
+    /// Wraps frames whose columns of results are not opened.
+    fn without_results(
+        (home, header): (Home, Header),
+        decoded: Decoded,
+        images: Column,
+        journal: Journal,
+    ) -> Self {
+        Self {
             results: Vec::new(),
             done: vec![false; decoded.names.len()],
             chosen: None,
@@ -109,9 +121,7 @@ impl Spool {
             decoded,
             images,
             journal,
-        };
-        spool.results = spool.columns(|home, name| home.create(name))?;
-        Ok(spool)
+        }
     }
 
     /// Number of frames.

@@ -184,17 +184,7 @@ impl Spool {
         journal: Journal,
         records: &[Record],
     ) -> Result<Self, SpoolError> {
-        let mut spool = Self {
-            chosen: None,
-            results: Vec::new(),
-            done: vec![false; decoded.names.len()],
-            cameras: None,
-            home,
-            header,
-            decoded,
-            images,
-            journal,
-        };
+        let mut spool = Self::without_results((home, header), decoded, images, journal);
         spool.results = spool.columns(|home, name| match home.open(name)? {
             Some(file) => Ok(Data::File(file)),
             // Lost, or not begun: its frames have no valid checksum.

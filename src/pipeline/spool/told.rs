@@ -1,4 +1,4 @@
-//! Warnings of the decoding, kept so that whoever takes the frames from a spool hears them too.
+//! Warnings of the decoding, kept with the frames, so that a run that takes them from a spool reports them too.
 
 use serde::{Deserialize, Serialize};
 
