@@ -4,7 +4,6 @@ use std::{
     fs,
     io::Read,
     os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
-    path::Path,
     process::{Command, Stdio},
     thread,
 };
@@ -12,7 +11,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{command, fail, files, glb::Glb, repository, run, summary, text, vggt};
+use crate::support::{
+    command, fail, files, glb::Glb, mkfifo, repository, run, summary, text, vggt,
+};
 
 const PHOTO: &str = "model/demo/frames/frame_00.png";
 
@@ -23,10 +24,6 @@ fn photos() -> TempDir {
     let second = "model/demo/frames/frame_01.png";
     fs::copy(repository(second), dir.path().join("b.png")).unwrap();
     dir
-}
-
-fn mkfifo(path: &Path) {
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{NO_CACHE, fail, files, repository, run, text};
+use crate::support::{NO_CACHE, fail, files, mkfifo, repository, run, text};
 
 fn frame(i: usize) -> PathBuf {
     repository(&format!("model/demo/frames/frame_{i:02}.png"))
@@ -177,13 +177,7 @@ fn a_pipe_among_the_images_of_a_dataset_is_not_replaced() {
     let here = dir.path();
     fs::create_dir_all(here.join("m/images")).unwrap();
     let pipe = here.join("m/images/0.png");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    mkfifo(&pipe);
     let reader = std::thread::spawn({
         let pipe = pipe.clone();
         move || fs::read(pipe).unwrap()

@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{command, fail, files, repository, run, summary, text, vggt};
+use crate::support::{command, fail, files, mkfifo, repository, run, summary, text, vggt};
 
 /// Enough frames to keep the network busy while a test looks at the folder.
 const FRAMES: usize = 48;
@@ -68,6 +68,18 @@ fn kill(child: &mut Child) {
     child.wait().unwrap();
 }
 
+/// Kills an export of `in` that has written the first of two outputs, and removes what it wrote.
+fn kill_while_it_writes(dir: &Path) {
+    // Nobody reads: the second output is never written.
+    let pipe = dir.join("y.ply");
+    mkfifo(&pipe);
+    let mut child = start(dir, &["--out", "y.ply"]);
+    wait_for(&mut child, &dir.join("x.glb"));
+    kill(&mut child);
+    fs::remove_file(dir.join("x.glb")).unwrap();
+    fs::remove_file(&pipe).unwrap();
+}
+
 fn journal(dir: &Path) -> PathBuf {
     dir.join(SPOOL).join("journal")
 }
@@ -104,20 +116,7 @@ fn what_was_killed_while_it_wrote_does_not_run_the_network_again() {
     let dir = photos(20);
     let here = dir.path();
     let expected = uninterrupted(here);
-    // Nobody reads: the second output is never written.
-    let pipe = here.join("y.ply");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let mut child = start(here, &["--out", "y.ply"]);
-    wait_for(&mut child, &here.join("x.glb"));
-    kill(&mut child);
-    fs::remove_file(here.join("x.glb")).unwrap();
-    fs::remove_file(&pipe).unwrap();
+    kill_while_it_writes(here);
     let elsewhere = TempDir::new().unwrap();
     let folder = here.join(SPOOL);
     let output = command(elsewhere.path())
@@ -251,19 +250,7 @@ fn what_a_power_cut_damaged_is_computed_again() {
         ("cameras", "zeros"),
         ("journal", "end"),
     ] {
-        let pipe = here.join("y.ply");
-        assert!(
-            Command::new("mkfifo")
-                .arg(&pipe)
-                .status()
-                .unwrap()
-                .success()
-        );
-        let mut child = start(here, &["--out", "y.ply"]);
-        wait_for(&mut child, &here.join("x.glb"));
-        kill(&mut child);
-        fs::remove_file(&pipe).unwrap();
-        fs::remove_file(here.join("x.glb")).unwrap();
+        kill_while_it_writes(here);
         let path = here.join(SPOOL).join(file);
         let mut bytes = fs::read(&path).unwrap();
         let half = bytes.len() / 2;
