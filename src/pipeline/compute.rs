@@ -8,7 +8,7 @@ use vggt_model::{ForwardOptions, Isa, Tracks, measured_peak};
 
 use super::{
     AttentionOptions, FrameOutputs, Network, PipelineError, Spool, Warning, Watcher,
-    attention::{Anchored, Anchors, OnAnchors, Plan, plan, report_unrelated, unrelated},
+    attention::{Anchored, Anchors, OnAnchors, Plan, plan, unrelated, warning_of},
     predict_what_fits,
     retry::Compared,
     source::{all_frames, evenly},
@@ -52,11 +52,12 @@ impl Computation<'_> {
             return Ok(tracks);
         }
         // Without them, and only once: of the frames that are left some are always the least alike.
-        report_unrelated(spool, (&low, true), watcher);
+        let warning = warning_of(spool, &low, true);
+        watcher.warn(&warning);
+        spool.tell(&warning);
         let kept: Vec<usize> = (0..spool.count())
             .filter(|frame| low.binary_search(frame).is_err())
             .collect();
-        spool.drop_unrelated(&low)?;
         spool.select(&kept)?;
         self.pass(spool, watcher)
     }

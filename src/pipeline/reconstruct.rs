@@ -13,7 +13,7 @@ use super::{
     Attention, AttentionOptions, AttentionUsed, Decoded, Fields, FrameLimit, MadeOf, MaskedFrames,
     Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source, Spool, Spooled, Spooling,
     Stamps, Watcher,
-    attention::{AnchorScene, report_unrelated, unrelated},
+    attention::{AnchorScene, unrelated, warning_of},
     compute::Computation,
     source::spool_frames,
     spool::{Compared, Opened},
@@ -117,7 +117,9 @@ pub fn reconstruct(
     };
     if !options.attention.drop_unrelated {
         let low = unrelated(&spooled.spool)?;
-        report_unrelated(&spooled.spool, (&low, false), watcher);
+        if !low.is_empty() {
+            watcher.warn(&warning_of(&spooled.spool, &low, false));
+        }
     }
     let used = spooled.spool.chosen();
     let used = used.and_then(|chosen| serde_json::to_value(AttentionUsed::from(chosen)).ok());

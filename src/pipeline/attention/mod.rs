@@ -14,4 +14,4 @@ pub use options::{AnchorCacheType, Attention, AttentionOptions};
 pub use plan::AttentionUsed;
 pub(super) use plan::{Anchors, Chosen, Plan, plan};
 pub(super) use preview::AnchorScene;
-pub(super) use unrelated::{report_unrelated, unrelated};
+pub(super) use unrelated::{unrelated, warning_of};

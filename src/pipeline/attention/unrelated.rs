@@ -2,7 +2,7 @@
 
 use vggt_model::anchors::{FrameSimilarity, unrelated_scores};
 
-use crate::pipeline::{PipelineError, Spool, Warning, Watcher};
+use crate::pipeline::{PipelineError, Spool, Warning};
 
 /// Scores below this are of something else. Source: RobustVGGT, whose example uses 0.3.
 const LEAST_SCORE: f32 = 0.4;
@@ -30,19 +30,12 @@ pub(in crate::pipeline) fn unrelated(spool: &Spool) -> Result<Vec<usize>, Pipeli
         .collect())
 }
 
-/// Warns of them by name.
-pub(in crate::pipeline) fn report_unrelated(
-    spool: &Spool,
-    (frames, dropped): (&[usize], bool),
-    watcher: &mut dyn Watcher,
-) {
-    if frames.is_empty() {
-        return;
-    }
+/// Names them in a warning; `dropped` says that they are left out.
+pub(in crate::pipeline) fn warning_of(spool: &Spool, frames: &[usize], dropped: bool) -> Warning {
     let names = &spool.decoded().names;
     let named = frames.iter().filter_map(|frame| names.get(*frame).cloned());
-    watcher.warn(&Warning::Unrelated {
+    Warning::Unrelated {
         names: named.collect(),
         dropped,
-    });
+    }
 }

@@ -238,19 +238,6 @@ impl Spool {
         self.decoded.told.push(Told::from(warning));
     }
 
-    /// Keeps the warning that these frames are left out, which seem to show something else.
-    pub(super) fn drop_unrelated(&mut self, frames: &[usize]) -> Result<(), SpoolError> {
-        let names = frames
-            .iter()
-            .filter_map(|i| self.decoded.names.get(*i).cloned());
-        let warning = Warning::Unrelated {
-            names: names.collect(),
-            dropped: true,
-        };
-        self.tell(&warning);
-        Ok(())
-    }
-
     /// Takes only these frames, in ascending order, and forgets all results.
     ///
     /// # Errors
