@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Store, StoreError, identity};
+use super::{Store, StoreError, identity, spools};
 use crate::atomic_file::{take_abandoned, target_of};
 
 /// First part of every `file_path`, whatever the actual name of the folder.
@@ -78,6 +78,8 @@ pub(super) struct Found {
     pub(super) glbs: Vec<PathBuf>,
     /// Abandoned by a process that has ended.
     pub(super) temporary: Vec<Temporary>,
+    /// Folders named as those beside GLB files.
+    pub(super) spools: Vec<PathBuf>,
 }
 
 /// A temporary file of a process that has ended.
@@ -95,6 +97,8 @@ impl Found {
         };
         if is_stored_name(name) && is_ours(name) {
             self.glbs.push(path);
+        } else if spools::glb_name(name).is_some_and(|glb| is_ours(&glb)) {
+            self.spools.push(path);
         } else if let Some(target) = target_of(name)
             && is_ours(target)
             && take_abandoned(&path, STALE).is_some()
@@ -139,9 +143,11 @@ impl Store {
     pub fn sweep_temporary(&self) -> Result<usize, StoreError> {
         self.guard()?;
         let mut removed = self.finish_removals()?;
-        for temporary in &self.found()?.temporary {
+        let found = self.found()?;
+        for temporary in &found.temporary {
             removed += usize::from(self.remove_temporary(temporary)?);
         }
+        self.sweep_spools(&found.spools)?;
         Ok(removed)
     }
 

@@ -24,6 +24,7 @@ mod results;
 mod save;
 mod schema;
 mod sessions;
+mod spools;
 mod time;
 mod upkeep;
 mod usage;
@@ -38,6 +39,7 @@ pub use self::{
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     lock::StoreLock,
     private::{create_private, remove_folder},
+    random::random_hash,
     save::GlbOrigin,
     sessions::SessionStamp,
     time::parse_time,

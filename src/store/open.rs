@@ -14,7 +14,7 @@ use diesel::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{StoreError, glb_files, jobs, keys, users};
+use super::{StoreError, glb_files, jobs, keys, spools, users};
 use crate::atomic_file::AtomicFile;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -108,6 +108,7 @@ fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
         users::probe(conn),
         glb_files::probe(conn),
         jobs::probe(conn),
+        spools::probe(conn),
     ] {
         probe.map_err(|e| StoreError::NotOurs {
             path: db.to_owned(),

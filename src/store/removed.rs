@@ -9,6 +9,7 @@ use super::{
     Store, StoreError,
     files::{absolute, is_stored_name, sync_folder},
     schema::{glb_files, removed_files},
+    spools,
 };
 
 /// Notes that the file of a row is to be removed: in the transaction that removes the row.
@@ -46,6 +47,7 @@ impl Store {
                 continue;
             }
             let path = absolute(&self.out_root, file_path);
+            spools::remove_beside(&path);
             match fs::remove_file(&path) {
                 Ok(()) => removed += 1,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}

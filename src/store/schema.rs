@@ -64,6 +64,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    kept_spools (glb_id) {
+        glb_id -> Integer,
+        user_id -> Integer,
+        bytes -> BigInt,
+    }
+}
+
+diesel::table! {
     known_addresses (user_id, address) {
         user_id -> Integer,
         address -> Text,
@@ -93,6 +101,7 @@ diesel::table! {
 }
 
 diesel::joinable!(results -> glb_files (glb_id));
+diesel::joinable!(kept_spools -> glb_files (glb_id));
 diesel::joinable!(known_addresses -> users (user_id));
 diesel::joinable!(session_ends -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
@@ -101,6 +110,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     jobs,
     kept_inputs,
     results,
+    kept_spools,
     known_addresses,
     session_ends,
     removed_files,

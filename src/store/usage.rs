@@ -12,8 +12,10 @@ use super::{Store, StoreError};
 pub struct Usage {
     /// Number of files.
     pub files: u64,
-    /// Their size in bytes.
+    /// Their size in bytes, and that of the kept spools.
     pub bytes: u64,
+    /// Size of the kept spools in bytes. They can be removed to make room.
+    pub spool_bytes: u64,
 }
 
 /// Space of the disk that holds the files, in bytes.
@@ -31,6 +33,8 @@ struct UsageRow {
     files: i64,
     #[diesel(sql_type = BigInt)]
     bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    spool_bytes: i64,
 }
 
 impl Store {
@@ -41,13 +45,17 @@ impl Store {
     pub fn usage_of(&self, user_id: i32) -> Result<Usage, StoreError> {
         // TOTAL, since SUM fails when the sum overflows, as it could with sizes that another program wrote.
         let row: UsageRow = diesel::sql_query(
-            "SELECT COUNT(*) AS files, CAST(TOTAL(MAX(file_size, 0)) AS INTEGER) AS bytes FROM glb_files WHERE user_id = ?",
+            "SELECT COUNT(*) AS files, CAST(TOTAL(MAX(file_size, 0)) AS INTEGER) AS bytes, \
+             (SELECT CAST(TOTAL(MAX(bytes, 0)) AS INTEGER) FROM kept_spools WHERE user_id = ?1) AS spool_bytes \
+             FROM glb_files WHERE user_id = ?1",
         )
         .bind::<Integer, _>(user_id)
         .get_result(&mut *self.connection()?)?;
+        let spool_bytes = row.spool_bytes.unsigned_abs();
         Ok(Usage {
             files: row.files.unsigned_abs(),
-            bytes: row.bytes.unsigned_abs(),
+            bytes: row.bytes.unsigned_abs().saturating_add(spool_bytes),
+            spool_bytes,
         })
     }
 

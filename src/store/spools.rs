@@ -1,0 +1,169 @@
+//! The table `kept_spools`: results in the form from which other files are made without the network. Each is a folder beside
+//! its GLB, under the same name, and follows from it: what is lost of it is no loss.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use diesel::prelude::*;
+
+use super::{
+    GlbFile, Store, StoreError,
+    files::{absolute, is_stored_name, sync_folder},
+    private::remove_folder,
+    removed::note,
+    schema::{glb_files, kept_spools},
+};
+
+/// Extension of a folder, in the place of the GLB's.
+pub(super) const EXTENSION: &str = "spool";
+
+/// Rows of one query: few milliseconds.
+const BATCH: i64 = 100;
+
+/// Returns the `file_path` of the folder that belongs to a GLB's.
+fn beside(file_path: &str) -> String {
+    let stem = file_path.strip_suffix(".glb").unwrap_or(file_path);
+    format!("{stem}.{EXTENSION}")
+}
+
+/// Fails when a column is missing.
+pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+    let all = kept_spools::table.limit(0);
+    all.load::<(i32, i32, i64)>(conn).map(|_| ())
+}
+
+impl Store {
+    /// Moves a folder on the same disk to the GLB whose result it is.
+    ///
+    /// # Errors
+    /// When the GLB was deleted, or the folder cannot be moved: it stays where it is then.
+    pub fn keep_spool(&self, glb: &GlbFile, folder: &Path, bytes: u64) -> Result<(), StoreError> {
+        self.guard()?;
+        let path = self.spool_path(glb);
+        let failed = |source| StoreError::Files {
+            what: "create",
+            path: path.clone(),
+            source,
+        };
+        self.connection()?.immediate_transaction(|conn| {
+            diesel::insert_into(kept_spools::table)
+                .values((
+                    kept_spools::glb_id.eq(glb.id),
+                    kept_spools::user_id.eq(glb.user_id),
+                    kept_spools::bytes.eq(i64::try_from(bytes).unwrap_or(i64::MAX)),
+                ))
+                .execute(conn)?;
+            // Last: a folder without a row is removed by the next start.
+            fs::rename(folder, &path)
+                .and_then(|()| sync_folder(path.parent().unwrap_or(&self.out_root)))
+                .map_err(failed)
+        })
+    }
+
+    /// Returns the folder that is kept with a GLB, if one is.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn spool_of(&self, glb: &GlbFile) -> Result<Option<PathBuf>, StoreError> {
+        let rows: i64 = kept_spools::table
+            .find(glb.id)
+            .count()
+            .get_result(&mut *self.connection()?)?;
+        let path = self.spool_path(glb);
+        Ok((rows > 0 && path.is_dir()).then_some(path))
+    }
+
+    /// Removes the oldest of these folders, those of `user` or of all users, until so many bytes are free. Returns how many
+    /// that are, which is less where there are no more. The results themselves stay.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub fn drop_spools(&self, user: Option<i32>, bytes: u64) -> Result<u64, StoreError> {
+        self.guard()?;
+        let mut freed: u64 = 0;
+        while freed < bytes {
+            let paths = self.connection()?.immediate_transaction(|conn| {
+                let mut all = kept_spools::table
+                    .inner_join(glb_files::table)
+                    .order(kept_spools::glb_id)
+                    .limit(BATCH)
+                    .select((
+                        kept_spools::glb_id,
+                        kept_spools::bytes,
+                        glb_files::file_path,
+                    ))
+                    .into_boxed();
+                if let Some(user) = user {
+                    all = all.filter(kept_spools::user_id.eq(user));
+                }
+                let oldest: Vec<(i32, i64, String)> = all.load(conn)?;
+                let mut paths = Vec::new();
+                for (id, size, file_path) in oldest {
+                    if freed >= bytes {
+                        break;
+                    }
+                    diesel::delete(kept_spools::table.find(id)).execute(conn)?;
+                    let path = beside(&file_path);
+                    note(conn, &path)?;
+                    paths.push(path);
+                    freed += size.max(0).unsigned_abs();
+                }
+                Ok::<_, StoreError>(paths)
+            })?;
+            if paths.is_empty() {
+                break;
+            }
+            tracing::info!(
+                "removed {} kept spools to make room: other files of their results need the network again",
+                paths.len()
+            );
+            self.remove_noted(&paths);
+        }
+        Ok(freed)
+    }
+
+    /// Removes folders whose GLB has no row any more, and forgets those that are missing. For the start of a server.
+    pub(super) fn sweep_spools(&self, found: &[PathBuf]) -> Result<(), StoreError> {
+        let rows: Vec<(i32, String)> = kept_spools::table
+            .inner_join(glb_files::table)
+            .select((kept_spools::glb_id, glb_files::file_path))
+            .load(&mut *self.connection()?)?;
+        let kept = rows.into_iter().map(|(id, path)| {
+            let path = absolute(&self.out_root, &beside(&path));
+            (path, id)
+        });
+        let mut kept: std::collections::HashMap<PathBuf, i32> = kept.collect();
+        for path in found {
+            if kept.remove(path).is_none() {
+                remove_folder(path);
+            }
+        }
+        let missing: Vec<i32> = kept.into_values().collect();
+        for some in missing.chunks(BATCH as usize) {
+            diesel::delete(kept_spools::table.filter(kept_spools::glb_id.eq_any(some)))
+                .execute(&mut *self.connection()?)?;
+        }
+        Ok(())
+    }
+
+    fn spool_path(&self, glb: &GlbFile) -> PathBuf {
+        absolute(&self.out_root, &beside(&glb.file_path))
+    }
+}
+
+/// Removes the folder that belongs to a file that is gone.
+pub(super) fn remove_beside(glb: &Path) {
+    let folder = glb.with_extension(EXTENSION);
+    if folder.symlink_metadata().is_ok() {
+        remove_folder(&folder);
+    }
+}
+
+/// Returns the name of the GLB that a folder of this name belongs to.
+pub(super) fn glb_name(name: &str) -> Option<String> {
+    let hash = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
+    let glb = format!("{hash}.glb");
+    is_stored_name(&glb).then_some(glb)
+}
