@@ -226,6 +226,7 @@ async fn every_command_of_version_2_is_understood_a_byte_at_a_time() {
         stage: "depth".to_owned(),
         fraction: 0.5,
         seconds_left: Some(2.0),
+        preview: None,
     };
     assert_eq!(client.status(9).await.unwrap().state, running);
     assert_eq!(

@@ -24,6 +24,7 @@ mod job_command;
 mod job_control;
 mod job_faults;
 mod jobs;
+mod kept_results;
 mod layering;
 mod leaving;
 mod log;

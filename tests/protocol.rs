@@ -441,8 +441,18 @@ fn the_replies_of_version_2_are_the_json_of_the_table() {
                 stage: "depth".to_owned(),
                 fraction: 0.5,
                 seconds_left: None,
+                preview: None,
             },
             json!({"state": "running", "stage": "depth", "fraction": 0.5, "seconds_left": null}),
+        ),
+        (
+            JobStateReply::Running {
+                stage: "aggregator".to_owned(),
+                fraction: 0.5,
+                seconds_left: Some(1.0),
+                preview: Some(hash()),
+            },
+            json!({"state": "running", "stage": "aggregator", "fraction": 0.5, "seconds_left": 1.0, "preview": DIGITS}),
         ),
         (
             JobStateReply::Done { hash: hash() },

@@ -58,6 +58,9 @@ pub enum SubmitError {
     Input(#[source] io::Error),
 }
 
+/// What clients are told of a disk without room.
+const DISK_FULL: &str = "the server's disk is full";
+
 /// Why a job ended without a GLB.
 #[derive(Debug)]
 pub(super) enum JobError {
@@ -73,6 +76,7 @@ impl From<PipelineError> for JobError {
     fn from(e: PipelineError) -> Self {
         match e {
             PipelineError::Cancelled => Self::Stopped,
+            e if e.missing_space().is_some() => Self::Fault(DISK_FULL.to_owned()),
             e if has_passing_cause(&e) => Self::Fault(with_causes(&e)),
             e if is_of_the_server(&e) => {
                 quietly(|| tracing::error!("cannot run a job: {}", with_causes(&e)));
@@ -105,7 +109,7 @@ impl From<StoreError> for JobError {
             e => {
                 quietly(|| tracing::error!("cannot store a result: {e}"));
                 let reason = match e.is_disk_full() {
-                    true => "the server's disk is full",
+                    true => DISK_FULL,
                     false => "the server could not store the result",
                 };
                 match store_passes(&e) {

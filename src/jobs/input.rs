@@ -20,6 +20,10 @@ use crate::{
 /// Number of jobs of a user whose input files are kept after their end, as many as may wait by default.
 const KEPT_PER_USER: usize = 4;
 
+/// Names in the folder that are not of input files: what is computed of them so far, and the anchors' scene.
+const SPOOL: &str = "spool";
+const PREVIEW: &str = "preview.glb";
+
 /// A folder of input files. Removed when dropped, unless the job has a row: then it stays until the job has ended.
 #[derive(Debug)]
 pub struct InputFolder {
@@ -61,6 +65,16 @@ impl InputFolder {
     /// Returns the path of the video.
     pub fn video(&self) -> PathBuf {
         self.path.join("video")
+    }
+
+    /// Returns the path of the spool.
+    pub(super) fn spool(&self) -> PathBuf {
+        self.path.join(SPOOL)
+    }
+
+    /// Returns the path of the preview.
+    pub(super) fn preview(&self) -> PathBuf {
+        self.path.join(PREVIEW)
     }
 
     /// Counts the bytes of the upload that filled it until it is dropped.
@@ -135,6 +149,7 @@ impl InputFolder {
                     let mut paths = fs::read_dir(&self.path)?
                         .map(|entry| Ok(entry?.path()))
                         .collect::<io::Result<Vec<PathBuf>>>()?;
+                    paths.retain(|path| *path != self.spool() && *path != self.preview());
                     paths.sort();
                     Ok((!paths.is_empty()).then_some(Source::Images(paths)))
                 }

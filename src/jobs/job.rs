@@ -39,6 +39,8 @@ pub enum JobState {
         fraction: f32,
         /// Estimate, once there is one.
         seconds_left: Option<f32>,
+        /// Hash of the anchors' scene, once there is one: a GLB that can be fetched while the job runs.
+        preview: Option<String>,
     },
     /// Finished: the GLB is stored.
     Done {

@@ -21,7 +21,7 @@ mod shared;
 mod watcher;
 mod worker;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -256,6 +256,14 @@ impl Jobs {
             StoredJobState::Failed { reason } => JobState::Failed { reason },
             StoredJobState::Cancelled => JobState::Cancelled,
         }))
+    }
+
+    /// Returns the file of a preview of a job that runs, if it is the user's.
+    pub fn preview(&self, user_id: i32, hash: &str) -> Option<PathBuf> {
+        let state = self.shared.lock();
+        let handle = &state.running.as_ref()?.handle;
+        let preview = handle.preview().filter(|preview| preview.hash == hash)?;
+        (handle.user_id == user_id).then(|| preview.path.clone())
     }
 
     /// Cancels a job with a row and returns its state then. Once this returns, the row says so: the job does not come back,

@@ -1,6 +1,7 @@
 //! The progress of a job: its stages as one fraction, with an estimate of the remaining time.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
@@ -9,11 +10,20 @@ use std::{
 use tokio::sync::watch;
 use vggt_model::progress::Stage as NetworkStage;
 
-use super::job::{JobId, JobState};
-use crate::pipeline::{Stage, StopFlag, Watcher};
+use super::{
+    faults::quietly,
+    job::{JobId, JobState},
+};
+use crate::{
+    pipeline::{Stage, StopFlag, Watcher},
+    store::Store,
+};
 
 /// Fraction of the work below which there is no estimate yet.
 const ESTIMATE_FROM: f32 = 0.05;
+
+/// A step of so much is none of this process's.
+const LEAP: f32 = 0.1;
 
 /// Pause between two looks at the stop flag while a job waits for the store. A cancelled job leaves the worker that soon.
 const WAIT_STEP: Duration = Duration::from_millis(100);
@@ -29,6 +39,15 @@ pub(super) enum StopReason {
     Shutdown,
 }
 
+/// The anchors' scene, while the other frames are computed.
+#[derive(Debug)]
+pub(super) struct Preview {
+    /// By which its owner fetches it.
+    pub(super) hash: String,
+    /// The GLB.
+    pub(super) path: PathBuf,
+}
+
 /// State of one job, shared by the worker and those who wait for it.
 #[derive(Debug)]
 pub(super) struct Handle {
@@ -38,6 +57,7 @@ pub(super) struct Handle {
     stop: OnceLock<StopReason>,
     /// Set with `stop`: ends the pass that runs, within its operations.
     flag: StopFlag,
+    preview: OnceLock<Preview>,
     state: watch::Sender<JobState>,
 }
 
@@ -49,6 +69,7 @@ impl Handle {
             user_id,
             stop: OnceLock::new(),
             flag: StopFlag::new(),
+            preview: OnceLock::new(),
             state: watch::Sender::new(state),
         })
     }
@@ -62,6 +83,16 @@ impl Handle {
     /// Returns the reason to stop, if there is one.
     pub(super) fn stopped(&self) -> Option<StopReason> {
         self.stop.get().copied()
+    }
+
+    /// Lets the owner fetch the preview, whose file is written.
+    pub(super) fn set_preview(&self, preview: Preview) {
+        let _ = self.preview.set(preview);
+    }
+
+    /// Returns the preview, if there is one.
+    pub(super) fn preview(&self) -> Option<&Preview> {
+        self.preview.get()
     }
 
     /// Publishes a state. A final one stays: a cancelled job that still runs reports in vain.
@@ -88,9 +119,13 @@ impl Handle {
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     handle: &'a Handle,
+    /// The row to be told once the job has come further than before.
+    row: Option<(&'a Store, i64)>,
     start: Instant,
     deadline: Option<Instant>,
     fraction: f32,
+    /// The part of it that an earlier process did.
+    earlier: f32,
 }
 
 impl<'a> Progress<'a> {
@@ -98,10 +133,18 @@ impl<'a> Progress<'a> {
     pub(super) fn new(handle: &'a Handle, deadline: Option<Instant>) -> Self {
         Self {
             handle,
+            row: None,
             start: Instant::now(),
             deadline,
             fraction: 0.0,
+            earlier: 0.0,
         }
+    }
+
+    /// Has the first frame that is kept recorded in the row: a job that goes on from there is not one that cannot be done.
+    pub(super) fn recorded(mut self, store: &'a Store, row: Option<i64>) -> Self {
+        self.row = row.map(|id| (store, id));
+        self
     }
 
     /// Reports that the network is being loaded, before the first step.
@@ -125,12 +168,14 @@ impl<'a> Progress<'a> {
 
     fn report(&self, stage: &'static str) {
         let elapsed = self.start.elapsed().as_secs_f32();
-        let seconds_left = (self.fraction > ESTIMATE_FROM)
-            .then(|| elapsed * (1.0 - self.fraction) / self.fraction);
+        let own = self.fraction - self.earlier;
+        let seconds_left = (own > ESTIMATE_FROM).then(|| elapsed * (1.0 - self.fraction) / own);
+        let preview = self.handle.preview().map(|preview| preview.hash.clone());
         self.handle.set(JobState::Running {
             stage,
             fraction: self.fraction,
             seconds_left,
+            preview,
         });
     }
 }
@@ -144,7 +189,12 @@ impl Watcher for Progress<'_> {
             (done as f32 / total as f32).min(1.0)
         };
         // Frame and global blocks alternate and some steps are reported twice: the fraction never decreases.
-        self.fraction = self.fraction.max(from + (to - from) * part);
+        let before = self.fraction;
+        self.fraction = before.max(from + (to - from) * part);
+        // Frames of an earlier process come all at once; those of this one in many steps.
+        if stage == Stage::Frames && self.fraction - before > LEAP {
+            self.earlier += self.fraction - before;
+        }
         self.report(name);
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             self.handle.stop(StopReason::TimeLimit);
@@ -155,6 +205,14 @@ impl Watcher for Progress<'_> {
     fn stop_flag(&self) -> Option<StopFlag> {
         Some(self.handle.flag.clone())
     }
+
+    fn kept_frame(&mut self) {
+        if let Some((store, id)) = self.row.take()
+            && let Err(e) = store.note_progress(id)
+        {
+            quietly(|| tracing::warn!("cannot note the progress of job {id}: {e}"));
+        }
+    }
 }
 
 /// Returns the state of a job that has ended, while its end cannot be written.
@@ -163,6 +221,7 @@ pub(super) fn storing() -> JobState {
         stage: "storing",
         fraction: 1.0,
         seconds_left: None,
+        preview: None,
     }
 }
 

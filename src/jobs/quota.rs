@@ -16,8 +16,10 @@ const RESERVED_PART: u64 = 20;
 /// How much one user may hold, and what stays free on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaSettings {
-    /// Maximum bytes of a user's files, uploads and inputs of jobs.
+    /// Maximum bytes of a user's files, kept spools, uploads and inputs of jobs.
     pub user_bytes: u64,
+    /// Maximum bytes of a user's kept spools, which go before anything is refused; 0 keeps none.
+    pub user_spool_bytes: u64,
     /// Maximum number of a user's files, counting one for each job.
     pub user_files: u64,
     /// Maximum number of uploads of one user that arrive at the same time.
@@ -30,6 +32,7 @@ impl Default for QuotaSettings {
     fn default() -> Self {
         Self {
             user_bytes: 20 << 30,
+            user_spool_bytes: 5 << 30,
             user_files: 10_000,
             // More than phones and scripts have; with the bytes it bounds what half-sent uploads hold.
             user_uploads: 64,
@@ -78,12 +81,32 @@ pub enum QuotaError {
     Disk {
         /// Free bytes.
         free: u64,
+        /// Bytes that are about to arrive.
+        wanted: u64,
         /// Bytes that stay free.
         reserved: u64,
     },
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl QuotaError {
+    /// Bytes that are missing, and the user whose they are; `None` for the disk's.
+    fn room(&self, user: i32) -> Option<(Option<i32>, u64)> {
+        match self {
+            Self::Bytes { held, wanted, max } => {
+                let over = held.saturating_add(*wanted).saturating_sub(*max);
+                Some((Some(user), over))
+            }
+            Self::Disk {
+                free,
+                wanted,
+                reserved,
+            } => Some((None, wanted.saturating_add(*reserved).saturating_sub(*free))),
+            _ => None,
+        }
+    }
 }
 
 /// In whole MiB, rounded up.
@@ -97,7 +120,7 @@ impl QuotaSettings {
             .unwrap_or_else(|| RESERVED.min(disk.total / RESERVED_PART))
     }
 
-    /// Refuses a result of `bytes` that is to be stored for the user.
+    /// Refuses a result of `bytes` that is to be stored for the user. Kept spools make room for it.
     ///
     /// # Errors
     /// When the user would have more than is allowed, or the database cannot be read.
@@ -107,8 +130,37 @@ impl QuotaSettings {
         user: i32,
         bytes: u64,
     ) -> Result<(), QuotaError> {
+        with_room(store, user, || {
+            self.check(store.usage_of(user)?, Held::default(), bytes)
+        })
+    }
+
+    /// Whether a spool of `bytes` is to be kept for the user. Older ones make room for it; nothing else does.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub(super) fn admit_spool(
+        &self,
+        store: &Store,
+        user: i32,
+        bytes: u64,
+    ) -> Result<bool, StoreError> {
         let stored = store.usage_of(user)?;
-        self.check(stored, Held::default(), bytes)
+        let files = stored.bytes.saturating_sub(stored.spool_bytes);
+        let most = self
+            .user_spool_bytes
+            .min(self.user_bytes.saturating_sub(files));
+        // It is on the disk already.
+        let is_full = |disk: DiskSpace| disk.free < self.reserved(disk);
+        if bytes > most || store.disk_space().is_some_and(is_full) {
+            return Ok(false);
+        }
+        let over = stored
+            .spool_bytes
+            .saturating_add(bytes)
+            .saturating_sub(most);
+        store.drop_spools(Some(user), over)?;
+        Ok(true)
     }
 
     fn check(&self, stored: Usage, held: Held, wanted: u64) -> Result<(), QuotaError> {
@@ -131,6 +183,21 @@ impl QuotaSettings {
     }
 }
 
+/// Calls `check` again once kept spools made room.
+fn with_room<T>(
+    store: &Store,
+    user: i32,
+    mut check: impl FnMut() -> Result<T, QuotaError>,
+) -> Result<T, QuotaError> {
+    match check() {
+        Err(e) => match e.room(user) {
+            Some((of, bytes)) if store.drop_spools(of, bytes)? > 0 => check(),
+            _ => Err(e),
+        },
+        done => done,
+    }
+}
+
 /// What a user holds beside stored files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Held {
@@ -149,11 +216,21 @@ struct Held {
 pub(super) struct Quotas(Mutex<HashMap<i32, Held>>);
 
 impl Quotas {
-    /// Counts an upload of so many bytes that is about to arrive.
+    /// Counts an upload of so many bytes that is about to arrive. Kept spools make room for it.
     ///
     /// # Errors
     /// When it is more than the user may hold or than fits on the disk.
     pub(super) fn begin(
+        self: &Arc<Self>,
+        settings: &QuotaSettings,
+        store: &Store,
+        user: i32,
+        bytes: u64,
+    ) -> Result<Upload, QuotaError> {
+        with_room(store, user, || self.try_begin(settings, store, user, bytes))
+    }
+
+    fn try_begin(
         self: &Arc<Self>,
         settings: &QuotaSettings,
         store: &Store,
@@ -179,6 +256,7 @@ impl Quotas {
             if disk.free < reserved.saturating_add(arriving) {
                 return Err(QuotaError::Disk {
                     free: disk.free,
+                    wanted: arriving,
                     reserved,
                 });
             }

@@ -1,20 +1,27 @@
 //! What the worker does with one job: input files in, a stored GLB out.
 
 use std::{
-    io,
+    error::Error,
+    fs,
+    io::{self, BufWriter, Write},
     time::{Duration, Instant},
 };
 
 use super::{
-    error::JobError, faults::store_passes, progress::Progress, quota::QuotaError, shared::Work,
+    error::JobError,
+    faults::{quietly, store_passes},
+    progress::{Preview, Progress},
+    quota::QuotaError,
+    shared::Work,
     worker::Worker,
 };
 use crate::{
     pipeline::{
-        GlbError, PipelineError, Place, ReadOptions, ReconstructOptions, Reconstruction,
-        SceneError, SkyNetwork, Source, Spooling, Stage, Thinned, Watcher, reconstruct, write_glb,
+        FolderRule, GlbError, PipelineError, Place, PredictedFrames, Provenance, ReadOptions,
+        ReconstructOptions, Reconstruction, Scene, SceneError, SkyNetwork, Source, Spool, Spooling,
+        Stage, Thinned, Watcher, reconstruct, write_glb,
     },
-    store::{GlbFile, GlbOrigin, StoreError},
+    store::{GlbFile, GlbOrigin, StoreError, create_private, random_hash},
 };
 
 /// Pauses before a result that is computed is stored again, before the job is put aside and computed again later. Short:
@@ -41,7 +48,8 @@ impl Worker {
             return Err(JobError::Stopped);
         }
         let options = &work.options;
-        let mut progress = Progress::new(&work.handle, deadline);
+        let mut progress =
+            Progress::new(&work.handle, deadline).recorded(&shared.store, work.row());
         progress.loading();
         if options.mask_sky {
             self.load_sky()?;
@@ -50,6 +58,10 @@ impl Worker {
         loaded.map_err(|e| JobError::of_loading("its network", &e))?;
         let Some(network) = self.loaded() else {
             return Err(JobError::Failed("the network is not loaded".to_owned()));
+        };
+        let preview = |scene: &Scene, frames: &dyn PredictedFrames, provenance: &Provenance| {
+            show_preview(work, (scene, frames, provenance));
+            Ok(())
         };
         let reconstruct_options = ReconstructOptions {
             read: ReadOptions {
@@ -65,17 +77,27 @@ impl Worker {
             attention: options.attention.clone(),
             sky: self.sky.as_ref().filter(|_| options.mask_sky),
             provenance: serde_json::to_value(options).unwrap_or_default(),
-            // Goes with the job. Keeping it, to go on with it and for other formats, takes a folder, whose bytes count.
+            // The next process goes on with it; in the end it is kept with the result.
             spooling: Spooling {
-                place: Place::Nameless(shared.store.uploads_dir()),
+                place: Place::Folder {
+                    path: work.folder.spool(),
+                    note: serde_json::Value::Null,
+                    rule: FolderRule::Default,
+                },
                 ..Spooling::default()
             },
+            // Whose status is not asked for sees none.
+            preview: work.row().is_some().then_some(&preview),
             ..ReconstructOptions::default()
         };
         let made = reconstruct(network, &source, &reconstruct_options, &mut progress);
         if network.check_intact().is_err() {
             // The next job opens the file again.
             self.forget_network();
+        }
+        if let Some(bytes) = made.as_ref().err().and_then(PipelineError::missing_space) {
+            // For the next try.
+            shared.store.drop_spools(None, bytes)?;
         }
         let made = made?;
         if !progress.step(Stage::Write, 0, 1) {
@@ -93,6 +115,28 @@ impl Worker {
             ),
             Ok(None) => Err(JobError::Failed("the input files are gone".to_owned())),
             Err(e) => Err(PipelineError::from(e).into()),
+        }
+    }
+
+    /// Keeps what the GLB was made of, for other formats, if the user's quota has room for it.
+    fn keep_spool(&self, glb: &GlbFile, spool: &Spool) {
+        let Some(folder) = spool.folder() else { return };
+        let (store, bytes) = (&self.shared.store, spool.bytes());
+        let quotas = &self.shared.settings.quotas;
+        let kept = match quotas.admit_spool(store, glb.user_id, bytes) {
+            Ok(true) => store.keep_spool(glb, folder, bytes),
+            Ok(false) => {
+                tracing::debug!(
+                    "the spool of {} is not kept: {bytes} bytes",
+                    glb.hashed_name
+                );
+                Ok(())
+            }
+            Err(e) => Err(e),
+        };
+        if let Err(e) = kept {
+            // The result itself is stored.
+            quietly(|| tracing::warn!("cannot keep the spool of {}: {e}", glb.hashed_name));
         }
     }
 
@@ -116,6 +160,7 @@ impl Worker {
             scene,
             predictions,
             provenance,
+            spooled,
             ..
         } = made;
         let origin = GlbOrigin {
@@ -161,7 +206,12 @@ impl Worker {
         let mut pauses = STORE_PAUSES.iter();
         loop {
             match save() {
-                Ok(row) => return Ok(row.hashed_name),
+                Ok(row) => {
+                    if let Some(spooled) = &spooled {
+                        self.keep_spool(&row, spooled.spool());
+                    }
+                    return Ok(row.hashed_name);
+                }
                 Err(SaveError::Refused(e)) => return Err(e),
                 Err(SaveError::Store(e)) => {
                     // A client that waits on its connection is told at once.
@@ -174,6 +224,31 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Writes the anchors' scene for those who ask for the job's status. Without it the job goes on.
+fn show_preview(
+    work: &Work,
+    (scene, frames, provenance): (&Scene, &dyn PredictedFrames, &Provenance),
+) {
+    let path = work.folder.preview();
+    let write = || -> Result<Preview, Box<dyn Error>> {
+        // Of the process before.
+        if path.exists() {
+            fs::remove_file(&path)?;
+        }
+        let mut out = BufWriter::new(create_private(&path)?);
+        write_glb(scene, frames, provenance, work.options.glb(), &mut out)?;
+        out.flush()?;
+        Ok(Preview {
+            hash: random_hash()?,
+            path: path.clone(),
+        })
+    };
+    match write() {
+        Ok(preview) => work.handle.set_preview(preview),
+        Err(e) => quietly(|| tracing::warn!("job {} has no preview: {e}", work.handle.id)),
     }
 }
 

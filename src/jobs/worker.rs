@@ -18,6 +18,7 @@ use super::{
 use crate::{
     allocator::return_freed_memory,
     pipeline::{Network, NetworkSource, PipelineError, SkyNetwork},
+    store::remove_folder,
 };
 
 /// Pause after a panic outside of a job, so that one that comes again and again does not take a whole core.
@@ -110,8 +111,9 @@ impl Worker {
             },
             Ok(Err(JobError::Fault(reason))) => End::Fault(worded(reason)),
             Err(_) => {
-                // The network may be in an inconsistent state: the next job loads it again.
+                // The network may be in an inconsistent state: the next job loads it again. So may what is computed so far.
                 self.network = None;
+                remove_folder(&work.folder.spool());
                 End::Failed {
                     reason: BUG.to_owned(),
                     keep: true,

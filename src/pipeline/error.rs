@@ -122,6 +122,16 @@ pub enum PipelineError {
 }
 
 impl PipelineError {
+    /// Returns how many bytes a disk lacks for the results, where that is why.
+    pub fn missing_space(&self) -> Option<u64> {
+        match self {
+            Self::Output(OutputError::NoSpace { needed, free, .. }) => {
+                Some(needed.saturating_sub(*free))
+            }
+            _ => None,
+        }
+    }
+
     /// Names the file whose writer failed.
     pub(super) fn at(self, path: &Path) -> Self {
         let source = match self {

@@ -61,5 +61,7 @@ pub use crate::{
     decoder::{Decoding, Worker, WorkerEnd, WorkerError},
     frames::{FramesError, ImageLimits, SkyNetwork, VideoLimits},
     glb::{GlbEncoding, GlbError, GlbOptions, Thinned, write as write_glb},
-    scene::{PredictionMode, SceneError, SceneOptions, with_fields},
+    scene::{
+        PredictedFrames, PredictionMode, Provenance, Scene, SceneError, SceneOptions, with_fields,
+    },
 };

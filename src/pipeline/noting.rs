@@ -24,6 +24,10 @@ impl Watcher for Noting<'_> {
         self.inner.stop_flag()
     }
 
+    fn kept_frame(&mut self) {
+        self.inner.kept_frame();
+    }
+
     fn warn(&mut self, warning: &Warning) {
         self.warnings.push(warning.clone());
         self.inner.warn(warning);

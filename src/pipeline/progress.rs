@@ -202,6 +202,9 @@ pub trait Watcher {
         None
     }
 
+    /// Reports that the results of another frame are kept: who goes on after an interruption has them. By default does nothing.
+    fn kept_frame(&mut self) {}
+
     /// Reports a warning; by default it goes to the log.
     fn warn(&mut self, warning: &Warning) {
         tracing::warn!("{warning}");

@@ -62,6 +62,9 @@ pub enum JobStateReply {
         fraction: f32,
         /// An estimate, once there is one.
         seconds_left: Option<f32>,
+        /// What command 4 takes for the anchors' scene while the job runs, once there is one. Of its user alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preview: Option<Hash>,
     },
     /// Has its GLB.
     Done {

@@ -1,6 +1,6 @@
 //! Replies to all requests that are not uploads.
 
-use std::fs::File;
+use std::{fs::File, path::Path};
 
 use serde_json::json;
 
@@ -102,9 +102,15 @@ impl Session {
         let user = self.user().await?;
         let open_get = self.shared.settings.open_get;
         let store = self.shared.store.clone();
+        let jobs = self.shared.jobs.clone();
         let glb = blocking(move || {
+            let user = user.map(|user| user.id);
+            let preview = user.and_then(|user| jobs.preview(user, hash.as_str()));
+            if let Some(path) = preview {
+                return open_preview(hash, &path);
+            }
             let row = store.find_glb(hash.as_str())?.filter(|row| {
-                let owned = user.is_some_and(|user| user.id == row.user_id);
+                let owned = user == Some(row.user_id);
                 owned || row.is_public || open_get
             });
             match row {
@@ -243,6 +249,18 @@ pub(super) fn open(store: &Store, row: &GlbFile) -> Result<OpenFile, RequestErro
     })
 }
 
+/// Opens the preview of a job that runs, or did a moment ago. Blocks.
+fn open_preview(hash: Hash, path: &Path) -> Result<OpenFile, RequestError> {
+    let opened = File::open(path).and_then(|file| {
+        let len = file.metadata()?.len();
+        Ok((file, len))
+    });
+    match opened.map(|(file, len)| (file, u32::try_from(len))) {
+        Ok((file, Ok(len))) => Ok(OpenFile { hash, file, len }),
+        _ => Err(Rejection::new(ErrorCode::HashNotFound, "").into()),
+    }
+}
+
 fn entry(row: GlbFile) -> Option<FileEntry> {
     Some(FileEntry {
         hash: row.hashed_name.parse().ok()?,
@@ -263,10 +281,12 @@ pub(super) fn job_reply(job: i64, state: JobState) -> Vec<u8> {
             stage,
             fraction,
             seconds_left,
+            preview,
         } => JobStateReply::Running {
             stage: stage.to_owned(),
             fraction,
             seconds_left,
+            preview: preview.and_then(|hash| hash.parse().ok()),
         },
         JobState::Done { hash } => match hash.parse() {
             Ok(hash) => JobStateReply::Done { hash },

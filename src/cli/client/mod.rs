@@ -353,11 +353,17 @@ fn describe(job: &JobStatusReply) -> String {
             stage,
             fraction,
             seconds_left,
+            preview,
         } => {
             let left = seconds_left
                 .map(|s| format!(", {s:.0} s left"))
                 .unwrap_or_default();
-            format!("running: {}, {:.0} %{left}", plain(stage), fraction * 100.0)
+            let preview = preview
+                .as_ref()
+                .map(|hash| format!("\npreview  {hash}"))
+                .unwrap_or_default();
+            let percent = fraction * 100.0;
+            format!("running: {}, {percent:.0} %{left}{preview}", plain(stage))
         }
         JobStateReply::Done { hash } => format!("done\nhash  {hash}"),
         JobStateReply::Failed { reason } => format!("failed: {}", plain(reason)),

@@ -2,14 +2,19 @@
 
 use crate::jobs::QuotaSettings;
 
-/// What one user may hold. Nothing that is stored is ever deleted for it.
+/// What one user may hold. No result is ever deleted for it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct QuotaArgs {
-    /// Maximum size in MiB of a user's files, running uploads and inputs of waiting jobs
+    /// Maximum size in MiB of a user's files, kept spools, running uploads and inputs of waiting jobs
     #[arg(long, value_name = "MIB", default_value_t = QuotaSettings::default().user_bytes >> 20,
         value_parser = clap::value_parser!(u64).range(..=MIB_MAX))]
     max_user_bytes: u64,
+    /// Maximum size in MiB of a user's kept spools, from which other formats of a result are made without the network; the
+    /// oldest go first, also where a user or the disk has no more room. 0: keep none
+    #[arg(long, value_name = "MIB", default_value_t = QuotaSettings::default().user_spool_bytes >> 20,
+        value_parser = clap::value_parser!(u64).range(..=MIB_MAX))]
+    max_user_spools: u64,
     /// Maximum number of a user's files, counting one for each job
     #[arg(long, value_name = "N", default_value_t = QuotaSettings::default().user_files)]
     max_user_files: u64,
@@ -29,6 +34,7 @@ impl QuotaArgs {
     pub(super) fn settings(&self) -> QuotaSettings {
         QuotaSettings {
             user_bytes: self.max_user_bytes << 20,
+            user_spool_bytes: self.max_user_spools << 20,
             user_files: self.max_user_files,
             user_uploads: self.max_user_uploads as usize,
             min_free: self.min_free_space.map(|mib| mib << 20),

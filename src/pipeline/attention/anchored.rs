@@ -153,6 +153,7 @@ impl Anchored<'_> {
                 .network
                 .results_of_anchor(of, size, self.forward, steps)?;
             spool.put(*frame, &of_frame(&results, 0, similarity)?)?;
+            watcher.kept_frame();
         }
         Ok(())
     }
@@ -175,6 +176,7 @@ impl Anchored<'_> {
             for (at, frame) in frames.iter().enumerate() {
                 let similarity = similarity.get(at).cloned();
                 spool.put(*frame, &of_frame(&results, at, similarity)?)?;
+                watcher.kept_frame();
             }
             watcher_step(watcher, Stage::Frames, done + frames.len(), count)?;
         }
@@ -300,6 +302,10 @@ impl Watcher for Batch<'_> {
 
     fn stop_flag(&self) -> Option<StopFlag> {
         self.watcher.stop_flag()
+    }
+
+    fn kept_frame(&mut self) {
+        self.watcher.kept_frame();
     }
 
     fn warn(&mut self, warning: &Warning) {

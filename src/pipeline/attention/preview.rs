@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use vggt_model::Cameras;
 
 use crate::{
-    pipeline::{Network, PipelineError, Spool, Watcher},
+    pipeline::{Network, PipelineError, Spool, Stage, StopFlag, Watcher},
     scene::{Field, PhotoArea, PredictedFrames, SceneError},
 };
 
@@ -32,8 +32,21 @@ impl<'a> AnchorScene<'a> {
         Ok(Self {
             spool,
             anchors,
-            cameras: network.cameras(&tokens, size, watcher)?,
+            cameras: network.cameras(&tokens, size, &mut Unreported(watcher))?,
         })
+    }
+}
+
+/// Can be stopped, and does not report its steps: the cameras of all frames come at the end.
+struct Unreported<'a>(&'a dyn Watcher);
+
+impl Watcher for Unreported<'_> {
+    fn step(&mut self, _: Stage, _: usize, _: usize) -> bool {
+        !self.0.stop_flag().is_some_and(|flag| flag.is_stopped())
+    }
+
+    fn stop_flag(&self) -> Option<StopFlag> {
+        self.0.stop_flag()
     }
 }
 

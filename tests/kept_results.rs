@@ -1,0 +1,205 @@
+//! What the service keeps beside a GLB: results in progress, which the next process goes on with, and those of a job that is
+//! done; and the preview of one that runs.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::service::{Client, Service, assert_glb, demo_images, store, wait_for};
+
+/// Of 80 frames: with four anchors some tenths of a second after the anchors are done.
+fn many_frames(client: &mut Client) -> i64 {
+    let options = json!({"attention": "anchors", "anchors": 4});
+    let reply = client.json(11, &options.to_string());
+    assert_eq!(reply["anchors"], 4, "{reply}");
+    client.submit(&demo_images(8).repeat(10))
+}
+
+/// Waits until a part of the frames is done.
+fn wait_until_past(client: &mut Client, job: i64, fraction: f64) -> Value {
+    wait_for("some frames", || {
+        let status = client.status(job);
+        assert_eq!(status.get("reason"), None, "{status}");
+        let far = status["fraction"].as_f64().is_some_and(|f| f > fraction);
+        (far || status["state"] == "done").then_some(status)
+    })
+}
+
+fn hash_of(status: &Value) -> &str {
+    status["hash"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{status}"))
+}
+
+/// The folders that are kept.
+fn kept(service: &Service) -> Vec<PathBuf> {
+    let days = fs::read_dir(service.out()).unwrap();
+    let days = days.map(|day| day.unwrap().path());
+    let days = days.filter(|day| !day.file_name().unwrap().to_str().unwrap().starts_with('.'));
+    let entries = days.filter_map(|day| fs::read_dir(day).ok()).flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|ext| ext == "spool"))
+        .collect()
+}
+
+fn deaths(service: &Service, job: i64) -> u32 {
+    service.store().job(job).unwrap().unwrap().deaths
+}
+
+#[test]
+fn a_job_goes_on_with_its_finished_frames_after_kill_9_to_the_same_bytes() {
+    let mut service = Service::start(&["--no_cache"]);
+    let mut ann = service.login("ann");
+    let whole = many_frames(&mut ann);
+    let status = ann.finished(whole);
+    let expected = ann.get(hash_of(&status)).glb().1;
+
+    let job = many_frames(&mut ann);
+    for (n, fraction) in [0.3, 0.5, 0.7, 0.8].into_iter().enumerate() {
+        let status = wait_until_past(&mut service.login("ann"), job, fraction);
+        assert_eq!(status["state"], "running", "{status}");
+        service = Service::start_in(service.kill(), &["--no_cache"]);
+        // It came further each time: no death too many.
+        assert_eq!(deaths(&service, job), 1, "after kill {n}");
+    }
+    let mut ann = service.login("ann");
+    let status = ann.finished(job);
+    assert!(ann.get(hash_of(&status)).glb().1 == expected);
+    let log = service.log();
+    let went_on: Vec<usize> = log
+        .lines()
+        .filter_map(|line| line.split_once("/spool\": ")?.1.split(' ').next())
+        .map(|done| done.parse().unwrap())
+        .collect();
+    assert_eq!(went_on.len(), 4, "{log}");
+    assert!(went_on.is_sorted() && went_on[0] >= 4, "{went_on:?}");
+    assert!(went_on[3] > 40, "{went_on:?}");
+    service.assert_nothing_left();
+}
+
+#[test]
+fn what_a_result_was_made_of_is_kept_inside_its_owners_quota_and_goes_with_it() {
+    let service = Service::start(&["--no_cache"]);
+    let mut ann = service.login("ann");
+    let done = |client: &mut Client| {
+        let job = client.submit(&demo_images(2));
+        hash_of(&client.finished(job)).to_owned()
+    };
+    let first = done(&mut ann);
+    let by_connection = ann.images(&demo_images(2)).glb().0;
+    service.assert_nothing_left();
+    let store = service.store();
+    let glb = store.find_glb(&first).unwrap().unwrap();
+    let folder = store.spool_of(&glb).unwrap().unwrap();
+    assert_eq!(kept(&service).len(), 2);
+    assert_eq!(folder.file_stem().unwrap().to_str(), Some(&*first));
+    // Two frames of 112 x 84: pixels, depth and its confidence.
+    let size = |name: &str| fs::metadata(folder.join(name)).unwrap().len();
+    assert_eq!(size("images"), 2 * 3 * 112 * 84);
+    assert_eq!(size("depth"), 2 * 4 * 112 * 84);
+    let header = fs::read_to_string(folder.join("spool.json")).unwrap();
+    assert!(!header.contains(service.dir.path().to_str().unwrap()));
+    let usage = store.usage_of(glb.user_id).unwrap();
+    let files: u64 = store
+        .list_glbs(glb.user_id)
+        .unwrap()
+        .iter()
+        .map(|glb| glb.file_size)
+        .sum();
+    assert!(usage.spool_bytes > 2 * (size("images") + 2 * size("depth")));
+    assert_eq!(usage.bytes, files + usage.spool_bytes);
+
+    // It goes with its GLB, and without its row at the next start.
+    let delete = json!({ "hash": first }).to_string();
+    assert_eq!(ann.json(6, &delete)["deleted"], true);
+    assert!(!folder.exists());
+    let stray = folder.with_file_name(format!("{first}.spool"));
+    fs::create_dir(&stray).unwrap();
+    fs::write(stray.join("journal"), "x").unwrap();
+    let other = kept(&service);
+    let other = other.iter().find(|path| **path != stray).unwrap();
+    assert_eq!(
+        other.file_stem().unwrap().to_str(),
+        Some(by_connection.trim_end_matches(".glb"))
+    );
+    fs::remove_dir_all(other).unwrap();
+    let service = Service::start_in(service.kill(), &["--no_cache"]);
+    assert!(!stray.exists());
+    assert_eq!(
+        service.store().usage_of(glb.user_id).unwrap().spool_bytes,
+        0
+    );
+    service
+        .login("ann")
+        .get(by_connection.trim_end_matches(".glb"))
+        .glb();
+}
+
+#[test]
+fn the_oldest_kept_results_make_room_for_newer_ones_and_for_uploads() {
+    // Room for the GLBs of four jobs of two frames, 0.37 MB each, and for a part of what they were made of, 0.25 MB each.
+    let args = ["--no_cache", "--max_user_bytes", "2"];
+    let service = Service::start(&args);
+    let mut ann = service.login("ann");
+    let mut hashes = Vec::new();
+    for _ in 0..4 {
+        hashes.push(ann.images(&demo_images(2)).glb().0);
+    }
+    let store = service.store();
+    let has = |name: &String| {
+        let glb = store
+            .find_glb(name.trim_end_matches(".glb"))
+            .unwrap()
+            .unwrap();
+        store.spool_of(&glb).unwrap().is_some()
+    };
+    let user = store.user_by_name("ann").unwrap().id;
+    let usage = store.usage_of(user).unwrap();
+    assert!(usage.bytes <= 2 << 20, "{usage:?}");
+    assert!(!has(&hashes[0]), "{usage:?}");
+    assert!(has(&hashes[3]), "{usage:?}");
+    // An upload that would not fit beside it.
+    let free = (2 << 20) - usage.bytes;
+    let mut large = demo_images(1)[0].to_vec();
+    large.resize((free + usage.spool_bytes / 2) as usize, 0);
+    assert_glb(&ann.images(&[&large]).glb().1);
+    assert!(!has(&hashes[3]));
+    for name in hashes {
+        assert_glb(&ann.get(name.trim_end_matches(".glb")).glb().1);
+    }
+
+    let service = Service::start_in(service.kill(), &["--max_user_spools", "0", "--no_cache"]);
+    service.login("ben").images(&demo_images(2)).glb();
+    let ben = service.store().user_by_name("ben").unwrap().id;
+    assert_eq!(service.store().usage_of(ben).unwrap().spool_bytes, 0);
+    service.assert_nothing_left();
+}
+
+#[test]
+fn the_status_of_a_job_has_a_preview_that_its_user_alone_can_fetch_while_it_runs() {
+    let service = Service::start(&["--no_cache"]);
+    let mut ann = service.login("ann");
+    let job = many_frames(&mut ann);
+    let status = wait_for("the preview", || {
+        let status = ann.status(job);
+        assert_ne!(status["state"], "done", "{status}");
+        status["preview"].is_string().then_some(status)
+    });
+    let hash = status["preview"].as_str().unwrap();
+    let preview = ann.get(hash).glb().1;
+    assert_glb(&preview);
+    let stranger = service.login("ben").get(hash).error();
+    assert_eq!(stranger, service.connect().get(hash).error());
+    assert!(stranger.starts_with("ERROR_HASH_NOT_FOUND"), "{stranger}");
+
+    let status = ann.finished(job);
+    let glb = ann.get(hash_of(&status)).glb().1;
+    assert!(preview.len() < glb.len() / 10);
+    assert!(status.get("preview").is_none());
+    assert_eq!(ann.get(hash).error(), stranger);
+    drop(service.store());
+    let dir = service.kill();
+    let listed = store(dir.path()).list_glbs(1).unwrap();
+    assert_eq!(listed.len(), 1);
+}
