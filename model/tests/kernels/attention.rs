@@ -381,3 +381,82 @@ fn self_attention_reads_queries_keys_and_values_where_they_lie() {
         }
     }
 }
+
+/// As the other frames of a capture attend to the anchors: the queries are prepared alone, and all frames read the same keys
+/// and values, of which there are more or fewer.
+#[test]
+fn the_frames_of_a_batch_attend_to_the_keys_and_values_of_others() {
+    let mut random = Random(42);
+    let (h, d, positions) = (2, 64, 13);
+    for (dtype, frames, keys, one_sequence) in [
+        (DType::BF16, 3, 5 * 13, true),
+        (DType::BF16, 4, 13, false),
+        (DType::F16, 12, 2 * 13, true),
+        (DType::F32, 2, 7 * 13, false),
+    ] {
+        let m = frames * positions;
+        let x = Memory::new(&random.values(m * h * d), dtype);
+        let k = Memory::new(&random.values(keys * h * d), dtype);
+        let v = Memory::new(&random.values(keys * h * d), dtype);
+        let prepare = Preparation::random(&mut random, dtype, (positions, d), (true, true));
+        // One sequence of all frames, as the network has it, or one for each: then the keys' batch stride is 0.
+        let (b, n) = match one_sequence {
+            true => (1, m),
+            false => (frames, positions),
+        };
+        for &runner in Runner::all() {
+            let mut q = Memory::unwritten(m * h * d, dtype, 0);
+            let call = heads(HeadsCall {
+                dtype,
+                tokens: (b, n),
+                heads: (h, d),
+                norms: prepare.norms(),
+                rotation: prepare.rotation(),
+                qkv: x.address(),
+                q: q.address(),
+                k: Address::NULL,
+            })
+            .unwrap();
+            let inputs = [&[&x][..], &prepare.memory()[..]].concat();
+            runner.run(&call, &inputs, &mut q);
+
+            let kept = |memory: &Memory| {
+                let mut rows = HeadRows::contiguous(memory.address(), h, keys, d);
+                rows.strides[0] = 0;
+                rows
+            };
+            let mut out = Memory::unwritten(m * h * d, dtype, 0);
+            let call = attention(
+                AttentionCall {
+                    dtype,
+                    batch: b,
+                    heads: (h, d),
+                    queries: n,
+                    keys,
+                    q: HeadRows::contiguous(q.address(), h, n, d),
+                    k: kept(&k),
+                    v: kept(&v),
+                    out: out.address(),
+                },
+                AMPERE,
+            )
+            .unwrap();
+            runner.run(&call, &[&q, &k, &v], &mut out);
+
+            let queries = q.tensor((b, h, n, d));
+            let of_all = |memory: &Memory| {
+                let one = memory.tensor((1, h, keys, d));
+                one.broadcast_as((b, h, keys, d))
+                    .unwrap()
+                    .contiguous()
+                    .unwrap()
+            };
+            let exact = plain(&queries, &of_all(&k), &of_all(&v));
+            let error = relative_error(&out.tensor((b, n, h * d)), &exact);
+            assert!(
+                error < tolerance(dtype),
+                "{runner} {dtype:?} {frames} {keys}: {error:e}"
+            );
+        }
+    }
+}
