@@ -2,6 +2,10 @@
 //!
 //! Half of a frame's score is how much the first frame's patches attend to it in the last global block, half how alike the
 //! features after that block are. Source: RobustVGGT (CVPR 2026), which reads both from a dense pass.
+//!
+//! As there, the attention is scaled by the least and the largest of all frames, the first among them. The program of its
+//! authors scales the cosine likewise, so that some frame always has 0; here it is mapped from [-1, 1], so that a capture of one
+//! scene has no low score.
 
 use candle_core::{D, DType, Device, Tensor};
 
