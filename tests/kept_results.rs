@@ -138,15 +138,19 @@ fn what_a_result_was_made_of_is_kept_inside_its_owners_quota_and_goes_with_it() 
 
 #[test]
 fn the_oldest_kept_results_make_room_for_newer_ones_and_for_uploads() {
-    // Room for the GLBs of four jobs of two frames, 0.37 MB each, and for a part of what they were made of, 0.25 MB each.
+    // Of two frames: what a result was made of takes 0.25 MB.
     let args = ["--no_cache", "--max_user_bytes", "2"];
     let service = Service::start(&args);
     let mut ann = service.login("ann");
     let mut hashes = Vec::new();
-    for _ in 0..4 {
+    let store = service.store();
+    let user = store.user_by_name("ann").unwrap().id;
+    // Until a second one would have no more room.
+    while store.usage_of(user).unwrap().bytes < (2 << 20) - (1 << 19) {
         hashes.push(ann.images(&demo_images(2)).glb().0);
     }
-    let store = service.store();
+    hashes.push(ann.images(&demo_images(2)).glb().0);
+    let last = hashes.last().unwrap().clone();
     let has = |name: &String| {
         let glb = store
             .find_glb(name.trim_end_matches(".glb"))
@@ -154,17 +158,17 @@ fn the_oldest_kept_results_make_room_for_newer_ones_and_for_uploads() {
             .unwrap();
         store.spool_of(&glb).unwrap().is_some()
     };
-    let user = store.user_by_name("ann").unwrap().id;
     let usage = store.usage_of(user).unwrap();
     assert!(usage.bytes <= 2 << 20, "{usage:?}");
     assert!(!has(&hashes[0]), "{usage:?}");
-    assert!(has(&hashes[3]), "{usage:?}");
+    assert!(has(&last), "{usage:?}");
     // An upload that would not fit beside it.
     let free = (2 << 20) - usage.bytes;
     let mut large = demo_images(1)[0].to_vec();
     large.resize((free + usage.spool_bytes / 2) as usize, 0);
+    let with: Vec<String> = hashes.iter().filter(|name| has(name)).cloned().collect();
     assert_glb(&ann.images(&[&large]).glb().1);
-    assert!(!has(&hashes[3]));
+    assert!(!has(&with[0]));
     for name in hashes {
         assert_glb(&ann.get(name.trim_end_matches(".glb")).glb().1);
     }
@@ -202,4 +206,136 @@ fn the_status_of_a_job_has_a_preview_that_its_user_alone_can_fetch_while_it_runs
     let dir = service.kill();
     let listed = store(dir.path()).list_glbs(1).unwrap();
     assert_eq!(listed.len(), 1);
+}
+
+#[test]
+fn a_job_that_is_done_runs_again_with_other_options_and_no_network() {
+    let service = Service::start(&["--no_cache"]);
+    let mut ann = service.login("ann");
+    let names = json!({"names": ["IMG 1.png", "IMG 2.png"], "name": "Room", "conf_thres": 10});
+    ann.json(11, &names.to_string());
+    let job = ann.submit(&demo_images(2));
+    let first = ann.finished(job);
+    let rerun = |client: &mut Client, options: Value, job: i64| {
+        client.json(11, &options.to_string());
+        client.json(15, &json!({ "job": job }).to_string())
+    };
+    let again = rerun(&mut ann, json!({"conf_thres": 60, "show_cam": true}), job);
+    let again = again["job"].as_i64().unwrap_or_else(|| panic!("{again}"));
+    let second = ann.finished(again);
+    let (old, new) = (
+        ann.get(hash_of(&first)).glb().1,
+        ann.get(hash_of(&second)).glb().1,
+    );
+    assert_glb(&new);
+    assert!(new.len() < old.len());
+    // The same as from the images.
+    let all = json!({"conf_thres": 60, "show_cam": true});
+    ann.json(11, &all.to_string());
+    let direct = ann.images(&demo_images(2)).glb().1;
+    assert!(direct == new);
+    // And a rerun of the rerun, also after a restart in which it waits.
+    let third = rerun(&mut ann, json!({"format": "glb_quantized"}), again);
+    let third = third["job"].as_i64().unwrap();
+    let service = Service::start_in(service.kill(), &["--no_cache"]);
+    let mut ann = service.login("ann");
+    let quantized = ann.finished(third);
+    assert!(ann.get(hash_of(&quantized)).glb().1.len() < new.len());
+
+    let page = ann.json(14, "{}");
+    let jobs = page["jobs"].as_array().unwrap();
+    let named: Vec<_> = jobs.iter().map(|job| (&job["job"], &job["name"])).collect();
+    assert_eq!(named.len(), 3, "{page}");
+    assert!(named.iter().all(|(_, name)| **name == "Room.glb"), "{page}");
+    assert!(jobs.iter().all(|job| job["finished_at"].is_string()));
+    let one = ann.json(14, &json!({"limit": 1}).to_string());
+    assert_eq!(one["jobs"][0]["job"], third);
+    let older = ann.json(14, &json!({"limit": 2, "before": one["next"]}).to_string());
+    assert_eq!(older["jobs"][1]["job"], job);
+
+    for (options, id, code, word) in [
+        (json!({"fps": 2}), job, "ERROR_BAD_REQUEST", "fps"),
+        (
+            json!({"attention": "anchors"}),
+            job,
+            "ERROR_BAD_REQUEST",
+            "attention",
+        ),
+        (json!({}), 4711, "ERROR_JOB_NOT_FOUND", "job"),
+    ] {
+        let refused = rerun(&mut ann, options, id);
+        assert_eq!(refused["error"], code, "{refused}");
+        assert!(
+            refused["reason"].as_str().unwrap().contains(word),
+            "{refused}"
+        );
+    }
+    let refused = rerun(&mut service.login("ben"), json!({}), job);
+    assert_eq!(refused["error"], "ERROR_JOB_NOT_FOUND");
+    // Without what it was made of.
+    let delete = json!({"hash": hash_of(&first)}).to_string();
+    ann.json(6, &delete);
+    let refused = rerun(&mut ann, json!({}), job);
+    assert_eq!(refused["error"], "ERROR_BAD_REQUEST", "{refused}");
+    service.assert_nothing_left();
+}
+
+#[test]
+fn warnings_reach_the_client_by_the_names_that_it_gave_and_the_file_without_them() {
+    let service = Service::start(&["--no_cache"]);
+    let mut ann = service.login("ann");
+    // An image that is taller than wide is cropped.
+    let tall = tall_picture();
+    let names = json!({"names": ["first.png", "my tall one.png"]});
+    ann.json(11, &names.to_string());
+    let job = ann.submit(&[demo_images(1)[0], &tall]);
+    let status = ann.finished(job);
+    let kinds = |status: &Value| -> Vec<String> {
+        let warnings = status["warnings"].as_array().unwrap();
+        warnings
+            .iter()
+            .map(|w| w["kind"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(kinds(&status), ["demo_weights", "cropped"], "{status}");
+    let cropped = &status["warnings"][1];
+    assert_eq!(cropped["name"], "my tall one.png");
+    assert!(
+        cropped["text"]
+            .as_str()
+            .unwrap()
+            .contains("\"my tall one.png\""),
+        "{status}"
+    );
+    let glb = ann.get(hash_of(&status)).glb().1;
+    let text = String::from_utf8_lossy(&glb[20..4000]);
+    assert!(
+        text.contains("\"cropped\"") && !text.contains("tall one"),
+        "{text}"
+    );
+    // Errors too, and all of it after a restart.
+    ann.json(
+        11,
+        &json!({"names": ["a.png", "broken one.png"]}).to_string(),
+    );
+    let bad = ann.submit(&[demo_images(1)[0], b"no picture"]);
+    let failed = ann.finished(bad);
+    assert!(
+        failed["reason"]
+            .as_str()
+            .unwrap()
+            .contains("broken one.png"),
+        "{failed}"
+    );
+    let service = Service::start_in(service.kill(), &["--no_cache"]);
+    let mut ann = service.login("ann");
+    assert_eq!(ann.status(job)["warnings"], status["warnings"]);
+    assert_eq!(ann.status(bad), failed);
+}
+
+fn tall_picture() -> Vec<u8> {
+    let mut png = std::io::Cursor::new(Vec::new());
+    let image = image::RgbImage::from_fn(60, 100, |x, y| image::Rgb([x as u8, y as u8, 9]));
+    image.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    png.into_inner()
 }

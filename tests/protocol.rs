@@ -4,8 +4,9 @@ use serde_json::json;
 use vggt::protocol::{
     Command, DEFAULT_MAX_IMAGES, ERROR_MAX, ErrorCode, FileEntry, FileList, GlbEvent,
     GlbReplyDecoder, Hash, ImageLimits, ImagesDecoder, JSON_REPLY_MAX, JobStateReply,
-    JobStatusReply, JsonReplyDecoder, LoginRequest, NAME_MAX, ProtocolError, ReconstructionOptions,
-    Refusal, Request, RequestHead, SMALL_PAYLOAD_MAX, SubmitKind, UploadEvent, encode,
+    JobStatusReply, JsonReplyDecoder, LoginRequest, NAME_MAX, PageRequest, ProtocolError,
+    ReconstructionOptions, Refusal, Request, RequestHead, SMALL_PAYLOAD_MAX, SubmitKind,
+    UploadEvent, encode,
 };
 
 #[path = "../fuzz/checks.rs"]
@@ -97,6 +98,15 @@ fn small_requests() -> Vec<(u8, String, Request)> {
             Request::Options(options),
         ),
         (12, "{}".to_owned(), Request::Info),
+        (
+            14,
+            r#"{"before": 7, "limit": 3}"#.to_owned(),
+            Request::Jobs(PageRequest {
+                before: Some(7),
+                limit: Some(3),
+            }),
+        ),
+        (15, r#"{"job": 17}"#.to_owned(), Request::Rerun(17)),
     ]
 }
 
@@ -110,7 +120,7 @@ fn a_head_is_a_command_and_a_big_endian_length() {
         assert_eq!(head.to_bytes(), bytes);
         assert_eq!(
             matches!(head.command, Command::Unknown(b) if b == byte),
-            !(1..=13).contains(&byte)
+            !(1..=15).contains(&byte)
         );
     }
 }
@@ -136,8 +146,8 @@ fn a_small_request_truncated_anywhere_is_refused() {
     for (byte, payload, _) in small_requests() {
         let command = Command::from(byte);
         for end in 0..payload.len() {
-            // Nothing at all is what `list` and `info` may send.
-            if end == 0 && matches!(command, Command::List | Command::Info) {
+            // Nothing at all is what these may send.
+            if end == 0 && matches!(command, Command::List | Command::Info | Command::Jobs) {
                 continue;
             }
             let e = Request::parse(command, &payload.as_bytes()[..end]).unwrap_err();
@@ -466,7 +476,11 @@ fn the_replies_of_version_2_are_the_json_of_the_table() {
         ),
         (JobStateReply::Cancelled, json!({"state": "cancelled"})),
     ] {
-        let reply = JobStatusReply { job: 7, state };
+        let reply = JobStatusReply {
+            job: 7,
+            state,
+            warnings: Vec::new(),
+        };
         let mut expected = fields;
         expected["job"] = json!(7);
         let bytes = encode::json_reply(&reply);

@@ -176,7 +176,7 @@ fn a_hash_that_is_none_and_a_file_that_is_gone_are_told_apart() {
 fn an_unknown_command_is_answered_and_the_connection_goes_on() {
     let service = Service::start(&[]);
     let mut client = service.connect();
-    for (command, payload) in [(0, vec![]), (14, vec![7; 10]), (255, vec![0; 300_000])] {
+    for (command, payload) in [(0, vec![]), (16, vec![7; 10]), (255, vec![0; 300_000])] {
         client.send(command, &payload);
         assert_eq!(client.read_blob(), b"UNKNOWN_COMMAND");
     }
@@ -325,8 +325,9 @@ fn options_hold_for_one_reconstruction_and_bad_ones_are_named() {
     let service = Service::start(&[]);
     let mut client = service.login("ann");
     let reply = client.json(11, "{}");
+    // Those of `vggt export` with the demo's weights.
     let defaults = json!({
-        "conf_thres": 3.0, "prediction_mode": "Pointmap Regression", "fps": 0.4, "mask_black_bg": false,
+        "conf_thres": 10.0, "prediction_mode": "Depthmap and Camera", "fps": 0.4, "mask_black_bg": false,
         "mask_white_bg": false, "mask_sky": false, "show_cam": false, "max_points": null, "format": "glb",
         "attention": "auto", "anchors": null, "anchor_frames": null, "anchor_schedule": null, "anchor_cache": null,
         "drop_unrelated": false,
@@ -451,7 +452,7 @@ fn the_log_has_a_line_for_each_request_and_no_password() {
         );
     }
     assert!(
-        log.contains("duration_ms=") && log.contains("job.id=\"c"),
+        log.contains("duration_ms=") && log.contains("job.id=c"),
         "{log}"
     );
     assert!(!log.contains("secret") && !log.contains(PASSWORD), "{log}");

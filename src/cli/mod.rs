@@ -90,7 +90,10 @@ pub fn main() -> ExitCode {
     if matches!(cli.command, Command::DecodeWorker) {
         return decoder::work();
     }
-    terminal::set_up(matches!(cli.command, Command::Serve(_)));
+    terminal::set_up(match &cli.command {
+        Command::Serve(args) => Some(args.log_format()),
+        _ => None,
+    });
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
         Command::Convert(args) => convert::run(args),

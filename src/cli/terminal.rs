@@ -26,10 +26,10 @@ type LastWords = fn() -> Option<String>;
 /// What is called before Ctrl-C ends the process.
 static LAST_WORDS: Mutex<Option<LastWords>> = Mutex::new(None);
 
-/// Sets up the log and Ctrl-C. The service handles Ctrl-C itself, and must not wait for its log.
-pub(super) fn set_up(service: bool) {
-    if service {
-        return log::set_up_service();
+/// Sets up the log and Ctrl-C. The service, whose lines have a format, handles Ctrl-C itself and must not wait for its log.
+pub(super) fn set_up(service: Option<log::LogFormat>) {
+    if let Some(format) = service {
+        return log::set_up_service(format);
     }
     log::set_up_direct();
     let handler = ctrlc::set_handler(|| {

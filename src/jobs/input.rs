@@ -72,6 +72,16 @@ impl InputFolder {
         self.path.join(SPOOL)
     }
 
+    /// Returns true when the folder has no input files but a spool, from which a scene is to be built.
+    pub(super) fn is_of_rerun(&self) -> bool {
+        self.spool().is_dir() && matches!(self.source(JobKind::Images), Ok(None))
+    }
+
+    /// Makes the files last that were linked into it.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        sync_folder(&self.spool())
+    }
+
     /// Returns the path of the preview.
     pub(super) fn preview(&self) -> PathBuf {
         self.path.join(PREVIEW)

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{input::InputFolder, options::JobOptions};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{input::InputFolder, names::JobNames, options::JobOptions};
 use crate::store::{JobKind, User};
 
 /// Identifies a job in logs and replies.
@@ -78,4 +81,40 @@ pub struct JobRequest {
     pub options: JobOptions,
     /// Original name of the result.
     pub original_name: String,
+    /// Names that the client gave.
+    pub names: JobNames,
+}
+
+/// How a job stands, and what is to be known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobStatus {
+    /// How it stands.
+    pub state: JobState,
+    /// Warnings as JSON objects: `kind`, `text`, and values that belong to the kind.
+    pub warnings: Vec<Map<String, Value>>,
+}
+
+impl JobStatus {
+    /// Returns that of a job that was only just taken.
+    pub fn queued() -> Self {
+        Self {
+            state: JobState::Queued { ahead: 0 },
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// A job of a user's list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedJob {
+    /// The key of its row.
+    pub id: i64,
+    /// How it stands.
+    pub status: JobStatus,
+    /// Name of its result.
+    pub name: String,
+    /// When it was submitted.
+    pub created_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
 }

@@ -10,11 +10,13 @@ mod error;
 mod faults;
 mod input;
 mod job;
+mod names;
 mod options;
 mod progress;
 mod queue;
 mod quota;
 mod reconstruct;
+mod rerun;
 mod restore;
 mod settings;
 mod shared;
@@ -28,9 +30,11 @@ use tokio::sync::watch;
 pub use self::{
     error::{JobsError, SubmitError},
     input::InputFolder,
-    job::{JobId, JobRequest, JobState},
+    job::{JobId, JobRequest, JobState, JobStatus, ListedJob},
+    names::JobNames,
     options::{BadOption, JobOptions},
     quota::{QuotaError, QuotaSettings, Upload},
+    rerun::RerunError,
     settings::JobSettings,
 };
 use self::{
@@ -40,7 +44,7 @@ use self::{
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{JobOutcome, NewJob, Store, StoreError, StoredJobState},
+    store::{JobOutcome, NewJob, Store, StoreError},
 };
 
 /// How long the shutdown waits for a stopped job to end.
@@ -211,8 +215,10 @@ impl Jobs {
                 .keep(&shared.store)
                 .map_err(SubmitError::Input)?,
         };
-        let options_json = serde_json::to_string(&request.options)
+        let mut options = serde_json::to_value(&request.options)
             .map_err(|e| SubmitError::Input(io::Error::other(e)))?;
+        request.names.add_to(&mut options);
+        let options_json = options.to_string();
         let row = shared.store.add_job(&NewJob {
             user_id: request.user.id,
             kind: request.kind,
@@ -236,44 +242,64 @@ impl Jobs {
         Ok(row.id)
     }
 
-    /// Returns the state of a job with a row; `None` when the user has no such job.
+    /// Returns how a job with a row stands; `None` when the user has no such job.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn state(&self, user_id: i32, id: i64) -> Result<Option<JobState>, StoreError> {
-        let ahead = {
-            let state = self.shared.lock();
-            if let Some(handle) = state.rows.get(&id) {
-                return Ok((handle.user_id == user_id).then(|| handle.state()));
-            }
-            state.queue.len() + usize::from(state.running.is_some())
+    pub fn status(&self, user_id: i32, id: i64) -> Result<Option<JobStatus>, StoreError> {
+        if let Some(handle) = self.shared.lock().rows.get(&id) {
+            return Ok((handle.user_id == user_id).then(|| handle.status()));
+        }
+        let store = &self.shared.store;
+        let Some(row) = store.job(id)?.filter(|row| row.user_id == user_id) else {
+            return Ok(None);
         };
-        let row = self.shared.store.job(id)?.filter(|r| r.user_id == user_id);
-        Ok(row.map(|row| match row.state {
-            // Between the row and the queue, or left for the next start.
-            StoredJobState::Queued | StoredJobState::Running => JobState::Queued { ahead },
-            StoredJobState::Done { hash } => JobState::Done { hash },
-            StoredJobState::Failed { reason } => JobState::Failed { reason },
-            StoredJobState::Cancelled => JobState::Cancelled,
-        }))
+        let warnings = store.job_warnings(&[id])?;
+        Ok(Some(self.shared.status_of(&row, warnings.get(&id))))
+    }
+
+    /// Returns at most `limit` jobs with rows of a user, newest first, from those submitted before the job `before`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn page(
+        &self,
+        user_id: i32,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<ListedJob>, StoreError> {
+        let rows = self.shared.store.page_of_jobs(user_id, before, limit)?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let warnings = self.shared.store.job_warnings(&ids)?;
+        let listed = rows.into_iter().map(|row| ListedJob {
+            id: row.id,
+            status: self.shared.status_of(&row, warnings.get(&row.id)),
+            name: row.original_name,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        });
+        Ok(listed.collect())
     }
 
     /// Returns the file of a preview of a job that runs, if it is the user's.
     pub fn preview(&self, user_id: i32, hash: &str) -> Option<PathBuf> {
         let state = self.shared.lock();
         let handle = &state.running.as_ref()?.handle;
+        if handle.state().is_final() {
+            return None;
+        }
         let preview = handle.preview().filter(|preview| preview.hash == hash)?;
         (handle.user_id == user_id).then(|| preview.path.clone())
     }
 
-    /// Cancels a job with a row and returns its state then. Once this returns, the row says so: the job does not come back,
+    /// Cancels a job with a row and returns how it stands then. Once this returns, the row says so: the job does not come back,
     /// whatever happens to this process. A running one stops soon after. `None` when the user has no such job.
     ///
     /// Blocks on the disk.
     ///
     /// # Errors
     /// When the database cannot be read or written: the job goes on then.
-    pub fn cancel(&self, user_id: i32, id: i64) -> Result<Option<JobState>, StoreError> {
+    pub fn cancel(&self, user_id: i32, id: i64) -> Result<Option<JobStatus>, StoreError> {
         let store = &self.shared.store;
         let row = store.job(id)?.filter(|row| row.user_id == user_id);
         if row.is_some() && store.cancel_job(id, BY_USER, false)? {
@@ -283,7 +309,7 @@ impl Jobs {
                 self.shared.stop(&handle, StopReason::Cancelled);
             }
         }
-        self.state(user_id, id)
+        self.status(user_id, id)
     }
 
     /// Accepts no more jobs, lets the running one finish within `grace`, then stops it. A job with a row that is not done

@@ -11,6 +11,12 @@ use crate::pipeline::{AttentionOptions, GlbEncoding, GlbOptions, SceneOptions, w
 #[error("{0}")]
 pub struct BadOption(String);
 
+impl BadOption {
+    pub(super) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
 /// Options of one job. As JSON they are the fields of command 11's table, each with its value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -56,12 +62,12 @@ fn without_frame_filter<S: Serializer>(
 }
 
 impl JobOptions {
-    /// Returns the default options with the fields of a request.
+    /// Returns the options with the fields of a request.
     ///
     /// # Errors
     /// When there is no such option, or a value is of the wrong type.
-    pub fn from_request(fields: &Map<String, Value>) -> Result<Self, BadOption> {
-        with_fields(&Self::default(), fields).map_err(|e| BadOption(e.to_string()))
+    pub fn with_request(&self, fields: &Map<String, Value>) -> Result<Self, BadOption> {
+        with_fields(self, fields).map_err(|e| BadOption(e.to_string()))
     }
 
     /// Reads the options of a job's row. Fields that are missing take the default, so that rows of older versions stay
@@ -157,7 +163,7 @@ mod tests {
     #[test]
     fn a_request_names_what_it_changes_and_unknown_fields_are_refused() {
         let request = |fields: Value| match fields {
-            Value::Object(fields) => JobOptions::from_request(&fields),
+            Value::Object(fields) => JobOptions::default().with_request(&fields),
             other => panic!("{other}"),
         };
         let options = request(json!({"fps": 2, "format": "glb_quantized", "max_points": null}));

@@ -2,25 +2,30 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     thread,
     time::{Duration, Instant},
 };
 
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 use vggt_model::progress::Stage as NetworkStage;
 
 use super::{
     faults::quietly,
-    job::{JobId, JobState},
+    job::{JobId, JobState, JobStatus},
+    names::JobNames,
 };
 use crate::{
-    pipeline::{Stage, StopFlag, Watcher},
+    pipeline::{Stage, StopFlag, Warning, Watcher},
     store::Store,
 };
 
 /// Fraction of the work below which there is no estimate yet.
 const ESTIMATE_FROM: f32 = 0.05;
+
+/// Warnings that are kept of one job: more kinds than there are.
+const WARNINGS: usize = 50;
 
 /// A step of so much is none of this process's.
 const LEAP: f32 = 0.1;
@@ -58,6 +63,7 @@ pub(super) struct Handle {
     /// Set with `stop`: ends the pass that runs, within its operations.
     flag: StopFlag,
     preview: OnceLock<Preview>,
+    warnings: Mutex<Vec<Map<String, Value>>>,
     state: watch::Sender<JobState>,
 }
 
@@ -70,6 +76,7 @@ impl Handle {
             stop: OnceLock::new(),
             flag: StopFlag::new(),
             preview: OnceLock::new(),
+            warnings: Mutex::default(),
             state: watch::Sender::new(state),
         })
     }
@@ -110,6 +117,36 @@ impl Handle {
         self.state.borrow().clone()
     }
 
+    /// Returns the state and the warnings so far.
+    pub(super) fn status(&self) -> JobStatus {
+        JobStatus {
+            state: self.state(),
+            warnings: self.warnings(),
+        }
+    }
+
+    /// Returns the warnings so far.
+    pub(super) fn warnings(&self) -> Vec<Map<String, Value>> {
+        self.lock_warnings().clone()
+    }
+
+    /// Begins anew, as a job that is tried again does.
+    fn forget_warnings(&self) {
+        self.lock_warnings().clear();
+    }
+
+    fn warn(&self, warning: Map<String, Value>) {
+        let mut warnings = self.lock_warnings();
+        if warnings.len() < WARNINGS {
+            warnings.push(warning);
+        }
+    }
+
+    fn lock_warnings(&self) -> MutexGuard<'_, Vec<Map<String, Value>>> {
+        // Every operation on the list is one call: it is whole after a panic elsewhere.
+        self.warnings.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     pub(super) fn watch(&self) -> watch::Receiver<JobState> {
         self.state.subscribe()
     }
@@ -119,6 +156,8 @@ impl Handle {
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     handle: &'a Handle,
+    /// Names for warnings.
+    names: &'a JobNames,
     /// The row to be told once the job has come further than before.
     row: Option<(&'a Store, i64)>,
     start: Instant,
@@ -130,9 +169,11 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// `deadline` is when the job has run for too long.
-    pub(super) fn new(handle: &'a Handle, deadline: Option<Instant>) -> Self {
+    pub(super) fn new(handle: &'a Handle, names: &'a JobNames, deadline: Option<Instant>) -> Self {
+        handle.forget_warnings();
         Self {
             handle,
+            names,
             row: None,
             start: Instant::now(),
             deadline,
@@ -206,6 +247,15 @@ impl Watcher for Progress<'_> {
         Some(self.handle.flag.clone())
     }
 
+    fn warn(&mut self, warning: &Warning) {
+        tracing::warn!(job.id = %self.handle.id, "job {}: {warning}", self.handle.id);
+        let mut json = Value::Object(warning.to_json());
+        self.names.in_json(&mut json);
+        if let Value::Object(fields) = json {
+            self.handle.warn(fields);
+        }
+    }
+
     fn kept_frame(&mut self) {
         if let Some((store, id)) = self.row.take()
             && let Err(e) = store.note_progress(id)
@@ -249,10 +299,15 @@ fn share(stage: Stage) -> (&'static str, f32, f32) {
 mod tests {
     use super::*;
 
+    static NAMELESS: JobNames = JobNames {
+        name: None,
+        names: Vec::new(),
+    };
+
     #[test]
     fn the_fraction_never_goes_back_and_a_stop_ends_the_work() {
         let handle = Handle::new(0, JobId::Connection(0), 1, JobState::Queued { ahead: 0 });
-        let mut progress = Progress::new(&handle, None);
+        let mut progress = Progress::new(&handle, &NAMELESS, None);
         let blocks = [NetworkStage::FrameBlocks, NetworkStage::GlobalBlocks];
         let mut last = 0.0;
         for (i, stage) in [1, 1, 2, 2].into_iter().zip(blocks.into_iter().cycle()) {
@@ -280,7 +335,7 @@ mod tests {
     #[test]
     fn a_job_past_its_deadline_stops_at_the_next_step() {
         let handle = Handle::new(0, JobId::Connection(0), 1, JobState::Queued { ahead: 0 });
-        let mut progress = Progress::new(&handle, Some(Instant::now()));
+        let mut progress = Progress::new(&handle, &NAMELESS, Some(Instant::now()));
         assert!(!progress.step(Stage::Decode, 0, 1));
         assert_eq!(handle.stopped(), Some(StopReason::TimeLimit));
     }
@@ -289,7 +344,7 @@ mod tests {
     fn a_final_state_stays() {
         let handle = Handle::new(0, JobId::Connection(0), 1, JobState::Queued { ahead: 0 });
         handle.set(JobState::Cancelled);
-        Progress::new(&handle, None).loading();
+        Progress::new(&handle, &NAMELESS, None).loading();
         assert_eq!(handle.state(), JobState::Cancelled);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     pipeline::{
         FolderRule, GlbError, PipelineError, Place, PredictedFrames, Provenance, ReadOptions,
         ReconstructOptions, Reconstruction, Scene, SceneError, SkyNetwork, Source, Spool, Spooling,
-        Stage, Thinned, Watcher, reconstruct, write_glb,
+        Stage, Thinned, Watcher, open_finished, rebuild_kept, reconstruct, write_glb,
     },
     store::{GlbFile, GlbOrigin, StoreError, create_private, random_hash},
 };
@@ -41,19 +41,43 @@ impl Worker {
         deadline: Option<Instant>,
     ) -> Result<String, JobError> {
         let shared = self.shared.clone();
-        let source = self.source_of(work)?;
+        let source = match work.folder.is_of_rerun() {
+            true => None,
+            false => Some(self.source_of(work)?),
+        };
         if let Some(id) = work.row()
             && !shared.store.mark_running(id)?
         {
             return Err(JobError::Stopped);
         }
-        let options = &work.options;
+        let (id, user) = (work.handle.id, work.handle.user_id);
+        tracing::info!(job.id = %id, user, "job {id} started");
         let mut progress =
-            Progress::new(&work.handle, deadline).recorded(&shared.store, work.row());
+            Progress::new(&work.handle, &work.names, deadline).recorded(&shared.store, work.row());
         progress.loading();
-        if options.mask_sky {
+        if work.options.mask_sky {
             self.load_sky()?;
         }
+        let made = match source {
+            Some(source) => self.run_network(work, &source, &mut progress),
+            None => self.rebuild(work, &mut progress),
+        };
+        self.keep_warnings(work);
+        let made = made?;
+        if !progress.step(Stage::Write, 0, 1) {
+            return Err(JobError::Stopped);
+        }
+        self.store(work, made, &progress)
+    }
+
+    /// Builds the scene from input files.
+    fn run_network(
+        &mut self,
+        work: &Work,
+        source: &Source,
+        progress: &mut Progress<'_>,
+    ) -> Result<Reconstruction, JobError> {
+        let shared = self.shared.clone();
         let loaded = self.network().map(|_| ());
         loaded.map_err(|e| JobError::of_loading("its network", &e))?;
         let Some(network) = self.loaded() else {
@@ -63,9 +87,9 @@ impl Worker {
             show_preview(work, (scene, frames, provenance));
             Ok(())
         };
-        let reconstruct_options = ReconstructOptions {
+        let options = ReconstructOptions {
             read: ReadOptions {
-                fps: options.fps,
+                fps: work.options.fps,
                 image_limits: shared.settings.image_limits,
                 video_limits: shared.settings.video_limits,
                 decoding: shared.settings.decoding.clone(),
@@ -73,10 +97,7 @@ impl Worker {
                 ..ReadOptions::default()
             },
             max_frames: shared.settings.max_frames,
-            scene: options.scene.clone(),
-            attention: options.attention.clone(),
-            sky: self.sky.as_ref().filter(|_| options.mask_sky),
-            provenance: serde_json::to_value(options).unwrap_or_default(),
+            attention: work.options.attention.clone(),
             // The next process goes on with it; in the end it is kept with the result.
             spooling: Spooling {
                 place: Place::Folder {
@@ -88,9 +109,9 @@ impl Worker {
             },
             // Whose status is not asked for sees none.
             preview: work.row().is_some().then_some(&preview),
-            ..ReconstructOptions::default()
+            ..self.scene_options(work)
         };
-        let made = reconstruct(network, &source, &reconstruct_options, &mut progress);
+        let made = reconstruct(network, source, &options, progress);
         if network.check_intact().is_err() {
             // The next job opens the file again.
             self.forget_network();
@@ -99,11 +120,28 @@ impl Worker {
             // For the next try.
             shared.store.drop_spools(None, bytes)?;
         }
-        let made = made?;
-        if !progress.step(Stage::Write, 0, 1) {
-            return Err(JobError::Stopped);
+        Ok(made?)
+    }
+
+    /// Builds the scene from what was kept of another job.
+    fn rebuild(
+        &self,
+        work: &Work,
+        progress: &mut Progress<'_>,
+    ) -> Result<Reconstruction, JobError> {
+        let spool = open_finished(&work.folder.spool()).map_err(PipelineError::from)?;
+        let options = self.scene_options(work);
+        Ok(rebuild_kept(spool, &self.shared.model, &options, progress)?)
+    }
+
+    /// What the scene shows.
+    fn scene_options(&self, work: &Work) -> ReconstructOptions<'_> {
+        ReconstructOptions {
+            scene: work.options.scene.clone(),
+            sky: self.sky.as_ref().filter(|_| work.options.mask_sky),
+            provenance: serde_json::to_value(&work.options).unwrap_or_default(),
+            ..ReconstructOptions::default()
         }
-        self.store(work, made, &progress)
     }
 
     /// Returns the input. Where the folder of all inputs is missing, its disk is, and comes back.
@@ -115,6 +153,18 @@ impl Worker {
             ),
             Ok(None) => Err(JobError::Failed("the input files are gone".to_owned())),
             Err(e) => Err(PipelineError::from(e).into()),
+        }
+    }
+
+    /// Records the warnings in the row, before it tells the end.
+    fn keep_warnings(&self, work: &Work) {
+        let warnings = work.handle.warnings();
+        let (Some(id), false) = (work.row(), warnings.is_empty()) else {
+            return;
+        };
+        let json = serde_json::Value::from(warnings).to_string();
+        if let Err(e) = self.shared.store.set_job_warnings(id, &json) {
+            quietly(|| tracing::warn!("cannot record the warnings of job {id}: {e}"));
         }
     }
 

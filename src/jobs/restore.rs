@@ -12,6 +12,7 @@ use super::{
     error::JobsError,
     faults::quietly,
     input::{self, InputFolder},
+    names::JobNames,
     options::JobOptions,
     shared::{Shared, Work},
 };
@@ -78,7 +79,9 @@ impl Shared {
             return Ok(false);
         };
         // Where the folder of all inputs is missing, its disk is: the worker waits for it.
-        let gone = matches!(folder.source(row.kind), Ok(None)) && self.store.jobs_dir().is_dir();
+        let gone = matches!(folder.source(row.kind), Ok(None))
+            && !folder.is_of_rerun()
+            && self.store.jobs_dir().is_dir();
         if gone {
             self.refuse(&row, "its input files are gone; submit it again")?;
             return Ok(false);
@@ -97,6 +100,7 @@ impl Shared {
             folder,
             input_key: row.input_key,
             options,
+            names: JobNames::from_row(&row.options_json),
             original_name: row.original_name,
         };
         match row.next_try_at.and_then(pause_until) {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use candle_core::DType;
 use vggt_model::Precision;
 
-use super::quota::QuotaSettings;
+use super::{options::JobOptions, quota::QuotaSettings};
 use crate::pipeline::{Decoding, ImageLimits, VideoLimits};
 
 /// How jobs are queued and run.
@@ -43,6 +43,8 @@ pub struct JobSettings {
     pub sky_network: Option<PathBuf>,
     /// How much one user may hold.
     pub quotas: QuotaSettings,
+    /// The options of a job that names none.
+    pub options: JobOptions,
 }
 
 impl Default for JobSettings {
@@ -65,6 +67,7 @@ impl Default for JobSettings {
             max_decode_time: VideoLimits::default().max_wall_time,
             sky_network: None,
             quotas: QuotaSettings::default(),
+            options: JobOptions::default(),
         }
     }
 }

@@ -13,7 +13,8 @@ use super::{
     ending::{Delayed, Unwritten},
     error::SubmitError,
     input::InputFolder,
-    job::{JobId, JobRequest, JobState},
+    job::{JobId, JobRequest, JobState, JobStatus},
+    names::JobNames,
     options::JobOptions,
     progress::Handle,
     queue::{Entry, Full, Places, Queue},
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{Job as StoredJob, JobKind, Store, StoreError},
+    store::{Job as StoredJob, JobKind, Store, StoreError, StoredJobState},
 };
 
 /// The queue's settings and state, shared by all [`super::Jobs`], the worker and the watcher.
@@ -85,6 +86,7 @@ pub(super) struct Work {
     pub(super) input_key: String,
     pub(super) options: JobOptions,
     pub(super) original_name: String,
+    pub(super) names: JobNames,
 }
 
 impl Work {
@@ -99,6 +101,7 @@ impl Work {
             input_key,
             options: request.options,
             original_name: request.original_name,
+            names: request.names,
         }
     }
 
@@ -236,8 +239,37 @@ impl Shared {
         if !self.settings.cache {
             return Ok(None);
         }
-        let found = self.store.cached_result(request.user.id, key)?;
-        Ok(found.map(|row| row.hashed_name))
+        let Some(found) = self.store.cached_result(request.user.id, key)? else {
+            return Ok(None);
+        };
+        if request.names.name.is_some() {
+            // The latest name holds.
+            let (hash, name) = (&found.hashed_name, &request.original_name);
+            self.store.rename_glb(request.user.id, hash, name)?;
+        }
+        Ok(Some(found.hashed_name))
+    }
+
+    /// Returns how the job of a row stands; `warnings` is what the store has of it.
+    pub(super) fn status_of(&self, row: &StoredJob, warnings: Option<&String>) -> JobStatus {
+        let ahead = {
+            let state = self.lock();
+            if let Some(handle) = state.rows.get(&row.id) {
+                return handle.status();
+            }
+            state.queue.len() + usize::from(state.running.is_some())
+        };
+        let warnings = warnings.and_then(|json| serde_json::from_str(json).ok());
+        JobStatus {
+            state: match row.state.clone() {
+                // Between the row and the queue, or left for the next start.
+                StoredJobState::Queued | StoredJobState::Running => JobState::Queued { ahead },
+                StoredJobState::Done { hash } => JobState::Done { hash },
+                StoredJobState::Failed { reason } => JobState::Failed { reason },
+                StoredJobState::Cancelled => JobState::Cancelled,
+            },
+            warnings: warnings.unwrap_or_default(),
+        }
     }
 
     pub(super) fn push(&self, state: &mut State, work: Work) {

@@ -101,7 +101,10 @@ impl Worker {
         let done = catch_unwind(AssertUnwindSafe(|| self.reconstruct(work, deadline)));
         // Clients should not see the paths of the server.
         let folder = format!("{}/", work.folder.path().display());
-        let worded = |reason: String| without_paths(&reason.replace(&folder, ""));
+        let worded = |reason: String| {
+            let reason = without_paths(&reason.replace(&folder, ""));
+            work.names.in_text(&reason)
+        };
         match done {
             Ok(Ok(hash)) => End::Done { hash },
             Ok(Err(JobError::Stopped)) => self.stopped(work),

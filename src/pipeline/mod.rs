@@ -29,6 +29,7 @@ mod sky;
 mod source;
 mod spool;
 mod spooled;
+mod warning_json;
 mod write;
 
 pub use attention::{AnchorCacheType, Attention, AttentionOptions, AttentionUsed};
@@ -44,14 +45,15 @@ pub use network_source::NetworkSource;
 pub use predictions_file::{SavedFrames, SavedPredictions, load_predictions, save_predictions};
 pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
 pub use reconstruct::{
-    CheckFrames, ReconstructOptions, Reconstruction, ShowPreview, rebuild, reconstruct,
+    CheckFrames, ReconstructOptions, Reconstruction, ShowPreview, rebuild, rebuild_kept,
+    reconstruct,
 };
 use retry::predict_what_fits;
 pub use sky::frame_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use spool::{
     Cache, Decoded, Fields, FolderRule, FrameOutputs, MadeOf, Place, Spool, SpoolError, Stamps,
-    discard, finished_frames, has_frames, note_of,
+    discard, finished_frames, has_frames, note_of, open_finished,
 };
 pub use spooled::{Spooled, Spooling};
 pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_dataset, write_file};

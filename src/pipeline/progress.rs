@@ -83,6 +83,8 @@ pub enum Warning {
         /// Number of frames that lose something.
         frames: usize,
     },
+    /// The weights are the demo's, and the frames are not.
+    DemoWeights,
     /// A warning of the run whose frames are used again, in its words.
     Repeated(String),
 }
@@ -150,6 +152,10 @@ impl fmt::Display for Warning {
                 f64::from(*distance_percent) / 100.0
             ),
             Self::Video(text) | Self::Repeated(text) => f.write_str(text),
+            Self::DemoWeights => f.write_str(
+                "the demo weights only know synthetic scenes of boxes, balls and cylinders: results on other images are \
+                 meaningless",
+            ),
             Self::ImagesSkipped(images) => images.fmt(f),
             Self::Image { name, note, others } => match others {
                 0 => write!(f, "{name:?}: {note}"),

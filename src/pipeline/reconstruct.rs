@@ -7,14 +7,16 @@
 use std::{path::Path, sync::Arc};
 
 use candle_core::{Device, Tensor};
-use vggt_model::{ForwardOptions, Tracks};
+use serde_json::Value;
+use vggt_model::{ForwardOptions, Tracks, demo};
 
 use super::{
     Attention, AttentionOptions, AttentionUsed, Decoded, Fields, FrameLimit, MadeOf, MaskedFrames,
     Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source, Spool, Spooled, Spooling,
-    Stamps, Watcher,
+    Stamps, Warning, Watcher,
     attention::{AnchorScene, unrelated, warning_of},
     compute::Computation,
+    noting::Noting,
     source::spool_frames,
     spool::{Compared, Opened},
     spooled::Made,
@@ -106,31 +108,80 @@ pub fn reconstruct(
     watcher: &mut dyn Watcher,
 ) -> Result<Reconstruction, PipelineError> {
     check_heads(network, options)?;
+    let watcher = &mut Noting::new(watcher);
+    if network.is_demo() && *source != Source::Demo {
+        watcher.warn(&Warning::DemoWeights);
+    }
     let (spooled, tracks) = spooled(network, source, options, watcher)?;
-    let decoded = spooled.spool.decoded();
-    let frames = SavedFrames {
-        names: decoded.names.clone(),
-        placements: decoded.placements.clone(),
-        available: Some(decoded.available),
-        weights: network.name().to_owned(),
-        weights_sha256: network.weights_sha256()?,
-    };
+    let frames = saved_frames(&spooled.spool, network.name(), network.weights_sha256()?);
     if !options.attention.drop_unrelated {
         let low = unrelated(&spooled.spool)?;
         if !low.is_empty() {
             watcher.warn(&warning_of(&spooled.spool, &low, false));
         }
     }
-    let used = spooled.spool.chosen();
-    let used = used.and_then(|chosen| serde_json::to_value(AttentionUsed::from(chosen)).ok());
     let predictions = Box::new(spooled.spool.clone());
     let made = rebuild(predictions, frames, options, watcher)?;
+    let provenance = provenance_of(made.provenance, &spooled.spool, &watcher.warnings);
     Ok(Reconstruction {
         tracks,
         spooled: Some(spooled),
-        provenance: made.provenance.with_attention(used),
+        provenance,
         ..made
     })
+}
+
+/// Builds the scene from a finished spool. `weights` is their name.
+///
+/// # Errors
+/// As [`rebuild`].
+pub fn rebuild_kept(
+    spool: Spool,
+    weights: &str,
+    options: &ReconstructOptions<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Reconstruction, PipelineError> {
+    let watcher = &mut Noting::new(watcher);
+    if weights == demo::WEIGHTS_NAME {
+        watcher.warn(&Warning::DemoWeights);
+    }
+    spool.warnings().for_each(|warning| watcher.warn(&warning));
+    let sha256 = spool.weights_sha256().map(str::to_owned);
+    let spool = Arc::new(spool);
+    let frames = saved_frames(&spool, weights, sha256);
+    let made = rebuild(Box::new(spool.clone()), frames, options, watcher)?;
+    let provenance = provenance_of(made.provenance, &spool, &watcher.warnings);
+    Ok(Reconstruction {
+        spooled: Some(Spooled {
+            spool,
+            stamps: None,
+            from_cache: true,
+        }),
+        provenance,
+        ..made
+    })
+}
+
+fn saved_frames(spool: &Spool, weights: &str, weights_sha256: Option<String>) -> SavedFrames {
+    let decoded = spool.decoded();
+    SavedFrames {
+        names: decoded.names.clone(),
+        placements: decoded.placements.clone(),
+        available: Some(decoded.available),
+        weights: weights.to_owned(),
+        weights_sha256,
+    }
+}
+
+/// Adds how the frames attended to each other, and what there was to warn of.
+fn provenance_of(provenance: Provenance, spool: &Spool, warnings: &[Warning]) -> Provenance {
+    let used = spool.chosen();
+    let used = used.and_then(|chosen| serde_json::to_value(AttentionUsed::from(chosen)).ok());
+    let warnings = warnings.iter();
+    let warnings = warnings.map(|warning| Value::Object(warning.numbers()));
+    provenance
+        .with_attention(used)
+        .with_warnings(warnings.collect())
 }
 
 /// Builds the scene from predictions that the network made before, read one frame at a time.

@@ -1,6 +1,7 @@
 //! The JSON bodies of version 2's replies.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::Hash;
 
@@ -43,6 +44,45 @@ pub struct JobStatusReply {
     /// How it stands.
     #[serde(flatten)]
     pub state: JobStateReply,
+    /// What is to be known of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<JobWarning>,
+}
+
+/// Something that a user should know of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobWarning {
+    /// A word that programs know it by.
+    pub kind: String,
+    /// In words.
+    pub text: String,
+    /// Values that belong to the kind.
+    #[serde(flatten)]
+    pub values: Map<String, Value>,
+}
+
+/// The reply to 14.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobPage {
+    /// Newest first.
+    pub jobs: Vec<JobEntry>,
+    /// `before` of the next page; `None` at the end.
+    pub next: Option<i64>,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobEntry {
+    /// Its number, how it stands, and what is to be known of it.
+    #[serde(flatten)]
+    pub status: JobStatusReply,
+    /// The name that its result has or will have.
+    pub name: String,
+    /// When it was submitted: UTC, RFC 3339.
+    pub created_at: String,
+    /// When it ended; `None` before.
+    #[serde(default)]
+    pub finished_at: Option<String>,
 }
 
 /// How a job stands: the field `state` and what belongs to it.

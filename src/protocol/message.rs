@@ -35,6 +35,10 @@ pub enum Command {
     Info,
     /// 13: a page of the user's files.
     Page,
+    /// 14: a page of the user's jobs.
+    Jobs,
+    /// 15: the scene of a job that is done once more, with other options.
+    Rerun,
     /// Any other byte.
     Unknown(u8),
 }
@@ -55,6 +59,8 @@ impl From<u8> for Command {
             11 => Self::Options,
             12 => Self::Info,
             13 => Self::Page,
+            14 => Self::Jobs,
+            15 => Self::Rerun,
             other => Self::Unknown(other),
         }
     }
@@ -76,6 +82,8 @@ impl From<Command> for u8 {
             Command::Options => 11,
             Command::Info => 12,
             Command::Page => 13,
+            Command::Jobs => 14,
+            Command::Rerun => 15,
             Command::Unknown(byte) => byte,
         }
     }
@@ -103,6 +111,8 @@ impl Command {
             Self::Options => "options",
             Self::Info => "info",
             Self::Page => "page",
+            Self::Jobs => "jobs",
+            Self::Rerun => "rerun",
             Self::Unknown(_) => "unknown",
         }
     }

@@ -17,7 +17,8 @@ mod reply;
 mod request;
 
 pub use body::{
-    FileEntry, FileList, FilePage, JobStateReply, JobStatusReply, ServerInfo, ServerLimits,
+    FileEntry, FileList, FilePage, JobEntry, JobPage, JobStateReply, JobStatusReply, JobWarning,
+    ServerInfo, ServerLimits,
 };
 pub use decode::{ImageLimits, ImagesDecoder, UploadEvent};
 pub use error::ProtocolError;

@@ -53,15 +53,19 @@ pub enum Request {
     Info,
     /// 13
     Page(PageRequest),
+    /// 14
+    Jobs(PageRequest),
+    /// 15
+    Rerun(i64),
 }
 
-/// The payload of command 13.
+/// The payload of commands 13 and 14.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageRequest {
-    /// `next` of the page before; `None` for the newest files.
+    /// `next` of the page before; `None` for the newest.
     #[serde(default)]
     pub before: Option<i64>,
-    /// Most files in the page; the server takes [`PAGE_MAX`](super::PAGE_MAX) for more, and for none.
+    /// Most files or jobs in the page; the server takes [`PAGE_MAX`](super::PAGE_MAX) for more, and for none.
     #[serde(default)]
     pub limit: Option<u32>,
 }
@@ -97,10 +101,11 @@ impl Request {
             }
             Command::Status => json("status", payload).map(|body: JobBody| Self::Status(body.job)),
             Command::Cancel => json("cancel", payload).map(|body: JobBody| Self::Cancel(body.job)),
+            Command::Rerun => json("rerun", payload).map(|body: JobBody| Self::Rerun(body.job)),
             Command::Options => ReconstructionOptions::parse(payload).map(Self::Options),
             Command::Info => nothing("info", payload).map(|()| Self::Info),
-            Command::Page if payload.is_empty() => Ok(Self::Page(PageRequest::default())),
-            Command::Page => json("page", payload).map(Self::Page),
+            Command::Page => page("page", payload).map(Self::Page),
+            Command::Jobs => page("jobs", payload).map(Self::Jobs),
             Command::Images | Command::Video | Command::Submit | Command::Unknown(_) => {
                 Err(ProtocolError::NotSmall(command))
             }
@@ -120,6 +125,8 @@ impl Request {
             Self::Options(_) => Command::Options,
             Self::Info => Command::Info,
             Self::Page(_) => Command::Page,
+            Self::Jobs(_) => Command::Jobs,
+            Self::Rerun(_) => Command::Rerun,
         }
     }
 
@@ -133,9 +140,11 @@ impl Request {
             Self::SetPublic { hash, public } => {
                 serde_json::json!({"hash": hash, "public": public})
             }
-            Self::Status(job) | Self::Cancel(job) => serde_json::json!({ "job": job }),
+            Self::Status(job) | Self::Cancel(job) | Self::Rerun(job) => {
+                serde_json::json!({ "job": job })
+            }
             Self::Options(options) => serde_json::json!(options),
-            Self::Page(page) => serde_json::json!(page),
+            Self::Page(page) | Self::Jobs(page) => serde_json::json!(page),
         };
         value.to_string().into_bytes()
     }
@@ -172,6 +181,13 @@ fn login(payload: &[u8]) -> Result<LoginRequest, ProtocolError> {
             e.column()
         ),
     })
+}
+
+fn page(what: &'static str, payload: &[u8]) -> Result<PageRequest, ProtocolError> {
+    match payload {
+        [] => Ok(PageRequest::default()),
+        _ => json(what, payload),
+    }
 }
 
 fn nothing(what: &'static str, payload: &[u8]) -> Result<(), ProtocolError> {

@@ -158,6 +158,18 @@ pub struct SceneOptions {
     pub max_points: Option<usize>,
 }
 
+impl SceneOptions {
+    /// Returns the defaults with the demo's weights, whose point head smears objects and whose confidence is low on them.
+    #[must_use]
+    pub fn of_demo() -> Self {
+        Self {
+            conf_thres: 10.0,
+            prediction_mode: PredictionMode::DepthmapAndCamera,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for SceneOptions {
     /// The service's defaults: 3 % dropped, the point head, all frames, no masks, no cameras, no limit.
     fn default() -> Self {

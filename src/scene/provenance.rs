@@ -31,6 +31,9 @@ pub struct Provenance {
     /// How the frames attended to each other, where it was not each to all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<serde_json::Value>,
+    /// Warnings of the run as JSON objects with a `kind` and numbers; without names of files, since others may see it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<serde_json::Value>,
     /// Unit of a length of 1: arbitrary, since the network does not predict a metric scale.
     pub unit: &'static str,
     /// What is right, up and forward in the file, where its format sets it.
@@ -54,6 +57,7 @@ impl Provenance {
             frames_available: None,
             options,
             attention: None,
+            warnings: Vec::new(),
             unit: "arbitrary",
             axes: None,
         }
@@ -66,6 +70,12 @@ impl Provenance {
             frames_available,
             ..self
         }
+    }
+
+    /// Sets the warnings of the run.
+    #[must_use]
+    pub fn with_warnings(self, warnings: Vec<serde_json::Value>) -> Self {
+        Self { warnings, ..self }
     }
 
     /// Sets how the frames attended to each other; `None` stands for each to all.

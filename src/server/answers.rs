@@ -2,20 +2,20 @@
 
 use std::{fs::File, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Login,
     address::Block,
     connection::{Disconnect, blocking},
-    session::{Rejection, RequestError, Session},
+    session::{AskedOptions, Rejection, RequestError, Session},
 };
 use crate::{
-    jobs::{JobOptions, JobState},
+    jobs::{JobNames, JobState, JobStatus, ListedJob, RerunError, SubmitError},
     protocol::{
-        ErrorCode, FileEntry, FileList, FilePage, Hash, JobStateReply, JobStatusReply,
-        LoginRequest, PAGE_MAX, PROTOCOL_VERSION, PageRequest, ReconstructionOptions, Request,
-        ServerInfo, ServerLimits, encode,
+        ErrorCode, FileEntry, FileList, FilePage, Hash, JobEntry, JobPage, JobStateReply,
+        JobStatusReply, LoginRequest, PAGE_MAX, PROTOCOL_VERSION, PageRequest,
+        ReconstructionOptions, Request, ServerInfo, ServerLimits, encode,
     },
     store::{GlbFile, Store},
 };
@@ -39,6 +39,8 @@ impl Session {
             Request::Cancel(job) => self.job(job, true).await?,
             Request::Options(options) => self.set_options(&options).await?,
             Request::Page(page) => self.page(page).await?,
+            Request::Jobs(page) => self.jobs(page).await?,
+            Request::Rerun(job) => self.rerun(job).await?,
             Request::Info => {
                 let user = self.user().await?;
                 encode::json_reply(&self.info(user.is_some()))
@@ -152,6 +154,18 @@ impl Session {
         Ok(encode::json_reply(&FilePage { files, next }))
     }
 
+    async fn jobs(&mut self, page: PageRequest) -> Result<Vec<u8>, RequestError> {
+        let user = self.logged_in().await?;
+        let jobs = self.shared.jobs.clone();
+        let limit = page.limit.filter(|n| *n > 0).unwrap_or(PAGE_MAX);
+        let limit = limit.min(PAGE_MAX);
+        let listed = blocking(move || jobs.page(user.id, page.before, limit)).await??;
+        let next = listed.last().filter(|_| listed.len() == limit as usize);
+        let next = next.map(|job| job.id);
+        let jobs = listed.into_iter().map(job_entry).collect();
+        Ok(encode::json_reply(&JobPage { jobs, next }))
+    }
+
     async fn delete(&mut self, hash: Hash) -> Result<Vec<u8>, RequestError> {
         let user = self.logged_in().await?;
         let store = self.shared.store.clone();
@@ -178,18 +192,42 @@ impl Session {
         let user = self.logged_in().await?;
         self.request_log.job = Some(id.to_string());
         let jobs = self.shared.jobs.clone();
-        let state = blocking(move || {
+        let status = blocking(move || {
             if cancel {
                 jobs.cancel(user.id, id)
             } else {
-                jobs.state(user.id, id)
+                jobs.status(user.id, id)
             }
         })
         .await??;
-        let Some(state) = state else {
+        let Some(status) = status else {
             return Err(Rejection::new(ErrorCode::JobNotFound, "you have no such job").into());
         };
-        Ok(job_reply(id, state))
+        Ok(job_reply(id, status))
+    }
+
+    async fn rerun(&mut self, id: i64) -> Result<Vec<u8>, RequestError> {
+        let user = self.logged_in().await?;
+        let (fields, names) = match self.options.take() {
+            Some(asked) => (asked.fields, asked.names),
+            None => Default::default(),
+        };
+        let (jobs, user_id) = (self.shared.jobs.clone(), user.id);
+        let (id, status) = blocking(move || {
+            let id = jobs.rerun(user, id, &fields, names)?;
+            Ok::<_, RerunError>((id, jobs.status(user_id, id).map_err(SubmitError::Store)?))
+        })
+        .await?
+        .map_err(|e| match e {
+            RerunError::NoJob => Rejection::new(ErrorCode::JobNotFound, "you have no such job"),
+            RerunError::Submit(SubmitError::Store(e)) => {
+                tracing::error!("cannot take a job: {e}");
+                Rejection::new(ErrorCode::Internal, "the server could not take the job")
+            }
+            e => Rejection::new(ErrorCode::BadRequest, e),
+        })?;
+        self.request_log.job = Some(id.to_string());
+        Ok(job_reply(id, status.unwrap_or_else(JobStatus::queued)))
     }
 
     async fn set_options(
@@ -198,12 +236,17 @@ impl Session {
     ) -> Result<Vec<u8>, RequestError> {
         self.logged_in().await?;
         let refused = |e| Rejection::new(ErrorCode::BadRequest, e);
-        let options = JobOptions::from_request(&asked.fields).map_err(refused)?;
-        options
-            .check(self.shared.jobs.settings())
-            .map_err(refused)?;
+        let settings = self.shared.jobs.settings();
+        let mut fields = asked.fields.clone();
+        let names = JobNames::take(&mut fields).map_err(refused)?;
+        let options = settings.options.with_request(&fields).map_err(refused)?;
+        options.check(settings).map_err(refused)?;
         let reply = encode::json_reply(&options);
-        self.options = Some(options);
+        self.options = Some(AskedOptions {
+            fields,
+            options,
+            names,
+        });
         Ok(reply)
     }
 
@@ -272,7 +315,23 @@ fn entry(row: GlbFile) -> Option<FileEntry> {
 }
 
 /// Encodes the reply to commands 8, 9 and 10.
-pub(super) fn job_reply(job: i64, state: JobState) -> Vec<u8> {
+pub(super) fn job_reply(job: i64, status: JobStatus) -> Vec<u8> {
+    encode::json_reply(&status_reply(job, status))
+}
+
+fn job_entry(job: ListedJob) -> JobEntry {
+    JobEntry {
+        status: status_reply(job.id, job.status),
+        name: job.name,
+        created_at: job.created_at.map(|t| t.to_string()).unwrap_or_default(),
+        finished_at: job.finished_at.map(|t| t.to_string()),
+    }
+}
+
+fn status_reply(job: i64, status: JobStatus) -> JobStatusReply {
+    let JobStatus { state, warnings } = status;
+    let warnings = warnings.into_iter().map(Value::Object);
+    let warnings = warnings.filter_map(|warning| serde_json::from_value(warning).ok());
     let state = match state {
         JobState::Queued { ahead } => JobStateReply::Queued {
             ahead: ahead as u32,
@@ -297,5 +356,9 @@ pub(super) fn job_reply(job: i64, state: JobState) -> Vec<u8> {
         JobState::Failed { reason } => JobStateReply::Failed { reason },
         JobState::Cancelled => JobStateReply::Cancelled,
     };
-    encode::json_reply(&JobStatusReply { job, state })
+    JobStatusReply {
+        job,
+        state,
+        warnings: warnings.collect(),
+    }
 }

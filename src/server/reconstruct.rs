@@ -9,7 +9,7 @@ use super::{
     upload::{Received, Upload, UploadError},
 };
 use crate::{
-    jobs::{self, JobRequest, JobState, JobTicket, QuotaError, SubmitError},
+    jobs::{self, JobNames, JobRequest, JobState, JobStatus, JobTicket, QuotaError, SubmitError},
     protocol::{Command, ErrorCode, RequestHead, SubmitKind, encode},
     store::User,
 };
@@ -43,13 +43,19 @@ impl Session {
         // The upload may have taken hours, in which the login may have ended.
         let user = self.same(user.id).await?;
         let user_id = user.id;
+        let defaults = &self.shared.jobs.settings().options;
+        let (options, names) = match self.options.take() {
+            Some(asked) => (asked.options, asked.names),
+            None => (defaults.clone(), JobNames::default()),
+        };
         let request = JobRequest {
-            original_name: received.kind.original_name(SystemTime::now()),
+            original_name: names.original_name(received.kind, SystemTime::now()),
+            names,
             user,
             kind: received.kind,
             folder: received.folder,
             input_sha256: received.sha256,
-            options: self.options.take().unwrap_or_default(),
+            options,
         };
         let jobs = self.shared.jobs.clone();
         let refused = move |e: SubmitError| {
@@ -60,15 +66,15 @@ impl Session {
             Rejection::new(code, e)
         };
         if durable {
-            let (id, state) = blocking(move || -> Result<_, SubmitError> {
+            let (id, status) = blocking(move || -> Result<_, SubmitError> {
                 let id = jobs.submit_durable(request)?;
-                let state = jobs.state(user_id, id)?;
-                Ok((id, state.unwrap_or(JobState::Queued { ahead: 0 })))
+                let status = jobs.status(user_id, id)?;
+                Ok((id, status.unwrap_or_else(JobStatus::queued)))
             })
             .await?
             .map_err(refused)?;
             self.request_log.job = Some(id.to_string());
-            return Ok(self.connection.send(&job_reply(id, state)).await?);
+            return Ok(self.connection.send(&job_reply(id, status)).await?);
         }
         let ticket = blocking(move || jobs.submit(request))
             .await?

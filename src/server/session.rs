@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use serde_json::{Map, Value};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -14,7 +15,7 @@ use super::{
     places::Place,
 };
 use crate::{
-    jobs::JobOptions,
+    jobs::{JobNames, JobOptions},
     protocol::{Command, ErrorCode, Request, RequestHead, SMALL_PAYLOAD_MAX, encode},
     store::{StoreError, User},
 };
@@ -82,9 +83,19 @@ pub(super) struct Session {
     /// User who is logged in, unless the login does not hold any more.
     login: Option<Login>,
     /// Options that command 11 set for the next reconstruction.
-    pub(super) options: Option<JobOptions>,
+    pub(super) options: Option<AskedOptions>,
     /// Fields of the current request's log line.
     pub(super) request_log: RequestLog,
+}
+
+/// Options for the next reconstruction of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct AskedOptions {
+    /// As they were asked for.
+    pub(super) fields: Map<String, Value>,
+    /// With the server's defaults.
+    pub(super) options: JobOptions,
+    pub(super) names: JobNames,
 }
 
 /// Fields of a request's log line in addition to its command.

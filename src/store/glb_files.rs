@@ -152,6 +152,18 @@ impl Store {
         Ok(gone.is_some())
     }
 
+    /// Gives a file of a user another name, and returns true if there is one.
+    ///
+    /// # Errors
+    /// When the name does not fit or the database cannot be changed.
+    pub fn rename_glb(&self, user_id: i32, hash: &str, name: &str) -> Result<bool, StoreError> {
+        check_original_name(name)?;
+        let changed = diesel::update(owned(user_id, hash))
+            .set(glb_files::original_name.eq(name))
+            .execute(&mut *self.connection()?)?;
+        Ok(changed > 0)
+    }
+
     /// Publishes a file of a user or makes it private, and returns true if there is one.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     glb_files::{check_original_name, no_such_user},
+    job_warnings,
     schema::{jobs, kept_inputs},
     time::{column, now, parse_time},
 };
@@ -234,7 +235,8 @@ pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
     let all = jobs::table.select(JobRow::as_select());
     all.limit(0).load(conn)?;
     let kept = kept_inputs::table.limit(0);
-    kept.load::<(i64, String)>(conn).map(|_| ())
+    kept.load::<(i64, String)>(conn)?;
+    job_warnings::probe(conn)
 }
 
 impl Store {
@@ -281,6 +283,26 @@ impl Store {
             .filter(jobs::user_id.eq(user_id))
             .order(jobs::id.desc())
             .limit(SHOWN)
+            .select(JobRow::as_select())
+            .load(&mut *self.connection()?)?;
+        Ok(rows.into_iter().map(Job::from).collect())
+    }
+
+    /// Returns at most `limit` jobs of a user, newest first, from those submitted before the job `before`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn page_of_jobs(
+        &self,
+        user_id: i32,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Job>, StoreError> {
+        let rows: Vec<JobRow> = jobs::table
+            .filter(jobs::user_id.eq(user_id))
+            .filter(jobs::id.lt(before.unwrap_or(i64::MAX)))
+            .order(jobs::id.desc())
+            .limit(limit.into())
             .select(JobRow::as_select())
             .load(&mut *self.connection()?)?;
         Ok(rows.into_iter().map(Job::from).collect())

@@ -10,6 +10,7 @@ mod files;
 mod glb_files;
 mod identity;
 mod job_control;
+mod job_warnings;
 mod jobs;
 mod keys;
 mod known_addresses;
@@ -107,6 +108,11 @@ impl Store {
             jobs_per_user: Arc::new(Retention::default().jobs_per_user.into()),
             passwords: Arc::default(),
         })
+    }
+
+    /// Returns the path of the database.
+    pub fn db(&self) -> &Path {
+        &self.db
     }
 
     /// Returns the folder of the GLB files.

@@ -55,6 +55,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    job_warnings (job_id) {
+        job_id -> BigInt,
+        warnings_json -> Text,
+    }
+}
+
+diesel::table! {
     results (user_id, input_key) {
         user_id -> Integer,
         input_key -> Text,
@@ -109,6 +116,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     glb_files,
     jobs,
     kept_inputs,
+    job_warnings,
     results,
     kept_spools,
     known_addresses,

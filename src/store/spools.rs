@@ -2,7 +2,7 @@
 //! its GLB, under the same name, and follows from it: what is lost of it is no loss.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,13 +11,16 @@ use diesel::prelude::*;
 use super::{
     GlbFile, Store, StoreError,
     files::{absolute, is_stored_name, sync_folder},
-    private::remove_folder,
+    private::{private_folder, remove_folder},
     removed::note,
     schema::{glb_files, kept_spools},
 };
 
 /// Extension of a folder, in the place of the GLB's.
 pub(super) const EXTENSION: &str = "spool";
+
+/// Name of the file in it that says who uses it.
+const LOCK: &str = "lock";
 
 /// Rows of one query: few milliseconds.
 const BATCH: i64 = 100;
@@ -73,6 +76,31 @@ impl Store {
             .get_result(&mut *self.connection()?)?;
         let path = self.spool_path(glb);
         Ok((rows > 0 && path.is_dir()).then_some(path))
+    }
+
+    /// Links the files that are kept with a GLB into a new folder on the same disk. None of them is ever written again.
+    ///
+    /// # Errors
+    /// When they cannot be read or linked.
+    pub fn link_spool(&self, glb: &GlbFile, folder: &Path) -> Result<(), StoreError> {
+        self.guard()?;
+        let from = self.spool_path(glb);
+        let link = || -> io::Result<()> {
+            private_folder(folder)?;
+            for entry in fs::read_dir(&from)? {
+                let entry = entry?;
+                // A process that reads the one must not lock the other.
+                if entry.file_type()?.is_file() && entry.file_name() != LOCK {
+                    fs::hard_link(entry.path(), folder.join(entry.file_name()))?;
+                }
+            }
+            Ok(())
+        };
+        link().map_err(|source| StoreError::Files {
+            what: "link the files of",
+            path: from.clone(),
+            source,
+        })
     }
 
     /// Removes the oldest of these folders, those of `user` or of all users, until so many bytes are free. Returns how many

@@ -190,15 +190,13 @@ fn parse_points(s: &str) -> Result<Points, String> {
 impl SceneArgs {
     /// Returns the options: the flags, and for the rest the defaults, those of the demo weights where `demo`.
     pub(super) fn options(&self, demo: bool) -> anyhow::Result<SceneOptions> {
-        let mut defaults = SceneOptions {
+        let defaults = SceneOptions {
             frame_filter: self.frame_filter,
-            ..SceneOptions::default()
+            ..match demo {
+                true => SceneOptions::of_demo(),
+                false => SceneOptions::default(),
+            }
         };
-        if demo {
-            // The demo's point head smears objects and its confidence is low on them; see its README.
-            defaults.conf_thres = 10.0;
-            defaults.prediction_mode = PredictionMode::DepthmapAndCamera;
-        }
         let flags: Map<String, Value> = serde_json::from_value(serde_json::to_value(&self.flags)?)?;
         let usage = |e: SceneError| UsageError(e.to_string());
         let options = scene::with_fields(&defaults, &flags).map_err(usage)?;

@@ -142,7 +142,7 @@ fn export(args: &Args) -> anyhow::Result<()> {
             (None, made)
         }
         Input::Frames(source) => {
-            let network = args.load_network(&source)?;
+            let network = args.load_network()?;
             if args.output.save_depth.is_some() {
                 network.check_depth_head("--save_depth")?;
             }
@@ -268,12 +268,7 @@ impl Args {
         files
     }
 
-    fn load_network(&self, source: &Source) -> anyhow::Result<Network> {
-        if self.model.demo && *source != Source::Demo {
-            tracing::warn!(
-                "the demo weights only know synthetic scenes of boxes, balls and cylinders: results on other images are meaningless"
-            );
-        }
+    fn load_network(&self) -> anyhow::Result<Network> {
         self.model.load(&self.model.source()?)
     }
 

@@ -9,7 +9,8 @@ use crate::{
         model_args::ModelArgs,
     },
     frames::VideoLimits,
-    jobs::JobSettings,
+    jobs::{JobOptions, JobSettings},
+    scene::SceneOptions,
 };
 
 /// The queue and its jobs.
@@ -100,6 +101,13 @@ impl JobArgs {
             },
             sky_network: self.sky_network.clone(),
             quotas: self.quotas.settings(),
+            options: match model.demo {
+                true => JobOptions {
+                    scene: SceneOptions::of_demo(),
+                    ..JobOptions::default()
+                },
+                false => JobOptions::default(),
+            },
             ..JobSettings::default()
         }
     }

@@ -17,12 +17,14 @@ use tokio::net::TcpListener;
 use self::{
     decode::DecodeArgs, jobs::JobArgs, keep::KeepArgs, limits::LimitArgs, login::LoginArgs,
 };
-use super::{model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
+use super::{log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
 use crate::{
     atomic_file,
-    jobs::Jobs,
+    jobs::{JobSettings, Jobs},
+    pipeline::Warning,
     protocol::DEFAULT_PORT,
     server::{self, ServerSettings},
+    store::Store,
 };
 
 /// How long the line with the port may take before the service goes on without it.
@@ -50,6 +52,9 @@ pub(super) struct Args {
     /// How long a running job may continue after SIGTERM or Ctrl-C; jobs of command 8 run again after the next start
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
+    /// How the lines of the log are written; VGGT_LOG=vggt=debug has more of them
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log: LogFormat,
     #[command(flatten)]
     jobs: JobArgs,
     #[command(flatten)]
@@ -62,6 +67,30 @@ pub(super) struct Args {
     keep: KeepArgs,
     #[command(flatten)]
     model: ModelArgs,
+}
+
+impl Args {
+    pub(super) fn log_format(&self) -> LogFormat {
+        self.log
+    }
+
+    /// What is served, from where, and to whom.
+    fn what(&self, model: &str, store: &Store, settings: &JobSettings) -> String {
+        let quotas = &settings.quotas;
+        let frames = settings
+            .max_frames
+            .map_or("all".to_owned(), |n| n.to_string());
+        format!(
+            "address {}, model {model} on {}, database \"{}\", files in \"{}\", {frames} frames a job, {} jobs waiting, \
+             {} MiB a user",
+            self.host,
+            self.model.device,
+            store.db().display(),
+            store.out_root().display(),
+            settings.queue,
+            quotas.user_bytes >> 20,
+        )
+    }
 }
 
 /// Serves until SIGTERM, Ctrl-C or the end of its terminal.
@@ -106,13 +135,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             )
         })?;
         let port = listener.local_addr()?.port();
+        let what = args.what(&source.name(), &store, &job_settings);
         let started = store.clone();
         let device = args.model.device;
         let jobs =
             tokio::task::spawn_blocking(move || Jobs::start(job_settings, started, source, device))
                 .await??;
         let _upkeep = store.start_upkeep(args.keep.retention())?;
+        tracing::info!("vggt {}: {what}", env!("CARGO_PKG_VERSION"));
         tracing::info!("listening on port {port}");
+        if args.model.demo {
+            tracing::warn!("{}", Warning::DemoWeights);
+        }
         tell_port(port);
         server::serve(listener, settings, store, jobs, stop).await;
         anyhow::Ok(())

@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::{
-    jobs::{JobOptions, JobRequest, JobSettings, Jobs},
+    jobs::{JobNames, JobOptions, JobRequest, JobSettings, Jobs},
     pipeline::{DeviceChoice, NetworkSource},
     store::{JobKind, Store, StoreSettings, StoredJobState},
 };
@@ -33,8 +33,13 @@ fn submit(jobs: &Jobs) -> i64 {
         input_sha256: String::new(),
         options: JobOptions::default(),
         original_name: "a.glb".to_owned(),
+        names: JobNames::default(),
     };
     jobs.submit_durable(request).unwrap()
+}
+
+fn state_of(jobs: &Jobs, id: i64) -> Option<JobState> {
+    jobs.status(1, id).unwrap().map(|status| status.state)
 }
 
 #[test]
@@ -45,8 +50,8 @@ fn a_job_whose_worker_panicked_outside_of_it_fails_and_its_input_is_kept() {
     // The worker has it, and loses it.
     drop(jobs.shared.next().unwrap());
     jobs.shared.abandon();
-    let state = jobs.state(1, first).unwrap().unwrap();
-    assert!(matches!(state, JobState::Failed { reason } if reason == BUG));
+    let state = state_of(&jobs, first);
+    assert!(matches!(state, Some(JobState::Failed { reason }) if reason == BUG));
     assert_eq!(jobs.load().running, 0);
     let (work, _) = jobs.shared.next().unwrap();
     assert_eq!(work.row(), Some(second));
@@ -71,10 +76,7 @@ fn a_fault_puts_a_job_aside_and_the_last_one_fails_it() {
         }
         assert_eq!((row.state, row.tries), (StoredJobState::Queued, tries));
         assert!(row.next_try_at.is_some());
-        assert_eq!(
-            jobs.state(1, id).unwrap(),
-            Some(JobState::Queued { ahead: 0 })
-        );
+        assert_eq!(state_of(&jobs, id), Some(JobState::Queued { ahead: 0 }));
         // Its pause is over.
         let mut state = shared.lock();
         let delayed = state.delayed.pop().unwrap();
@@ -91,10 +93,11 @@ fn a_cancelled_job_stays_cancelled_whatever_the_worker_says_later() {
     let id = submit(&jobs);
     let (work, _) = jobs.shared.next().unwrap();
     assert_eq!(jobs.cancel(2, id).unwrap(), None);
-    assert_eq!(jobs.cancel(1, id).unwrap(), Some(JobState::Cancelled));
+    let cancelled = jobs.cancel(1, id).unwrap().map(|status| status.state);
+    assert_eq!(cancelled, Some(JobState::Cancelled));
     assert_eq!(work.handle.stopped(), Some(StopReason::Cancelled));
     let late = End::Fault("the disk is full".to_owned());
     jobs.shared.finish(work, late);
-    assert_eq!(jobs.state(1, id).unwrap(), Some(JobState::Cancelled));
+    assert_eq!(state_of(&jobs, id), Some(JobState::Cancelled));
     assert!(jobs.shared.lock().delayed.is_empty());
 }

@@ -24,6 +24,7 @@ pub struct Network {
     weights: Option<Weights>,
     sha256: Option<String>,
     name: String,
+    is_demo: bool,
     device: Device,
     dtype: DType,
     precision: Precision,
@@ -99,6 +100,7 @@ impl Network {
                     weights: None,
                     sha256: None,
                     name: source.name(),
+                    is_demo: false,
                     device,
                     dtype,
                     precision,
@@ -128,6 +130,7 @@ impl Network {
         Ok(Self {
             model,
             name: source.name(),
+            is_demo: matches!(source, NetworkSource::Demo),
             weights: Some(weights),
             sha256,
             device,
@@ -142,6 +145,11 @@ impl Network {
     /// [`vggt_model::Error::NoHead`] when they lack one.
     pub fn check_heads(&self, options: &ForwardOptions) -> Result<(), PipelineError> {
         Ok(self.model.check_heads(options)?)
+    }
+
+    /// Whether the weights are the demo's.
+    pub fn is_demo(&self) -> bool {
+        self.is_demo
     }
 
     /// Whether the weights have a point head.

@@ -75,7 +75,7 @@ impl Cache {
         if path.symlink_metadata().is_err() {
             return None;
         }
-        match whole(&path) {
+        match open_finished(&path) {
             Ok(spool) if spool.header.made_of == *made_of && spool.fields().points == points => {
                 if let Some(folder) = spool.home.folder() {
                     folder.touch();
@@ -192,8 +192,11 @@ impl Cache {
     }
 }
 
-/// Opens a spool that must be finished and whole.
-fn whole(path: &Path) -> Result<Spool, SpoolError> {
+/// Opens a spool that must be finished and whole, beside others who read it.
+///
+/// # Errors
+/// When it is neither, or not one of this version.
+pub fn open_finished(path: &Path) -> Result<Spool, SpoolError> {
     let home = Home::Folder(Folder::open(path, true)?);
     let header = Header::read(&home)?;
     match reopened(home, header)? {

@@ -37,7 +37,7 @@ mod results;
 mod tests;
 mod told;
 
-pub use cache::Cache;
+pub use cache::{Cache, open_finished};
 pub use decoded::Decoded;
 pub(super) use decoded::{Incoming, Taken};
 pub use error::SpoolError;
@@ -137,6 +137,11 @@ impl Spool {
     /// What is kept of each frame.
     pub fn fields(&self) -> Fields {
         self.header.fields
+    }
+
+    /// SHA-256 of the weights, where it is known.
+    pub fn weights_sha256(&self) -> Option<&str> {
+        Some(self.header.made_of.weights.0.as_str()).filter(|sum| !sum.is_empty())
     }
 
     /// The folder, if it has one.
