@@ -83,6 +83,13 @@ fn request(command: u8, payload: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+/// As a server answers that knows no jobs, such as the older service.
+fn no_jobs_step() -> Step {
+    let unknown = b"UNKNOWN_COMMAND";
+    let reply = [&(unknown.len() as u32).to_be_bytes()[..], unknown].concat();
+    (request(12, b""), reply)
+}
+
 fn login_step(ok: bool, is_vip: bool) -> Step {
     let json = br#"{"p":"pass word","u":"ann"}"#;
     (request(1, json), encode::login_reply(ok, is_vip))
@@ -385,6 +392,7 @@ fn the_command_sends_pictures_with_options_and_writes_the_glb() {
     let (paths, payload) = images(dir.path());
     let script = vec![
         login_step(true, false),
+        no_jobs_step(),
         (
             request(11, br#"{"show_cam":true}"#),
             encode::json_reply(&json!({})),
@@ -446,7 +454,8 @@ fn a_folder_is_sent_by_the_rules_of_export() {
         payload.extend((bytes.len() as u32).to_be_bytes());
         payload.extend(bytes);
     }
-    let (port, thread) = server(vec![(request(2, &payload), named(&glb()))], false);
+    let script = vec![no_jobs_step(), (request(2, &payload), named(&glb()))];
+    let (port, thread) = server(script, false);
     let output = command(dir.path())
         .args(["client", "images", "photos", "--out", "x.glb"])
         .args(["--port", &port.to_string()])
@@ -589,8 +598,9 @@ fn the_python_client_hears_a_server_out_that_hangs_up() {
 const HOSTILE: &str = "a\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}b\nforged";
 
 /// Runs `vggt client` with a login against a server that follows a script; gives all that it printed.
-fn printed(dir: &Path, args: &[&str], step: Step) -> String {
-    let (port, thread) = server(vec![login_step(true, false), step], false);
+fn printed(dir: &Path, args: &[&str], steps: Vec<Step>) -> String {
+    let script = [vec![login_step(true, false)], steps].concat();
+    let (port, thread) = server(script, false);
     let output = command(dir)
         .env("VGGT_PASSWORD", "pass word")
         .args(["client", "--user", "ann", "--port", &port.to_string()])
@@ -618,8 +628,18 @@ fn what_a_server_sends_does_nothing_to_a_terminal() {
         "queued": 0, "running": 0, "limits": limits});
     let info = encode::json_reply(&info);
     let status = br#"{"job":1}"#;
+    let job = json!({"job": 1, "state": "failed", "reason": HOSTILE, "name": HOSTILE, "created_at": HOSTILE,
+        "finished_at": HOSTILE, "warnings": [{"kind": HOSTILE, "text": HOSTILE}]});
+    let jobs = encode::json_reply(&json!({"jobs": [job, job], "next": null}));
+    let warned = json!({"job": 1, "state": "cancelled", "warnings": [{"kind": HOSTILE, "text": HOSTILE, HOSTILE: HOSTILE}]});
+    let warned = encode::json_reply(&warned);
     type Case<'a> = (&'a [&'a str], u8, &'a [u8], &'a Vec<u8>, usize);
-    let cases: [Case<'_>; 9] = [
+    let cases: [Case<'_>; 14] = [
+        (&["jobs"], 14, page, &jobs, 2),
+        (&["jobs", "--json"], 14, page, &jobs, 1),
+        (&["status", "1"], 9, status, &warned, 2),
+        (&["status", "1", "--watch"], 9, status, &failed, 1),
+        (&["wait", "1"], 9, status, &failed, 1),
         (&["list"], 13, page, &two, 2),
         (&["list", "--json"], 13, page, &two, 1),
         (&["list"], 13, page, &refused, 1),
@@ -631,7 +651,8 @@ fn what_a_server_sends_does_nothing_to_a_terminal() {
         (&["info", "--json"], 12, b"", &info, 1),
     ];
     for (args, command, payload, reply, lines) in cases {
-        let text = printed(dir.path(), args, (request(command, payload), reply.clone()));
+        let steps = vec![(request(command, payload), reply.clone())];
+        let text = printed(dir.path(), args, steps);
         let acts = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
         assert!(!text.contains(acts), "{args:?}: {text:?}");
         assert!(text.contains("owned"), "{args:?}: {text:?}");
@@ -647,7 +668,11 @@ fn what_a_server_sends_does_nothing_to_a_terminal() {
     let clip = dir.path().join("clip.mp4");
     fs::write(&clip, b"a clip").unwrap();
     let step = (request(3, b"a clip"), reply);
-    let text = printed(dir.path(), &["video", "clip.mp4"], step);
+    let text = printed(
+        dir.path(),
+        &["video", "clip.mp4"],
+        vec![no_jobs_step(), step],
+    );
     assert!(text.contains("cannot take 14 bytes as a hash"), "{text}");
     assert_eq!(files(dir.path()), ["clip.mp4"]);
 }

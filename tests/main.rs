@@ -8,6 +8,7 @@
 mod attention;
 mod cameras;
 mod client;
+mod client_jobs;
 mod colmap;
 #[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
 mod cuda;

@@ -13,8 +13,8 @@ pub use self::error::ClientError;
 use self::{connection::Connection, upload::Upload};
 use crate::{
     protocol::{
-        ErrorCode, FileEntry, FileList, FilePage, Hash, JobStatusReply, LoginRequest, PageRequest,
-        ReconstructionOptions, Request, ServerInfo,
+        ErrorCode, FileEntry, FileList, FilePage, Hash, JobPage, JobStatusReply, LoginRequest,
+        PageRequest, ReconstructionOptions, Request, ServerInfo,
     },
     resolver::Resolver,
 };
@@ -160,6 +160,23 @@ impl Client {
         }
     }
 
+    /// Returns a page of the jobs of the user, newest first, as [`Client::page`] does of the files.
+    ///
+    /// # Errors
+    /// As [`Client::page`].
+    pub async fn jobs(&mut self, before: Option<i64>) -> Result<JobPage, ClientError> {
+        let request = PageRequest {
+            before,
+            limit: None,
+        };
+        let page: JobPage = self.connection.ask(&Request::Jobs(request)).await?;
+        let is_endless = page.next.is_some() && before.is_some() && page.next >= before;
+        match is_endless {
+            true => Err(ClientError::Pages),
+            false => Ok(page),
+        }
+    }
+
     /// Deletes a file of the user.
     ///
     /// # Errors
@@ -209,6 +226,15 @@ impl Client {
     /// As [`Client::list`].
     pub async fn status(&mut self, job: i64) -> Result<JobStatusReply, ClientError> {
         self.connection.ask(&Request::Status(job)).await
+    }
+
+    /// Submits the scene of a job that is done once more, with the options that were set on this connection in place of its
+    /// own; returns the new job.
+    ///
+    /// # Errors
+    /// As [`Client::list`], also when the server does not keep the job's frames any more.
+    pub async fn rerun(&mut self, job: i64) -> Result<JobStatusReply, ClientError> {
+        self.connection.ask(&Request::Rerun(job)).await
     }
 
     /// Stops a job; returns its state.

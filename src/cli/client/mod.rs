@@ -1,5 +1,7 @@
 //! `vggt client`: the commands of a server.
 
+mod find;
+mod follow;
 mod session;
 
 use std::{fmt::Display, io::IsTerminal, path::PathBuf};
@@ -7,7 +9,10 @@ use std::{fmt::Display, io::IsTerminal, path::PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use self::session::Session;
+use self::{
+    find::HashPrefix,
+    session::{Input, Session},
+};
 use super::{
     UsageError,
     attention_flags::AttentionFlags,
@@ -23,7 +28,7 @@ use crate::{
     glb::GlbEncoding,
     output::{OutputError, OutputRules, Place, Target, place},
     pipeline::SkippedImages,
-    protocol::{DEFAULT_PORT, Hash, JobStateReply, JobStatusReply},
+    protocol::{DEFAULT_PORT, JobStateReply, JobStatusReply},
 };
 
 /// Talks to a server (`vggt serve`): sends images or a video and fetches the GLB.
@@ -54,7 +59,7 @@ struct ServerArgs {
     /// Read the password from the first line of standard input
     #[arg(long, global = true)]
     password_stdin: bool,
-    /// Timeout of a reconstruction
+    /// How long to wait for a reconstruction; a job goes on afterwards
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = ClientSettings::default().reconstruction.as_secs())]
     timeout: u64,
 }
@@ -84,8 +89,8 @@ enum Action {
     },
     /// Fetch a stored GLB by its hash
     Get {
-        /// 64 hex digits, as `images`, `video`, `list` and `status` print them
-        hash: Hash,
+        /// 64 hex digits, as `images`, `video`, `list` and `status` print them; of your own files the first 8 will do
+        hash: HashPrefix,
         /// Output file (.glb), folder, or - for standard output [default: HASH.glb]
         #[arg(long, short, value_name = "PATH")]
         out: Option<PathBuf>,
@@ -108,6 +113,29 @@ enum Action {
     Status {
         /// Job id
         job: i64,
+        /// Show it until the job has ended
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Wait for a job and write its GLB
+    Wait {
+        /// Job id
+        job: i64,
+        #[command(flatten)]
+        out: OutArgs,
+    },
+    /// List your jobs, newest first
+    Jobs,
+    /// Build the scene of a job that is done once more, with other options, and write the GLB
+    ///
+    /// Without the network, from the frames that the server keeps. Options that are left out stay as they were.
+    Rerun {
+        /// Job id
+        job: i64,
+        #[command(flatten)]
+        out: OutArgs,
+        #[command(flatten)]
+        options: Box<OptionArgs>,
     },
     /// Stop a job
     Cancel {
@@ -118,13 +146,13 @@ enum Action {
     List,
     /// Delete one of your files
     Delete {
-        /// Hash of the file
-        hash: Hash,
+        /// Hash of the file, or its first digits
+        hash: HashPrefix,
     },
     /// Let everyone who has the hash fetch one of your files
     Publish {
-        /// Hash of the file
-        hash: Hash,
+        /// Hash of the file, or its first digits
+        hash: HashPrefix,
         /// Make it private again
         #[arg(long)]
         private: bool,
@@ -179,6 +207,10 @@ struct OptionArgs {
     #[arg(long, help_heading = "Scene")]
     #[serde(skip_serializing_if = "Option::is_none")]
     fps: Option<f64>,
+    /// Name of the result in your list
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
     #[arg(long, help_heading = "Scene", value_name = "KIND", value_enum)]
     #[serde(rename = "format", skip_serializing_if = "Option::is_none")]
@@ -216,11 +248,16 @@ impl Local {
                     out: out.clone().unwrap_or_default(),
                     overwrite: *overwrite,
                 };
+                let name = format!("{}.glb", hash.as_str());
                 Self {
-                    target: Some(out.target(&format!("{hash}.glb"), &[])?),
+                    target: Some(out.target(&name, &[])?),
                     ..Self::default()
                 }
             }
+            Action::Wait { out, .. } | Action::Rerun { out, .. } => Self {
+                target: Some(out.target("scene.glb", &[])?),
+                ..Self::default()
+            },
             Action::Submit {
                 paths, video: None, ..
             } => Self {
@@ -249,37 +286,41 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             })
         }
         Action::Images { options, .. } => {
-            session.set_options(&options)?;
-            session.write_glb(local.target.as_ref(), json, |s, file| {
-                let glb = s.runtime.block_on(s.client.images(&local.images, file))?;
-                Ok((glb.hash, glb.bytes))
-            })
+            let input = Input::Images(&local.images);
+            session.reconstruct(&input, &options, local.target.as_ref(), json)
         }
         Action::Video { path, options, .. } => {
-            session.set_options(&options)?;
-            session.write_glb(local.target.as_ref(), json, |s, file| {
-                let glb = s.runtime.block_on(s.client.video(&path, file))?;
-                Ok((glb.hash, glb.bytes))
+            let input = Input::Video(&path);
+            session.reconstruct(&input, &options, local.target.as_ref(), json)
+        }
+        Action::Get { hash, .. } => {
+            let hash = session.find(&hash)?;
+            session.write_glb(local.target.as_ref(), json, None, |s, file| {
+                let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
+                Ok((hash, bytes))
             })
         }
-        Action::Get { hash, .. } => session.write_glb(local.target.as_ref(), json, |s, file| {
-            let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
-            Ok((hash, bytes))
-        }),
         Action::Submit { video, options, .. } => {
-            session.set_options(&options)?;
-            let Session {
-                runtime, client, ..
-            } = &mut session;
-            let job = match video {
-                Some(path) => runtime.block_on(client.submit_video(&path))?,
-                None => runtime.block_on(client.submit_images(&local.images))?,
+            let input = match &video {
+                Some(path) => Input::Video(path),
+                None => Input::Images(&local.images),
+            };
+            session.check_login()?;
+            let job = session.submit(&input, &options)?;
+            print(json, &job, || describe(&job))
+        }
+        Action::Status { job, watch } => {
+            let job = match watch {
+                true => session.follow(job)?,
+                false => session.runtime.block_on(session.client.status(job))?,
             };
             print(json, &job, || describe(&job))
         }
-        Action::Status { job } => {
-            let job = session.runtime.block_on(session.client.status(job))?;
-            print(json, &job, || describe(&job))
+        Action::Wait { job, .. } => session.fetch_result(job, local.target.as_ref(), json),
+        Action::Jobs => session.jobs(json),
+        Action::Rerun { job, options, .. } => {
+            let job = session.rerun(job, &options)?;
+            session.fetch_result(job, local.target.as_ref(), json)
         }
         Action::Cancel { job } => {
             let job = session.runtime.block_on(session.client.cancel(job))?;
@@ -287,12 +328,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         }
         Action::List => session.list(json),
         Action::Delete { hash } => {
+            let hash = session.find(&hash)?;
             session.runtime.block_on(session.client.delete(&hash))?;
             print(json, &json!({"hash": hash, "deleted": true}), || {
                 format!("deleted {hash}")
             })
         }
         Action::Publish { hash, private } => {
+            let hash = session.find(&hash)?;
             let set = session.client.set_public(&hash, !private);
             session.runtime.block_on(set)?;
             print(json, &json!({"hash": hash, "public": !private}), || {
@@ -347,7 +390,15 @@ fn images(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn describe(job: &JobStatusReply) -> String {
-    let state = match &job.state {
+    let mut text = format!("job {} {}", job.job, describe_state(&job.state));
+    for warning in &job.warnings {
+        text += &format!("\nwarning  {}", plain(&warning.text));
+    }
+    text
+}
+
+fn describe_state(state: &JobStateReply) -> String {
+    match state {
         JobStateReply::Queued { ahead } => format!("queued, {ahead} ahead"),
         JobStateReply::Running {
             stage,
@@ -368,8 +419,7 @@ fn describe(job: &JobStatusReply) -> String {
         JobStateReply::Done { hash } => format!("done\nhash  {hash}"),
         JobStateReply::Failed { reason } => format!("failed: {}", plain(reason)),
         JobStateReply::Cancelled => "cancelled".to_owned(),
-    };
-    format!("job {} {state}", job.job)
+    }
 }
 
 fn print<T: Display>(

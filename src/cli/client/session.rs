@@ -2,22 +2,25 @@
 
 use std::{
     io::{self, IsTerminal},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::Context;
-use serde_json::json;
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
 use tokio::runtime::{self, Runtime};
 
-use super::{super::resolver, OptionArgs, ServerArgs, UsageError, print};
+use super::{super::resolver, OptionArgs, ServerArgs, UsageError, describe_state, print};
 use crate::cli::{
-    plain::{plain, plain_json},
+    plain::{plain, plain_json, plain_lines},
     terminal::{print_text, tell},
 };
 use crate::{
-    client::{Client, ClientSettings},
+    client::{Client, ClientError, ClientSettings},
     output::{Sink, Target},
-    protocol::{FileEntry, Hash, ReconstructionOptions},
+    protocol::{
+        ErrorCode, FileEntry, Hash, JobEntry, JobStateReply, JobStatusReply, ReconstructionOptions,
+    },
 };
 
 /// A connection, logged in if there is a user.
@@ -26,7 +29,18 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// `None` without a login.
     pub(super) is_vip: Option<bool>,
+    /// Longest wait for a job.
+    pub(super) timeout: Duration,
 }
+
+/// What is sent for a reconstruction.
+pub(super) enum Input<'a> {
+    Images(&'a [PathBuf]),
+    Video(&'a Path),
+}
+
+/// Longest JSON of names that is sent with the options: a request other than an upload has 64 KiB.
+const NAMES_MAX: usize = 48 << 10;
 
 impl Session {
     /// Connects, and logs in if there is a user.
@@ -54,6 +68,7 @@ impl Session {
             runtime,
             client,
             is_vip: None,
+            timeout: Duration::from_secs(args.timeout),
         };
         if let (Some(name), Some(password)) = (&args.user, password) {
             let login = session.client.login(name, &password);
@@ -62,14 +77,138 @@ impl Session {
         Ok(session)
     }
 
+    /// Sends an input, follows its job and writes the GLB. To a server without jobs, as the older service, the same in one
+    /// request.
+    pub(super) fn reconstruct(
+        &mut self,
+        input: &Input<'_>,
+        options: &OptionArgs,
+        out: Option<&Target>,
+        json: bool,
+    ) -> anyhow::Result<()> {
+        if self.knows_jobs()? {
+            self.check_login()?;
+            let job = self.submit(input, options)?.job;
+            return self.fetch_result(job, out, json);
+        }
+        self.set_options(ReconstructionOptions::new(options)?)?;
+        self.write_glb(out, json, None, |s, file| {
+            let glb = match input {
+                Input::Images(paths) => s.runtime.block_on(s.client.images(paths, file))?,
+                Input::Video(path) => s.runtime.block_on(s.client.video(path, file))?,
+            };
+            Ok((glb.hash, glb.bytes))
+        })
+    }
+
+    fn knows_jobs(&mut self) -> anyhow::Result<bool> {
+        match self.runtime.block_on(self.client.info()) {
+            Ok(_) => Ok(true),
+            Err(e) if is_refused(&e, ErrorCode::UnknownCommand) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Fails when nobody is logged in, before anything large is sent. A server may continue an earlier login.
+    pub(super) fn check_login(&mut self) -> anyhow::Result<()> {
+        if self.is_vip.is_some() {
+            return Ok(());
+        }
+        // No job has this number.
+        match self.runtime.block_on(self.client.status(0)) {
+            Err(e) if is_refused(&e, ErrorCode::JobNotFound) => Ok(()),
+            Err(e) if is_refused(&e, ErrorCode::NotLoggedIn) => {
+                Err(UsageError("the server wants a login: use --user NAME".to_owned()).into())
+            }
+            Err(e) => Err(e.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Submits an input as a job, with the names of its images.
+    pub(super) fn submit(
+        &mut self,
+        input: &Input<'_>,
+        options: &OptionArgs,
+    ) -> anyhow::Result<JobStatusReply> {
+        let mut options = ReconstructionOptions::new(options)?;
+        if let Input::Images(paths) = input {
+            let names = Value::from_iter(paths.iter().map(|path| name_of(path)));
+            if names.to_string().len() <= NAMES_MAX {
+                options.fields.insert("names".to_owned(), names);
+            }
+        }
+        match self.set_options(options.clone()) {
+            // A server of an earlier version.
+            Err(e) if options.fields.remove("names").is_some() && is_bad_request(&e) => {
+                self.set_options(options)?;
+            }
+            set => set?,
+        }
+        let submitted = match input {
+            Input::Images(paths) => self.runtime.block_on(self.client.submit_images(paths)),
+            Input::Video(path) => self.runtime.block_on(self.client.submit_video(path)),
+        };
+        Ok(submitted?)
+    }
+
+    /// Submits a job once more, with other options; returns the new one's number.
+    pub(super) fn rerun(&mut self, job: i64, options: &OptionArgs) -> anyhow::Result<i64> {
+        self.set_options(ReconstructionOptions::new(options)?)?;
+        Ok(self.runtime.block_on(self.client.rerun(job))?.job)
+    }
+
+    /// Follows a job and writes its GLB.
+    pub(super) fn fetch_result(
+        &mut self,
+        job: i64,
+        out: Option<&Target>,
+        json: bool,
+    ) -> anyhow::Result<()> {
+        let status = self.follow(job)?;
+        let hash = match status.state {
+            JobStateReply::Done { hash } => hash,
+            JobStateReply::Failed { reason } => bail!("job {job} failed: {}", plain(&reason)),
+            _ => bail!("job {job} was cancelled"),
+        };
+        self.write_glb(out, json, Some(job), |s, file| {
+            let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
+            Ok((hash, bytes))
+        })
+    }
+
     /// Sets the options that were given, if any.
-    pub(super) fn set_options(&mut self, options: &OptionArgs) -> anyhow::Result<()> {
-        let options = ReconstructionOptions::new(options)?;
+    fn set_options(&mut self, options: ReconstructionOptions) -> anyhow::Result<()> {
         // An older server has no options: nothing is sent when there are none.
         if options != ReconstructionOptions::default() {
             self.runtime.block_on(self.client.options(&options))?;
         }
         Ok(())
+    }
+
+    /// Prints all jobs of the user, page by page.
+    pub(super) fn jobs(&mut self, json: bool) -> anyhow::Result<()> {
+        let (mut before, mut first) = (None, true);
+        loop {
+            let page = self.runtime.block_on(self.client.jobs(before))?;
+            let mut text = if json && first { "[" } else { "" }.to_owned();
+            for job in &page.jobs {
+                if json {
+                    text += if first { "" } else { "," };
+                    text += &plain_json(&serde_json::to_string(job)?);
+                } else {
+                    text += &describe_job(job);
+                    text.push('\n');
+                }
+                first = false;
+            }
+            before = page.next;
+            text += if json && before.is_none() { "]\n" } else { "" };
+            print_text(&text);
+            if before.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Prints all files of the user, page by page.
@@ -105,6 +244,7 @@ impl Session {
         &mut self,
         out: Option<&Target>,
         json: bool,
+        job: Option<i64>,
         receive: impl FnOnce(&mut Self, &mut Sink) -> anyhow::Result<(Hash, u64)>,
     ) -> anyhow::Result<()> {
         let out = out.context("the command has no output")?;
@@ -113,7 +253,10 @@ impl Session {
         sink.commit()
             .with_context(|| format!("cannot write \"{}\"", out.path().display()))?;
         let path = out.path();
-        let answer = json!({"hash": hash, "out": path, "bytes": bytes});
+        let mut answer = json!({"hash": hash, "out": path, "bytes": bytes});
+        if let Some(job) = job {
+            answer["job"] = job.into();
+        }
         let text = || format!("wrote {} ({bytes} bytes)\nhash  {hash}", path.display());
         if out.is_standard_output() {
             tell!("{}", text());
@@ -121,6 +264,42 @@ impl Session {
         }
         print(json, &answer, text)
     }
+}
+
+/// The name of a file, as a server is told it.
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let clean = |c: char| if c.is_control() { '?' } else { c };
+    name.to_string_lossy()
+        .chars()
+        .take(255)
+        .map(clean)
+        .collect()
+}
+
+fn is_refused(e: &ClientError, code: ErrorCode) -> bool {
+    e.refusal().is_some_and(|refusal| refusal.is(code))
+}
+
+fn is_bad_request(e: &anyhow::Error) -> bool {
+    let refused = e.downcast_ref::<ClientError>();
+    refused.is_some_and(|e| is_refused(e, ErrorCode::BadRequest))
+}
+
+/// A line: number, state, times, name, and the hash of the result.
+fn describe_job(job: &JobEntry) -> String {
+    let state = match &job.status.state {
+        JobStateReply::Done { hash } => format!("done {hash}"),
+        state => plain_lines(&describe_state(state)).replace('\n', " "),
+    };
+    let ended = job.finished_at.as_deref().unwrap_or("-");
+    format!(
+        "{:>6}  {}  {}  {}  {state}",
+        job.status.job,
+        plain(&job.created_at),
+        plain(ended),
+        plain(&job.name),
+    )
 }
 
 fn describe(file: &FileEntry) -> String {

@@ -3,39 +3,43 @@
 //! Most commands write a line when it is made, above the progress bars. The service must not wait for its log, nor let a peer
 //! fill the disk: its lines pass through [`fold`] and [`queue`], have a time, and a limited length.
 
+mod fields;
 mod fold;
 mod queue;
 
 use std::{
-    fmt::{self, Debug, Write as _},
+    fmt::{self, Write as _},
     fs::File,
     io::{self, IsTerminal, Write},
-    net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use tracing::{
-    Event, Level, Subscriber,
-    field::{Field, Visit},
-};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer, layer::Context, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use self::{
-    fold::{Cause, Fold},
-    queue::Queue,
-};
+use self::{fields::Fields, fold::Fold, queue::Queue};
 use super::{
-    plain::{plain, plain_lines},
+    plain::{plain, plain_json, plain_lines},
     terminal::BARS,
 };
 
 /// Longest line of the service in bytes, before control characters are escaped. The longest reason of a failure is shorter.
 const LINE_MAX: usize = 2048;
+
+/// How the service's lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum LogFormat {
+    /// Time, level, message and fields
+    #[default]
+    Text,
+    /// A JSON object with the same
+    Json,
+}
 
 /// How long the last lines of the service may take.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -57,13 +61,13 @@ pub(super) fn set_up_direct() {
 
 /// Sets up the log of the service, and of its threads that panic. Without a thread for it lines are written when they are
 /// made.
-pub(super) fn set_up_service() {
-    let service = match Service::start() {
+pub(super) fn set_up_service(format: LogFormat) {
+    let service = match Service::start(format) {
         Ok(service) => SERVICE.get_or_init(|| service),
         Err(_) => return set_up_direct(),
     };
     let lines = Lines {
-        color: service.color,
+        color: service.form.color,
         service: Some(service),
     };
     tracing_subscriber::registry()
@@ -98,7 +102,10 @@ pub(super) fn service_line(text: fmt::Arguments<'_>) -> bool {
     };
     let mut bounded = Bounded::default();
     let _ = write!(bounded, "{text}");
-    service.queue.send(plain(&bounded.0).into_owned() + "\n");
+    service.queue.send(match service.form.format {
+        LogFormat::Text => plain(&bounded.0).into_owned() + "\n",
+        LogFormat::Json => service.form.of_text(Level::INFO, &bounded.0),
+    });
     true
 }
 
@@ -121,10 +128,9 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         match self.service {
             None => {
-                fields.message.1 = usize::MAX;
-                fields.rest.1 = usize::MAX;
+                fields.do_not_shorten();
                 event.record(&mut fields);
-                let text = plain_lines(&fields.message.0).into_owned() + &plain(&fields.rest.0);
+                let text = plain_lines(fields.message()).into_owned() + &plain(&fields.rest());
                 let line = line("", level, self.color, &text);
                 // Nobody hears that the terminal is gone.
                 let _ = BARS.suspend(|| io::stderr().write_all(line.as_bytes()));
@@ -142,14 +148,38 @@ impl<S: Subscriber> Layer<S> for Lines {
 struct Service {
     queue: Queue,
     fold: Arc<Mutex<Fold>>,
+    form: Form,
+}
+
+/// How lines of the service look.
+#[derive(Debug, Clone, Copy)]
+struct Form {
     color: bool,
     times: bool,
+    format: LogFormat,
+}
+
+impl Form {
+    /// A line without fields.
+    fn of_text(self, level: Level, text: &str) -> String {
+        match self.format {
+            LogFormat::Text => line(&time(self.times), level, self.color, text),
+            LogFormat::Json => {
+                let mut fields = Fields::default();
+                fields.set_message(text);
+                fields.to_json(level)
+            }
+        }
+    }
 }
 
 impl Service {
-    fn start() -> io::Result<Self> {
-        let color = io::stderr().is_terminal();
-        let times = !journal_adds_times();
+    fn start(format: LogFormat) -> io::Result<Self> {
+        let form = Form {
+            color: io::stderr().is_terminal(),
+            times: !journal_adds_times(),
+            format,
+        };
         let fold = Arc::new(Mutex::new(Fold::new(Instant::now())));
         let shared = fold.clone();
         let more = move |last: bool, lost: Option<u64>| {
@@ -162,30 +192,33 @@ impl Service {
                 let text = format!("{n} lines of this log were lost: it could not be written fast enough, or not at all");
                 (Level::WARN, text)
             }));
-            let line = |(level, text): (Level, String)| line(&time(times), level, color, &text);
+            let line = |(level, text): (Level, String)| form.of_text(level, &text);
             folded.into_iter().map(line).collect()
         };
         // Not through `io::stderr`: its lock would make others wait for the thread.
         let out = Stderr {
             file: File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            bars: color,
+            bars: form.color,
         };
         Ok(Self {
             queue: Queue::start(out, more)?,
             fold,
-            color,
-            times,
+            form,
         })
     }
 
     fn event(&self, event: &Event<'_>, level: Level, fields: Fields) {
         let cause = fields.cause();
         let place = event.metadata().callsite();
-        let text = || plain(&fields.message.0).into_owned() + &plain(&fields.rest.0);
-        if lock(&self.fold).admit(cause, place, level, text) {
-            self.queue
-                .send(line(&time(self.times), level, self.color, &text()));
+        let text = || plain(fields.message()).into_owned() + &plain(&fields.rest());
+        if !lock(&self.fold).admit(cause, place, level, text) {
+            return;
         }
+        let Form { color, times, .. } = self.form;
+        self.queue.send(match self.form.format {
+            LogFormat::Text => line(&time(times), level, color, &text()),
+            LogFormat::Json => fields.to_json(level),
+        });
     }
 }
 
@@ -226,11 +259,16 @@ fn journal_adds_times() -> bool {
 /// The time now and a blank; nothing where others add the time.
 fn time(wanted: bool) -> String {
     match wanted {
-        true => Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%S%.3fZ ")
-            .to_string(),
+        true => now() + " ",
         false => String::new(),
     }
+}
+
+/// The time in UTC, as RFC 3339 has it.
+fn now() -> String {
+    Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+        .to_string()
 }
 
 fn line(time: &str, level: Level, color: bool, text: &str) -> String {
@@ -246,64 +284,6 @@ fn line(time: &str, level: Level, color: bool, text: &str) -> String {
         Level::TRACE => 35,
     };
     format!("{time}\x1b[{color}m{level:>5}\x1b[0m {text}\n")
-}
-
-/// Message and fields of an event.
-#[derive(Debug, Default)]
-struct Fields {
-    message: Bounded,
-    /// ` name=value` for each of the others.
-    rest: Bounded,
-    address: Option<IpAddr>,
-    user: Option<String>,
-}
-
-impl Fields {
-    fn cause(&self) -> Cause {
-        match (&self.user, self.address) {
-            (Some(user), Some(_)) => {
-                // "images by ann: ok": the request, whatever came of it.
-                let request = self.message.0.split(':').next().unwrap_or_default();
-                Cause::User(format!("{user} {request}"))
-            }
-            (Some(user), None) => Cause::User(user.clone()),
-            (None, Some(address)) => Cause::Stranger(address),
-            (None, None) => Cause::Service,
-        }
-    }
-
-    fn field(&mut self, name: &str, value: &str) {
-        match name {
-            "address" => {
-                let socket = || Some(value.parse::<SocketAddr>().ok()?.ip());
-                self.address = value.parse().ok().or_else(socket);
-            }
-            "user" => self.user = Some(value.to_owned()).filter(|user| user != "-"),
-            _ => {}
-        }
-    }
-}
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            let _ = self.message.write_str(value);
-        } else {
-            self.field(field.name(), value);
-            let _ = write!(self.rest, " {}={value:?}", field.name());
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            let _ = write!(self.message, "{value:?}");
-        } else {
-            let mut text = Bounded::default();
-            let _ = write!(text, "{value:?}");
-            self.field(field.name(), &text.0);
-            let _ = write!(self.rest, " {}={}", field.name(), text.0);
-        }
-    }
 }
 
 /// A text that takes so many bytes at most.
