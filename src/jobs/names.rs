@@ -43,7 +43,8 @@ impl JobNames {
         let names: Self = serde_json::from_value(Value::Object(own))
             .map_err(|e| BadOption::new(format!("cannot use the given name or names: {e}")))?;
         if let Some(name) = &names.name {
-            check_original_name(&with_extension(name))
+            check_original_name(name)
+                .and_then(|()| check_original_name(&with_extension(name)))
                 .map_err(|e| BadOption::new(e.to_string()))?;
         }
         if names.names.len() > NAMES_MAX {
