@@ -29,7 +29,7 @@ pub(super) fn cure(e: &anyhow::Error) -> Option<String> {
 pub(super) fn of_warning(warning: &Warning) -> Option<String> {
     match warning {
         Warning::FramesThinned { available, .. } => {
-            Some(format!("--max_frames {available} tries all of them"))
+            Some(format!("--max-frames {available} tries all of them"))
         }
         Warning::Cropped { .. } => Some("--preprocess pad keeps frames whole".to_owned()),
         _ => None,
@@ -82,7 +82,7 @@ fn of_error(e: &(dyn Error + 'static)) -> Option<String> {
 
 fn of_pipeline(e: &PipelineError) -> Option<String> {
     match e {
-        PipelineError::OutOfMemory { .. } => Some("use fewer with --max_frames".to_owned()),
+        PipelineError::OutOfMemory { .. } => Some("use fewer with --max-frames".to_owned()),
         PipelineError::Device { .. } => Some("--device cpu works".to_owned()),
         PipelineError::Dtype { .. } => Some("leave --dtype out".to_owned()),
         PipelineError::Precision => Some("leave --precision out".to_owned()),
@@ -115,13 +115,13 @@ fn of_network(e: &vggt_model::Error) -> Option<String> {
     match e {
         vggt_model::Error::Weights(e) => of_weights(e),
         vggt_model::Error::NoHead { head: "point", .. } => {
-            Some("--prediction_mode \"Depthmap and Camera\" works without".to_owned())
+            Some("--prediction-mode \"Depthmap and Camera\" works without".to_owned())
         }
         vggt_model::Error::NoHead { head: "depth", .. } => {
-            Some("--prediction_mode \"Predicted Pointmap\" works without".to_owned())
+            Some("--prediction-mode \"Predicted Pointmap\" works without".to_owned())
         }
         vggt_model::Error::NoHead { head: "track", .. } => Some(
-            "--query_points needs weights such as facebook/VGGT-1B; facebook/VGGT-1B-Commercial and --demo have no track head"
+            "--query-points needs weights such as facebook/VGGT-1B; facebook/VGGT-1B-Commercial and --demo have no track head"
                 .to_owned(),
         ),
         _ => None,
@@ -142,13 +142,13 @@ fn of_weights(e: &WeightsError) -> Option<String> {
 fn of_frames(e: &FramesError) -> Option<String> {
     match e {
         FramesError::SkyNetwork { .. } => {
-            Some("--mask_sky needs skyseg.onnx of JianyuanWang/skyseg".to_owned())
+            Some("--mask-sky needs skyseg.onnx of JianyuanWang/skyseg".to_owned())
         }
         FramesError::Image(e) => of_image(e),
         FramesError::VideoNeedsMemory { .. } => {
-            Some("--max_decode_memory raises it, as far as memory is free".to_owned())
+            Some("--max-decode-memory raises it, as far as memory is free".to_owned())
         }
-        FramesError::TooSlow { .. } => Some("--max_decode_seconds raises it".to_owned()),
+        FramesError::TooSlow { .. } => Some("--max-decode-seconds raises it".to_owned()),
         _ => None,
     }
 }
@@ -156,12 +156,12 @@ fn of_frames(e: &FramesError) -> Option<String> {
 fn of_decoder(e: &WorkerError) -> Option<String> {
     let flag = match e {
         WorkerError::Ended { end, .. } => match end {
-            WorkerEnd::Memory { .. } => "--max_decode_memory raises it, as far as memory is free",
-            WorkerEnd::CpuTime { .. } => "--max_decode_seconds raises it",
+            WorkerEnd::Memory { .. } => "--max-decode-memory raises it, as far as memory is free",
+            WorkerEnd::CpuTime { .. } => "--max-decode-seconds raises it",
             _ => return None,
         },
         WorkerError::NoProgram | WorkerError::Start(_) | WorkerError::NotAgain { .. } => {
-            "`vggt serve --no_isolate` decodes in its own process"
+            "`vggt serve --no-isolate` decodes in its own process"
         }
         _ => return None,
     };
@@ -170,10 +170,10 @@ fn of_decoder(e: &WorkerError) -> Option<String> {
 
 fn of_image(e: &PreprocessError) -> Option<String> {
     let flags = match e {
-        PreprocessError::ImageTooLarge { .. } => "--max_image_pixels and --max_image_side raise it",
-        PreprocessError::FileTooLarge { .. } => "--max_image_bytes raises it",
+        PreprocessError::ImageTooLarge { .. } => "--max-image-pixels and --max-image-side raise it",
+        PreprocessError::FileTooLarge { .. } => "--max-image-bytes raises it",
         PreprocessError::NeedsMemory { .. } => {
-            "--max_image_memory raises it, as far as memory is free"
+            "--max-image-memory raises it, as far as memory is free"
         }
         _ => return None,
     };
@@ -182,7 +182,7 @@ fn of_image(e: &PreprocessError) -> Option<String> {
 
 fn of_glb(e: &GlbError) -> Option<String> {
     match e {
-        GlbError::TooLarge { .. } => Some("use fewer frames with --max_frames".to_owned()),
+        GlbError::TooLarge { .. } => Some("use fewer frames with --max-frames".to_owned()),
         _ => None,
     }
 }
@@ -190,7 +190,7 @@ fn of_glb(e: &GlbError) -> Option<String> {
 /// Returns what to do about a GLB that has fewer points than its scene.
 pub(super) fn of_thinned(thinned: &Thinned) -> &'static str {
     match thinned.reason {
-        Reason::Default => "--max_points sets another number",
+        Reason::Default => "--max-points sets another number",
         Reason::Format => {
             "a GLB ends at 4 GiB; PLY has no limit, and --glb quantized takes fewer bytes for a point"
         }
@@ -200,15 +200,15 @@ pub(super) fn of_thinned(thinned: &Thinned) -> &'static str {
 fn of_store(e: &StoreError) -> Option<String> {
     match e {
         StoreError::NotOurs { .. } => Some("name another with --db".to_owned()),
-        StoreError::InUse { .. } => Some("give this one its own --db and --out_root".to_owned()),
+        StoreError::InUse { .. } => Some("give this one its own --db and --out-root".to_owned()),
         StoreError::NoFolder { .. } => Some(
-            "name the right one with --out_root, or mount its disk".to_owned(),
+            "name the right one with --out-root, or mount its disk".to_owned(),
         ),
         StoreError::OtherFolder { .. } | StoreError::FilesMissing { .. } => Some(
-            "name the right pair with --db and --out_root; after a restore, `vggt check --adopt` makes them one".to_owned(),
+            "name the right pair with --db and --out-root; after a restore, `vggt check --adopt` makes them one".to_owned(),
         ),
         StoreError::MostMissing { .. } => Some(
-            "is its disk mounted, and is --out_root the right folder? --accept_loss removes the rows all the same".to_owned(),
+            "is its disk mounted, and is --out-root the right folder? --accept-loss removes the rows all the same".to_owned(),
         ),
         StoreError::UnknownUser(_) | StoreError::UnknownUserId(_) => {
             Some("`vggt user list` shows all".to_owned())

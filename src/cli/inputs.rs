@@ -47,3 +47,12 @@ pub(super) fn sort(paths: &[PathBuf]) -> anyhow::Result<Inputs> {
     }
     Ok(Inputs::Images(paths.to_vec()))
 }
+
+/// Returns a path as a shell takes it.
+pub(super) fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=@:,".contains(c);
+    match path.chars().all(plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
+}

@@ -6,7 +6,9 @@
 mod attention_flags;
 mod bench;
 mod check;
+mod choices;
 mod client;
+mod configuration;
 mod convert;
 mod cure;
 mod decode_flags;
@@ -23,15 +25,30 @@ mod plain;
 mod save_to_db;
 mod scene_flags;
 mod serve;
+mod shell;
+mod signals;
 mod terminal;
 mod user;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-use crate::cli::terminal::tell;
+use crate::cli::terminal::{TerminalArgs, say, tell};
 use crate::{decoder, hub::HubSettings, output::OutputError, resolver::Resolver};
+
+/// What the help says below the commands.
+const EXAMPLES: &str = "\
+Examples:
+  vggt export --demo --out demo.html     a scene inside the program, as a page
+  vggt export photos/ --out room.html    a folder of photos, as a page
+  vggt export clip.mp4 --out room.glb    a video
+
+`vggt COMMAND -h` lists the usual options of a command, `vggt COMMAND --help` all. Options may be spelled with underscores too: \
+--conf_thres.";
 
 /// Images or a video in, a 3D point cloud out: VGGT, natively.
 #[derive(Debug, Parser)]
@@ -39,11 +56,27 @@ use crate::{decoder, hub::HubSettings, output::OutputError, resolver::Resolver};
     name = "vggt",
     version = env!("VGGT_VERSION"),
     max_term_width = 110,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = EXAMPLES
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    terminal: TerminalArgs,
+    /// The settings of serve and client [default: vggt.toml beside the database; for client none]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Settings",
+        hide_short_help = true
+    )]
+    #[allow(
+        dead_code,
+        reason = "read before the arguments are, see configuration.rs; here it is known and documented"
+    )]
+    config_file: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +101,13 @@ enum Command {
     Job(job::Args),
     /// Compare the service's rows and files, and repair them
     Check(check::Args),
+    /// Print completions for bash, zsh or fish
+    Completions(shell::CompletionArgs),
+    /// Print the version
+    Version,
+    /// Write the manual
+    #[command(hide = true)]
+    Man(shell::ManArgs),
     /// Decode what another vggt hands over: not for people
     #[command(hide = true)]
     DecodeWorker,
@@ -77,23 +117,19 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(with_json_detail(with_dashes(std::env::args_os()))) {
+    let cli = match parse(&with_json_detail(with_dashes(std::env::args_os()))) {
         Ok(cli) => cli,
-        Err(e) => {
-            // Help and version succeed; anything else is a usage error.
-            let code = if e.use_stderr() { 2 } else { 0 };
-            let _ = e.print();
-            return ExitCode::from(code);
-        }
+        Err(code) => return code,
     };
     // Before anything is opened: the process closes what it did not open itself.
     if matches!(cli.command, Command::DecodeWorker) {
         return decoder::work();
     }
-    terminal::set_up(match &cli.command {
+    let log_format = match &cli.command {
         Command::Serve(args) => Some(args.log_format()),
         _ => None,
-    });
+    };
+    terminal::set_up(log_format, &cli.terminal);
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
         Command::Convert(args) => convert::run(args),
@@ -106,6 +142,12 @@ pub fn main() -> ExitCode {
         Command::Job(args) => job::run(args),
         Command::Check(args) => check::run(args),
         Command::Serve(args) => serve::run(*args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
+        Command::Version => {
+            say!("vggt {}", env!("VGGT_VERSION"));
+            Ok(())
+        }
         Command::DecodeWorker => Ok(()),
     };
     let code = match done {
@@ -122,6 +164,41 @@ pub fn main() -> ExitCode {
     };
     log::flush();
     code
+}
+
+/// Reads the arguments, and what the environment and a file say about options. Prints help, version and usage errors; returns
+/// the exit code then.
+fn parse(args: &[OsString]) -> Result<Cli, ExitCode> {
+    let command = Cli::command().color(terminal::color_of_help(args));
+    let mut command = match configuration::apply(command, args) {
+        Ok(command) => command,
+        Err(e) => {
+            tell!("error: {}", plain::plain(&e.to_string()));
+            return Err(ExitCode::from(2));
+        }
+    };
+    let parsed = command
+        .try_get_matches_from_mut(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|e| {
+        let _ = e.print();
+        if let Some(path) = path_for_command(&e) {
+            tell!("\nto reconstruct it: vggt export {}", plain::plain(&path));
+        }
+        // Help and version succeed; anything else is a usage error.
+        ExitCode::from(if e.use_stderr() { 2 } else { 0 })
+    })
+}
+
+/// Returns the path that was given where a command was expected.
+fn path_for_command(e: &clap::Error) -> Option<String> {
+    let given = match e.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(given)) if e.kind() == ErrorKind::InvalidSubcommand => given,
+        _ => return None,
+    };
+    std::path::Path::new(given)
+        .exists()
+        .then(|| inputs::quoted(given))
 }
 
 /// Returns the resolver of host names: the name server of `VGGT_NAME_SERVER`, else the system's.

@@ -108,7 +108,7 @@ fn describes(name: &str, names: &HashSet<String>) -> bool {
     dots.into_iter().any(|front| names.contains(front))
 }
 
-/// Returns the names, in lower case, of the depth maps that `--save_depth` wrote into the folder.
+/// Returns the names, in lower case, of the depth maps that `--save-depth` wrote into the folder.
 fn depth_maps(files: &[PathBuf], names: &HashSet<String>) -> HashSet<String> {
     let mut maps = HashSet::new();
     let mut add = |stem: &str| {

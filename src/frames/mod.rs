@@ -1,7 +1,7 @@
 //! Images and videos in, one tensor `[S, 3, H, W]` in `[0, 1]` out.
 //!
 //! Reading folders ([`list_folder`]), videos ([`read_video`]) and HEIC and AVIF pictures (`heif`), and the sky network of
-//! `--mask_sky` ([`SkyNetwork`]). Decoding all other images, resizing and stacking are [`vggt_model::preprocess`], which is
+//! `--mask-sky` ([`SkyNetwork`]). Decoding all other images, resizing and stacking are [`vggt_model::preprocess`], which is
 //! re-exported here.
 //!
 //! [`read_image`] or [`read_video`] returns a [`DecodedImage`], [`preprocess()`] makes it [`Prepared`], and [`stack()`]
@@ -31,6 +31,6 @@ pub use vggt_model::preprocess::{
     PreprocessMode, RAW_FORMATS, fitted, is_plain_rgb, open_regular, preprocess, stack,
 };
 pub use video::{
-    VideoFile, VideoLimits, VideoProgress, VideoSummary, read_video, read_video_file,
+    VideoFile, VideoLimits, VideoProgress, VideoSummary, read_video, read_video_file, video_codecs,
     video_file_size, video_size, video_threads,
 };

@@ -1,4 +1,4 @@
-//! The sky network of `--mask_sky`: which pixels of an image are not sky.
+//! The sky network of `--mask-sky`: which pixels of an image are not sky.
 //!
 //! Port of visual_util.py, `run_skyseg` and `segment_sky`, with the ONNX file run by `rten`.
 //! Differs from upstream: there the mask of the whole original image is squeezed to the network's size,

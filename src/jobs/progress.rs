@@ -9,7 +9,6 @@ use std::{
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
-use vggt_model::progress::Stage as NetworkStage;
 
 use super::{
     faults::quietly,
@@ -17,18 +16,12 @@ use super::{
     names::JobNames,
 };
 use crate::{
-    pipeline::{Stage, StopFlag, Warning, Watcher},
+    pipeline::{Overall, Stage, StopFlag, Warning, Watcher},
     store::Store,
 };
 
-/// Fraction of the work below which there is no estimate yet.
-const ESTIMATE_FROM: f32 = 0.05;
-
 /// Warnings that are kept of one job: more kinds than there are.
 const WARNINGS: usize = 50;
-
-/// A step of so much is none of this process's.
-const LEAP: f32 = 0.1;
 
 /// Pause between two looks at the stop flag while a job waits for the store. A cancelled job leaves the worker that soon.
 const WAIT_STEP: Duration = Duration::from_millis(100);
@@ -160,11 +153,8 @@ pub(super) struct Progress<'a> {
     names: &'a JobNames,
     /// The row to be told once the job has come further than before.
     row: Option<(&'a Store, i64)>,
-    start: Instant,
     deadline: Option<Instant>,
-    fraction: f32,
-    /// The part of it that an earlier process did.
-    earlier: f32,
+    overall: Overall,
 }
 
 impl<'a> Progress<'a> {
@@ -175,10 +165,8 @@ impl<'a> Progress<'a> {
             handle,
             names,
             row: None,
-            start: Instant::now(),
             deadline,
-            fraction: 0.0,
-            earlier: 0.0,
+            overall: Overall::begin(),
         }
     }
 
@@ -208,14 +196,11 @@ impl<'a> Progress<'a> {
     }
 
     fn report(&self, stage: &'static str) {
-        let elapsed = self.start.elapsed().as_secs_f32();
-        let own = self.fraction - self.earlier;
-        let seconds_left = (own > ESTIMATE_FROM).then(|| elapsed * (1.0 - self.fraction) / own);
         let preview = self.handle.preview().map(|preview| preview.hash.clone());
         self.handle.set(JobState::Running {
             stage,
-            fraction: self.fraction,
-            seconds_left,
+            fraction: self.overall.fraction(),
+            seconds_left: self.overall.seconds_left(),
             preview,
         });
     }
@@ -223,19 +208,7 @@ impl<'a> Progress<'a> {
 
 impl Watcher for Progress<'_> {
     fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool {
-        let (name, from, to) = share(stage);
-        let part = if total == 0 {
-            0.0
-        } else {
-            (done as f32 / total as f32).min(1.0)
-        };
-        // Frame and global blocks alternate and some steps are reported twice: the fraction never decreases.
-        let before = self.fraction;
-        self.fraction = before.max(from + (to - from) * part);
-        // Frames of an earlier process come all at once; those of this one in many steps.
-        if stage == Stage::Frames && self.fraction - before > LEAP {
-            self.earlier += self.fraction - before;
-        }
+        let name = self.overall.step(stage, done, total);
         self.report(name);
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             self.handle.stop(StopReason::TimeLimit);
@@ -275,28 +248,10 @@ pub(super) fn storing() -> JobState {
     }
 }
 
-/// Returns the name of a stage and the fractions at its beginning and end, measured on a CPU: between those of the demo
-/// and of VGGT-1B.
-fn share(stage: Stage) -> (&'static str, f32, f32) {
-    match stage {
-        Stage::Decode => ("decode", 0.0, 0.05),
-        Stage::Network(NetworkStage::PatchEmbed) => ("patch embed", 0.05, 0.3),
-        Stage::Network(NetworkStage::FrameBlocks | NetworkStage::GlobalBlocks) => {
-            ("aggregator", 0.3, 0.75)
-        }
-        Stage::Network(NetworkStage::Camera) => ("camera", 0.75, 0.77),
-        Stage::Network(NetworkStage::Depth) => ("depth", 0.77, 0.87),
-        Stage::Network(NetworkStage::Point | NetworkStage::Track) => ("points", 0.87, 0.97),
-        // Under the names that clients know: frames are described by the patch embedding.
-        Stage::Describe => ("patch embed", 0.05, 0.1),
-        Stage::Frames => ("aggregator", 0.1, 0.97),
-        Stage::Sky => ("sky", 0.97, 0.98),
-        Stage::Write => ("write", 0.98, 1.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use vggt_model::progress::Stage as NetworkStage;
+
     use super::*;
 
     static NAMELESS: JobNames = JobNames {

@@ -4,13 +4,14 @@
 //! [`Spool::put`] frame by frame, the cameras to [`Spool::finish`]; what is in the spool already is not computed again.
 
 use candle_core::Tensor;
-use vggt_model::{ForwardOptions, Isa, Tracks, measured_peak};
+use vggt_model::{ForwardOptions, Tracks};
 
 use super::{
-    AttentionOptions, FrameOutputs, Network, PipelineError, Spool, Warning, Watcher,
+    AttentionOptions, FrameOutputs, Network, PipelineError, Spool, Warning, Watcher, Work,
     attention::{Anchored, Anchors, OnAnchors, Plan, plan, unrelated, warning_of},
     predict_what_fits,
     retry::Compared,
+    seconds_on_cpu,
     source::{all_frames, evenly},
 };
 
@@ -26,9 +27,6 @@ pub(super) struct Computation<'a> {
     /// Gets the anchors' results while the others are missing.
     pub(super) on_anchors: &'a mut OnAnchors<'a>,
 }
-
-/// Share of its peak that a processor reaches in a pass over VGGT-1B. Measured: 0.4 with AVX-512 to 0.7 with AVX2.
-const SHARE_OF_PEAK: f64 = 0.5;
 
 /// Operations from which the time of a pass is estimated before its start: some ten seconds on two cores.
 const WORTH_TELLING: u64 = 1_000_000_000_000;
@@ -72,7 +70,7 @@ impl Computation<'_> {
         let tracks = self.forward.query_points.is_some();
         let may_thin = self.may_thin && !self.fits;
         let plan = plan(self.network, self.attention, frames, (tracks, may_thin))?;
-        self.tell(&plan, frames);
+        watcher.begin(&self.work(&plan, frames));
         match plan {
             Plan::Dense(used) => {
                 if used < spool.count() {
@@ -91,23 +89,31 @@ impl Computation<'_> {
         }
     }
 
-    /// Says what is going to happen, and how long it will take.
-    fn tell(&self, plan: &Plan, (count, size): (usize, (usize, usize))) {
-        let flops = plan.flops(self.network, (count, size));
-        if flops < WORTH_TELLING {
-            return;
+    /// What is going to happen, and how long it will take.
+    fn work(&self, plan: &Plan, (count, size): (usize, (usize, usize))) -> Work {
+        let network = self.network;
+        let flops = plan.flops(network, (count, size));
+        let on_cpu = network.device().is_cpu();
+        let is_long = flops >= WORTH_TELLING;
+        Work {
+            frames: match plan {
+                Plan::Dense(used) => *used,
+                Plan::Anchors(_) => count,
+            },
+            size,
+            anchors: match plan {
+                Plan::Dense(_) => None,
+                Plan::Anchors(anchors) => Some(anchors.count()),
+            },
+            device: network.device_name(),
+            threads: on_cpu.then(rayon::current_num_threads),
+            memory_bytes: network.weights_bytes() + plan.bytes(network, size),
+            seconds: match on_cpu && is_long {
+                true => seconds_on_cpu(flops),
+                false => None,
+            },
+            is_long,
         }
-        let (height, width) = size;
-        let how = match plan {
-            Plan::Dense(_) => "each attends to all".to_owned(),
-            Plan::Anchors(anchors) => format!("each attends to {} anchors", anchors.count()),
-        };
-        let on_cpu = Isa::best().filter(|_| self.network.device().is_cpu());
-        let time = on_cpu.map_or_else(String::new, |isa| {
-            let seconds = flops as f64 / (measured_peak(isa) * SHARE_OF_PEAK);
-            format!("; about {} of computation", duration(seconds))
-        });
-        tracing::info!("{count} frames of {width} x {height}: {how}{time}");
     }
 
     fn anchored(
@@ -170,13 +176,4 @@ fn keep(spool: &mut Spool, (p, similarity): &Compared) -> Result<(), PipelineErr
         spool.put(frame, &results)?;
     }
     Ok(spool.finish(&p.pose_enc, &p.extrinsic, &p.intrinsic)?)
-}
-
-/// Seconds, in words.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("{s:.0} s"),
-        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
 }

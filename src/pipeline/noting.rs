@@ -1,6 +1,6 @@
 //! Warnings on their way to a watcher, noted.
 
-use super::{Stage, StopFlag, Warning, Watcher};
+use super::{Stage, StopFlag, Warning, Watcher, Work};
 
 /// Notes the warnings that pass.
 pub(super) struct Noting<'a> {
@@ -26,6 +26,10 @@ impl Watcher for Noting<'_> {
 
     fn kept_frame(&mut self) {
         self.inner.kept_frame();
+    }
+
+    fn begin(&mut self, work: &Work) {
+        self.inner.begin(work);
     }
 
     fn warn(&mut self, warning: &Warning) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use vggt_model::progress as model;
 pub use vggt_model::progress::StopFlag;
 
+use super::Work;
 use crate::frames::{ImageNote, SkippedFiles};
 
 /// A part of a reconstruction that takes noticeable time.
@@ -210,6 +211,13 @@ pub trait Watcher {
 
     /// Reports that the results of another frame are kept: who goes on after an interruption has them. By default does nothing.
     fn kept_frame(&mut self) {}
+
+    /// Reports what the network is about to compute, after the frames were read; by default that goes to the log if it takes long.
+    fn begin(&mut self, work: &Work) {
+        if work.is_long {
+            tracing::info!("{work}");
+        }
+    }
 
     /// Reports a warning; by default it goes to the log.
     fn warn(&mut self, warning: &Warning) {

@@ -342,7 +342,7 @@ fn cached(
         !spool.limited_by_memory().is_some_and(more_fit)
     })?;
     let folder = spool.folder().unwrap_or(Path::new("")).display();
-    tracing::info!("taken from the cache: \"{folder}\" (--no_cache computes anew)");
+    tracing::info!("taken from the cache: \"{folder}\" (--no-cache computes anew)");
     Some(spool)
 }
 

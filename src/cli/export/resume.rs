@@ -38,7 +38,7 @@ pub(super) fn arguments(folder: &Path) -> anyhow::Result<Args> {
         .map(PathBuf::from)
         .ok_or_else(nothing)?;
     // Arguments without their flag would end up behind a lone `--`.
-    let added = without_resume(std::env::args_os().skip(2));
+    let added = without_resume(given().into_iter());
     let end = all.iter().position(|arg| arg == "--").unwrap_or(all.len());
     all.splice(end..end, added);
     let _ = ARGUMENTS.set(all.clone());
@@ -68,11 +68,17 @@ pub(super) fn arguments(folder: &Path) -> anyhow::Result<Args> {
 }
 
 /// The arguments that this export works with.
-pub(super) fn own(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    match ARGUMENTS.get() {
-        Some(all) => all.clone(),
-        None => given.collect(),
+pub(super) fn own() -> Vec<OsString> {
+    ARGUMENTS.get().cloned().unwrap_or_else(given)
+}
+
+/// The arguments of this process, without the name of the command: options of the terminal may come before it.
+fn given() -> Vec<OsString> {
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(command) = args.iter().position(|arg| arg == "export") {
+        args.remove(command);
     }
+    args
 }
 
 /// Leaves `--resume FOLDER` out.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    super::terminal::{before_exit, tell},
+    super::{inputs::quoted, signals::before_exit, terminal::tell},
     outputs::{Plan, To},
 };
 use crate::pipeline::{
@@ -37,14 +37,19 @@ pub(super) struct SpoolArgs {
     pub(super) resume: Option<PathBuf>,
     /// Where the results are while the export runs, until they move to the cache [default: .NAME.vggt-spool beside the output
     /// NAME]
-    #[arg(long, value_name = "FOLDER", conflicts_with = "from_predictions")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with = "from_predictions",
+        hide_short_help = true
+    )]
     pub(super) spool: Option<PathBuf>,
     /// Neither take the network's results from the cache, nor keep them there
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(super) no_cache: bool,
     /// Size of the cache in MiB [default: 20480, or a tenth of the free disk if that is less]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=1 << 30),
-        allow_negative_numbers = true)]
+        allow_negative_numbers = true, hide_short_help = true)]
     pub(super) cache_size: Option<u64>,
 }
 
@@ -109,11 +114,7 @@ fn beside(plan: &Plan) -> Option<PathBuf> {
 
 /// What the process that goes on has to know: the arguments after `export`, and the folder that paths are relative to.
 fn note() -> Value {
-    let args = std::env::args_os().skip(2);
-    let args: Vec<Value> = super::resume::own(args)
-        .iter()
-        .map(|arg| text(arg))
-        .collect();
+    let args: Vec<Value> = super::resume::own().iter().map(|arg| text(arg)).collect();
     json!({"arguments": args, "folder": std::env::current_dir().ok().map(|dir| text(dir.as_os_str()))})
 }
 
@@ -181,12 +182,7 @@ pub(super) fn finished(spooled: Option<&Spooled>, cache: Option<&Cache>) {
 }
 
 fn how_to_go_on(folder: &Path) -> String {
-    let path = folder.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=@:,".contains(c);
-    let path = match path.chars().all(plain) {
-        true => path,
-        false => format!("'{}'", path.replace('\'', "'\\''")),
-    };
+    let path = quoted(&folder.display().to_string());
     format!("to go on: vggt export --resume {path}")
 }
 

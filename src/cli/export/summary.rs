@@ -6,10 +6,13 @@ use serde_json::{Value, json};
 use vggt_model::demo;
 
 use super::{args::JsonDetail, write::WrittenScene};
-use crate::cli::terminal::{say, tell};
+use crate::cli::{
+    inputs::quoted,
+    terminal::{remark, say, tell},
+};
 use crate::{
     frames::SkipReason,
-    pipeline::{Network, Reconstruction, SkippedImages, Spooled, cameras},
+    pipeline::{Format, Network, Reconstruction, SkippedImages, Spooled, cameras},
     store::GlbFile,
 };
 
@@ -35,7 +38,31 @@ impl Summary<'_> {
             true => tell!("{text}"),
             false => say!("{text}"),
         }
+        if json.is_none() && !to_stderr {
+            self.how_to_look();
+        }
         Ok(())
+    }
+
+    /// Says what shows the first output, to people.
+    fn how_to_look(&self) {
+        let Some(output) = self.outputs.first() else {
+            return;
+        };
+        let path = quoted(&output.path.display().to_string());
+        match output.format {
+            Format::Html => remark!("to look at it: open {path} in any browser"),
+            Format::Glb => remark!(
+                "to look at it: any glTF viewer opens {path}; --out scene.html makes a page for any browser"
+            ),
+            Format::Ply => remark!(
+                "to look at it: MeshLab, CloudCompare or Blender opens {path}; --out scene.html makes a page for any browser"
+            ),
+            Format::Colmap | Format::Nerfstudio => remark!(
+                "to look at it: --out scene.html makes a page for any browser; programs that train on {} datasets take {path}",
+                output.format.name()
+            ),
+        }
     }
 
     fn json(&self, detail: JsonDetail) -> anyhow::Result<Value> {

@@ -17,6 +17,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::json;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer, layer::Context, layer::SubscriberExt, util::SubscriberInitExt,
@@ -25,7 +26,7 @@ use tracing_subscriber::{
 use self::{fields::Fields, fold::Fold, queue::Queue};
 use super::{
     plain::{plain, plain_json, plain_lines},
-    terminal::BARS,
+    terminal::{above_bars, events, settings},
 };
 
 /// Longest line of the service in bytes, before control characters are escaped. The longest reason of a failure is shorter.
@@ -50,7 +51,7 @@ static SERVICE: OnceLock<Service> = OnceLock::new();
 /// Sets up the log of a command that writes each line when it is made.
 pub(super) fn set_up_direct() {
     let lines = Lines {
-        color: io::stderr().is_terminal(),
+        color: settings().color_err,
         service: None,
     };
     tracing_subscriber::registry()
@@ -91,7 +92,11 @@ pub(super) fn set_up_service(format: LogFormat) {
     }));
 }
 
+/// What -q and -v ask for, else VGGT_LOG, else remarks and what is wrong.
 fn filter() -> EnvFilter {
+    if let Some(filter) = settings().log {
+        return EnvFilter::new(filter);
+    }
     EnvFilter::try_from_env("VGGT_LOG").unwrap_or_else(|_| EnvFilter::new("vggt=info"))
 }
 
@@ -130,10 +135,15 @@ impl<S: Subscriber> Layer<S> for Lines {
             None => {
                 fields.do_not_shorten();
                 event.record(&mut fields);
+                if events::are_wanted() {
+                    let level = level.to_string().to_lowercase();
+                    let message = fields.message().to_owned() + &fields.rest();
+                    return events::write("log", json!({ "level": level, "message": message }));
+                }
                 let text = plain_lines(fields.message()).into_owned() + &plain(&fields.rest());
                 let line = line("", level, self.color, &text);
                 // Nobody hears that the terminal is gone.
-                let _ = BARS.suspend(|| io::stderr().write_all(line.as_bytes()));
+                let _ = above_bars(|| io::stderr().write_all(line.as_bytes()));
             }
             Some(service) => {
                 event.record(&mut fields);
@@ -176,7 +186,7 @@ impl Form {
 impl Service {
     fn start(format: LogFormat) -> io::Result<Self> {
         let form = Form {
-            color: io::stderr().is_terminal(),
+            color: settings().color_err,
             times: !journal_adds_times(),
             format,
         };
@@ -198,7 +208,7 @@ impl Service {
         // Not through `io::stderr`: its lock would make others wait for the thread.
         let out = Stderr {
             file: File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            bars: form.color,
+            bars: io::stderr().is_terminal(),
         };
         Ok(Self {
             queue: Queue::start(out, more)?,
@@ -236,7 +246,7 @@ struct Stderr {
 impl Write for Stderr {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self.bars {
-            true => BARS.suspend(|| self.file.write(buf)),
+            true => above_bars(|| self.file.write(buf)),
             false => self.file.write(buf),
         }
     }

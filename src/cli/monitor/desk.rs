@@ -13,8 +13,8 @@ use super::{MOST_SESSIONS, report};
 use crate::cli::terminal::tell;
 use crate::{
     cli::{
-        Interrupted, UsageError,
-        terminal::{self, BARS},
+        Interrupted, UsageError, signals,
+        terminal::{BARS, ask},
     },
     monitor::{Metric, Sample, Watcher},
 };
@@ -53,7 +53,7 @@ impl Desk {
             let lines = sender.clone();
             thread::spawn(move || read_lines(&lines));
         }
-        terminal::on_interrupt(move || {
+        signals::on_interrupt(move || {
             let _ = sender.send(Event::Interrupt);
         });
         let mut desk = Self {
@@ -96,7 +96,7 @@ impl Desk {
     /// Asks until a number comes that will do.
     pub(super) fn ask_number(&self) -> anyhow::Result<u8> {
         loop {
-            eprint!("Number of sessions: ");
+            ask!("Number of sessions: ");
             match self.line()?.trim().parse() {
                 Ok(n) if (1..=MOST_SESSIONS).contains(&n) => return Ok(n),
                 _ => tell!("a whole number from 1 to {MOST_SESSIONS}, please"),
@@ -106,7 +106,7 @@ impl Desk {
 
     /// Waits for Enter.
     pub(super) fn ask_start(&self, number: u8, of: u8) -> anyhow::Result<()> {
-        eprint!("Session {number} of {of}: Enter starts it, Enter stops it ");
+        ask!("Session {number} of {of}: Enter starts it, Enter stops it ");
         self.line()?;
         Ok(())
     }

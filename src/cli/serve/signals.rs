@@ -7,7 +7,10 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[cfg(unix)]
-use crate::{atomic_file, cli::log};
+use crate::{
+    atomic_file,
+    cli::{log, signals::ignores_hangup},
+};
 
 /// Exit code after a second request to stop, by the convention of shells: 128 + SIGINT.
 #[cfg(unix)]
@@ -67,20 +70,6 @@ impl Signals {
     }
 }
 
-/// Returns true when the process that started this one wants it to survive its terminal, as `nohup` does.
-#[cfg(unix)]
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    ignored(&status).is_some_and(|signals| signals & 1 != 0)
-}
-
-/// Returns the set of ignored signals from the text of `/proc/self/status`: bit 0 is signal 1, SIGHUP.
-#[cfg(unix)]
-fn ignored(status: &str) -> Option<u64> {
-    let set = status.lines().find_map(|l| l.strip_prefix("SigIgn:"))?;
-    u64::from_str_radix(set.trim(), 16).ok()
-}
-
 #[cfg(not(unix))]
 pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     Ok(async {
@@ -89,16 +78,4 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             std::future::pending::<()>().await;
         }
     })
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ignored_signals_are_read_from_the_status() {
-        let status = "Name:\tvggt\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
-        assert_eq!(ignored(status), Some(0x1001));
-        assert_eq!(ignored("Name:\tvggt\n"), None);
-    }
 }

@@ -12,6 +12,7 @@
 
 #[cfg(feature = "video")]
 mod clip;
+mod codecs;
 #[cfg(feature = "video")]
 mod color;
 #[cfg(feature = "video")]
@@ -34,6 +35,7 @@ mod unsupported;
 
 use std::{sync::LazyLock, time::Duration};
 
+pub use codecs::video_codecs;
 pub use file::{VideoFile, read_video, video_size};
 #[cfg(feature = "video")]
 pub use read::{read_video_file, video_file_size};

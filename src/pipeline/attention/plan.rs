@@ -185,4 +185,16 @@ impl Plan {
             }
         }
     }
+
+    /// Upper estimate of the bytes that a pass over frames of `size` takes beside the weights.
+    pub(in crate::pipeline) fn bytes(&self, network: &Network, size: (usize, usize)) -> u64 {
+        match self {
+            Self::Dense(frames) => network.forward_bytes(*frames, size.0, size.1),
+            Self::Anchors(anchors) => {
+                let kept = (anchors.schedule, anchors.cache);
+                let cost = network.anchored_cost(size, anchors.count, kept);
+                cost.cache_bytes() + cost.anchors_bytes(false).max(cost.frames_bytes(1))
+            }
+        }
+    }
 }

@@ -271,6 +271,13 @@ impl Network {
         )
     }
 
+    /// Bytes of the weights in memory; 0 for random ones.
+    pub fn weights_bytes(&self) -> u64 {
+        let entries = self.weights.iter().flat_map(|weights| weights.iter());
+        let elements: usize = entries.map(|(_, entry)| entry.elem_count()).sum();
+        (elements * self.dtype.size_in_bytes()) as u64
+    }
+
     /// Bytes of the weights that the network reads where they lie in the file.
     fn mapped_bytes(&self) -> u64 {
         let Some(weights) = self.weights.as_ref().filter(|_| self.device.is_cpu()) else {
