@@ -277,9 +277,9 @@ fn limits_on_images_are_flags() {
     let dir = TempDir::new().unwrap();
     let photo = data(JPEG);
     for (flag, value) in [
-        ("--max_image_pixels", "1535"),
-        ("--max_image_side", "47"),
-        ("--max_image_bytes", "900"),
+        ("--max-image-pixels", "1535"),
+        ("--max-image-side", "47"),
+        ("--max-image-bytes", "900"),
     ] {
         let err = fail(
             dir.path(),
@@ -293,7 +293,7 @@ fn limits_on_images_are_flags() {
     let args = ["export", "--demo", text(&large), "--max_image_memory", "1"];
     let err = fail(dir.path(), 1, &args);
     assert!(
-        err.contains("the limit is 1") && err.contains("--max_image_memory"),
+        err.contains("the limit is 1") && err.contains("--max-image-memory"),
         "{err}"
     );
 }

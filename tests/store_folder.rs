@@ -257,7 +257,7 @@ fn a_repair_refuses_when_most_files_are_missing_and_keeps_rows_unless_told() {
     for args in [&["check", "--repair"][..], &["check", "--repair", "--yes"]] {
         let e = fail(here, 1, args);
         assert!(e.contains("3 of 5 files are missing"), "{e}");
-        assert!(e.contains("--accept_loss") && orphan.exists(), "{e}");
+        assert!(e.contains("--accept-loss") && orphan.exists(), "{e}");
     }
     fail(here, 2, &["check", "--yes"]);
     fail(here, 2, &["check", "--repair", "--accept_loss"]);

@@ -282,13 +282,13 @@ fn heads_that_the_output_does_not_need_may_be_missing() {
     // All that there is can be saved.
     let saved = [&depth[..], &["--save_predictions", "p.safetensors"]].concat();
     assert!(call(&no_points, &saved).status.success());
-    refused(&no_points, &points, &["no point head", "--prediction_mode"]);
+    refused(&no_points, &points, &["no point head", "--prediction-mode"]);
 
     let no_depth = without("depth_head.");
     assert!(call(&no_depth, &points).status.success());
-    refused(&no_depth, &depth, &["no depth head", "--prediction_mode"]);
+    refused(&no_depth, &depth, &["no depth head", "--prediction-mode"]);
     let save_depth = [&points[..], &["--save_depth", "maps"]].concat();
-    refused(&no_depth, &save_depth, &["no depth head", "--save_depth"]);
+    refused(&no_depth, &save_depth, &["no depth head", "--save-depth"]);
 
     refused(&without("camera_head."), &depth, &["no camera head"]);
     let no_tracks = without("track_head.");

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use candle_core::DType;
 use vggt_model::{convert, weights::Weights};
 
-use super::{model_args::parse_dtype, output_error, terminal::byte_bar};
+use super::{choices::choices, model_args::parse_dtype, output_error, terminal::byte_bar};
 use crate::cli::terminal::{say, tell};
 use crate::output::{OutputRules, Place, Target, place};
 
@@ -17,8 +17,8 @@ pub(super) struct Args {
     input: PathBuf,
     /// The .safetensors file to write, or a folder for model.safetensors; another than the input
     output: PathBuf,
-    /// Type of the values: f32, f16 or bf16 [default: each tensor keeps its own]
-    #[arg(long, value_parser = parse_dtype)]
+    /// Type of the values [default: each tensor keeps its own]
+    #[arg(long, value_parser = choices(&["f32", "f16", "bf16"], parse_dtype))]
     dtype: Option<DType>,
     /// Replace an existing file that vggt did not write; the input is never replaced
     #[arg(long)]

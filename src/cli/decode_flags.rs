@@ -12,7 +12,7 @@ use crate::{
 pub(super) struct DecodeFlags {
     /// Stop decoding the files of one job when it needs more memory in MiB; what is free limits it too
     #[arg(long, value_name = "MIB", default_value_t = VideoLimits::default().max_memory >> 20,
-        value_parser = clap::value_parser!(u64).range(1..=1 << 24), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u64).range(1..=1 << 24), allow_negative_numbers = true, hide_short_help = true)]
     max_decode_memory: u64,
 }
 

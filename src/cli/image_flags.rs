@@ -7,19 +7,19 @@ use crate::frames::ImageLimits;
 pub(super) struct ImageFlags {
     /// Refuse images with more pixels; those above 100 megapixels are decoded at a smaller size
     #[arg(long, value_name = "N", default_value_t = ImageLimits::default().max_pixels,
-        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, hide_short_help = true)]
     max_image_pixels: u64,
     /// Refuse images with more pixels a side
     #[arg(long, value_name = "N", default_value_t = ImageLimits::default().max_side,
-        value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true, hide_short_help = true)]
     max_image_side: u32,
     /// Refuse image files with more bytes
     #[arg(long, value_name = "N", default_value_t = ImageLimits::default().max_bytes,
-        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, hide_short_help = true)]
     max_image_bytes: u64,
     /// Refuse images that need more memory in MiB to be decoded, one at a time
     #[arg(long, value_name = "MIB", default_value_t = ImageLimits::default().max_memory >> 20,
-        value_parser = clap::value_parser!(u64).range(1..=1 << 24), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u64).range(1..=1 << 24), allow_negative_numbers = true, hide_short_help = true)]
     max_image_memory: u64,
 }
 

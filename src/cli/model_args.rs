@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use clap::Args;
 use vggt_model::{Config, Precision};
 
-use super::{UsageError, fetch::DownloadBar};
+use super::{UsageError, choices::choices, fetch::DownloadBar};
 use crate::{
     hub::{self, HubSettings},
     pipeline::{DeviceChoice, Network, NetworkSource},
@@ -25,32 +25,32 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) checkpoint: Option<PathBuf>,
     /// The network's dimensions [default: config.json next to the weights, else VGGT-1B]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(super) config: Option<PathBuf>,
-    /// Use the small bundled weights; they only know synthetic scenes
+    /// Use the small bundled weights; trained on synthetic scenes only
     #[arg(long, conflicts_with_all = ["checkpoint", "config", "repo"])]
     pub(super) demo: bool,
     /// Hugging Face repository to take weights from
-    #[arg(long, value_name = "OWNER/NAME", default_value = hub::DEFAULT_REPO)]
+    #[arg(long, value_name = "OWNER/NAME", default_value = hub::DEFAULT_REPO, hide_short_help = true)]
     pub(super) repo: String,
     /// Branch, tag or commit of the repository
-    #[arg(long, default_value = DEFAULT_REVISION)]
+    #[arg(long, default_value = DEFAULT_REVISION, hide_short_help = true)]
     pub(super) revision: String,
     /// Do not download anything
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(super) offline: bool,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
+    /// Where to compute; cuda:N is a certain GPU
+    #[arg(long, default_value = "auto", value_parser = choices(&["auto", "cpu", "cuda"], |s| s.parse::<DeviceChoice>()))]
     pub(super) device: DeviceChoice,
-    /// Number type of the transformer: f32, f16 or bf16 [default: f32 on the CPU; on CUDA bf16, f16 before
+    /// Number type of the transformer [default: f32 on the CPU; on CUDA bf16, f16 before
     /// compute capability 8.0]
-    #[arg(long, value_parser = parse_dtype)]
+    #[arg(long, value_parser = choices(&["f32", "f16", "bf16"], parse_dtype), hide_short_help = true)]
     pub(super) dtype: Option<DType>,
-    /// exact, or fast: the transformer's layers and scores in 16-bit integers, on the CPU
-    #[arg(long, default_value_t)]
+    /// How the transformer multiplies: fast takes 16-bit integers for layers and scores, on the CPU
+    #[arg(long, default_value_t, value_parser = choices(&["exact", "fast"], parse_precision), hide_short_help = true)]
     pub(super) precision: Precision,
     /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), hide_short_help = true)]
     pub(super) threads: Option<u16>,
 }
 
@@ -65,6 +65,11 @@ pub(super) fn parse_dtype(s: &str) -> Result<DType, String> {
         "bf16" | "bfloat16" => Ok(DType::BF16),
         _ => Err(format!("invalid type {s:?}: expected f32, f16 or bf16")),
     }
+}
+
+fn parse_precision(s: &str) -> Result<Precision, String> {
+    s.parse()
+        .map_err(|_| format!("invalid precision {s:?}: expected exact or fast"))
 }
 
 impl ModelArgs {

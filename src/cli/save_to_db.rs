@@ -1,4 +1,4 @@
-//! The store of the service, for the subcommands that use it, and `vggt export --save_to_db`.
+//! The store of the service, for the subcommands that use it, and `vggt export --save-to-db`.
 
 use std::{io, path::PathBuf, time::SystemTime};
 
@@ -59,14 +59,24 @@ impl StoreArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
 pub(super) struct SaveArgs {
-    /// Store the GLB as the service does, for --user_id, and print its hash and path; --out is only written when given
-    #[arg(long, requires = "user_id")]
+    /// Store the GLB as the service does, for --user-id, and print its hash and path; --out is only written when given
+    #[arg(long, requires = "user_id", hide_short_help = true)]
     save_to_db: bool,
     /// User id of the owner
-    #[arg(long, value_name = "N", requires = "save_to_db")]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "save_to_db",
+        hide_short_help = true
+    )]
     user_id: Option<i32>,
     /// Original name of the file [default: images_TIME.glb or video_TIME.glb, in Unix seconds]
-    #[arg(long, value_name = "NAME", requires = "save_to_db")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "save_to_db",
+        hide_short_help = true
+    )]
     original_name: Option<String>,
     #[command(flatten)]
     store: StoreArgs,
@@ -90,7 +100,7 @@ impl SaveArgs {
         }
         let user_id = self
             .user_id
-            .ok_or_else(|| UsageError("--save_to_db needs --user_id".to_owned()))?;
+            .ok_or_else(|| UsageError("--save-to-db needs --user-id".to_owned()))?;
         let store = self.store.open()?;
         if store.user_by_id(user_id)?.is_none() {
             return Err(StoreError::UnknownUserId(user_id).into());

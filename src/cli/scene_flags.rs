@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::scene::PredictionMode;
+use super::choices::choices;
+use crate::scene::{PredictionMode, SceneError};
 
 /// One flag for each option of [`crate::scene::SceneOptions`] that every reconstruction has.
 ///
@@ -10,21 +11,22 @@ use crate::scene::PredictionMode;
 #[derive(Debug, Clone, Default, clap::Args, Serialize)]
 #[command(next_help_heading = "Scene")]
 pub(super) struct SceneFlags {
-    /// Percent of the points to drop, least confident first [default: 3; 10 with the demo weights of `vggt export`]
+    /// Percent of the points to drop, least confident first [default: 3; `vggt export`: 10 with --demo, 25 with --quality best]
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     conf_thres: Option<f32>,
-    /// "Pointmap Regression" or "Depthmap and Camera" [default: the former; the latter with the demo weights of
+    /// Where points come from: the network's point maps, or its depth and cameras, which is usually better. Also takes the older
+    /// script's names, "Pointmap Regression" and "Depthmap and Camera" [default: pointmap; depthmap with --demo or --quality best of
     /// `vggt export`]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = choices(&["pointmap", "depthmap"], parse_mode))]
     #[serde(skip_serializing_if = "Option::is_none")]
     prediction_mode: Option<PredictionMode>,
     /// Drop points that are black
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     #[serde(skip_serializing_if = "is_false")]
     mask_black_bg: bool,
     /// Drop points that are white
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     #[serde(skip_serializing_if = "is_false")]
     mask_white_bg: bool,
     /// Show the cameras
@@ -37,8 +39,17 @@ pub(super) struct SceneFlags {
     max_points: Option<u32>,
 }
 
+/// Reads the names of the older script, and short ones.
+fn parse_mode(text: &str) -> Result<PredictionMode, String> {
+    match text {
+        "pointmap" => Ok(PredictionMode::PointmapRegression),
+        "depthmap" => Ok(PredictionMode::DepthmapAndCamera),
+        _ => text.parse().map_err(|e: SceneError| e.to_string()),
+    }
+}
+
 impl SceneFlags {
-    /// Returns `--max_points`.
+    /// Returns `--max-points`.
     pub(super) fn max_points(&self) -> Option<usize> {
         self.max_points.map(|n| n as usize)
     }

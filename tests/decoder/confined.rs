@@ -208,7 +208,7 @@ fn a_program_that_cannot_be_started_again_is_told_at_the_start() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(
-        err.contains("process of their own") && err.contains("--no_isolate"),
+        err.contains("process of their own") && err.contains("--no-isolate"),
         "{err}"
     );
 }

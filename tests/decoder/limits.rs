@@ -74,7 +74,7 @@ fn exporting_in_its_own_process_looks_at_the_time_too() {
     }
     let e = fail(dir.path(), 1, &args);
     assert!(
-        e.contains("1 seconds") && e.contains("--max_decode_seconds"),
+        e.contains("1 seconds") && e.contains("--max-decode-seconds"),
         "{e}"
     );
 }

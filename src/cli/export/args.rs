@@ -9,6 +9,7 @@ use crate::{
     cli::{
         UsageError,
         attention_flags::AttentionFlags,
+        choices::choices,
         decode_flags::DecodeFlags,
         fetch::DownloadBar,
         image_flags::{ImageFlags, parse_seconds},
@@ -33,41 +34,46 @@ const SKY_FILE: &str = "skyseg.onnx";
 #[command(next_help_heading = "Input")]
 pub(super) struct InputArgs {
     /// A folder of images, in natural order of their names, or a video file
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["video_path", "from_predictions"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["video_path", "from_predictions"], hide_short_help = true)]
     pub(super) images_dir: Option<PathBuf>,
     /// A video file
-    #[arg(long, value_name = "FILE", conflicts_with = "from_predictions")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "from_predictions",
+        hide_short_help = true
+    )]
     pub(super) video_path: Option<PathBuf>,
     /// Saved predictions: export again without running the network
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["demo", "checkpoint", "save_predictions", "query_points"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["demo", "checkpoint", "save_predictions", "query_points"], hide_short_help = true)]
     pub(super) from_predictions: Option<PathBuf>,
     /// Frames to take from each second of a video
     #[arg(long, default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     pub(super) fps: f64,
     /// Take at most this many frames, evenly [default: 5000, and with --attention dense as many as fit into memory]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true, hide_short_help = true)]
     pub(super) max_frames: Option<u32>,
     /// How images are resized for the network: crop, or pad to a square
-    #[arg(long, default_value = "crop", value_parser = parse_mode)]
+    #[arg(long, default_value = "crop", value_name = "HOW", value_parser = choices(&["crop", "pad"], parse_mode))]
     pub(super) preprocess: PreprocessMode,
     #[command(flatten)]
     pub(super) images: ImageFlags,
     /// Refuse videos longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s,
-        value_parser = parse_seconds, allow_negative_numbers = true)]
+        value_parser = parse_seconds, allow_negative_numbers = true, hide_short_help = true)]
     pub(super) max_video_seconds: f64,
     /// Refuse videos with more pixels in a frame
     #[arg(long, value_name = "N", default_value_t = VideoLimits::default().max_pixels,
-        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, hide_short_help = true)]
     pub(super) max_video_pixels: u64,
     /// Stop decoding after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_wall_time.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, hide_short_help = true)]
     pub(super) max_decode_seconds: u64,
     #[command(flatten)]
     pub(super) decode: DecodeFlags,
     /// Decode in a process of its own that can do nothing else, as the service does: for files of strangers
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(super) isolate: bool,
 }
 
@@ -78,8 +84,22 @@ pub(super) struct ManyFramesArgs {
     #[command(flatten)]
     pub(super) attention: AttentionFlags,
     /// Write the anchors' scene to this GLB as soon as they are computed
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(super) preview: Option<PathBuf>,
+}
+
+/// Percent of the points that `--quality best` drops: where demo_viser.py of VGGT's authors starts, for points from depth and cameras.
+/// Their demo_gradio.py starts at 50.
+const BEST_CONF_THRES: f32 = 25.0;
+
+/// Defaults of the options for points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Quality {
+    /// As the older script: point maps, and 3 % dropped; with --demo depth and cameras, and 10 % dropped
+    #[default]
+    Standard,
+    /// Points from depth and cameras, and the least confident 25 % dropped, as in the authors' demo
+    Best,
 }
 
 /// What the scene shows.
@@ -88,14 +108,27 @@ pub(super) struct ManyFramesArgs {
 pub(super) struct SceneArgs {
     #[command(flatten)]
     flags: SceneFlags,
-    /// All, or the index of one frame, as in "3" or "3: name.png"
-    #[arg(long, value_name = "FRAME", default_value = "All")]
+    /// Defaults of the options for points: those of the older script, or what its authors recommend
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    quality: Quality,
+    /// All frames, or the index of one, as in "3" or "3: name.png"
+    #[arg(
+        long,
+        value_name = "FRAME",
+        default_value = "All",
+        hide_short_help = true
+    )]
     pub(super) frame_filter: FrameFilter,
     /// Drop points that are sky (downloads a small network once)
     #[arg(long)]
     pub(super) mask_sky: bool,
     /// The sky network, an ONNX file [default: skyseg.onnx from the hub's JianyuanWang/skyseg]
-    #[arg(long, value_name = "FILE", requires = "mask_sky")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "mask_sky",
+        hide_short_help = true
+    )]
     pub(super) sky_network: Option<PathBuf>,
 }
 
@@ -107,18 +140,24 @@ pub(super) struct OutputArgs {
     /// given several times [default: scene.glb]
     #[arg(long, short, value_name = "PATH")]
     pub(super) out: Vec<PathBuf>,
-    /// glb, html (a page that shows the points in any browser), ply, or a dataset in a folder: colmap or nerfstudio [default: by
-    /// the ending of --out, else glb]
-    #[arg(long)]
+    /// What is written: html is a page that shows the points in any browser; colmap and nerfstudio are datasets in a folder
+    /// [default: by the ending of --out, else glb]
+    #[arg(long, value_parser = choices(&["glb", "html", "ply", "colmap", "nerfstudio"], |s| s.parse::<Format>()))]
     pub(super) format: Option<Format>,
     /// Replace existing files that vggt did not write; inputs are never replaced
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(super) overwrite: bool,
     /// GLB positions as F32 (plain) or as 16-bit integers (quantized)
-    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_enum,
+        default_value_t,
+        hide_short_help = true
+    )]
     pub(super) glb: GlbEncoding,
     /// GLB colors: linear, which viewers show as in the image, or srgb, the bytes of the image as the older service wrote them
-    #[arg(long, default_value = "linear")]
+    #[arg(long, default_value = "linear", value_name = "SPACE", value_parser = choices(&["linear", "srgb"], |s| s.parse::<ColorSpace>().map_err(|e| e.to_string())), hide_short_help = true)]
     pub(super) color_space: ColorSpace,
     /// Also save everything the network predicted
     #[arg(long, value_name = "FILE.safetensors")]
@@ -126,9 +165,9 @@ pub(super) struct OutputArgs {
     /// Also write a 16-bit and a color image of each depth map into this folder
     #[arg(long, value_name = "DIR")]
     pub(super) save_depth: Option<PathBuf>,
-    /// Track these points of the first frame, "x,y;x,y" in pixels of the network's input; needs --save_predictions, and weights
+    /// Track these points of the first frame, "x,y;x,y" in pixels of the network's input; needs --save-predictions, and weights
     /// with a track head: facebook/VGGT-1B has one, facebook/VGGT-1B-Commercial and --demo have none
-    #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points)]
+    #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points, hide_short_help = true)]
     pub(super) query_points: Option<Points>,
     /// Print the summary as one JSON object; `--json full` adds cameras: poses and intrinsics
     #[arg(
@@ -192,9 +231,14 @@ impl SceneArgs {
     pub(super) fn options(&self, demo: bool) -> anyhow::Result<SceneOptions> {
         let defaults = SceneOptions {
             frame_filter: self.frame_filter,
-            ..match demo {
-                true => SceneOptions::of_demo(),
-                false => SceneOptions::default(),
+            ..match (self.quality, demo) {
+                (Quality::Best, _) => SceneOptions {
+                    conf_thres: BEST_CONF_THRES,
+                    prediction_mode: PredictionMode::DepthmapAndCamera,
+                    ..SceneOptions::default()
+                },
+                (Quality::Standard, true) => SceneOptions::of_demo(),
+                (Quality::Standard, false) => SceneOptions::default(),
             }
         };
         let flags: Map<String, Value> = serde_json::from_value(serde_json::to_value(&self.flags)?)?;
@@ -204,7 +248,7 @@ impl SceneArgs {
         Ok(options)
     }
 
-    /// Returns `--max_points`.
+    /// Returns `--max-points`.
     pub(super) fn max_points(&self) -> Option<usize> {
         self.flags.max_points()
     }
@@ -219,7 +263,7 @@ impl SceneArgs {
                 let mut bar = DownloadBar::default();
                 let file = Hub::new(model.hub()?)
                     .and_then(|hub| hub.file(SKY_REPO, SKY_FILE, &mut bar.progress()))
-                    .context("--mask_sky needs the sky network (--sky_network FILE names one)")?;
+                    .context("--mask-sky needs the sky network (--sky-network FILE names one)")?;
                 bar.finish();
                 file
             }

@@ -41,9 +41,18 @@ use spool::SpoolArgs;
 use summary::Summary;
 use write::{Writer, WrittenScene, tell_thinned};
 
-/// Flags may be spelled with underscores too, as in the older script: --conf_thres, --show_cam, ...
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt export photos/ --out room.html                  a page for any browser
+  vggt export photos/ --quality best --out room.glb    points from depth
+  vggt export clip.mp4 --format colmap --out model     a COLMAP dataset
+
+`vggt export --help` lists all options. They may be spelled with underscores too: --conf_thres, --show_cam, ...";
+
+/// Images or a video in; a GLB, web page, PLY or dataset out.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Flags may be spelled with underscores too: --conf_thres, --show_cam, ...")]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Image files, or one folder or video
     #[arg(value_name = "FILE", conflicts_with_all = ["images_dir", "video_path", "from_predictions"])]
@@ -144,7 +153,7 @@ fn export(args: &Args) -> anyhow::Result<()> {
         Input::Frames(source) => {
             let network = args.load_network()?;
             if args.output.save_depth.is_some() {
-                network.check_depth_head("--save_depth")?;
+                network.check_depth_head("--save-depth")?;
             }
             let made = reconstruct(&network, &source, &reconstruct_options, &mut bars);
             (Some(network), made.map_err(usage_error)?)
@@ -168,7 +177,7 @@ fn export(args: &Args) -> anyhow::Result<()> {
         glb: args.output.glb_options(),
         max_points: args.scene.max_points(),
     };
-    // With --save_to_db, --out asks for a second file.
+    // With --save-to-db, --out asks for a second file.
     let skip_scenes = stored.is_some() && args.output.out.is_empty();
     let mut outputs = writer.write(skip_scenes, &mut bars)?;
     if let (true, Some((row, path))) = (skip_scenes, &stored) {
@@ -249,7 +258,7 @@ impl Args {
         let other = plan.scenes.iter().find(|scene| scene.format != Format::Glb);
         if let Some(scene) = other.filter(|_| destination.is_some()) {
             return Err(UsageError(format!(
-                "--save_to_db stores GLB files, not {}",
+                "--save-to-db stores GLB files, not {}",
                 scene.format.name()
             ))
             .into());
@@ -341,7 +350,7 @@ impl Args {
             (_, Some(path), _) => of_paths(std::slice::from_ref(path)),
             (_, _, []) if self.model.demo => Ok(Source::Demo),
             (_, _, []) => Err(UsageError(
-                "nothing to reconstruct: give image files, --images_dir, --video_path or --demo"
+                "nothing to reconstruct: give image files, --images-dir, --video-path or --demo"
                     .to_owned(),
             )
             .into()),

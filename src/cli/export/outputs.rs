@@ -23,7 +23,7 @@ pub(super) struct Plan {
     pub(super) depth: Option<PathBuf>,
     /// Where the anchors' scene goes.
     pub(super) preview: Option<Target>,
-    /// `--max_points`.
+    /// `--max-points`.
     max_points: Option<usize>,
 }
 
@@ -222,7 +222,7 @@ fn bytes_of(format: Format, pixels: u64, max_points: Option<usize>) -> u64 {
     }
 }
 
-/// Returns the file of `--save_predictions`.
+/// Returns the file of `--save-predictions`.
 fn predictions_path(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(match place(path, &["safetensors"]).map_err(output_error)? {
         Place::Folder => path.join("predictions.safetensors"),

@@ -111,7 +111,7 @@ impl Writer<'_> {
                     write_dataset(scene, frames, provenance, &options, format, images, rules)?;
                 if written.points < scene.points.len() && self.max_points.is_none() {
                     tracing::info!(
-                        "{} of {} points in \"{}\", the most confident, spread evenly (--max_points sets another number)",
+                        "{} of {} points in \"{}\", the most confident, spread evenly (--max-points sets another number)",
                         written.points,
                         scene.points.len(),
                         folder.display()
@@ -128,7 +128,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Returns the scene with at most `--max_points`: it was built with all of them if a dataset needs them.
+    /// Returns the scene with at most `--max-points`: it was built with all of them if a dataset needs them.
     fn thinned(&self) -> Cow<'_, Scene> {
         let scene = &self.made.scene;
         match self

@@ -15,12 +15,12 @@ const MAX_DECODE_SECONDS: u64 = 600;
 pub(super) struct DecodeArgs {
     /// Stop decoding the files of one job after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = MAX_DECODE_SECONDS,
-        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+        value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, hide_short_help = true)]
     max_decode_seconds: u64,
     #[command(flatten)]
     flags: DecodeFlags,
     /// Decode in this process: a file that crashes a decoder or takes all memory then ends the service
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     no_isolate: bool,
 }
 

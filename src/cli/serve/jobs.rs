@@ -21,36 +21,41 @@ pub(super) struct JobArgs {
     #[arg(long)]
     preload: bool,
     /// Reconstruct again even if the same user sent the same before
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     no_cache: bool,
     /// Maximum number of waiting jobs; a user of whom none waits is taken beyond it, unless that many users wait
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, hide_short_help = true)]
     queue: u16,
     /// Maximum number of waiting jobs of one user
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, hide_short_help = true)]
     queue_per_user: u16,
     /// Take at most this many frames of a job, evenly; "off" takes all
     #[arg(long, value_name = "N", default_value_t = Limit(Some(500)))]
     max_frames: Limit,
     /// Refuse videos longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = VideoLimits::default().max_duration_s,
-        value_parser = parse_seconds, allow_negative_numbers = true)]
+        value_parser = parse_seconds, allow_negative_numbers = true, hide_short_help = true)]
     max_video_seconds: f64,
     #[command(flatten)]
     images: ImageFlags,
     /// The sky network, an ONNX file, for jobs with the option mask_sky [default: such jobs are refused]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     sky_network: Option<PathBuf>,
     #[command(flatten)]
     quotas: QuotaArgs,
     /// Maximum number of waiting jobs of VIPs beyond --queue
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, hide_short_help = true)]
     queue_vip: u16,
     /// Stop a job that runs for longer; "off" lets it run
-    #[arg(long, value_name = "SECONDS", default_value_t = Limit(Some(14400)))]
+    #[arg(long, value_name = "SECONDS", default_value_t = Limit(Some(14400)), hide_short_help = true)]
     max_job_seconds: Limit,
     /// How long to try a job of command 8 again that a passing fault stopped, such as a full disk; 0 fails it at once
-    #[arg(long, value_name = "MINUTES", default_value_t = 40)]
+    #[arg(
+        long,
+        value_name = "MINUTES",
+        default_value_t = 40,
+        hide_short_help = true
+    )]
     retry_minutes: u32,
 }
 

@@ -17,28 +17,38 @@ pub(super) fn seconds(seconds: u64) -> Duration {
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArgs {
     /// Maximum size of an upload in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=4095))]
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=4095), hide_short_help = true)]
     max_upload: u64,
     /// Maximum number of images in a request
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
     max_images: u32,
     /// Maximum number of connections; a quarter is kept back for those who are logged in
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, hide_short_help = true)]
     max_connections: u16,
     /// Maximum number of connections from one address, or from one /64 of IPv6
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, hide_short_help = true)]
     max_connections_per_address: u16,
     /// How long to keep a connection without a request
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 600,
+        hide_short_help = true
+    )]
     idle_timeout: u64,
     /// How long to keep a connection that stalls during a request
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        hide_short_help = true
+    )]
     stall_timeout: u64,
     /// Minimum average rate of an upload in KiB per second
-    #[arg(long, value_name = "KIB", default_value_t = 8)]
+    #[arg(long, value_name = "KIB", default_value_t = 8, hide_short_help = true)]
     min_upload_rate: u64,
     /// Maximum size in MiB of a rejected upload that is skipped to keep the connection
-    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    #[arg(long, value_name = "MIB", default_value_t = 64, hide_short_help = true)]
     max_skip: u64,
 }
 

@@ -30,8 +30,22 @@ use crate::{
 /// How long the line with the port may take before the service goes on without it.
 const PORT_LINE: Duration = Duration::from_secs(1);
 
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt user add ann          asks for a password
+  vggt serve --preload       loads the network before the first job
+  vggt serve --host 127.0.0.1 --port 9000 --db /srv/vggt.db --out-root /srv/out
+
+`vggt serve --help` lists all options. Each can also be set by a variable, VGGT_MAX_UPLOAD=100 for --max-upload 100, or in \
+vggt.toml beside the database; options count before variables, and these before the file:
+  [serve]
+  port = 9000
+  preload = true";
+
 /// Users are added with `vggt user add`. Commands, replies and error codes are documented in src/protocol/README.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Address to listen on
     #[arg(long, default_value = "0.0.0.0")]
@@ -42,15 +56,20 @@ pub(super) struct Args {
     #[command(flatten)]
     store: StoreArgs,
     /// Serve a file to everyone who knows its hash, as the older service did
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     open_get: bool,
     /// How long a new connection inherits the last login from its address [default: off]
     ///
     /// For a phone client that opens a connection for every request. Everybody behind the same address is trusted.
-    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
     session_by_address: Option<u32>,
     /// How long a running job may continue after SIGTERM or Ctrl-C; jobs of command 8 run again after the next start
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        hide_short_help = true
+    )]
     grace: u64,
     /// How the lines of the log are written; VGGT_LOG=vggt=debug has more of them
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
