@@ -683,7 +683,9 @@ fn an_interrupt_ends_at_once_and_leaves_only_what_it_can_go_on_with() {
 fn bench_prints_one_flat_object() {
     let dir = TempDir::new().unwrap();
     let config = repository("model/configs/demo.json");
-    let args = ["bench", "--frames", "2", "--height", "84", "--width", "112"];
+    let args = [
+        "bench", "--json", "--frames", "2", "--height", "84", "--width", "112",
+    ];
     let random = ["--random", "--config", text(&config), "--threads", "1"];
     let said: Value =
         serde_json::from_str(&run(dir.path(), &[&args[..], &random].concat())).unwrap();
@@ -709,7 +711,14 @@ fn bench_prints_one_flat_object() {
 fn bench_measures_several_numbers_of_frames_and_goes_on_after_one_that_fails() {
     let dir = TempDir::new().unwrap();
     let config = repository("model/configs/demo.json");
-    let args = ["bench", "--random", "--config", text(&config), "--width"];
+    let args = [
+        "bench",
+        "--json",
+        "--random",
+        "--config",
+        text(&config),
+        "--width",
+    ];
     let lines = |output: &[u8]| -> Vec<Value> {
         let text = String::from_utf8(output.to_vec()).unwrap();
         text.lines()

@@ -55,7 +55,8 @@ fn numbers(row: &str) -> Vec<f64> {
 fn enter_starts_and_stops_each_session_of_a_person() {
     let dir = tempfile::tempdir().unwrap();
     let mut person = in_terminal(dir.path(), &["--plot", "two.svg"]);
-    person.exp_string("Number of sessions:").unwrap();
+    let before = person.exp_string("Number of sessions:").unwrap();
+    let gpu = !before.contains("GPU and VRAM stay zero");
     person.send_line("many").unwrap();
     person.exp_string("from 1 to 64").unwrap();
     person.send_line("2").unwrap();
@@ -72,8 +73,16 @@ fn enter_starts_and_stops_each_session_of_a_person() {
     for part in ["session 1: ", "session 2: ", "min", "mean", "max", "change"] {
         assert!(shown.contains(part), "no {part:?}: {shown}");
     }
-    for panel in ["CPU %", "GPU %", "VRAM GB", "RAM GB"] {
-        assert!(shown.contains(panel), "no {panel:?}: {shown}");
+    // Panels of what is not there are left out.
+    for (panel, drawn) in [
+        ("CPU %", true),
+        ("GPU %", gpu),
+        ("VRAM GB", gpu),
+        ("RAM GB", true),
+    ] {
+        // Titles stand above the panels, right of the numbers.
+        let title = format!("           {panel}");
+        assert_eq!(shown.contains(&title), drawn, "{panel:?}: {shown}");
     }
     assert!(shown.contains('└') && shown.contains("\x1b[33m"), "{shown}");
     assert_eq!(files(dir.path()), ["two.svg"]);

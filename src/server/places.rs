@@ -19,10 +19,10 @@ const KNOWN: usize = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoPlace {
     /// All are taken.
-    #[error("{0} are open (--max_connections)")]
+    #[error("{0} are open (--max-connections)")]
     All(usize),
     /// All of this address are taken.
-    #[error("{0} of this address are open (--max_connections_per_address)")]
+    #[error("{0} of this address are open (--max-connections-per-address)")]
     Address(usize),
 }
 

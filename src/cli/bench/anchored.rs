@@ -17,11 +17,11 @@ use crate::pipeline::{Network, Watcher};
 pub(super) struct AnchorArgs {
     /// Have all frames attend to so many anchors, evenly spaced, instead of to each other
     #[arg(long, value_name = "K", num_args = 0..=1, default_missing_value = "40",
-        value_parser = clap::value_parser!(u32).range(1..=4096))]
+        value_parser = clap::value_parser!(u32).range(1..=4096), hide_short_help = true)]
     pub(super) anchors: Option<u32>,
     /// Frames that are computed at once, once the anchors are
     #[arg(long, value_name = "N", default_value_t = 4, requires = "anchors",
-        value_parser = clap::value_parser!(u32).range(1..=4096))]
+        value_parser = clap::value_parser!(u32).range(1..=4096), hide_short_help = true)]
     pub(super) batch: u32,
 }
 

@@ -3,6 +3,7 @@
 mod anchored;
 mod measure;
 mod process;
+mod table;
 
 use std::time::Instant;
 
@@ -25,12 +26,21 @@ use super::model_args::ModelArgs;
 use crate::cli::terminal::say;
 use crate::pipeline::Network;
 
-/// Measures the network's speed and memory on made images, and prints one flat JSON object a line for each number of frames.
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt bench --random --frames 1,10 --height 392    random weights of VGGT-1B's size
+  vggt bench --demo --frames 8 --repeat 5 --json    a JSON object a line
+  vggt bench --random --frames 100 --anchors        with 40 anchors";
+
+/// Measures the network's speed and memory on made images, and prints a line of a table for each number of frames; with --json one
+/// flat object a line, with more figures.
 ///
-/// `total` is the median time of a pass in seconds, `first` the time of the first pass with its start-up costs. On CUDA a pass
+/// In JSON, `total` is the median time of a pass in seconds, `first` the time of the first pass with its start-up costs. On CUDA a pass
 /// is timed from a synchronized start to the predictions on the host, and nothing waits in between; --stages adds passes that
 /// wait for the device at the end of each stage. On the CPU stages are always timed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Number of frames; several, separated by commas, are measured one after the other in this process
     #[arg(long, value_name = "N,...", default_value = "1", value_delimiter = ',',
@@ -47,11 +57,14 @@ pub(super) struct Args {
     repeat: u32,
     /// Passes before the timed ones, for each number of frames [default: 0 on the CPU, 1 on CUDA, whose first pass
     /// compiles and loads kernels]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000), hide_short_help = true)]
     warm_up: Option<u32>,
     /// On CUDA, also time every stage, in passes of their own that wait for the device after each stage
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     stages: bool,
+    /// Print a flat JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
     /// Use random weights of the config's shapes instead of a checkpoint
     #[arg(long)]
     random: bool,
@@ -99,6 +112,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         load,
     };
     let mut failed = Vec::new();
+    let mut headed = args.json;
     for frames in args.frames.iter().map(|n| *n as usize) {
         let size = [frames, args.height as usize, args.width as usize];
         // A size that does not fit must not cost the others their result.
@@ -114,7 +128,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
                 json!({ "frames": frames, "height": size[1], "width": size[2], "error": why })
             }
         };
-        say!("{report}");
+        if args.json {
+            say!("{report}");
+            continue;
+        }
+        // What holds for all of them is known once one was measured.
+        if !headed && report["error"].is_null() {
+            say!("{}", table::heading(&report));
+            headed = true;
+        }
+        say!("{}", table::row(&report));
     }
     match failed.len() {
         0 => Ok(()),

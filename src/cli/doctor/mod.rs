@@ -4,6 +4,7 @@
 //! failed call spoils a card for the rest of its process.
 
 mod machine;
+mod outlook;
 mod report;
 mod supervisor;
 mod weights;
@@ -19,6 +20,7 @@ use super::{UsageError, model_args::ModelArgs};
 use crate::cli::terminal::say;
 use crate::pipeline::DeviceChoice;
 use machine::{Choice, Machine};
+use outlook::Outlook;
 use report::Findings;
 use weights::WeightsState;
 use worker::FailCase;
@@ -26,7 +28,8 @@ use worker::FailCase;
 /// Runs every operation of the network on the device against its definition, in double precision on the CPU,
 /// times them, and holds the weights to the hash they should have.
 ///
-/// Exit code 0 when all is well, 1 when something is not: also when there is an NVIDIA driver that this program cannot use.
+/// Exit code 0 when all is well, 1 when something is not: also when there is an NVIDIA driver that this program cannot use, and,
+/// unless --only asks for certain checks, when there are no weights here.
 /// Downloads nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -80,6 +83,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         return worker::run(&args);
     }
     let Plan {
+        outlook,
+        weights,
         machine,
         choice,
         dtypes,
@@ -94,11 +99,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         supervisor::run(&cases, |from| args.child(&program, on, from), limit)
     };
     let found = Findings {
+        outlook,
+        complete: args.only.is_none(),
         machine,
         choice,
         dtypes: dtypes.into_iter().map(|dtype| dtype.as_str()).collect(),
         checks: cases.into_iter().zip(results).collect(),
-        weights: WeightsState::find(&args.model)?,
+        weights,
     };
     if args.json {
         say!("{}", found.json());
@@ -110,6 +117,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 
 /// What is to be done.
 struct Plan {
+    outlook: Outlook,
+    weights: WeightsState,
     machine: Machine,
     choice: Choice,
     dtypes: Vec<DType>,
@@ -123,7 +132,10 @@ impl Plan {
     fn of(args: &Args) -> anyhow::Result<Self> {
         let opened = args.model.device.open_or_fall_back()?;
         let device = &opened.device;
+        let weights = WeightsState::find(&args.model)?;
         Ok(Self {
+            outlook: Outlook::of(device, &args.model, &weights)?,
+            weights,
             machine: Machine::of(device)?,
             choice: Choice::new(args.model.device, &opened),
             dtypes: worker::dtypes(args, device)?,

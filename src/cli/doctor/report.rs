@@ -8,12 +8,16 @@ use vggt_model::check::{Case, Purpose};
 
 use super::{
     machine::{Choice, Machine},
+    outlook::{Outlook, line},
     weights::WeightsState,
     worker::CaseResult,
 };
 
 /// All of it.
 pub(super) struct Findings {
+    pub(super) outlook: Outlook,
+    /// All that there is was checked, and not only what --only asks for.
+    pub(super) complete: bool,
     pub(super) machine: Machine,
     pub(super) choice: Choice,
     /// The types that the transformers were checked in.
@@ -39,10 +43,13 @@ fn verdict(case: &Case, result: &CaseResult) -> Verdict {
 }
 
 /// Columns of a line of the table.
-const WIDTH: usize = 100;
+const WIDTH: usize = 80;
 
 /// Those of the name of a check.
-const NAME: usize = 42;
+const NAME: usize = 40;
+
+/// Those of the name of an operation that is timed.
+const TIMED: usize = 36;
 
 impl Findings {
     /// # Errors
@@ -76,16 +83,36 @@ impl Findings {
         if let Some(why) = self.choice.fault() {
             bail!("only the CPU was checked, since CUDA cannot be used: {why}")
         }
+        if !self.complete {
+            return Ok(());
+        }
+        if let Some(why) = self.weights.missing() {
+            bail!(
+                "there are no weights here: {why}; `vggt fetch` downloads them, --demo needs none"
+            )
+        }
+        let missing = self.outlook.missing();
+        if !missing.is_empty() {
+            bail!(
+                "this program cannot read videos of phones: FFmpeg has no decoder for {}",
+                missing.join(", ")
+            )
+        }
         Ok(())
     }
 
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
-        let _ = writeln!(text, "device   {}", self.machine.line());
+        text.push_str(&self.outlook.lines(&self.machine, &self.weights));
         if let Some(why) = &self.choice.fallback {
-            let _ = writeln!(text, "         --device auto took the CPU: {why}");
+            line(
+                &mut text,
+                "note",
+                &format!("--device auto took the CPU: {why}"),
+            );
         }
-        let _ = writeln!(text, "types    {}\n", self.dtypes.join(", "));
+        line(&mut text, "types", &self.dtypes.join(", "));
+        text.push('\n');
         self.correctness(&mut text);
         self.speed(&mut text);
         text.push('\n');
@@ -116,7 +143,7 @@ impl Findings {
                         _ => "WRONG",
                     }
                 ),
-                Err(why) => writeln!(text, " {}", failure(why)),
+                Err(why) => writeln!(text, " {}", failure(case, why)),
             };
         }
     }
@@ -128,11 +155,11 @@ impl Findings {
         let (ms, bytes, flops, share) = ("ms", "GB/s", "GFLOP/s", "share");
         let _ = writeln!(
             text,
-            "\n{:<NAME$} type {ms:>9} {bytes:>7} {flops:>8}  {share}",
+            "\n{:<TIMED$} type {ms:>8} {bytes:>6} {flops:>7}  {share}",
             "speed"
         );
         for (case, result) in self.of_purpose(true) {
-            let _ = write!(text, "{:<NAME$} {:<4}", case.name, case.dtype.as_str());
+            let _ = write!(text, "{:<TIMED$} {:<4}", case.name, case.dtype.as_str());
             let _ = match result {
                 Ok(outcome) => {
                     let (work, seconds) = (case.work(), outcome.seconds.unwrap_or(f64::NAN));
@@ -148,17 +175,17 @@ impl Findings {
                     );
                     let wrong = match verdict(case, result) {
                         Verdict::Right => "",
-                        _ => "  WRONG: not finite",
+                        _ => "\n   WRONG: not finite",
                     };
                     writeln!(
                         text,
-                        " {:>9.3} {:>7} {:>8}  {share}{wrong}",
+                        " {:>8.3} {:>6} {:>7}  {share}{wrong}",
                         1e3 * seconds,
                         rate(work.bytes),
                         rate(work.flops),
                     )
                 }
-                Err(why) => writeln!(text, " {}", failure(why)),
+                Err(why) => writeln!(text, " {}", failure(case, why)),
             };
         }
         let _ = writeln!(text, "\nshares   {}", self.machine.shares_are_of());
@@ -181,6 +208,7 @@ impl Findings {
             "passed": self.verdict().is_ok(),
         });
         self.machine.describe(&mut report);
+        self.outlook.describe(&mut report);
         report
     }
 
@@ -215,10 +243,10 @@ impl Findings {
 }
 
 /// The row of a case that failed: the first line of its error, wrapped where it is long.
-fn failure(why: &str) -> String {
+fn failure(case: &Case, why: &str) -> String {
     let first = why.lines().next().unwrap_or_default();
     let mut text = "FAILED:".to_owned();
-    let mut column = NAME + 5 + text.len();
+    let mut column = case.name.chars().count().max(NAME) + 6 + text.len();
     for word in first.split_whitespace() {
         let length = word.chars().count() + 1;
         if column + length > WIDTH {
@@ -277,6 +305,8 @@ mod tests {
 
     fn findings(checks: Vec<(Case, CaseResult)>) -> Findings {
         Findings {
+            outlook: Outlook::example(),
+            complete: true,
             machine: Machine::Cuda(cuda::Description {
                 name: "NVIDIA A10".to_owned(),
                 capability: ComputeCapability::new(8, 6),
@@ -299,7 +329,10 @@ mod tests {
         let found = findings(vec![checked("good", 0.0), timed("fast", 2e-3)]);
         let table = found.table();
         let line = "device   cuda, NVIDIA A10, compute capability 8.6, 24.0 GiB\n";
-        assert!(table.starts_with(line), "{table}");
+        assert!(
+            table.starts_with("vggt     ") && table.contains(line),
+            "{table}"
+        );
         assert!(table.contains("types    bf16, f16, f32\n"), "{table}");
         assert!(table.contains("which this card is not"), "{table}");
         let json = found.json();
@@ -323,7 +356,7 @@ mod tests {
         };
         let e = found.verdict().unwrap_err().to_string();
         assert!(e.contains("install it again"), "{e}");
-        assert!(found.table().contains("aa, NOT what they were"));
+        assert!(found.table().contains("NOT what they were"));
         assert_eq!(found.json()["passed"], false);
     }
 
@@ -352,6 +385,21 @@ mod tests {
             assert_eq!(json["operations"][1]["passed"], false);
             assert_eq!(json["operations"][2]["failed"], "an illegal memory access");
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_fault_unless_only_some_checks_were_asked_for() {
+        let mut found = findings(vec![checked("good", 0.0)]);
+        found.weights = WeightsState::Absent("no file".to_owned());
+        let e = found.verdict().unwrap_err().to_string();
+        assert!(e.contains("vggt fetch"), "{e}");
+        assert!(found.table().contains("weights  none here"));
+        found.complete = false;
+        found.verdict().unwrap();
+        let mut found = findings(vec![checked("good", 0.0)]);
+        found.outlook = Outlook::without_codecs();
+        let e = found.verdict().unwrap_err().to_string();
+        assert!(e.ends_with("H.264"), "{e}");
     }
 
     #[test]
@@ -389,9 +437,9 @@ mod tests {
         none.verdict().unwrap();
         for (found, why) in [(old, "CUDA 11.7"), (none, "no NVIDIA driver")] {
             let table = found.table();
-            let second = table.lines().nth(1).unwrap();
-            assert!(second.contains("--device auto took the CPU: "), "{table}");
-            assert!(second.contains(why), "{table}");
+            let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+            let note = words.split("--device auto took the CPU: ").nth(1);
+            assert!(note.is_some_and(|note| note.contains(why)), "{table}");
             let json = found.json();
             assert_eq!(json["device"], "cpu");
             assert!(json["fallback"].as_str().unwrap().contains(why), "{json}");

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use vggt_model::{demo, weights::Weights};
 
+use super::outlook::line;
 use crate::{cli::model_args::ModelArgs, hub};
 
 /// What is known of the weights.
@@ -65,6 +66,25 @@ impl WeightsState {
         }
     }
 
+    /// What is missing, where there are none.
+    pub(super) fn missing(&self) -> Option<&str> {
+        match self {
+            Self::Absent(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Where they are, in the first lines of the table.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::Bundled { .. } => "the bundled ones, for the demo".to_owned(),
+            Self::Absent(_) => {
+                "none here: `vggt fetch` downloads them (5 GB); --demo needs none".to_owned()
+            }
+            Self::File { path, .. } => path.clone(),
+        }
+    }
+
     /// The last lines of the table.
     pub(super) fn lines(&self) -> String {
         let mut text = String::new();
@@ -74,9 +94,12 @@ impl WeightsState {
                     Some(_) => "NOT what they were",
                     None => "as they were built in",
                 };
-                writeln!(text, "weights  the bundled ones\nsha256   {sha256}, {says}")
+                writeln!(text, "weights  the bundled ones, {says}\nsha256   {sha256}")
             }
-            Self::Absent(why) => writeln!(text, "weights  none here: {why}"),
+            Self::Absent(why) => {
+                line(&mut text, "weights", &format!("none here: {why}"));
+                Ok(())
+            }
             Self::File {
                 path,
                 sha256,
@@ -87,7 +110,7 @@ impl WeightsState {
                     Some(_) => "NOT what the hub named",
                     None => "not from the hub: what it should be is not known here",
                 };
-                writeln!(text, "weights  {path}\nsha256   {sha256}, {says}")
+                writeln!(text, "weights  {path},\n         {says}\nsha256   {sha256}")
             }
         };
         text

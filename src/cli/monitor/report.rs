@@ -1,12 +1,10 @@
 //! The result of a recording as text for people and as CSV and JSON for programs.
 
-use std::{
-    fmt::Write as _,
-    io::{self, IsTerminal},
-};
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::terminal::{settings, width};
 use crate::monitor::{
     End, GpuState, Metric, PERIOD, Sample, Session, Stats,
     plot::{self, Ink},
@@ -29,7 +27,7 @@ const FIGURES: [Figure; 4] = [
 ];
 
 impl Report<'_> {
-    /// A table for each session, then the plots; in color on a terminal, unless `NO_COLOR` is set.
+    /// A table for each session, then the plots; in color where that is wanted.
     pub(super) fn text(&self) -> String {
         let mut out = String::new();
         for (i, session) in self.sessions.iter().enumerate() {
@@ -41,15 +39,26 @@ impl Report<'_> {
             }
         }
         if self.sessions.iter().any(|s| s.samples() > 0) {
-            let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-            let ink = match io::stdout().is_terminal() && !plain {
+            let ink = match settings().color_out {
                 true => Ink::Color,
                 false => Ink::Plain,
             };
+            let drawn: Vec<Metric> = self
+                .metrics
+                .iter()
+                .copied()
+                .filter(|m| !self.is_empty(*m))
+                .collect();
             out.push('\n');
-            out.push_str(&plot::text(self.sessions, self.metrics, ink));
+            out.push_str(&plot::text(self.sessions, &drawn, ink, width()));
         }
         out
+    }
+
+    /// Whether there is nothing to measure: panels of zeros would push the others off the screen.
+    fn is_empty(&self, metric: Metric) -> bool {
+        let absent = matches!(self.gpu, Some(GpuState::Absent(_)));
+        absent && matches!(metric, Metric::Gpu | Metric::Vram)
     }
 
     fn table(&self, out: &mut String, session: &Session) {

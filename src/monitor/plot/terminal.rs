@@ -5,9 +5,14 @@ use std::fmt::Write as _;
 use super::{longest_s, value_axis};
 use crate::monitor::{Metric, Session};
 
-/// Cells of a panel. With the numbers beside it a panel fits the 80 columns of every terminal.
-const COLUMNS: usize = 64;
+/// Cells of a panel from top to bottom.
 const ROWS: usize = 6;
+
+/// Least and most cells of a panel from left to right.
+const COLUMNS: (usize, usize) = (16, 200);
+
+/// Columns beside the cells of a panel: the numbers, its edge, and some that stay free.
+const BESIDE: usize = 16;
 
 /// Columns left of a panel, for numbers.
 const MARGIN: usize = 8;
@@ -29,11 +34,13 @@ pub enum Ink {
 
 /// One panel for each metric as lines of text.
 ///
-/// Where lines cross, the later session is on top.
-pub fn text(sessions: &[Session], metrics: &[Metric], ink: Ink) -> String {
+/// Where lines cross, the later session is on top. No line is longer than `width`, the columns of the terminal, unless that is less
+/// than 32.
+pub fn text(sessions: &[Session], metrics: &[Metric], ink: Ink, width: usize) -> String {
     let mut out = String::new();
+    let columns = width.saturating_sub(BESIDE).clamp(COLUMNS.0, COLUMNS.1);
     for metric in metrics {
-        panel(&mut out, sessions, *metric, ink);
+        panel(&mut out, sessions, *metric, (columns, ink));
     }
     if sessions.len() > 1 {
         legend(&mut out, sessions.len(), ink);
@@ -62,15 +69,15 @@ fn legend(out: &mut String, sessions: usize, ink: Ink) {
     }
 }
 
-fn panel(out: &mut String, sessions: &[Session], metric: Metric, ink: Ink) {
+fn panel(out: &mut String, sessions: &[Session], metric: Metric, (columns, ink): (usize, Ink)) {
     let axis = value_axis(metric, sessions);
     let longest = longest_s(sessions);
-    let mut cells = [[(0u8, 0usize); COLUMNS]; ROWS];
+    let mut cells = vec![vec![(0u8, 0usize); columns]; ROWS];
     for (i, session) in sessions.iter().enumerate() {
         let points: Vec<_> = session.curve.line(metric).collect();
         let mut last_row = None;
-        for column in 0..2 * COLUMNS {
-            let seconds = longest * column as f64 / (2 * COLUMNS - 1) as f64;
+        for column in 0..2 * columns {
+            let seconds = longest * column as f64 / (2 * columns - 1) as f64;
             let Some(value) = at(&points, seconds) else {
                 continue;
             };
@@ -102,8 +109,8 @@ fn panel(out: &mut String, sessions: &[Session], metric: Metric, ink: Ink) {
         out.push('\n');
     }
     let end = format!("{longest:.1} s");
-    let _ = writeln!(out, "{:MARGIN$} └{}", "", "─".repeat(COLUMNS));
-    let _ = writeln!(out, "{:MARGIN$}  0{end:>width$}", "", width = COLUMNS - 1);
+    let _ = writeln!(out, "{:MARGIN$} └{}", "", "─".repeat(columns));
+    let _ = writeln!(out, "{:MARGIN$}  0{end:>width$}", "", width = columns - 1);
 }
 
 fn cell(dots: u8) -> char {
@@ -158,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_ramp_rises_from_the_lower_left_to_the_upper_right() {
-        let text = text(&[ramp()], &[Metric::Cpu], Ink::Plain);
+        let text = text(&[ramp()], &[Metric::Cpu], Ink::Plain, 80);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("CPU %"));
         assert!(lines[1].starts_with("     100 ┤"), "{text}");
@@ -169,23 +176,26 @@ mod tests {
             .map(|l| l.chars().skip(10).take_while(|c| *c == ' ').count())
             .collect();
         assert!(starts.is_sorted_by(|a, b| a > b), "{starts:?}\n{text}");
-        assert_eq!(lines[1].chars().count(), 10 + COLUMNS);
+        assert_eq!(lines[1].chars().count(), 10 + 64);
         assert!(lines[8].ends_with("10.0 s"));
     }
 
     #[test]
     fn every_line_fits_a_terminal() {
         let sessions = [ramp(), ramp(), Session::default()];
-        for line in text(&sessions, &Metric::ALL, Ink::Plain).lines() {
-            assert!(line.chars().count() <= 80, "{line}");
+        for width in [40, 80, 120] {
+            let text = text(&sessions, &Metric::ALL, Ink::Plain, width);
+            let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            // The legend of many sessions has a width of its own.
+            assert!((width - 10..=width).contains(&longest), "{text}");
         }
     }
 
     #[test]
     fn only_a_terminal_gets_escape_codes() {
         let sessions = [ramp(), ramp()];
-        assert!(!text(&sessions, &Metric::ALL, Ink::Plain).contains('\x1b'));
-        assert!(text(&sessions, &Metric::ALL, Ink::Color).contains("\x1b[33m"));
+        assert!(!text(&sessions, &Metric::ALL, Ink::Plain, 80).contains('\x1b'));
+        assert!(text(&sessions, &Metric::ALL, Ink::Color, 80).contains("\x1b[33m"));
     }
 
     #[test]
