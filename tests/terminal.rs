@@ -31,7 +31,7 @@ fn without_a_terminal_there_is_a_line_for_the_work_and_for_each_stage() {
         let found = lines.iter().position(|line| line.contains(part));
         found.unwrap_or_else(|| panic!("no {part:?}: {err}"))
     };
-    let begin = at("3 frames of 112 x 84, each attends to all; cpu with ");
+    let begin = at("3 frames of 112 x 84, all to all; cpu, ");
     assert!(lines[begin].contains("needs "), "{err}");
     let stages = [
         "reading images, 3",

@@ -42,18 +42,18 @@ impl fmt::Display for Work {
         let s = if self.frames == 1 { "" } else { "s" };
         write!(f, "{} frame{s} of {width} x {height}", self.frames)?;
         match self.anchors {
-            Some(anchors) => write!(f, ", each attends to {anchors} anchors")?,
-            None if self.frames > 1 => f.write_str(", each attends to all")?,
+            Some(anchors) => write!(f, ", all to {anchors} anchors")?,
+            None if self.frames > 1 => f.write_str(", all to all")?,
             None => {}
         }
         write!(f, "; {}", self.device)?;
         if let Some(threads) = self.threads {
             let s = if threads == 1 { "" } else { "s" };
-            write!(f, " with {threads} thread{s}")?;
+            write!(f, ", {threads} thread{s}")?;
         }
-        write!(f, ", needs {:.1} GB", self.memory_bytes as f64 / 1e9)?;
+        write!(f, "; needs {:.1} GB", self.memory_bytes as f64 / 1e9)?;
         match self.seconds {
-            Some(seconds) => write!(f, "; about {} of computation", in_words(seconds)),
+            Some(seconds) => write!(f, "; about {}", in_words(seconds)),
             None => Ok(()),
         }
     }
@@ -87,7 +87,7 @@ mod tests {
         };
         assert_eq!(
             work.to_string(),
-            "40 frames of 518 x 392, each attends to all; cpu with 2 threads, needs 8.0 GB; about 4 min of computation"
+            "40 frames of 518 x 392, all to all; cpu, 2 threads; needs 8.0 GB; about 4 min"
         );
         work = Work {
             frames: 1,
@@ -96,7 +96,7 @@ mod tests {
             seconds: None,
             ..work
         };
-        assert_eq!(work.to_string(), "1 frame of 518 x 392; cuda, needs 8.0 GB");
+        assert_eq!(work.to_string(), "1 frame of 518 x 392; cuda; needs 8.0 GB");
     }
 
     #[test]

@@ -49,7 +49,7 @@ const WIDTH: usize = 80;
 const NAME: usize = 40;
 
 /// Those of the name of an operation that is timed.
-const TIMED: usize = 36;
+const TIMED: usize = 34;
 
 impl Findings {
     /// # Errors

@@ -52,14 +52,14 @@ impl Summary<'_> {
         let path = quoted(&output.path.display().to_string());
         match output.format {
             Format::Html => remark!("to look at it: open {path} in any browser"),
-            Format::Glb => remark!(
-                "to look at it: any glTF viewer opens {path}; --out scene.html makes a page for any browser"
-            ),
+            Format::Glb => {
+                remark!("to look at it: any glTF viewer opens {path} (--out x.html: any browser)");
+            }
             Format::Ply => remark!(
-                "to look at it: MeshLab, CloudCompare or Blender opens {path}; --out scene.html makes a page for any browser"
+                "to look at it: MeshLab or CloudCompare opens {path} (--out x.html: any browser)"
             ),
             Format::Colmap | Format::Nerfstudio => remark!(
-                "to look at it: --out scene.html makes a page for any browser; programs that train on {} datasets take {path}",
+                "to train on it: {path} is a {} dataset (--out x.html: to look at in any browser)",
                 output.format.name()
             ),
         }

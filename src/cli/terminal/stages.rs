@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use vggt_model::progress::Stage as NetworkStage;
 
-use super::{BARS, ProgressKind, events, settings, tell_line, width};
+use super::{BARS, ProgressKind, events, remark, settings, tell_line, width};
 use crate::{
     cli::cure,
     pipeline::{Overall, SkippedImages, Stage, Warning, Watcher, Work, in_words},
@@ -71,7 +71,7 @@ impl Watcher for StageBars {
         self.estimate = work.seconds.map(|seconds| (Instant::now(), seconds));
         match settings().progress {
             ProgressKind::Json => events::start(work),
-            _ => tracing::info!("{work}"),
+            _ => remark!("{work}"),
         }
     }
 

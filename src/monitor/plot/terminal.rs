@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn every_line_fits_a_terminal() {
         let sessions = [ramp(), ramp(), Session::default()];
-        for width in [40, 80, 120] {
+        for width in [60, 80, 120] {
             let text = text(&sessions, &Metric::ALL, Ink::Plain, width);
             let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
             // The legend of many sessions has a width of its own.
