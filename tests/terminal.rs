@@ -103,7 +103,7 @@ fn progress_for_programs_is_one_object_a_line() {
     let warning = of("warning");
     let skipped = warning.iter().find(|w| w["kind"] == "images_skipped");
     assert!(
-        skipped.unwrap()["message"]
+        skipped.unwrap()["text"]
             .as_str()
             .unwrap()
             .contains("broken.png")
@@ -134,7 +134,7 @@ fn progress_for_programs_is_one_object_a_line() {
     let error: Value = serde_json::from_str(said.trim()).unwrap();
     assert_eq!(error["event"], "error");
     assert!(
-        error["message"].as_str().unwrap().contains("nowhere"),
+        error["text"].as_str().unwrap().contains("nowhere"),
         "{error}"
     );
 }

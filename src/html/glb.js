@@ -61,7 +61,7 @@ function allocate(head) {
   try {
     return new Uint8Array(length);
   } catch {
-    throw new PageError(`This browser has no memory for the ${Math.ceil(length / 1e6)} MB in this page. Fewer points need less: vggt export --max_points.`);
+    throw new PageError(`This browser has no memory for the ${Math.ceil(length / 1e6)} MB in this page. Fewer points need less: vggt export --max-points.`);
   }
 }
 

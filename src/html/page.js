@@ -60,7 +60,7 @@ class Painter {
     this.points = glb.points.map((part) => this.upload(part));
     this.cameras = glb.cameras.map((part) => this.upload(part));
     if (gl.getError() === gl.OUT_OF_MEMORY) {
-      throw new PageError(`The graphics memory does not hold ${glb.count.toLocaleString("en")} points. Fewer need less: vggt export --max_points.`);
+      throw new PageError(`The graphics memory does not hold ${glb.count.toLocaleString("en")} points. Fewer need less: vggt export --max-points.`);
     }
   }
 

@@ -1,7 +1,6 @@
 //! Following a job until it has ended: a bar on a terminal, elsewhere a line for each stage.
 
 use std::{
-    io::IsTerminal,
     sync::atomic::{AtomicI64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -14,7 +13,8 @@ use super::{describe_state, session::Session};
 use crate::{
     cli::{
         plain::{plain, plain_lines},
-        terminal::{BARS, before_exit, tell},
+        signals::before_exit,
+        terminal::{BARS, ProgressKind, settings, tell},
     },
     protocol::{JobStateReply, JobStatusReply, JobWarning},
 };
@@ -77,7 +77,7 @@ impl Session {
 
 /// What is shown of a job.
 struct Display {
-    /// `None` without a terminal.
+    /// `None` without a terminal, and where lines are wanted.
     bar: Option<ProgressBar>,
     /// The line that was written last.
     line: String,
@@ -87,7 +87,7 @@ struct Display {
 
 impl Display {
     fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (settings().progress == ProgressKind::Bar).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {msg}");
             let bar = BARS.add(ProgressBar::new(PARTS));
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -121,7 +121,8 @@ impl Display {
             JobStateReply::Running { stage, .. } => plain(stage).to_string(),
             state => describe_state(state),
         };
-        if stage != self.line && !status.state.is_final() {
+        let silent = settings().progress == ProgressKind::None;
+        if stage != self.line && !status.state.is_final() && !silent {
             tell!("job {}: {}", status.job, describe_state(&status.state));
             self.line = stage;
         }

@@ -205,7 +205,7 @@ fn warn_of_cameras(options: &SceneOptions, plan: &Plan) {
     let holds_none = plan.scenes.iter().find(|scene| !scene.format.holds_glb());
     if let Some(scene) = holds_none.filter(|_| options.show_cam) {
         tracing::warn!(
-            "--show_cam is for GLB and HTML: {} holds no shapes of cameras",
+            "--show-cam is for GLB and HTML: {} holds no shapes of cameras",
             scene.format.name()
         );
     }

@@ -137,8 +137,8 @@ impl<S: Subscriber> Layer<S> for Lines {
                 event.record(&mut fields);
                 if events::are_wanted() {
                     let level = level.to_string().to_lowercase();
-                    let message = fields.message().to_owned() + &fields.rest();
-                    return events::write("log", json!({ "level": level, "message": message }));
+                    let text = fields.message().to_owned() + &fields.rest();
+                    return events::write("log", json!({ "level": level, "text": text }));
                 }
                 let text = plain_lines(fields.message()).into_owned() + &plain(&fields.rest());
                 let line = line("", level, self.color, &text);

@@ -45,32 +45,11 @@ pub(super) fn start(work: &Work) {
     );
 }
 
-/// A warning of a reconstruction.
+/// A warning of a reconstruction: as in the service's replies, with what helps here.
 pub(super) fn warning(warning: &Warning, cure: Option<&str>) {
-    write(
-        "warning",
-        json!({ "kind": kind(warning), "message": warning.to_string(), "cure": cure }),
-    );
-}
-
-/// The name of a kind of warning.
-fn kind(warning: &Warning) -> &'static str {
-    match warning {
-        Warning::FramesThinned { .. } => "frames_thinned",
-        Warning::RetriedWithFewer { .. } => "retried_with_fewer",
-        Warning::Unrelated { .. } => "unrelated",
-        Warning::AnchorsFar { .. } => "anchors_far",
-        Warning::Video(_) => "video",
-        Warning::ImagesSkipped(_) => "images_skipped",
-        Warning::Image { .. } => "image",
-        Warning::Cropped { .. } => "cropped",
-        Warning::Repeated(_) => "repeated",
-        #[allow(
-            unreachable_patterns,
-            reason = "a new kind has a message before it has a name"
-        )]
-        _ => "other",
-    }
+    let mut fields = warning.to_json();
+    fields.insert("cure".to_owned(), json!(cure));
+    write("warning", fields.into());
 }
 
 /// Name of a stage for programs, as in the service's replies where it has the stage.

@@ -67,7 +67,7 @@ pub(super) fn print_error(e: &anyhow::Error) {
     let cure = cure::cure(e).map(|cure| format!("; {cure}"));
     let text = causes.join(": ") + &cure.unwrap_or_default();
     if events::are_wanted() {
-        return events::write("error", json!({ "message": text }));
+        return events::write("error", json!({ "text": text }));
     }
     // Causes quote the names of files and the words of servers.
     let text = plain_lines(&text);
@@ -137,8 +137,8 @@ pub(super) fn print_text(text: &str) {
 /// Writes a line to standard error.
 pub(super) fn tell_line(text: std::fmt::Arguments<'_>) {
     if events::are_wanted() {
-        let message = text.to_string();
-        return events::write("log", json!({ "level": "info", "message": message }));
+        let text = text.to_string();
+        return events::write("log", json!({ "level": "info", "text": text }));
     }
     if !log::service_line(text) {
         clear_bars();
