@@ -1,0 +1,259 @@
+"""The client."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+
+from . import wire
+from .errors import JobCancelled, JobFailed, LoginRefused, ProtocolError, UnknownCommand, WaitTimeout, printable
+from .replies import HASH_DIGITS, Info, Job, Reply, Scene, StoredFile, is_hash
+from .upload import Source, complete_file, images_payload, video_payload, with_kind
+
+T = TypeVar("T")
+PathLike = Union[str, "os.PathLike[str]"]
+
+DEFAULT_PORT = 4567
+# Seconds without a byte from the server, after which the connection counts as lost. images() and video() wait in silence for as
+# long as a reconstruction takes, hence so many.
+DEFAULT_TIMEOUT_S = 3600.0
+POLL_S = 0.5  # between two looks at a job
+
+
+class Client:
+    """One connection to a server, for one thread at a time. Use it as a context manager, or call `close`."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = DEFAULT_PORT, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        """Connects.
+
+        `timeout` is the number of seconds without a byte from the server after which a call raises `ConnectionLost`. `images` and
+        `video` hear nothing while the reconstruction runs; for long ones `submit` and `wait` are better, and outlive a lost
+        connection.
+        """
+        self._connection = wire.Connection(host, port, timeout)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection. Submitted jobs go on."""
+        self._connection.close()
+
+    # The user.
+
+    def login(self, user: str, password: str) -> bool:
+        """Logs in; returns whether the user is a VIP. Raises `LoginRefused`."""
+        reply = self._connection.login(_json({"u": user, "p": password}))
+        if not (isinstance(reply, list) and len(reply) == 2 and all(isinstance(flag, bool) for flag in reply)):
+            raise self._broken("a login with something else than two flags")
+        if not reply[0]:
+            raise LoginRefused(f"cannot log in as {printable(user)!r}: the server refuses the name or the password")
+        return bool(reply[1])
+
+    # A reconstruction while the caller waits.
+
+    def images(
+        self, images: Iterable[Source], *, out: Optional[PathLike] = None, options: Optional[Mapping[str, Any]] = None
+    ) -> Scene:
+        """Reconstructs images and waits for the GLB.
+
+        `images` are paths or contents of image files; the first defines the axes. The GLB goes to the file `out`, which appears
+        complete or not at all, or else into `Scene.glb`. `options` are those of `Client.options`.
+        """
+        return self._reconstruct(wire.IMAGES, images_payload(images), out, options)
+
+    def video(self, video: Source, *, out: Optional[PathLike] = None, options: Optional[Mapping[str, Any]] = None) -> Scene:
+        """Reconstructs a video, given by its path or content, and waits for the GLB; else as `images`."""
+        return self._reconstruct(wire.VIDEO, video_payload(video), out, options)
+
+    def get(self, hash: str, *, out: Optional[PathLike] = None) -> Scene:
+        """Fetches a stored GLB, or a job's preview: of this user, or a public one. It goes where that of `images` goes."""
+        digits = _hash(hash)
+        size, glb, path = self._receive(out, lambda file: self._connection.get(digits, file))
+        return Scene(digits, size, glb, path)
+
+    # Jobs.
+
+    def submit(
+        self,
+        images: Optional[Iterable[Source]] = None,
+        *,
+        video: Optional[Source] = None,
+        options: Optional[Mapping[str, Any]] = None,
+    ) -> Job:
+        """Sends images or a video and returns the job, which waits in a queue and survives a restart of the server."""
+        if (images is None) == (video is None):
+            raise ValueError("submit takes either images or a video")
+        if images is not None:
+            upload = with_kind(wire.IMAGES, images_payload(images))
+        else:
+            assert video is not None
+            upload = with_kind(wire.VIDEO, video_payload(video))
+        self._set_options(options)
+        return self._read(Job.of, self._connection.submit(upload))
+
+    def status(self, job: Union[Job, int]) -> Job:
+        """Returns the job as it is now."""
+        return self._read(Job.of, self._ask(wire.STATUS, job=_id(job)))
+
+    def wait(
+        self,
+        job: Union[Job, int],
+        *,
+        timeout: Optional[float] = None,
+        poll: float = POLL_S,
+        on_change: Optional[Callable[[Job], object]] = None,
+    ) -> Job:
+        """Waits until a job is done, and returns it: its `hash` fetches the result.
+
+        Raises `JobFailed` and `JobCancelled`, and `WaitTimeout` after `timeout` seconds. `on_change` is called with the job whenever
+        it differs from before; `poll` is the number of seconds between two questions to the server.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        last = None
+        while True:
+            now = self.status(job)
+            if on_change is not None and now != last:
+                on_change(now)
+            last = now
+            if now.state == "done":
+                return now
+            if now.state == "failed":
+                raise JobFailed(now)
+            if now.state == "cancelled":
+                raise JobCancelled(now)
+            left = poll if end is None else min(poll, end - time.monotonic())
+            if timeout is not None and left <= 0:
+                raise WaitTimeout(now, timeout)
+            time.sleep(left)
+
+    def cancel(self, job: Union[Job, int]) -> Job:
+        """Cancels a job; one that has ended stays as it is. A running one stops soon."""
+        return self._read(Job.of, self._ask(wire.CANCEL, job=_id(job)))
+
+    # Stored results.
+
+    def list(self, limit: Optional[int] = None) -> List[StoredFile]:
+        """Returns the user's stored results, newest first: all of them, or the newest `limit`."""
+        if limit is not None and limit < 0:
+            raise ValueError(f"cannot list {limit} files")
+        files: List[StoredFile] = []
+        cursor = None
+        while limit is None or len(files) < limit:
+            try:
+                reply = self._ask(wire.PAGE, before=cursor)
+            except UnknownCommand:
+                # A server from before the pages lists the newest 1000.
+                files = self._files(self._ask(wire.LIST))
+                break
+            page = self._files(reply)
+            files += page
+            last, cursor = cursor, reply.get("next")
+            if cursor is None:
+                break
+            if not page or cursor == last:
+                raise self._broken("a list whose pages do not end")
+        return files[:limit]
+
+    def publish(self, hash: str, public: bool = True) -> bool:
+        """Lets everyone who has the hash fetch this result, or only its user again. Returns the new state."""
+        reply = self._ask(wire.PUBLISH, hash=_hash(hash), public=bool(public))
+        return self._read(lambda fields: Reply(fields, "a stored file").flag("public"), reply)
+
+    def delete(self, hash: str) -> None:
+        """Deletes a stored result of this user."""
+        self._ask(wire.DELETE, hash=_hash(hash))
+
+    # The server.
+
+    def options(self, **options: Any) -> Mapping[str, Any]:
+        """Sets options for the next reconstruction on this connection, and only for that one.
+
+        Returns all of them as they will be used; without arguments these are the server's defaults. Raises `BadRequest` for one
+        that the server does not know. The most used: `conf_thres` (percent of the points to drop), `prediction_mode`
+        (`"Depthmap and Camera"` or `"Pointmap Regression"`), `fps`, `mask_sky`, `show_cam`, `max_points`, `format`.
+        """
+        reply: Mapping[str, Any] = self._connection.ask(wire.OPTIONS, _json(options))
+        return reply
+
+    def info(self) -> Info:
+        """Returns what the server is, how busy it is, and its limits. Needs no login."""
+        return self._read(Info.of, self._ask(wire.INFO))
+
+    def _ask(self, command: int, **fields: Any) -> Mapping[str, Any]:
+        reply: Mapping[str, Any] = self._connection.ask(command, _json(fields) if fields else b"")
+        return reply
+
+    def _set_options(self, options: Optional[Mapping[str, Any]]) -> None:
+        if options:
+            self.options(**options)
+
+    def _reconstruct(
+        self, command: int, upload: wire.Upload, out: Optional[PathLike], options: Optional[Mapping[str, Any]]
+    ) -> Scene:
+        names: List[str] = []
+
+        def receive(file: Any) -> int:
+            name, size = self._connection.reconstruct(command, upload, file)
+            digits = name[: -len(".glb")] if name.endswith(".glb") else name
+            if not is_hash(digits):
+                # Before the file takes its name.
+                raise self._broken(f"a result named {printable(name)[:80]!r}")
+            names.append(digits.lower())
+            return size
+
+        self._set_options(options)
+        size, glb, path = self._receive(out, receive)
+        return Scene(names[0], size, glb, path)
+
+    @staticmethod
+    def _receive(out: Optional[PathLike], receive: Callable[[Any], int]) -> Tuple[int, Optional[bytes], Optional[Path]]:
+        if out is None:
+            memory = io.BytesIO()
+            return receive(memory), memory.getvalue(), None
+        path = Path(out)
+        with complete_file(path) as file:
+            size = receive(file)
+        return size, None, path
+
+    def _files(self, reply: Mapping[str, Any]) -> List[StoredFile]:
+        files = reply.get("files")
+        if not isinstance(files, list):
+            raise self._broken("a list without files")
+        return self._read(lambda listed: [StoredFile.of(file) for file in listed], files)
+
+    def _read(self, read: Callable[[Any], T], fields: Any) -> T:
+        """Reads a reply; one that cannot be read ends the connection, since it is not a vggt server's."""
+        try:
+            return read(fields)
+        except ProtocolError:
+            self.close()
+            raise
+
+    def _broken(self, what: str) -> ProtocolError:
+        self.close()
+        return ProtocolError(f"{self._connection.address} answers {what}: is this a vggt server?")
+
+
+def _json(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def _id(job: Union[Job, int]) -> int:
+    return job.id if isinstance(job, Job) else job
+
+
+def _hash(text: str) -> str:
+    if not is_hash(text):
+        raise ValueError(f"{text!r} is not a hash: expected {HASH_DIGITS} hex digits, without .glb")
+    return text.lower()

@@ -1,0 +1,201 @@
+"""What the server answers, as plain values. Each keeps the reply as it came in `fields`, for what newer servers add."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+from .errors import ProtocolError, printable
+
+HASH_DIGITS = 64
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A reconstruction."""
+
+    hash: str
+    """Fetches it again; 64 hex digits."""
+    size: int
+    """Bytes of the GLB."""
+    glb: Optional[bytes] = field(default=None, repr=False)
+    """The GLB itself, unless it went to a file."""
+    path: Optional[Path] = None
+    """The file that has it, if one was asked for."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One of the user's stored results."""
+
+    hash: str
+    name: str
+    size: int
+    """Bytes."""
+    created_at: datetime.datetime
+    public: bool
+    fields: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, fields: Any) -> StoredFile:
+        """Reads FILE of the protocol."""
+        reply = Reply(fields, "a stored file")
+        return cls(
+            hash=reply.hash("hash"),
+            name=printable(reply.text("name")),
+            size=reply.count("size"),
+            created_at=reply.time("created_at"),
+            public=reply.flag("public"),
+            fields=fields,
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A submitted job, as it was when the server answered."""
+
+    id: int
+    state: str
+    """`queued`, `running`, `done`, `failed` or `cancelled`."""
+    ahead: Optional[int] = None
+    """While queued: jobs that run before it."""
+    stage: Optional[str] = None
+    """While running: one word."""
+    fraction: Optional[float] = None
+    """While running: the part of the whole that is done, 0 to 1."""
+    seconds_left: Optional[float] = None
+    """While running, where the server can tell."""
+    preview: Optional[str] = None
+    """While running with anchors: the hash of a scene of them, once there is one."""
+    hash: Optional[str] = None
+    """When done: fetches the result."""
+    reason: Optional[str] = None
+    """When failed: why."""
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is final."""
+        return self.state in ENDED
+
+    @classmethod
+    def of(cls, fields: Any) -> Job:
+        """Reads JOB of the protocol."""
+        reply = Reply(fields, "a job")
+        state = reply.text("state")
+        has = {name for name, value in fields.items() if value is not None}
+        return cls(
+            id=reply.count("job"),
+            state=printable(state),
+            ahead=reply.count("ahead") if "ahead" in has else None,
+            stage=printable(reply.text("stage")) if "stage" in has else None,
+            fraction=reply.number("fraction") if "fraction" in has else None,
+            seconds_left=reply.number("seconds_left") if "seconds_left" in has else None,
+            preview=reply.hash("preview") if "preview" in has else None,
+            # A job that is done has one: without it the result cannot be fetched.
+            hash=reply.hash("hash") if "hash" in has or state == "done" else None,
+            reason=printable(reply.text("reason")) if "reason" in has else None,
+            fields=fields,
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes at most."""
+
+    upload_bytes: int
+    images: int
+    queue: int
+    queue_per_user: int
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the server is, and how busy."""
+
+    version: str
+    protocol: int
+    model: str
+    device: str
+    queued: int
+    """Jobs that wait; 0 without a login."""
+    running: int
+    """Jobs that run; 0 without a login."""
+    limits: Limits
+    fields: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, fields: Any) -> Info:
+        """Reads INFO of the protocol."""
+        reply = Reply(fields, "the server's information")
+        limits = Reply(fields.get("limits"), "the server's limits")
+        return cls(
+            version=printable(reply.text("version")),
+            protocol=reply.count("protocol"),
+            model=printable(reply.text("model")),
+            device=printable(reply.text("device")),
+            queued=reply.count("queued"),
+            running=reply.count("running"),
+            limits=Limits(*(limits.count(name) for name in ("upload_bytes", "images", "queue", "queue_per_user"))),
+            fields=fields,
+        )
+
+
+class Reply:
+    """A JSON object of a peer that may send anything. Each method reads one field, or raises `ProtocolError`."""
+
+    def __init__(self, fields: Any, what: str) -> None:
+        if not isinstance(fields, dict):
+            raise ProtocolError(f"the server sends {_short(fields)} in place of {what}")
+        self.fields, self.what = fields, what
+
+    def _field(self, name: str, ok: bool, expected: str) -> Any:
+        if not ok:
+            value = _short(self.fields[name]) if name in self.fields else "nothing"
+            raise ProtocolError(f'the server sends {value} as "{name}" of {self.what}; expected {expected}')
+        return self.fields[name]
+
+    def text(self, name: str) -> str:
+        value: str = self._field(name, isinstance(self.fields.get(name), str), "a text")
+        return value
+
+    def flag(self, name: str) -> bool:
+        value: bool = self._field(name, isinstance(self.fields.get(name), bool), "true or false")
+        return value
+
+    def count(self, name: str) -> int:
+        value = self.fields.get(name)
+        ok = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        count: int = self._field(name, ok, "a count")
+        return count
+
+    def number(self, name: str) -> float:
+        value = self.fields.get(name)
+        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+        return float(self._field(name, ok, "a number"))
+
+    def hash(self, name: str) -> str:
+        value = self.fields.get(name)
+        found: str = self._field(name, isinstance(value, str) and is_hash(value), f"{HASH_DIGITS} hex digits")
+        return found.lower()
+
+    def time(self, name: str) -> datetime.datetime:
+        text = self.text(name)
+        try:
+            # fromisoformat knows "Z" only from Python 3.11 on.
+            return datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+        except ValueError:
+            raise ProtocolError(f'the server sends {_short(text)} as "{name}" of {self.what}; expected a time') from None
+
+
+def is_hash(text: str) -> bool:
+    """Whether `text` is 64 hex digits."""
+    return len(text) == HASH_DIGITS and all(c in "0123456789abcdefABCDEF" for c in text)
+
+
+def _short(value: Any) -> str:
+    text = printable(repr(value))
+    return text if len(text) <= 80 else text[:77] + "..."
