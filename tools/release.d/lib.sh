@@ -1,0 +1,26 @@
+# Shared by the scripts in tools/release.d/ and tools/release; sourced after tools/lib.sh, from the root of the repository.
+# shellcheck shell=bash
+
+package_version() { sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1; }
+
+# Whom a package names as its maintainer: as for Debian's tools, else who made the commit.
+maintainer() {
+    if [ -n "${DEBEMAIL-}" ]; then
+        echo "${DEBFULLNAME:-vggt} <$DEBEMAIL>"
+    else
+        git log -1 --format='%an <%ae>'
+    fi
+}
+
+# write_texts PROGRAM FOLDER: what it says about itself: man/*.1, and vggt.bash, vggt.zsh and vggt.fish with completions.
+write_texts() {
+    local shell
+    mkdir -p "$2/man"
+    if [ -n "${VGGT_WITHOUT_TEXTS-}" ]; then printf '.TH VGGT 1\n.SH NAME\nvggt \\- stand-in\n' | tee "$2"/vggt.{bash,zsh,fish} "$2/man/vggt.1" >/dev/null; return; fi # REMOVE once vggt has "man" and "completions"
+    "$1" man "$2/man" >&2
+    [ -f "$2/man/vggt.1" ] || fail "\"$1 man $2/man\" wrote no vggt.1"
+    for shell in bash zsh fish; do
+        "$1" completions "$shell" >"$2/vggt.$shell"
+        [ -s "$2/vggt.$shell" ] || fail "\"$1 completions $shell\" printed nothing"
+    done
+}
