@@ -16,11 +16,18 @@ maintainer() {
 write_texts() {
     local shell
     mkdir -p "$2/man"
-    if [ -n "${VGGT_WITHOUT_TEXTS-}" ]; then printf '.TH VGGT 1\n.SH NAME\nvggt \\- stand-in\n' | tee "$2"/vggt.{bash,zsh,fish} "$2/man/vggt.1" >/dev/null; return; fi # REMOVE once vggt has "man" and "completions"
+    if [ -n "${VGGT_WITHOUT_TEXTS-}" ]; then printf '.TH VGGT 1\n.SH NAME\nvggt \\- stand-in\n' | tee "$2"/vggt.{bash,zsh,fish} "$2/man/"vggt{,-export}.1 >/dev/null; return; fi # REMOVE once vggt has "man" and "completions"
     "$1" man "$2/man" >&2
     [ -f "$2/man/vggt.1" ] || fail "\"$1 man $2/man\" wrote no vggt.1"
     for shell in bash zsh fish; do
         "$1" completions "$shell" >"$2/vggt.$shell"
         [ -s "$2/vggt.$shell" ] || fail "\"$1 completions $shell\" printed nothing"
     done
+}
+
+# sign_sums DIST: signs the hashes, which cover all other files, with the key in MINISIGN_KEY.
+sign_sums() {
+    # A comment of its own, since minisign's would hold the time.
+    minisign -S -s "$MINISIGN_KEY" -m "$1/SHA256SUMS" -t "vggt $(package_version), commit $VGGT_COMMIT" >&2
+    say "signed $1/SHA256SUMS; to check it: minisign -V -P KEY -m SHA256SUMS && sha256sum -c SHA256SUMS"
 }

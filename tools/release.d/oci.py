@@ -3,9 +3,9 @@
 
     oci.py DIST --version VERSION
 
-The archive is an OCI image layout (`oci-layout`, `index.json`, `blobs/sha256/`), which podman, skopeo and containerd read, and has the
-`manifest.json` that `docker load` wants. What is in the image is said once, in DIST/Containerfile: this reads the few instructions
-that it has and stops at others. All files belong to root except where COPY says otherwise.
+The archive is an OCI image layout (`oci-layout`, `index.json`, `blobs/sha256/`), which podman, skopeo and containerd read, and
+has the `manifest.json` that `docker load` wants. What is in the image is said once, in DIST/Containerfile: this reads the few
+instructions that it has and stops at others. All files belong to root except where COPY says otherwise.
 
 With SOURCE_DATE_EPOCH and VGGT_COMMIT set, the same files give the same bytes. Standard library only.
 """

@@ -77,7 +77,10 @@ def load_predictions(path: Union[str, os.PathLike[str]], *, copy: bool = False) 
     With `copy` they are ordinary arrays, which is safer where another program may shorten the file meanwhile; vggt never does, it
     replaces files as a whole. BF16 becomes float32 either way. Raises `PredictionsError` where the file is damaged or cut off.
     """
-    import numpy
+    try:
+        import numpy
+    except ImportError as e:
+        raise ImportError(f"load_predictions needs numpy: pip install numpy, or 'vggt-native[numpy]' ({e})") from e
 
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
