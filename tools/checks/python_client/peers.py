@@ -1,6 +1,7 @@
 """Peers that are not a vggt server, or one that lies: a listener of a few lines that sends what it is told."""
 
 import contextlib
+import datetime
 import json
 import socket
 import struct
@@ -65,6 +66,7 @@ def run(_program, folder):
     escapes()
     uploads()
     older()
+    times()
 
 
 def cut_off(folder):
@@ -194,6 +196,18 @@ def uploads():
         raises(ConnectionLost, lambda: client.images(large))
     with step("a server that does not read"), peer(b"", read=False, close=False, timeout=IMPATIENT_S) as client:
         raises(ConnectionLost, lambda: client.images(large))
+
+
+def times():
+    listed = {"hash": SHA, "name": "images_1.glb", "size": 1, "public": False}
+    with step("times with and without fractions of a second"):
+        for text, microseconds in (("", 0), (".5", 500_000), (".50644", 506_440), (".123456", 123_456), (".123456789", 123_456)):
+            with peer(reply(files=[{**listed, "created_at": f"2026-01-31T12:00:59{text}Z"}], next=None)) as client:
+                expected = datetime.datetime(2026, 1, 31, 12, 0, 59, microseconds, datetime.timezone.utc)
+                expect(client.list()[0].created_at == expected, text)
+        for text in ("2026-02-30T12:00:00Z", "2026-01-31T12:00:00", "2026-01-31", "2026-01-31T25:00:00Z", "Z", ""):
+            with peer(reply(files=[{**listed, "created_at": text}], next=None)) as client:
+                raises(ProtocolError, client.list)
 
 
 def older():

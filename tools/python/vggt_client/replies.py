@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Optional
@@ -11,6 +12,7 @@ from .errors import ProtocolError, printable
 
 HASH_DIGITS = 64
 ENDED = ("done", "failed", "cancelled")
+TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,15 @@ class Reply:
 
     def time(self, name: str) -> datetime.datetime:
         text = self.text(name)
+        found = TIME.fullmatch(text)
         try:
-            # fromisoformat knows "Z" only from Python 3.11 on.
-            return datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+            # fromisoformat knows other numbers of digits than 3 and 6, and "Z", only from Python 3.11 on.
+            time = datetime.datetime.fromisoformat(found[1]) if found else None
         except ValueError:
-            raise ProtocolError(f'the server sends {_short(text)} as "{name}" of {self.what}; expected a time') from None
+            time = None
+        if not found or not time:
+            raise ProtocolError(f'the server sends {_short(text)} as "{name}" of {self.what}; expected a time')
+        return time.replace(microsecond=int((found[2] or "").ljust(6, "0")[:6]), tzinfo=datetime.timezone.utc)
 
 
 def is_hash(text: str) -> bool:
