@@ -20,6 +20,13 @@ use serde::{Serialize, de::DeserializeOwned};
 /// Longest JSON of a message: some sentences, and room for names.
 pub(super) const MAX_MESSAGE: usize = 64 << 10;
 
+/// A peer that has gone is an error and not a signal, and a file that arrives is not for programs that are started.
+#[cfg(not(target_vendor = "apple"))]
+const FLAGS: (SendFlags, RecvFlags) = (SendFlags::NOSIGNAL, RecvFlags::CMSG_CLOEXEC);
+// Apple's systems have neither flag. Rust ignores that signal from the start, and the process that receives files starts none.
+#[cfg(target_vendor = "apple")]
+const FLAGS: (SendFlags, RecvFlags) = (SendFlags::empty(), RecvFlags::empty());
+
 /// Writes a message.
 pub(super) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
     to.write_all(&encoded(message)?)
@@ -94,7 +101,7 @@ pub(super) fn send(
     control.push(SendAncillaryMessage::ScmRights(&files));
     let sent = loop {
         let parts = [IoSlice::new(&bytes)];
-        match sendmsg(&*to, &parts, &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(&*to, &parts, &mut control, FLAGS.0) {
             Err(rustix::io::Errno::INTR) => {}
             sent => break sent?,
         }
@@ -111,7 +118,7 @@ pub(super) fn receive<T: DeserializeOwned>(
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let first = loop {
         let mut parts = [IoSliceMut::new(&mut length)];
-        match recvmsg(&*from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(&*from, &mut parts, &mut control, FLAGS.1) {
             Err(rustix::io::Errno::INTR) => {}
             received => break received?.bytes,
         }
