@@ -46,7 +46,7 @@ fn verdict(case: &Case, result: &CaseResult) -> Verdict {
 const WIDTH: usize = 80;
 
 /// Those of the name of a check.
-const NAME: usize = 40;
+const NAME: usize = 39;
 
 /// Those of the name of an operation that is timed.
 const TIMED: usize = 34;
@@ -131,7 +131,9 @@ impl Findings {
         let (error, allowed) = ("error", "allowed");
         let _ = writeln!(text, "{:<NAME$} type {error:>9} {allowed:>9}", "operation");
         for (case, result) in self.of_purpose(false) {
-            let _ = write!(text, "{:<NAME$} {:<4}", case.name, case.dtype.as_str());
+            // A longer name takes the space behind its type.
+            let head = format!("{:<NAME$} {}", case.name, case.dtype.as_str());
+            let _ = write!(text, "{head:<width$}", width = NAME + 5);
             let _ = match result {
                 Ok(outcome) => writeln!(
                     text,
