@@ -23,7 +23,7 @@ def step(name):
 
 
 def raises(kind, call, *says, **fields):
-    """Calls `call`, which must raise exactly `kind` with `says` in its text and `fields` as its attributes; gives the exception."""
+    """Calls `call`, which must raise exactly `kind` with `says` in its text and `fields` as its attributes; gives it."""
     try:
         found = call()
     except Exception as e:

@@ -138,6 +138,9 @@ def nonsense():
         (reply(job=1, state="running", fraction="half"), lambda client: client.status(1)),
         (blob(b'{"job": 1, "state": "running", "fraction": NaN}'), lambda client: client.status(1)),
         (blob(b'{"job": 1, "state": "running", "seconds_left": 1e999}'), lambda client: client.status(1)),
+        (reply(job=1, state="queued", warnings=["new"]), lambda client: client.status(1)),
+        (reply(job=1, state="queued", warnings={"kind": "k"}), lambda client: client.status(1)),
+        (reply(jobs=7), lambda client: client.jobs()),
         (reply(files={}), lambda client: client.list()),
         (reply(files=[1]), lambda client: client.list()),
         (
@@ -171,9 +174,13 @@ def escapes():
             raises(vggt_client.JobFailed, lambda: client.wait(1))
         with peer(reply(job=1, state="running", stage=evil)) as client:
             expect(client.status(1).stage.isprintable(), "not escaped")
-    with step("fields that are new are kept"), peer(reply(job=1, state="queued", ahead=2, warnings=["new"])) as client:
+    with (
+        step("fields that are new are kept"),
+        peer(reply(job=1, state="queued", ahead=2, new=["x"], warnings=[{"kind": "k", "text": "t\x1b", "n": 7}])) as client,
+    ):
         job = client.status(1)
-        expect(job.ahead == 2 and job.fields["warnings"] == ["new"], job.fields)
+        expect(job.ahead == 2 and job.fields["new"] == ["x"], job.fields)
+        expect(job.warnings[0].text == "t\\x1b" and job.warnings[0].fields["n"] == 7, job.warnings)
 
 
 def uploads():

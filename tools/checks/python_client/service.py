@@ -4,7 +4,9 @@ import datetime
 import hashlib
 import itertools
 import os
+import pathlib
 import stat
+import tempfile
 
 import vggt_client
 from attack import wire
@@ -121,10 +123,46 @@ def jobs(client, service):
         e = raises((vggt_client.WaitTimeout), lambda: client.wait(job, timeout=0)) if not client.status(job).ended else None
         expect(e is None or e.job.id == job.id, e)
         client.wait(job, poll=0.02)
+    newer(client)
     with step("jobs of others, and jobs that are not there"), connect(service, "bob") as bob:
         for number in (job.id, 10**12):
             raises(vggt_client.JobNotFound, lambda: bob.status(number), code="ERROR_JOB_NOT_FOUND")  # noqa: B023
             raises(vggt_client.JobNotFound, lambda: bob.cancel(number))  # noqa: B023
+
+
+def newer(client):
+    """What servers have since the commands 14 and 15."""
+    try:
+        listed = client.jobs()
+    except vggt_client.UnknownCommand:
+        return
+    with step("jobs"):
+        expect(len(listed) >= 4 and client.jobs(2) == listed[:2], listed)
+        expect(all(job.name and job.created_at for job in listed), listed)
+        expect(all(job.finished_at >= job.created_at for job in listed if job.ended), listed)
+        expect(listed == sorted(listed, key=lambda job: -job.id), listed)
+    with step("rerun with other options"):
+        done = client.wait(client.submit(FRAMES[:3]), poll=0.02)
+        few = client.wait(client.rerun(done, options={"max_points": 500}), poll=0.02)
+        expect(few.id != done.id and few.hash != done.hash and client.get(few.hash).size < client.get(done.hash).size, few)
+        raises(vggt_client.JobNotFound, lambda: client.rerun(10**12))
+    with step("names travel: of a result, and of a bad image"):
+        scene = client.images(FRAMES[:2], options={"name": "my room", "conf_thres": 12})
+        expect(scene.hash in {file.hash for file in client.list() if file.name.startswith("my room")}, client.list())
+        with tempfile.TemporaryDirectory() as folder:
+            bad = pathlib.Path(folder) / "bad one.jpg"
+            bad.write_bytes(b"not an image")
+            e = raises(vggt_client.ImageRequestFailed, lambda: client.images([FRAMES[0], bad]), "bad one.jpg")
+            expect("image_0" not in e.reason, e)
+            evil = pathlib.Path(folder) / "evil\x1b\udcff.png"
+            evil.write_bytes(FRAMES[0].read_bytes())
+            expect(client.images([evil]).hash, "names that the server refuses are left out")
+    with step("warnings of a job"):
+        warned = client.wait(client.submit(FRAMES[:2]), poll=0.02).warnings
+        expect(any(warning.kind == "demo_weights" and warning.text for warning in warned), warned)
+    with step("options that were set before stay beside the names"):
+        client.options(max_points=400)
+        expect(client.images(FRAMES[:2]).size < client.images(FRAMES[:2]).size, "not the options")
 
 
 def listing(client, service):

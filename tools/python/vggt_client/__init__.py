@@ -14,8 +14,8 @@
     predictions["depth"].shape, predictions.names
 
 Nothing but the standard library is needed, except that `load_predictions` imports numpy. The bytes on the wire are specified in
-src/protocol/README.md of the repository. All errors are subclasses of `Error`; those that the server answers are `ServerError`, with
-its code and its reason.
+src/protocol/README.md of the repository. All errors are subclasses of `Error`; those that the server answers are `ServerError`,
+with its code and its reason.
 """
 
 from .client import Client
@@ -41,7 +41,7 @@ from .errors import (
     WaitTimeout,
 )
 from .predictions import Predictions, load_predictions
-from .replies import Info, Job, Limits, Scene, StoredFile
+from .replies import Info, Job, JobWarning, Limits, Scene, StoredFile
 
 __version__ = "0.1.0"
 
@@ -60,6 +60,7 @@ __all__ = [
     "JobCancelled",
     "JobFailed",
     "JobNotFound",
+    "JobWarning",
     "Limits",
     "LoginRefused",
     "NotLoggedIn",

@@ -8,12 +8,12 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from . import wire
-from .errors import JobCancelled, JobFailed, LoginRefused, ProtocolError, UnknownCommand, WaitTimeout, printable
+from .errors import BadRequest, JobCancelled, JobFailed, LoginRefused, ProtocolError, UnknownCommand, WaitTimeout, printable
 from .replies import HASH_DIGITS, Info, Job, Reply, Scene, StoredFile, is_hash
-from .upload import Source, complete_file, images_payload, video_payload, with_kind
+from .upload import Source, complete_file, images_payload, names_of, video_payload, with_kind
 
 T = TypeVar("T")
 PathLike = Union[str, "os.PathLike[str]"]
@@ -23,6 +23,8 @@ DEFAULT_PORT = 4567
 # long as a reconstruction takes, hence so many.
 DEFAULT_TIMEOUT_S = 3600.0
 POLL_S = 0.5  # between two looks at a job
+# Longest options with names of images: a request other than an upload has 64 KiB.
+LONGEST_OPTIONS = 48 << 10
 
 
 class Client:
@@ -36,6 +38,8 @@ class Client:
         connection.
         """
         self._connection = wire.Connection(host, port, timeout)
+        # What `options` has set for the next reconstruction.
+        self._options: Dict[str, Any] = {}
 
     def __enter__(self) -> Client:
         return self
@@ -70,11 +74,16 @@ class Client:
         `images` are paths or contents of image files; the first defines the axes. The GLB goes to the file `out`, which appears
         complete or not at all, or else into `Scene.glb`. `options` are those of `Client.options`.
         """
-        return self._reconstruct(wire.IMAGES, images_payload(images), out, options)
+        images = _listed(images)
+        upload = images_payload(images)
+        self._set_options(options, names_of(images))
+        return self._reconstruct(wire.IMAGES, upload, out)
 
     def video(self, video: Source, *, out: Optional[PathLike] = None, options: Optional[Mapping[str, Any]] = None) -> Scene:
         """Reconstructs a video, given by its path or content, and waits for the GLB; else as `images`."""
-        return self._reconstruct(wire.VIDEO, video_payload(video), out, options)
+        upload = video_payload(video)
+        self._set_options(options)
+        return self._reconstruct(wire.VIDEO, upload, out)
 
     def get(self, hash: str, *, out: Optional[PathLike] = None) -> Scene:
         """Fetches a stored GLB, or a job's preview: of this user, or a public one. It goes where that of `images` goes."""
@@ -94,12 +103,14 @@ class Client:
         """Sends images or a video and returns the job, which waits in a queue and survives a restart of the server."""
         if (images is None) == (video is None):
             raise ValueError("submit takes either images or a video")
+        names = None
         if images is not None:
-            upload = with_kind(wire.IMAGES, images_payload(images))
+            images = _listed(images)
+            upload, names = with_kind(wire.IMAGES, images_payload(images)), names_of(images)
         else:
             assert video is not None
             upload = with_kind(wire.VIDEO, video_payload(video))
-        self._set_options(options)
+        self._set_options(options, names)
         return self._read(Job.of, self._connection.submit(upload))
 
     def status(self, job: Union[Job, int]) -> Job:
@@ -116,8 +127,8 @@ class Client:
     ) -> Job:
         """Waits until a job is done, and returns it: its `hash` fetches the result.
 
-        Raises `JobFailed` and `JobCancelled`, and `WaitTimeout` after `timeout` seconds. `on_change` is called with the job whenever
-        it differs from before; `poll` is the number of seconds between two questions to the server.
+        Raises `JobFailed` and `JobCancelled`, and `WaitTimeout` after `timeout` seconds. `on_change` is called with the job
+        whenever it differs from before; `poll` is the number of seconds between two questions to the server.
         """
         end = None if timeout is None else time.monotonic() + timeout
         last = None
@@ -141,29 +152,28 @@ class Client:
         """Cancels a job; one that has ended stays as it is. A running one stops soon."""
         return self._read(Job.of, self._ask(wire.CANCEL, job=_id(job)))
 
+    def jobs(self, limit: Optional[int] = None) -> List[Job]:
+        """Returns the user's jobs, newest first: all that the server remembers, or the newest `limit`. Newer servers only."""
+        return self._pages(wire.JOBS, "jobs", Job.of, limit)
+
+    def rerun(self, job: Union[Job, int], *, options: Optional[Mapping[str, Any]] = None) -> Job:
+        """Makes a new job of one that is done, with other options and without the network. Newer servers only.
+
+        `options` replace those of the old job, such as `conf_thres` and `format`. Raises `BadRequest` where they would need the
+        network, and where the server no longer has the old job's frames.
+        """
+        self._set_options(options)
+        return self._read(Job.of, self._ask(wire.RERUN, job=_id(job)))
+
     # Stored results.
 
     def list(self, limit: Optional[int] = None) -> List[StoredFile]:
         """Returns the user's stored results, newest first: all of them, or the newest `limit`."""
-        if limit is not None and limit < 0:
-            raise ValueError(f"cannot list {limit} files")
-        files: List[StoredFile] = []
-        cursor = None
-        while limit is None or len(files) < limit:
-            try:
-                reply = self._ask(wire.PAGE, before=cursor)
-            except UnknownCommand:
-                # A server from before the pages lists the newest 1000.
-                files = self._files(self._ask(wire.LIST))
-                break
-            page = self._files(reply)
-            files += page
-            last, cursor = cursor, reply.get("next")
-            if cursor is None:
-                break
-            if not page or cursor == last:
-                raise self._broken("a list whose pages do not end")
-        return files[:limit]
+        try:
+            return self._pages(wire.PAGE, "files", StoredFile.of, limit)
+        except UnknownCommand:
+            # A server from before the pages lists the newest 1000.
+            return self._items(self._ask(wire.LIST), "files", StoredFile.of)[:limit]
 
     def publish(self, hash: str, public: bool = True) -> bool:
         """Lets everyone who has the hash fetch this result, or only its user again. Returns the new state."""
@@ -183,7 +193,8 @@ class Client:
         that the server does not know. The most used: `conf_thres` (percent of the points to drop), `prediction_mode`
         (`"Depthmap and Camera"` or `"Pointmap Regression"`), `fps`, `mask_sky`, `show_cam`, `max_points`, `format`.
         """
-        reply: Mapping[str, Any] = self._connection.ask(wire.OPTIONS, _json(options))
+        reply = self._send_options(options)
+        self._options = options
         return reply
 
     def info(self) -> Info:
@@ -194,13 +205,26 @@ class Client:
         reply: Mapping[str, Any] = self._connection.ask(command, _json(fields) if fields else b"")
         return reply
 
-    def _set_options(self, options: Optional[Mapping[str, Any]]) -> None:
-        if options:
-            self.options(**options)
+    def _send_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        reply: Mapping[str, Any] = self._connection.ask(wire.OPTIONS, _json(options))
+        return reply
 
-    def _reconstruct(
-        self, command: int, upload: wire.Upload, out: Optional[PathLike], options: Optional[Mapping[str, Any]]
-    ) -> Scene:
+    def _set_options(self, options: Optional[Mapping[str, Any]], names: Optional[List[str]] = None) -> None:
+        """Sets options for the reconstruction that follows, beside those of an earlier call of `options`."""
+        own = {**self._options, **(options or {})}
+        self._options = {}
+        with_names = {"names": names, **own}
+        if names and len(_json(with_names)) <= LONGEST_OPTIONS:
+            try:
+                self._send_options(with_names)
+                return
+            except BadRequest:
+                # An older server, or names that it does not take; if it is the options, they are refused again.
+                pass
+        if own:
+            self._send_options(own)
+
+    def _reconstruct(self, command: int, upload: wire.Upload, out: Optional[PathLike]) -> Scene:
         names: List[str] = []
 
         def receive(file: Any) -> int:
@@ -212,7 +236,6 @@ class Client:
             names.append(digits.lower())
             return size
 
-        self._set_options(options)
         size, glb, path = self._receive(out, receive)
         return Scene(names[0], size, glb, path)
 
@@ -226,11 +249,28 @@ class Client:
             size = receive(file)
         return size, None, path
 
-    def _files(self, reply: Mapping[str, Any]) -> List[StoredFile]:
-        files = reply.get("files")
-        if not isinstance(files, list):
-            raise self._broken("a list without files")
-        return self._read(lambda listed: [StoredFile.of(file) for file in listed], files)
+    def _pages(self, command: int, key: str, read: Callable[[Any], T], limit: Optional[int]) -> List[T]:
+        """All items of a list that comes in pages."""
+        if limit is not None and limit < 0:
+            raise ValueError(f"cannot list {limit} {key}")
+        items: List[T] = []
+        cursor = None
+        while limit is None or len(items) < limit:
+            reply = self._ask(command, before=cursor)
+            page = self._items(reply, key, read)
+            items += page
+            last, cursor = cursor, reply.get("next")
+            if cursor is None:
+                break
+            if not page or cursor == last:
+                raise self._broken("a list whose pages do not end")
+        return items[:limit]
+
+    def _items(self, reply: Mapping[str, Any], key: str, read: Callable[[Any], T]) -> List[T]:
+        found = reply.get(key)
+        if not isinstance(found, list):
+            raise self._broken(f"a list without {key}")
+        return self._read(lambda items: [read(item) for item in items], found)
 
     def _read(self, read: Callable[[Any], T], fields: Any) -> T:
         """Reads a reply; one that cannot be read ends the connection, since it is not a vggt server's."""
@@ -247,6 +287,12 @@ class Client:
 
 def _json(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields).encode()
+
+
+def _listed(images: Iterable[Source]) -> List[Source]:
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)):
+        raise TypeError("images must be a list of paths or of contents, also when it is only one")
+    return [*images]
 
 
 def _id(job: Union[Job, int]) -> int:

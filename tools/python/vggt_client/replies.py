@@ -6,7 +6,7 @@ import datetime
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, List, Mapping, Optional, Tuple
 
 from .errors import ProtocolError, printable
 
@@ -56,6 +56,23 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class JobWarning:
+    """Something to know of a job, such as images that were left out."""
+
+    kind: str
+    """As in src/protocol/README.md, such as `frames_thinned`; there may be others."""
+    text: str
+    fields: Mapping[str, Any] = field(repr=False, compare=False)
+    """With the values that belong to the kind."""
+
+    @classmethod
+    def of(cls, fields: Any) -> JobWarning:
+        """Reads WARNING of the protocol."""
+        reply = Reply(fields, "a warning")
+        return cls(kind=printable(reply.text("kind")), text=printable(reply.text("text")), fields=fields)
+
+
+@dataclass(frozen=True)
 class Job:
     """A submitted job, as it was when the server answered."""
 
@@ -76,6 +93,14 @@ class Job:
     """When done: fetches the result."""
     reason: Optional[str] = None
     """When failed: why."""
+    warnings: Tuple[JobWarning, ...] = ()
+    """What there is to know of it; empty with older servers."""
+    name: Optional[str] = None
+    """In `Client.jobs`: the name that its result has or will have."""
+    created_at: Optional[datetime.datetime] = None
+    """In `Client.jobs`: when it was submitted."""
+    finished_at: Optional[datetime.datetime] = None
+    """In `Client.jobs`: when it ended."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -100,6 +125,10 @@ class Job:
             # A job that is done has one: without it the result cannot be fetched.
             hash=reply.hash("hash") if "hash" in has or state == "done" else None,
             reason=printable(reply.text("reason")) if "reason" in has else None,
+            warnings=tuple(JobWarning.of(warning) for warning in reply.items("warnings")) if "warnings" in has else (),
+            name=printable(reply.text("name")) if "name" in has else None,
+            created_at=reply.time("created_at") if "created_at" in has else None,
+            finished_at=reply.time("finished_at") if "finished_at" in has else None,
             fields=fields,
         )
 
@@ -166,6 +195,10 @@ class Reply:
 
     def flag(self, name: str) -> bool:
         value: bool = self._field(name, isinstance(self.fields.get(name), bool), "true or false")
+        return value
+
+    def items(self, name: str) -> List[Any]:
+        value: List[Any] = self._field(name, isinstance(self.fields.get(name), list), "a list")
         return value
 
     def count(self, name: str) -> int:

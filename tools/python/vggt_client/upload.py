@@ -7,7 +7,7 @@ import os
 import struct
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, List, Tuple, Union
+from typing import BinaryIO, Iterable, Iterator, List, Optional, Tuple, Union
 
 from .wire import PIECE, Upload
 
@@ -15,10 +15,8 @@ from .wire import PIECE, Upload
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
 
 
-def images_payload(images: Iterable[Source]) -> Upload:
+def images_payload(images: List[Source]) -> Upload:
     """The payload of command 2. Files are opened and read one after the other, while they are sent."""
-    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)):
-        raise TypeError("images must be a list of paths or of contents, also when it is only one")
     parts: List[Tuple[int, Source]] = [(length_of(image), image) for image in images]
     if not parts:
         raise ValueError("there are no images to send")
@@ -62,6 +60,16 @@ def length_of(source: Source) -> int:
         os.stat(source)
         raise ValueError(f"cannot send {name_of(source)}: it is not a file")
     return os.path.getsize(source)
+
+
+def names_of(images: Iterable[Source]) -> Optional[List[str]]:
+    """What the images are called, for the server's messages about them; None where one is not a file."""
+    names = []
+    for image in images:
+        if isinstance(image, (bytes, bytearray, memoryview)):
+            return None
+        names.append(os.fsencode(os.path.basename(os.fspath(image))).decode(errors="replace"))
+    return names
 
 
 def name_of(source: Source) -> str:
