@@ -16,7 +16,6 @@ maintainer() {
 write_texts() {
     local shell
     mkdir -p "$2/man"
-    if [ -n "${VGGT_WITHOUT_TEXTS-}" ]; then printf '.TH VGGT 1\n.SH NAME\nvggt \\- stand-in\n' | tee "$2"/vggt.{bash,zsh,fish} "$2/man/"vggt{,-export}.1 >/dev/null; return; fi # REMOVE once vggt has "man" and "completions"
     # With nothing in its environment, since help texts show the values of variables.
     env -i "$1" man "$2/man" >&2
     [ -f "$2/man/vggt.1" ] || fail "\"$1 man $2/man\" wrote no vggt.1"
