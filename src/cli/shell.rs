@@ -9,9 +9,9 @@ use super::{Cli, terminal::print_text};
 
 /// Prints completions for a shell.
 ///
-/// bash: vggt completions bash > ~/.local/share/bash-completion/completions/vggt.
-/// zsh: vggt completions zsh > "${fpath[1]}/_vggt".
-/// fish: vggt completions fish > ~/.config/fish/completions/vggt.fish.
+/// - bash: `vggt completions bash > ~/.local/share/bash-completion/completions/vggt`
+/// - zsh: `vggt completions zsh > "${fpath[1]}/_vggt"`
+/// - fish: `vggt completions fish > ~/.config/fish/completions/vggt.fish`
 #[derive(Debug, clap::Args)]
 pub(super) struct CompletionArgs {
     /// The shell
