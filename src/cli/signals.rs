@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Interrupted,
-    terminal::{clear_bars, tell},
+    terminal::{say_last, tell},
 };
 use crate::atomic_file;
 
@@ -67,11 +67,10 @@ fn obey() {
     // In a thread of its own: whoever holds the lock of standard error may wait for a terminal.
     let (said, done) = mpsc::sync_channel(1);
     let speaker = thread::Builder::new().spawn(move || {
-        clear_bars();
-        match words {
+        say_last(|| match words {
             Some(more) => tell!("{Interrupted}; {more}"),
             None => tell!("{Interrupted}"),
-        }
+        });
         let _ = said.send(());
     });
     if speaker.is_ok() {

@@ -8,7 +8,7 @@ mod stages;
 
 use std::{
     io::{self, Write},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -37,6 +37,23 @@ pub(super) fn set_up(service: Option<log::LogFormat>, args: &TerminalArgs) {
     }
     log::set_up_direct();
     signals::set_up();
+}
+
+/// Locked while progress is shown; true once the last words were said.
+static OVER: Mutex<bool> = Mutex::new(false);
+
+/// Lets nobody else write progress meanwhile; false once there is none any more.
+fn may_show() -> Option<MutexGuard<'static, bool>> {
+    let over = OVER.lock().unwrap_or_else(PoisonError::into_inner);
+    (!*over).then_some(over)
+}
+
+/// Says the last words: the work that still runs shows no more progress after them.
+pub(super) fn say_last(words: impl FnOnce()) {
+    let mut over = OVER.lock().unwrap_or_else(PoisonError::into_inner);
+    *over = true;
+    clear_bars();
+    words();
 }
 
 /// Takes all bars off the screen.

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use vggt_model::progress::Stage as NetworkStage;
 
-use super::{BARS, ProgressKind, events, remark, settings, tell_line, width};
+use super::{BARS, ProgressKind, events, may_show, remark, settings, tell_line, width};
 use crate::{
     cli::cure,
     pipeline::{Overall, SkippedImages, Stage, Warning, Watcher, Work, in_words},
@@ -57,6 +57,9 @@ impl Default for StageBars {
 impl Watcher for StageBars {
     fn step(&mut self, stage: Stage, done: usize, total: usize) -> bool {
         self.overall.step(stage, done, total);
+        let Some(_shown) = may_show() else {
+            return true;
+        };
         match settings().progress {
             ProgressKind::Bar => self.move_bar(stage),
             ProgressKind::Lines => self.write_line(stage, total),
@@ -69,6 +72,7 @@ impl Watcher for StageBars {
     fn begin(&mut self, work: &Work) {
         self.overall.restart();
         self.estimate = work.seconds.map(|seconds| (Instant::now(), seconds));
+        let Some(_shown) = may_show() else { return };
         match settings().progress {
             ProgressKind::Json => events::start(work),
             _ => remark!("{work}"),
@@ -80,6 +84,7 @@ impl Watcher for StageBars {
             self.skipped = Some(images.clone());
         }
         let cure = cure::of_warning(warning);
+        let Some(_shown) = may_show() else { return };
         if events::are_wanted() {
             return events::warning(warning, cure.as_deref());
         }
