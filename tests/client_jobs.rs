@@ -51,7 +51,7 @@ fn images_are_followed_as_a_job_that_is_listed_and_run_again() {
     photos(dir, 8);
     let (out, err) = good(
         &service,
-        &["images", "photos", "--name", "My room", "--json"],
+        &["images", "photos", "--name", "My kitchen", "--json"],
     );
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(answer["job"], 1);
@@ -66,7 +66,7 @@ fn images_are_followed_as_a_job_that_is_listed_and_run_again() {
     let (listed, _) = good(&service, &["jobs"]);
     let hash = answer["hash"].as_str().unwrap();
     assert!(
-        listed.contains("My room.glb") && listed.contains(hash),
+        listed.contains("My kitchen.glb") && listed.contains(hash),
         "{listed}"
     );
     assert_eq!(listed.lines().count(), 1);
@@ -81,7 +81,7 @@ fn images_are_followed_as_a_job_that_is_listed_and_run_again() {
     let (jobs, _) = good(&service, &["jobs", "--json"]);
     let jobs: Value = serde_json::from_str(&jobs).unwrap();
     assert_eq!(jobs.as_array().unwrap().len(), 2);
-    assert_eq!(jobs[0]["name"], "My room.glb");
+    assert_eq!(jobs[0]["name"], "My kitchen.glb");
 
     // The first digits of a hash will do, of one's own files.
     good(&service, &["get", &hash[..10], "--out", "same.glb"]);

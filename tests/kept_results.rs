@@ -137,7 +137,7 @@ fn what_a_result_was_made_of_is_kept_inside_its_owners_quota_and_goes_with_it() 
 }
 
 #[test]
-fn the_oldest_kept_results_make_room_for_newer_ones_and_for_uploads() {
+fn the_oldest_kept_results_give_way_to_newer_ones_and_to_uploads() {
     // Of two frames: what a result was made of takes 0.25 MB.
     let args = ["--no_cache", "--max_user_bytes", "2"];
     let service = Service::start(&args);
@@ -145,7 +145,7 @@ fn the_oldest_kept_results_make_room_for_newer_ones_and_for_uploads() {
     let mut hashes = Vec::new();
     let store = service.store();
     let user = store.user_by_name("ann").unwrap().id;
-    // Until a second one would have no more room.
+    // Until a second one would not fit any more.
     while store.usage_of(user).unwrap().bytes < (2 << 20) - (1 << 19) {
         hashes.push(ann.images(&demo_images(2)).glb().0);
     }
@@ -212,7 +212,7 @@ fn the_status_of_a_job_has_a_preview_that_its_user_alone_can_fetch_while_it_runs
 fn a_job_that_is_done_runs_again_with_other_options_and_no_network() {
     let service = Service::start(&["--no_cache"]);
     let mut ann = service.login("ann");
-    let names = json!({"names": ["IMG 1.png", "IMG 2.png"], "name": "Room", "conf_thres": 10});
+    let names = json!({"names": ["IMG 1.png", "IMG 2.png"], "name": "Kitchen", "conf_thres": 10});
     ann.json(11, &names.to_string());
     let job = ann.submit(&demo_images(2));
     let first = ann.finished(job);
@@ -246,7 +246,10 @@ fn a_job_that_is_done_runs_again_with_other_options_and_no_network() {
     let jobs = page["jobs"].as_array().unwrap();
     let named: Vec<_> = jobs.iter().map(|job| (&job["job"], &job["name"])).collect();
     assert_eq!(named.len(), 3, "{page}");
-    assert!(named.iter().all(|(_, name)| **name == "Room.glb"), "{page}");
+    assert!(
+        named.iter().all(|(_, name)| **name == "Kitchen.glb"),
+        "{page}"
+    );
     assert!(jobs.iter().all(|job| job["finished_at"].is_string()));
     let one = ann.json(14, &json!({"limit": 1}).to_string());
     assert_eq!(one["jobs"][0]["job"], third);

@@ -18,7 +18,8 @@ pub(super) struct AttentionFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     attention: Option<Attention>,
     /// Number of anchors [default: 40, fewer where memory is short]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true, hide_short_help = true)]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true,
+        hide_short_help = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     anchors: Option<u32>,
     /// For experts: the anchors, counted from 0, as in 0,9,3,7 [default: those that are least like each other]

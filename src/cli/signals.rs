@@ -64,7 +64,7 @@ fn obey() {
     atomic_file::remove_unfinished();
     let words = *LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner);
     let words = words.and_then(|words| words());
-    // In a thread of its own: whoever holds the lock of standard error may wait for a terminal.
+    // In a thread of its own: the holder of the lock of standard error may be waiting for a terminal.
     let (said, done) = mpsc::sync_channel(1);
     let speaker = thread::Builder::new().spawn(move || {
         say_last(|| match words {

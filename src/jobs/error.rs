@@ -58,7 +58,7 @@ pub enum SubmitError {
     Input(#[source] io::Error),
 }
 
-/// What clients are told of a disk without room.
+/// What clients are told when the disk is full.
 const DISK_FULL: &str = "the server's disk is full";
 
 /// Why a job ended without a GLB.

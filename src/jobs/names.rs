@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn names_survive_a_row_and_are_no_options() {
-        let mut fields = json!({"name": "Room", "names": ["x"], "fps": 2});
+        let mut fields = json!({"name": "Kitchen", "names": ["x"], "fps": 2});
         let Value::Object(fields) = &mut fields else {
             unreachable!()
         };
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(JobNames::from_row(&row.to_string()), names);
         assert_eq!(JobNames::from_row("{\"fps\": 2}"), JobNames::default());
         let now = std::time::SystemTime::now();
-        assert_eq!(names.original_name(JobKind::Images, now), "Room.glb");
+        assert_eq!(names.original_name(JobKind::Images, now), "Kitchen.glb");
     }
 
     #[test]

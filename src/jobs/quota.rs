@@ -93,7 +93,7 @@ pub enum QuotaError {
 
 impl QuotaError {
     /// Bytes that are missing, and the user whose they are; `None` for the disk's.
-    fn room(&self, user: i32) -> Option<(Option<i32>, u64)> {
+    fn missing(&self, user: i32) -> Option<(Option<i32>, u64)> {
         match self {
             Self::Bytes { held, wanted, max } => {
                 let over = held.saturating_add(*wanted).saturating_sub(*max);
@@ -120,7 +120,7 @@ impl QuotaSettings {
             .unwrap_or_else(|| RESERVED.min(disk.total / RESERVED_PART))
     }
 
-    /// Refuses a result of `bytes` that is to be stored for the user. Kept spools make room for it.
+    /// Refuses a result of `bytes` that is to be stored for the user. Kept spools are removed to make space.
     ///
     /// # Errors
     /// When the user would have more than is allowed, or the database cannot be read.
@@ -130,12 +130,12 @@ impl QuotaSettings {
         user: i32,
         bytes: u64,
     ) -> Result<(), QuotaError> {
-        with_room(store, user, || {
+        with_space(store, user, || {
             self.check(store.usage_of(user)?, Held::default(), bytes)
         })
     }
 
-    /// Whether a spool of `bytes` is to be kept for the user. Older ones make room for it; nothing else does.
+    /// Whether a spool of `bytes` is to be kept for the user. Older ones are removed to make space; nothing else is.
     ///
     /// # Errors
     /// When the database cannot be read or written.
@@ -183,14 +183,14 @@ impl QuotaSettings {
     }
 }
 
-/// Calls `check` again once kept spools made room.
-fn with_room<T>(
+/// Calls `check` again once kept spools were removed to make space.
+fn with_space<T>(
     store: &Store,
     user: i32,
     mut check: impl FnMut() -> Result<T, QuotaError>,
 ) -> Result<T, QuotaError> {
     match check() {
-        Err(e) => match e.room(user) {
+        Err(e) => match e.missing(user) {
             Some((of, bytes)) if store.drop_spools(of, bytes)? > 0 => check(),
             _ => Err(e),
         },
@@ -216,7 +216,7 @@ struct Held {
 pub(super) struct Quotas(Mutex<HashMap<i32, Held>>);
 
 impl Quotas {
-    /// Counts an upload of so many bytes that is about to arrive. Kept spools make room for it.
+    /// Counts an upload of so many bytes that is about to arrive. Kept spools are removed to make space.
     ///
     /// # Errors
     /// When it is more than the user may hold or than fits on the disk.
@@ -227,7 +227,7 @@ impl Quotas {
         user: i32,
         bytes: u64,
     ) -> Result<Upload, QuotaError> {
-        with_room(store, user, || self.try_begin(settings, store, user, bytes))
+        with_space(store, user, || self.try_begin(settings, store, user, bytes))
     }
 
     fn try_begin(

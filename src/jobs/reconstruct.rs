@@ -168,7 +168,7 @@ impl Worker {
         }
     }
 
-    /// Keeps what the GLB was made of, for other formats, if the user's quota has room for it.
+    /// Keeps what the GLB was made of, for other formats, if the user's quota permits it.
     fn keep_spool(&self, glb: &GlbFile, spool: &Spool) {
         let Some(folder) = spool.folder() else { return };
         let (store, bytes) = (&self.shared.store, spool.bytes());

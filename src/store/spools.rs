@@ -144,7 +144,7 @@ impl Store {
                 break;
             }
             tracing::info!(
-                "removed {} kept spools to make room: other files of their results need the network again",
+                "removed {} kept spools to make space: other files of their results need the network again",
                 paths.len()
             );
             self.remove_noted(&paths);

@@ -14,7 +14,7 @@ pub struct Usage {
     pub files: u64,
     /// Their size in bytes, and that of the kept spools.
     pub bytes: u64,
-    /// Size of the kept spools in bytes. They can be removed to make room.
+    /// Size of the kept spools in bytes. They can be removed to make space.
     pub spool_bytes: u64,
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the Python package `vggt_client` against `vggt serve --demo`, against peers that are no such server, and on damaged files.
+"""Checks the Python package `vggt_client` against `vggt serve --demo`, against peers of other kinds, and on damaged files.
 
     tools/checks/check_client.py                        tools/python, and the program of the dev profile
     tools/checks/check_client.py --installed            the package that this Python has, as from the wheel

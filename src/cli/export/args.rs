@@ -45,13 +45,15 @@ pub(super) struct InputArgs {
     )]
     pub(super) video_path: Option<PathBuf>,
     /// Saved predictions: export again without running the network
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["demo", "checkpoint", "save_predictions", "query_points"], hide_short_help = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["demo", "checkpoint", "save_predictions", "query_points"],
+        hide_short_help = true)]
     pub(super) from_predictions: Option<PathBuf>,
     /// Frames to take from each second of a video
     #[arg(long, default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     pub(super) fps: f64,
     /// Take at most this many frames, evenly [default: 5000, and with --attention dense as many as fit into memory]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true, hide_short_help = true)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true,
+        hide_short_help = true)]
     pub(super) max_frames: Option<u32>,
     /// How images are resized for the network: crop, or pad to a square
     #[arg(long, default_value = "crop", value_name = "HOW", value_parser = choices(&["crop", "pad"], parse_mode))]
@@ -157,7 +159,8 @@ pub(super) struct OutputArgs {
     )]
     pub(super) glb: GlbEncoding,
     /// GLB colors: linear, which viewers show as in the image, or srgb, the bytes of the image as the older service wrote them
-    #[arg(long, default_value = "linear", value_name = "SPACE", value_parser = choices(&["linear", "srgb"], |s| s.parse::<ColorSpace>().map_err(|e| e.to_string())), hide_short_help = true)]
+    #[arg(long, default_value = "linear", value_name = "SPACE", hide_short_help = true,
+        value_parser = choices(&["linear", "srgb"], |s| s.parse::<ColorSpace>().map_err(|e| e.to_string())))]
     pub(super) color_space: ColorSpace,
     /// Also save everything the network predicted
     #[arg(long, value_name = "FILE.safetensors")]

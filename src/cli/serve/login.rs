@@ -14,7 +14,8 @@ pub(super) struct LoginArgs {
     login_timeout: u64,
     /// Failed logins of an account after which its passwords are checked one at a time, one each 8 s; an address has four
     /// times as many, and then one each half second. Logins from where the user has logged in before are not affected
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     login_attempts: u32,
     /// How long this lasts after the last failed login
     #[arg(

@@ -11,7 +11,7 @@ pub(super) struct QuotaArgs {
         value_parser = clap::value_parser!(u64).range(..=MIB_MAX), hide_short_help = true)]
     max_user_bytes: u64,
     /// Maximum size in MiB of a user's kept spools, from which other formats of a result are made without the network; the
-    /// oldest go first, also where a user or the disk has no more room. 0: keep none
+    /// oldest go first, also when a user or the disk has no space left. 0: keep none
     #[arg(long, value_name = "MIB", default_value_t = QuotaSettings::default().user_spool_bytes >> 20,
         value_parser = clap::value_parser!(u64).range(..=MIB_MAX), hide_short_help = true)]
     max_user_spools: u64,

@@ -28,7 +28,7 @@ def same_again(dist, again):
     with step("the same files give the same packages, with another umask, time zone and language"):
         # Hard links and copies: what is executable stays so.
         shutil.copytree(dist, again, ignore=shutil.ignore_patterns("*.deb", "*.whl", "*.oci.tar", "sources", "vggt-cuda"))
-        (again / "container/root/tmp").chmod(0o755)
+        (again / "container/rootfs/tmp").chmod(0o755)
         git = ["git", "-C", REPOSITORY, "log", "-1"]
         environment = {
             **os.environ,

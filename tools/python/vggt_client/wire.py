@@ -50,7 +50,7 @@ class Connection:
         return self.request(command, (len(payload), [payload]), self._json)
 
     def login(self, payload: bytes) -> Any:
-        """The reply to a login, whose JSON is no object."""
+        """The reply to a login, whose JSON is not an object."""
         return self.request(LOGIN, (len(payload), [payload]), lambda: self._parse(self._blob(LONGEST_LOGIN)))
 
     def submit(self, upload: Upload) -> Any:
