@@ -3,7 +3,6 @@
 
 import argparse
 import base64
-import contextlib
 import fcntl
 import json
 import os
@@ -18,6 +17,7 @@ import sys
 import tempfile
 
 from compare_tensors import difference, tensors
+from steps import Failed, expect, step
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -41,10 +41,6 @@ LIMIT_S = 300
 # Relative to a tensor's largest value: processors add up in other orders and widths. Found were 1e-6.
 TOLERANCE = 1e-5
 PASSWORD = "correct horse"
-
-
-class Failed(Exception):
-    """A step that did not do what it must; says what happened."""
 
 
 class Root:
@@ -90,20 +86,6 @@ def finish(process, args, code=0, stdin=None):
     if process.returncode != code or "panicked" in err:
         raise Failed(f"{' '.join(map(str, args))}\nexit code {process.returncode} instead of {code}\n{out}{err}")
     return out + err if code else out
-
-
-def expect(condition, what):
-    if not condition:
-        raise Failed(what)
-
-
-@contextlib.contextmanager
-def step(name):
-    try:
-        yield
-    except Failed as e:
-        sys.exit(f"FAILED  {name}\n{e}")
-    print(f"ok      {name}", flush=True)
 
 
 def summary(root, *args, **how):

@@ -6,9 +6,8 @@ import pathlib
 import re
 import select
 import subprocess
-import sys
-import time
 
+from steps import Failed, expect, step  # noqa: F401  (the parts take them from here)
 from vggt_client import Client
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
@@ -16,26 +15,6 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 FRAMES = sorted((REPOSITORY / "model/demo/frames").iterdir())
 PASSWORD = "correct horse"
 LIMIT_S = 300
-
-
-class Failed(Exception):
-    """A step that did not do what it must; says what happened."""
-
-
-def expect(condition, what):
-    if not condition:
-        raise Failed(what)
-
-
-@contextlib.contextmanager
-def step(name):
-    start = time.monotonic()
-    try:
-        yield
-    except (Failed, OSError, subprocess.SubprocessError) as e:
-        said = getattr(e, "stderr", None) or ""
-        sys.exit(f"FAILED  {name}\n{e}\n{said}")
-    print(f"ok      {name} ({time.monotonic() - start:.1f} s)", flush=True)
 
 
 def left_out(name, why):
