@@ -36,6 +36,16 @@ fn good(service: &Service, args: &[&str]) -> (String, String) {
     (out, err)
 }
 
+/// Seconds of work for 120 photos, of which some are left after each step.
+const LONG_JOB: &[&str] = &[
+    "images",
+    "photos",
+    "--attention",
+    "anchors",
+    "--anchors",
+    "4",
+];
+
 /// So many images in the folder `photos`.
 fn photos(dir: &Path, count: usize) {
     fs::create_dir(dir.join("photos")).unwrap();
@@ -131,17 +141,7 @@ fn ctrl_c_leaves_the_job_and_says_how_to_come_back_to_it() {
     let service = Service::start(&["--no_cache"]);
     let dir = service.dir.path();
     photos(dir, 120);
-    let args = [
-        "--user",
-        "ann",
-        "images",
-        "photos",
-        "--attention",
-        "anchors",
-        "--anchors",
-        "4",
-    ];
-    let process = client(&service, &args)
+    let process = client(&service, &[&["--user", "ann"], LONG_JOB].concat())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -177,17 +177,7 @@ fn ctrl_c_leaves_the_job_and_says_how_to_come_back_to_it() {
 fn a_wait_that_is_too_long_ends_and_the_job_goes_on() {
     let service = Service::start(&["--no_cache"]);
     photos(service.dir.path(), 120);
-    let args = [
-        "images",
-        "photos",
-        "--attention",
-        "anchors",
-        "--anchors",
-        "4",
-        "--timeout",
-        "0",
-    ];
-    let output = run(&service, &args);
+    let output = run(&service, &[LONG_JOB, &["--timeout", "0"]].concat());
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(

@@ -96,6 +96,31 @@ impl Preparation {
         let shape = (self.positions, self.depth);
         RopeTable::new(self.rotation.0.tensor(shape), self.rotation.1.tensor(shape))
     }
+
+    /// What `heads.cu` makes of queries `x` [b, n, h, d] without keys and values: [b, h, n, d].
+    fn queries_alone(
+        &self,
+        runner: Runner,
+        (x, dtype): (&Memory, DType),
+        (b, n): (usize, usize),
+        (h, d): (usize, usize),
+    ) -> Memory {
+        let mut q = Memory::unwritten(b * h * n * d, dtype, 0);
+        let call = heads(HeadsCall {
+            dtype,
+            tokens: (b, n),
+            heads: (h, d),
+            norms: self.norms(),
+            rotation: self.rotation(),
+            qkv: x.address(),
+            q: q.address(),
+            k: Address::NULL,
+        })
+        .unwrap();
+        let inputs = [&[x][..], &self.memory()[..]].concat();
+        runner.run(&call, &inputs, &mut q);
+        q
+    }
 }
 
 #[test]
@@ -178,20 +203,7 @@ fn queries_alone_are_prepared_as_beside_keys_and_values() {
             let x = Memory::at_offset(&random.values(b * n * h * d), dtype, offset);
             let prepare = Preparation::random(&mut random, dtype, (positions, d), (true, true));
             for &runner in Runner::all() {
-                let mut out = Memory::unwritten(b * h * n * d, dtype, 0);
-                let call = heads(HeadsCall {
-                    dtype,
-                    tokens: (b, n),
-                    heads: (h, d),
-                    norms: prepare.norms(),
-                    rotation: prepare.rotation(),
-                    qkv: x.address(),
-                    q: out.address(),
-                    k: Address::NULL,
-                })
-                .unwrap();
-                let inputs = [&[&x][..], &prepare.memory()[..]].concat();
-                runner.run(&call, &inputs, &mut out);
+                let out = prepare.queries_alone(runner, (&x, dtype), (b, n), (h, d));
                 let plain = x.tensor((b, n, h, d)).transpose(1, 2).unwrap();
                 let plain = prepare.plain_norms()[0].forward(&plain.contiguous().unwrap());
                 let exact = prepare.plain_rope().apply(&plain.unwrap()).unwrap();
@@ -405,21 +417,7 @@ fn the_frames_of_a_batch_attend_to_the_keys_and_values_of_others() {
             false => (frames, positions),
         };
         for &runner in Runner::all() {
-            let mut q = Memory::unwritten(m * h * d, dtype, 0);
-            let call = heads(HeadsCall {
-                dtype,
-                tokens: (b, n),
-                heads: (h, d),
-                norms: prepare.norms(),
-                rotation: prepare.rotation(),
-                qkv: x.address(),
-                q: q.address(),
-                k: Address::NULL,
-            })
-            .unwrap();
-            let inputs = [&[&x][..], &prepare.memory()[..]].concat();
-            runner.run(&call, &inputs, &mut q);
-
+            let q = prepare.queries_alone(runner, (&x, dtype), (b, n), (h, d));
             let kept = |memory: &Memory| {
                 let mut rows = HeadRows::contiguous(memory.address(), h, keys, d);
                 rows.strides[0] = 0;
