@@ -275,6 +275,17 @@ fn a_job_that_is_done_runs_again_with_other_options_and_no_network() {
     }
     let refused = rerun(&mut service.login("ben"), json!({}), job);
     assert_eq!(refused["error"], "ERROR_JOB_NOT_FOUND");
+    // With a part of it changed, as by a disk that fails.
+    let store = service.store();
+    let glb = store.find_glb(hash_of(&second)).unwrap().unwrap();
+    let images = store.spool_of(&glb).unwrap().unwrap().join("images");
+    let mut bytes = fs::read(&images).unwrap();
+    bytes[77] ^= 1;
+    fs::write(&images, bytes).unwrap();
+    let damaged = rerun(&mut ann, json!({"conf_thres": 1}), again);
+    let damaged = ann.finished(damaged["job"].as_i64().unwrap());
+    let reason = damaged["reason"].as_str().unwrap();
+    assert!(reason.contains("send the images again"), "{reason}");
     // Without what it was made of.
     let delete = json!({"hash": hash_of(&first)}).to_string();
     ann.json(6, &delete);
@@ -316,6 +327,12 @@ fn warnings_reach_the_client_by_the_names_that_it_gave_and_the_file_without_them
         text.contains("\"cropped\"") && !text.contains("tall one"),
         "{text}"
     );
+    // A rerun knows the images by the same names, whatever it is called itself.
+    ann.json(11, &json!({"name": "Again"}).to_string());
+    let again = ann.json(15, &json!({ "job": job }).to_string());
+    let again = ann.finished(again["job"].as_i64().unwrap());
+    assert_eq!(again["warnings"][1]["name"], "my tall one.png", "{again}");
+    assert_eq!(ann.json(14, "{}")["jobs"][0]["name"], "Again.glb");
     // Errors too, and all of it after a restart.
     ann.json(
         11,

@@ -18,8 +18,9 @@ use super::{
 use crate::{
     pipeline::{
         FolderRule, GlbError, PipelineError, Place, PredictedFrames, Provenance, ReadOptions,
-        ReconstructOptions, Reconstruction, Scene, SceneError, SkyNetwork, Source, Spool, Spooling,
-        Stage, Thinned, Watcher, open_finished, rebuild_kept, reconstruct, write_glb,
+        ReconstructOptions, Reconstruction, Scene, SceneError, SkyNetwork, Source, Spool,
+        SpoolError, Spooling, Stage, Thinned, Watcher, open_finished, rebuild_kept, reconstruct,
+        write_glb,
     },
     store::{GlbFile, GlbOrigin, StoreError, create_private, random_hash},
 };
@@ -118,7 +119,9 @@ impl Worker {
         }
         if let Some(bytes) = made.as_ref().err().and_then(PipelineError::missing_space) {
             // For the next try.
-            shared.store.drop_spools(None, bytes)?;
+            if let Err(e) = shared.store.drop_spools(None, bytes) {
+                quietly(|| tracing::warn!("cannot remove kept spools to make space: {e}"));
+            }
         }
         Ok(made?)
     }
@@ -129,7 +132,12 @@ impl Worker {
         work: &Work,
         progress: &mut Progress<'_>,
     ) -> Result<Reconstruction, JobError> {
-        let spool = open_finished(&work.folder.spool()).map_err(PipelineError::from)?;
+        let spool = open_finished(&work.folder.spool()).map_err(|e| match e {
+            SpoolError::NotOurs { .. } | SpoolError::Version { .. } => JobError::Failed(
+                "what the server kept of the job cannot be read; send the images again".to_owned(),
+            ),
+            e => PipelineError::from(e).into(),
+        })?;
         let options = self.scene_options(work);
         Ok(rebuild_kept(spool, &self.shared.model, &options, progress)?)
     }

@@ -79,10 +79,11 @@ impl Jobs {
         check_same_pass(&old, &options)?;
         let folder = InputFolder::create(store).map_err(SubmitError::Input)?;
         store.link_spool(&glb, &folder.spool())?;
-        let names = match names.name {
-            Some(_) => names,
-            // As it was called, with the names of its images.
-            None => JobNames::from_row(&row.options_json),
+        // The images are the same.
+        let was = JobNames::from_row(&row.options_json);
+        let names = JobNames {
+            name: names.name.or(was.name),
+            names: was.names,
         };
         folder.flush().map_err(SubmitError::Input)?;
         Ok(self.submit_durable(JobRequest {
