@@ -4,8 +4,16 @@ use super::save_to_db::StoreArgs;
 use crate::cli::terminal::say;
 use crate::store::{CheckReport, Repair, Store};
 
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt check                                     compares rows and files, changes nothing
+  vggt check --repair                            repairs what can be repaired without loss
+  vggt check --repair --yes                      also removes rows whose file is gone";
+
 /// Compares the rows of the database with the GLB files, both ways. Exit code 1 when there are problems that were not repaired.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Correct sizes, remove half-written files, and move files without a row to OUT_ROOT/.unclaimed; with --yes remove rows
     /// without a whole file as well

@@ -10,8 +10,16 @@ use super::{choices::choices, model_args::parse_dtype, output_error, terminal::b
 use crate::cli::terminal::{say, tell};
 use crate::output::{OutputRules, Place, Target, place};
 
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt convert model.pt model.safetensors        loads in a moment, and needs no pickle
+  vggt convert model.pt half.safetensors --dtype f16
+  vggt convert model.safetensors.index.json one/ joins several files";
+
 /// Turns a PyTorch model.pt (or a .safetensors) into .safetensors, tensor by tensor, and checks the result.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The checkpoint to read: a file, the index of several (model.safetensors.index.json), or a folder with one of these
     input: PathBuf,

@@ -16,9 +16,17 @@ const BY_OPERATOR: &str = "cancelled by the operator";
 /// Number of jobs that are listed.
 const LISTED: u32 = 100;
 
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt job list --state failed                   what failed, newest first
+  vggt job show 17                               all that is known of one job
+  vggt job retry 17 18                           queues two jobs again";
+
 /// Shows, cancels and retries the jobs of the service. Works through the database, whether the server runs or not; a
 /// running one follows within about a second.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,

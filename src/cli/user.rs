@@ -13,8 +13,16 @@ use super::{UsageError, save_to_db::StoreArgs};
 use crate::cli::terminal::say;
 use crate::store::{Store, User, parse_time};
 
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt user add ann                              asks for a password
+  vggt user list --db /srv/vggt_app.db           all users, and which passwords are hashed
+  echo secret | vggt user passwd ann --password-stdin";
+
 /// Adds, lists and changes the users of the service.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,

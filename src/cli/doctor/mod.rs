@@ -25,6 +25,13 @@ use report::Findings;
 use weights::WeightsState;
 use worker::FailCase;
 
+/// What the help says below the options.
+const EXAMPLES: &str = "\
+Examples:
+  vggt doctor                                    this machine, the weights, and all checks
+  vggt doctor --only attention                   some of the checks
+  vggt doctor --json > doctor.json               for a report of a fault";
+
 /// Runs every operation of the network on the device against its definition, in double precision on the CPU,
 /// times them, and holds the weights to the hash they should have.
 ///
@@ -32,6 +39,7 @@ use worker::FailCase;
 /// unless --only asks for certain checks, when there are no weights here.
 /// Downloads nothing.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// One JSON object instead of a table
     #[arg(long)]

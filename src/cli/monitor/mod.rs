@@ -27,6 +27,11 @@ const MOST_SESSIONS: u8 = 64;
 
 /// What the help says below the options.
 const NOTES: &str = "\
+Examples:
+  vggt monitor                                   asks when to start and to stop
+  vggt monitor --seconds 60                      one session of a minute
+  vggt monitor --pid 1234                        one process until it ends
+
 Without --seconds and --pid it asks for the number of sessions; then Enter starts and stops each. Ten samples a second; \
 printed are minimum, mean, maximum and change (last sample minus first) of CPU, GPU, VRAM and RAM, then plots. 1 GB is \
 10^9 bytes. Of several GPUs: mean load, memory of all.\n\
