@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 use vggt::{
-    glb::{self, ColorSpace, GlbEncoding, GlbOptions},
+    glb::{self, ColorSpace, GlbEncoding, GlbOptions, Orientation},
     scene::{self, PredictedFrames, Scene, SceneOptions},
 };
 
@@ -20,6 +20,7 @@ const SRGB_TOLERANCE: f64 = 0.03;
 const PLAIN: GlbOptions = GlbOptions {
     color_space: ColorSpace::Linear,
     encoding: GlbEncoding::Plain,
+    orientation: Orientation::Script,
 };
 
 fn write(name: &str, scene: &Scene, options: GlbOptions) -> Glb {
@@ -91,7 +92,7 @@ fn srgb_colors_and_the_transform_are_what_the_python_service_writes() {
     let scene = fixture::build("cameras");
     let options = GlbOptions {
         color_space: ColorSpace::Srgb,
-        encoding: GlbEncoding::Plain,
+        ..PLAIN
     };
     let ours = write("cameras_srgb", &scene, options);
     let theirs = Glb::parse(&fs::read(fixture::data("cameras.glb")).unwrap());
@@ -123,6 +124,39 @@ fn srgb_colors_and_the_transform_are_what_the_python_service_writes() {
     }
 }
 
+/// The matrix of a node, row by row.
+fn matrix(node: &Value) -> [[f64; 4]; 4] {
+    let numbers: Vec<f64> = serde_json::from_value(node["matrix"].clone()).unwrap();
+    [0, 1, 2, 3].map(|row| [0, 1, 2, 3].map(|column| numbers[4 * column + row]))
+}
+
+#[test]
+fn facing_as_gltf_has_it_the_first_camera_stands_at_the_origin_and_looks_along_minus_z() {
+    let scene = fixture::build("cameras");
+    let options = GlbOptions {
+        orientation: Orientation::Gltf,
+        ..PLAIN
+    };
+    let glb = write("cameras_gltf", &scene, options);
+    let root = matrix(glb.node("scene"));
+    let first = glb.json["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|node| node["camera"] == 0);
+    let camera = matrix(first.unwrap());
+    for (row, from_root) in root.iter().enumerate() {
+        for column in 0..4 {
+            let found: f64 = (0..4).map(|k| from_root[k] * camera[k][column]).sum();
+            let expected = f64::from(row == column);
+            // The matrices are of F32, and the fixture's camera is a rotation to as many digits.
+            assert!((found - expected).abs() < 1e-5, "{row} {column}: {found}");
+        }
+    }
+    let axes = glb.json["asset"]["extras"]["axes"].as_str().unwrap();
+    assert!(axes.starts_with("x right, y up, z back"), "{axes}");
+}
+
 #[test]
 fn quantized_positions_are_within_half_a_step() {
     for (name, color_space, bytes) in [
@@ -137,6 +171,7 @@ fn quantized_positions_are_within_half_a_step() {
             GlbOptions {
                 color_space,
                 encoding: GlbEncoding::Quantized,
+                ..PLAIN
             },
         );
         let node = glb.node("points");

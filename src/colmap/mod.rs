@@ -19,7 +19,6 @@
 mod binary;
 mod model;
 mod original;
-mod rotation;
 mod text;
 
 pub use model::{Camera, Model};

@@ -5,8 +5,8 @@ use std::{
     ops::Range,
 };
 
-use super::{ColmapError, ModelFile, OriginalImage, binary, check_names, rotation, text};
-use crate::scene::{Affine, PointCloud, Provenance, Scene, View};
+use super::{ColmapError, ModelFile, OriginalImage, binary, check_names, text};
+use crate::scene::{Affine, PointCloud, Provenance, Scene, View, rotation};
 
 /// A scene as COLMAP sees it, ready to be written.
 #[derive(Debug)]

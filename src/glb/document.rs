@@ -15,11 +15,11 @@ use gltf_json::{
 use serde_json::{Value, json};
 
 use super::{
-    ColorSpace, GlbError, cameras,
+    ColorSpace, GlbError, Orientation, cameras,
     columns::{self, CameraLayout, Layout, Stretch},
 };
 use crate::scene::{
-    Affine, CameraMesh, Provenance, Scene, VIEW_AXES,
+    Affine, CameraMesh, GLTF_AXES, Provenance, Scene, VIEW_AXES,
     bounds::{NO_BOUNDS, bounds_with},
 };
 
@@ -31,7 +31,11 @@ pub(crate) fn json(
 ) -> Result<Vec<u8>, GlbError> {
     let mut root = Root::default();
     root.asset.generator = Some(provenance.generator.clone());
-    let extras = serde_json::to_string(&provenance.with_axes(VIEW_AXES));
+    let (view_from_world, axes) = match layout.options.orientation {
+        Orientation::Script => (scene.node_transform, VIEW_AXES),
+        Orientation::Gltf => (scene.gltf_from_world(), GLTF_AXES),
+    };
+    let extras = serde_json::to_string(&provenance.with_axes(axes));
     let extras = extras.and_then(RawValue::from_string);
     root.asset.extras = Some(extras.map_err(GlbError::Document)?);
     root.extensions_used.push("KHR_materials_unlit".to_owned());
@@ -53,7 +57,7 @@ pub(crate) fn json(
         children.extend(document.cameras(&scene.cameras, cameras, layout.options.color_space));
     }
     children.extend(cameras::nodes(&mut document.root, scene));
-    document.scene(&scene.node_transform, children);
+    document.scene(&view_from_world, children);
     document.root.to_vec().map_err(GlbError::Document)
 }
 

@@ -115,6 +115,16 @@ pub enum GlbEncoding {
     Quantized,
 }
 
+/// Which way the scene faces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Orientation {
+    /// As the older script turned it: Babylon.js begins at the first photo, most other viewers behind the scene
+    #[default]
+    Script,
+    /// As glTF has it: viewers that look along -Z (three.js, model-viewer, Blender) begin at the first photo
+    Gltf,
+}
+
 /// How a scene is encoded as a GLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GlbOptions {
@@ -122,6 +132,8 @@ pub struct GlbOptions {
     pub color_space: ColorSpace,
     /// Storage of the positions.
     pub encoding: GlbEncoding,
+    /// Which way the scene faces.
+    pub orientation: Orientation,
 }
 
 impl GlbOptions {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     colmap::{self, OriginalImage},
     frames::Placement,
-    glb::{self, GlbOptions, Thinned},
+    glb::{self, GlbOptions, Orientation, Thinned},
     html, nerfstudio,
     output::{OutputError, OutputRules, Sink, Target},
     ply,
@@ -66,8 +66,13 @@ pub fn write_file(
             }
             Format::Html => {
                 let title = target.path().file_stem().unwrap_or_default();
+                // The page begins at the origin and looks along z.
+                let glb = GlbOptions {
+                    orientation: Orientation::Script,
+                    ..options.glb
+                };
                 html::write(&title.to_string_lossy(), out, |page| {
-                    of_glb(glb::write(scene, frames, provenance, options.glb, page)?);
+                    of_glb(glb::write(scene, frames, provenance, glb, page)?);
                     Ok::<(), PipelineError>(())
                 })?;
             }

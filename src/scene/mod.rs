@@ -30,6 +30,7 @@ mod point_cloud;
 mod points;
 mod provenance;
 pub(crate) mod ranks;
+pub(crate) mod rotation;
 mod rule;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -47,7 +48,8 @@ pub use photo::PhotoArea;
 pub use plan::PointPlan;
 pub use point_cloud::PointCloud;
 pub use points::ScenePoints;
-pub use provenance::{Provenance, VIEW_AXES, WORLD_AXES};
+pub use provenance::{GLTF_AXES, Provenance, VIEW_AXES, WORLD_AXES};
+pub use rotation::quaternion;
 
 pub(crate) use flat::Flat;
 
@@ -84,6 +86,14 @@ impl Scene {
         let mut scene = self.clone();
         scene.points = scene.points.limited(limit);
         scene
+    }
+
+    /// gltf_from_world: the axes of the first shown frame's camera as glTF has them, x right, y up and z back.
+    pub fn gltf_from_world(&self) -> Affine {
+        match self.views.first() {
+            Some(first) => align::OPENGL_FROM_OPENCV.after(&first.camera_from_world),
+            None => align::OPENGL_FROM_OPENCV,
+        }
     }
 
     /// Returns the name of a frame, or its number where names are not known.

@@ -6,6 +6,10 @@ use serde::Serialize;
 pub const VIEW_AXES: &str =
     "x left, y up, z forward, seen from the first shown frame's camera, which is at the origin";
 
+/// Axes of a GLB that faces as glTF has it.
+pub const GLTF_AXES: &str =
+    "x right, y up, z back, seen from the first shown frame's camera, which is at the origin";
+
 /// Axes of files in world space: COLMAP and saved predictions.
 pub const WORLD_AXES: &str =
     "x right, y down, z forward (OpenCV), roughly those of the first frame's camera";

@@ -1,11 +1,11 @@
-//! Rotations as COLMAP stores them.
+//! Rotations as quaternions.
 
-use crate::scene::Affine;
+use super::Affine;
 
 /// Unit quaternion (w, x, y, z) of the rotation in `map`, with w >= 0.
 ///
 /// Starts from the largest of the four components, so that no small number is divided by.
-pub(super) fn quaternion(map: &Affine) -> [f64; 4] {
+pub fn quaternion(map: &Affine) -> [f64; 4] {
     let m = &map.0;
     // Four times each component's square, w first.
     let squares = [
@@ -33,7 +33,7 @@ pub(super) fn quaternion(map: &Affine) -> [f64; 4] {
 }
 
 /// The rotation of a unit quaternion (w, x, y, z), then the translation.
-pub(super) fn affine([w, x, y, z]: [f64; 4], translation: [f64; 3]) -> Affine {
+pub(crate) fn affine([w, x, y, z]: [f64; 4], translation: [f64; 3]) -> Affine {
     let [tx, ty, tz] = translation;
     let diagonal = |a: f64, b: f64| 1.0 - 2.0 * (a * a + b * b);
     let sum = |a: f64, b: f64, c: f64| 2.0 * (a * b + w * c);
