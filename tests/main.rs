@@ -43,12 +43,14 @@ mod ply;
 mod protocol;
 mod proxies;
 mod quota;
+mod remote_export;
 #[cfg(feature = "builtin-resolver")]
 mod resolver;
 mod saved_predictions;
 mod scene;
 mod session;
 mod sessions_end;
+mod several_scenes;
 mod signals;
 mod sky;
 mod spool;

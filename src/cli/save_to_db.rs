@@ -56,7 +56,7 @@ impl StoreArgs {
 }
 
 /// Stores the GLB as the service does.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Service")]
 pub(super) struct SaveArgs {
     /// Store the GLB as the service does, for --user-id, and print its hash and path; --out is only written when given

@@ -1,26 +1,45 @@
 //! Flags of what a scene shows, shared by the commands that reconstruct.
 
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::choices::choices;
 use crate::scene::{PredictionMode, SceneError};
 
+/// Percent of the points that `--quality best` drops: where demo_viser.py of VGGT's authors starts, for points from depth and cameras.
+/// Their demo_gradio.py starts at 50.
+const BEST_CONF_THRES: f32 = 25.0;
+
+/// Defaults of the options for points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Quality {
+    /// As the older script: point maps, and 3 % dropped; with the demo's weights depth and cameras, and 10 % dropped
+    #[default]
+    Standard,
+    /// Points from depth and cameras, and the least confident 25 % dropped, as in the authors' demo
+    Best,
+}
+
 /// One flag for each option of [`crate::scene::SceneOptions`] that every reconstruction has.
 ///
-/// Serializes to the options that were given, by name; one that was not given keeps its default, here or on the server.
+/// [`SceneFlags::given`] has the options that were given, by name; one that was not given keeps its default, here or on the server.
 #[derive(Debug, Clone, Default, clap::Args, Serialize)]
 #[command(next_help_heading = "Scene")]
 pub(super) struct SceneFlags {
-    /// Percent of the points to drop, least confident first [default: 3; `vggt export`: 10 with --demo, 25 with --quality best]
+    /// Percent of the points to drop, least confident first [default: 3; 10 with the demo's weights, 25 with --quality
+    /// best]
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     conf_thres: Option<f32>,
     /// Where points come from: the network's point maps, or its depth and cameras, which is usually better. Also takes the older
-    /// script's names, "Pointmap Regression" and "Depthmap and Camera" [default: pointmap; depthmap with --demo or --quality best of
-    /// `vggt export`]
+    /// script's names, "Pointmap Regression" and "Depthmap and Camera" [default: pointmap; depthmap with the demo's weights or --quality best]
     #[arg(long, value_name = "NAME", value_parser = choices(&["pointmap", "depthmap"], parse_mode))]
     #[serde(skip_serializing_if = "Option::is_none")]
     prediction_mode: Option<PredictionMode>,
+    /// Defaults of the options for points: those of the older script, or what its authors recommend
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    #[serde(skip)]
+    quality: Quality,
     /// Drop points that are black
     #[arg(long, hide_short_help = true)]
     #[serde(skip_serializing_if = "is_false")]
@@ -49,6 +68,19 @@ fn parse_mode(text: &str) -> Result<PredictionMode, String> {
 }
 
 impl SceneFlags {
+    /// Returns the options that were given, by name, and those that `--quality` stands for.
+    pub(super) fn given(&self) -> serde_json::Result<Map<String, Value>> {
+        let flags: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
+        let mut given = Map::new();
+        if self.quality == Quality::Best {
+            given.insert("conf_thres".to_owned(), json!(BEST_CONF_THRES));
+            let mode = json!(PredictionMode::DepthmapAndCamera);
+            given.insert("prediction_mode".to_owned(), mode);
+        }
+        given.extend(flags);
+        Ok(given)
+    }
+
     /// Returns `--max-points`.
     pub(super) fn max_points(&self) -> Option<usize> {
         self.max_points.map(|n| n as usize)

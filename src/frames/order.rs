@@ -4,7 +4,7 @@ use std::{cmp::Ordering, ffi::OsStr};
 
 /// Compares two file names: numbers by their value, letters without regard to case. Names that only differ in case or in
 /// leading zeros have a fixed order too, so that the order does not depend on the file system.
-pub(super) fn natural(a: &OsStr, b: &OsStr) -> Ordering {
+pub fn natural(a: &OsStr, b: &OsStr) -> Ordering {
     let without_case = |name: &OsStr| name.to_string_lossy().to_lowercase();
     by_parts(without_case(a).as_bytes(), without_case(b).as_bytes())
         .then_with(|| a.as_encoded_bytes().cmp(b.as_encoded_bytes()))

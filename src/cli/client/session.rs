@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use tokio::runtime::{self, Runtime};
 
-use super::{super::resolver, OptionArgs, ServerArgs, UsageError, describe_state, print};
+use super::{super::resolver, UsageError, describe_state, print};
 use crate::cli::{
     plain::{plain, plain_json, plain_lines},
     terminal::{print_text, tell},
@@ -23,8 +23,45 @@ use crate::{
     },
 };
 
+/// Where a server is, and who logs in there.
+pub(in crate::cli) struct Login {
+    pub(in crate::cli) host: String,
+    pub(in crate::cli) port: u16,
+    /// Name and password.
+    user: Option<(String, String)>,
+    /// Longest wait for a job.
+    timeout: Duration,
+}
+
+impl Login {
+    /// Takes the password from standard input, the environment or the terminal, if there is a user.
+    pub(in crate::cli) fn new(
+        (host, port): (String, u16),
+        user: Option<&str>,
+        password_stdin: bool,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let with_password = |name: &str| Ok((name.to_owned(), password(name, password_stdin)?));
+        let user: anyhow::Result<_> = user.map(with_password).transpose();
+        Ok(Self {
+            host,
+            port,
+            user: user?,
+            timeout,
+        })
+    }
+}
+
+/// A GLB that was fetched.
+pub(in crate::cli) struct Fetched {
+    pub(in crate::cli) hash: Hash,
+    pub(in crate::cli) bytes: u64,
+    /// Its job; `None` from a server without jobs.
+    pub(in crate::cli) job: Option<i64>,
+}
+
 /// A connection, logged in if there is a user.
-pub(super) struct Session {
+pub(in crate::cli) struct Session {
     pub(super) runtime: Runtime,
     pub(super) client: Client,
     /// `None` without a login.
@@ -34,7 +71,7 @@ pub(super) struct Session {
 }
 
 /// What is sent for a reconstruction.
-pub(super) enum Input<'a> {
+pub(in crate::cli) enum Input<'a> {
     Images(&'a [PathBuf]),
     Video(&'a Path),
 }
@@ -44,34 +81,25 @@ const NAMES_MAX: usize = 48 << 10;
 
 impl Session {
     /// Connects, and logs in if there is a user.
-    pub(super) fn open(args: &ServerArgs, must_log_in: bool) -> anyhow::Result<Self> {
-        if must_log_in && args.user.is_none() {
-            return Err(UsageError("a login needs --user NAME".to_owned()).into());
-        }
-        // Prompts before it connects: a server drops idle connections.
-        let password = args
-            .user
-            .as_ref()
-            .map(|name| password(name, args))
-            .transpose()?;
+    pub(in crate::cli) fn open(to: &Login) -> anyhow::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the client")?;
         let settings = ClientSettings {
-            reconstruction: Duration::from_secs(args.timeout),
+            reconstruction: to.timeout,
             resolver: resolver()?,
             ..ClientSettings::default()
         };
-        let client = runtime.block_on(Client::connect(&args.host, args.port, settings))?;
+        let client = runtime.block_on(Client::connect(&to.host, to.port, settings))?;
         let mut session = Self {
             runtime,
             client,
             is_vip: None,
-            timeout: Duration::from_secs(args.timeout),
+            timeout: to.timeout,
         };
-        if let (Some(name), Some(password)) = (&args.user, password) {
-            let login = session.client.login(name, &password);
+        if let Some((name, password)) = &to.user {
+            let login = session.client.login(name, password);
             session.is_vip = Some(session.runtime.block_on(login)?);
         }
         Ok(session)
@@ -82,7 +110,7 @@ impl Session {
     pub(super) fn reconstruct(
         &mut self,
         input: &Input<'_>,
-        options: &OptionArgs,
+        options: ReconstructionOptions,
         out: Option<&Target>,
         json: bool,
     ) -> anyhow::Result<()> {
@@ -91,13 +119,46 @@ impl Session {
             let job = self.submit(input, options)?.job;
             return self.fetch_result(job, out, json);
         }
-        self.set_options(ReconstructionOptions::new(options)?)?;
+        self.set_options(options)?;
         self.write_glb(out, json, None, |s, file| {
-            let glb = match input {
-                Input::Images(paths) => s.runtime.block_on(s.client.images(paths, file))?,
-                Input::Video(path) => s.runtime.block_on(s.client.video(path, file))?,
-            };
+            let glb = s.without_jobs(input, file)?;
             Ok((glb.hash, glb.bytes))
+        })
+    }
+
+    /// As [`Session::reconstruct`], into a file.
+    pub(in crate::cli) fn reconstruct_into(
+        &mut self,
+        input: &Input<'_>,
+        options: ReconstructionOptions,
+        file: &mut impl io::Write,
+    ) -> anyhow::Result<Fetched> {
+        if !self.knows_jobs()? {
+            self.set_options(options)?;
+            return self.without_jobs(input, file);
+        }
+        self.check_login()?;
+        let job = self.submit(input, options)?.job;
+        let hash = self.hash_of(job)?;
+        let bytes = self.runtime.block_on(self.client.get(&hash, file))?;
+        let job = Some(job);
+        Ok(Fetched { hash, bytes, job })
+    }
+
+    /// Has an input reconstructed in one request.
+    fn without_jobs(
+        &mut self,
+        input: &Input<'_>,
+        file: &mut impl io::Write,
+    ) -> anyhow::Result<Fetched> {
+        let glb = match input {
+            Input::Images(paths) => self.runtime.block_on(self.client.images(paths, file))?,
+            Input::Video(path) => self.runtime.block_on(self.client.video(path, file))?,
+        };
+        Ok(Fetched {
+            hash: glb.hash,
+            bytes: glb.bytes,
+            job: None,
         })
     }
 
@@ -129,9 +190,8 @@ impl Session {
     pub(super) fn submit(
         &mut self,
         input: &Input<'_>,
-        options: &OptionArgs,
+        mut options: ReconstructionOptions,
     ) -> anyhow::Result<JobStatusReply> {
-        let mut options = ReconstructionOptions::new(options)?;
         if let Input::Images(paths) = input {
             let names = Value::from_iter(paths.iter().map(|path| name_of(path)));
             if names.to_string().len() <= NAMES_MAX {
@@ -153,8 +213,12 @@ impl Session {
     }
 
     /// Submits a job once more, with other options; returns the new one's number.
-    pub(super) fn rerun(&mut self, job: i64, options: &OptionArgs) -> anyhow::Result<i64> {
-        self.set_options(ReconstructionOptions::new(options)?)?;
+    pub(super) fn rerun(
+        &mut self,
+        job: i64,
+        options: ReconstructionOptions,
+    ) -> anyhow::Result<i64> {
+        self.set_options(options)?;
         Ok(self.runtime.block_on(self.client.rerun(job))?.job)
     }
 
@@ -165,16 +229,20 @@ impl Session {
         out: Option<&Target>,
         json: bool,
     ) -> anyhow::Result<()> {
-        let status = self.follow(job)?;
-        let hash = match status.state {
-            JobStateReply::Done { hash } => hash,
-            JobStateReply::Failed { reason } => bail!("job {job} failed: {}", plain(&reason)),
-            _ => bail!("job {job} was cancelled"),
-        };
+        let hash = self.hash_of(job)?;
         self.write_glb(out, json, Some(job), |s, file| {
             let bytes = s.runtime.block_on(s.client.get(&hash, file))?;
             Ok((hash, bytes))
         })
+    }
+
+    /// Follows a job and returns the hash of its GLB.
+    fn hash_of(&mut self, job: i64) -> anyhow::Result<Hash> {
+        match self.follow(job)?.state {
+            JobStateReply::Done { hash } => Ok(hash),
+            JobStateReply::Failed { reason } => bail!("job {job} failed: {}", plain(&reason)),
+            _ => bail!("job {job} was cancelled"),
+        }
     }
 
     /// Sets the options that were given, if any.
@@ -313,8 +381,8 @@ fn describe(file: &FileEntry) -> String {
     )
 }
 
-fn password(user: &str, args: &ServerArgs) -> anyhow::Result<String> {
-    if args.password_stdin {
+fn password(user: &str, from_stdin: bool) -> anyhow::Result<String> {
+    if from_stdin {
         let mut line = String::new();
         io::stdin()
             .read_line(&mut line)

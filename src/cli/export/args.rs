@@ -18,7 +18,7 @@ use crate::{
         scene_flags::SceneFlags,
     },
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
-    glb::{ColorSpace, GlbEncoding, GlbOptions},
+    glb::{ColorSpace, GlbEncoding, GlbOptions, Orientation},
     hub::Hub,
     output::{Place, extension, place},
     pipeline::Format,
@@ -30,7 +30,7 @@ const SKY_REPO: &str = "JianyuanWang/skyseg";
 const SKY_FILE: &str = "skyseg.onnx";
 
 /// Input.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct InputArgs {
     /// A folder of images, in natural order of their names, or a video file
@@ -80,7 +80,7 @@ pub(super) struct InputArgs {
 }
 
 /// Many frames.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Many frames")]
 pub(super) struct ManyFramesArgs {
     #[command(flatten)]
@@ -90,29 +90,12 @@ pub(super) struct ManyFramesArgs {
     pub(super) preview: Option<PathBuf>,
 }
 
-/// Percent of the points that `--quality best` drops: where demo_viser.py of VGGT's authors starts, for points from depth and cameras.
-/// Their demo_gradio.py starts at 50.
-const BEST_CONF_THRES: f32 = 25.0;
-
-/// Defaults of the options for points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Quality {
-    /// As the older script: point maps, and 3 % dropped; with --demo depth and cameras, and 10 % dropped
-    #[default]
-    Standard,
-    /// Points from depth and cameras, and the least confident 25 % dropped, as in the authors' demo
-    Best,
-}
-
 /// What the scene shows.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Scene")]
 pub(super) struct SceneArgs {
     #[command(flatten)]
     flags: SceneFlags,
-    /// Defaults of the options for points: those of the older script, or what its authors recommend
-    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
-    quality: Quality,
     /// All frames, or the index of one, as in "3" or "3: name.png"
     #[arg(
         long,
@@ -135,7 +118,7 @@ pub(super) struct SceneArgs {
 }
 
 /// Output.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
     /// A file (.glb, .html, .ply), a folder, in which the file name lists the options, or - for standard output; may be
@@ -162,6 +145,15 @@ pub(super) struct OutputArgs {
     #[arg(long, default_value = "linear", value_name = "SPACE", hide_short_help = true,
         value_parser = choices(&["linear", "srgb"], |s| s.parse::<ColorSpace>().map_err(|e| e.to_string())))]
     pub(super) color_space: ColorSpace,
+    /// Which way a GLB faces; a page finds the first photo itself
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_enum,
+        default_value_t,
+        hide_short_help = true
+    )]
+    pub(super) orient: Orientation,
     /// Also save everything the network predicted
     #[arg(long, value_name = "FILE.safetensors")]
     pub(super) save_predictions: Option<PathBuf>,
@@ -234,21 +226,24 @@ impl SceneArgs {
     pub(super) fn options(&self, demo: bool) -> anyhow::Result<SceneOptions> {
         let defaults = SceneOptions {
             frame_filter: self.frame_filter,
-            ..match (self.quality, demo) {
-                (Quality::Best, _) => SceneOptions {
-                    conf_thres: BEST_CONF_THRES,
-                    prediction_mode: PredictionMode::DepthmapAndCamera,
-                    ..SceneOptions::default()
-                },
-                (Quality::Standard, true) => SceneOptions::of_demo(),
-                (Quality::Standard, false) => SceneOptions::default(),
+            ..match demo {
+                true => SceneOptions::of_demo(),
+                false => SceneOptions::default(),
             }
         };
-        let flags: Map<String, Value> = serde_json::from_value(serde_json::to_value(&self.flags)?)?;
         let usage = |e: SceneError| UsageError(e.to_string());
-        let options = scene::with_fields(&defaults, &flags).map_err(usage)?;
+        let options = scene::with_fields(&defaults, &self.flags.given()?).map_err(usage)?;
         options.check().map_err(usage)?;
         Ok(options)
+    }
+
+    /// Returns the options that were given, by name, for a server, which has defaults of its own.
+    pub(super) fn given(&self) -> anyhow::Result<Map<String, Value>> {
+        let mut given = self.flags.given()?;
+        if self.mask_sky {
+            given.insert("mask_sky".to_owned(), true.into());
+        }
+        Ok(given)
     }
 
     /// Returns `--max-points`.
@@ -280,6 +275,7 @@ impl OutputArgs {
         GlbOptions {
             color_space: self.color_space,
             encoding: self.glb,
+            orientation: self.orient,
         }
     }
 

@@ -1,17 +1,19 @@
 //! `vggt export`: images or a video in, a GLB, web page, PLY or COLMAP model out.
 
 mod args;
+mod batch;
+mod one;
 mod outputs;
 mod preview;
+mod remote;
 mod resume;
+mod scenes;
 mod spool;
 mod summary;
+mod watch;
 mod write;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::json;
 use vggt_model::demo;
@@ -20,26 +22,23 @@ use super::{
     UsageError,
     inputs::{self, Inputs},
     model_args::ModelArgs,
-    output_error,
     save_to_db::{Destination, SaveArgs},
-    terminal::StageBars,
 };
 use crate::{
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
-    glb::{self, GlbOptions},
     pipeline::{
-        Decoded, Decoding, Format, Network, PipelineError, ReadOptions, ReconstructOptions,
-        Reconstruction, SavedFrames, SavedPredictions, ShowPreview, Source, Spooling,
-        load_predictions, rebuild, reconstruct,
+        Decoding, Format, Network, ReadOptions, ReconstructOptions, SavedFrames, SavedPredictions,
+        Source, Spooling, load_predictions,
     },
-    scene::{PredictedFrames, Provenance, Scene, SceneOptions},
-    store::{GlbFile, JobKind},
+    scene::SceneOptions,
+    store::JobKind,
 };
 use args::{InputArgs, ManyFramesArgs, OutputArgs, SceneArgs};
+use batch::BatchArgs;
+use one::Resident;
 use outputs::Plan;
+use remote::RemoteArgs;
 use spool::SpoolArgs;
-use summary::Summary;
-use write::{Writer, WrittenScene, tell_thinned};
 
 /// What the help says below the options.
 const EXAMPLES: &str = "\
@@ -47,11 +46,12 @@ Examples:
   vggt export photos/ --out room.html                  a page for any browser
   vggt export photos/ --quality best --out room.glb    points from depth
   vggt export clip.mp4 --format colmap --out model     a COLMAP dataset
+  vggt export --each 'scenes/*/' --out out/            many scenes, one after the other
 
 `vggt export --help` lists all options. They may be spelled with underscores too: --conf_thres, --show_cam, ...";
 
 /// Images or a video in; a GLB, web page, PLY or dataset out.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Image files, or one folder or video
@@ -65,6 +65,10 @@ pub(super) struct Args {
     scene: SceneArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    batch: BatchArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
     #[command(flatten)]
     spool: SpoolArgs,
     #[command(flatten)]
@@ -93,158 +97,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         Some(folder) => resume::arguments(folder)?,
         None => args,
     };
-    export(&args).inspect_err(|_| spool::failed(args.spool.resume.is_some()))
-}
-
-fn export(args: &Args) -> anyhow::Result<()> {
-    let start = Instant::now();
-    args.model.set_threads()?;
-    let input = args.input()?;
-    let options = args.scene.options(args.model.demo || input.is_of_demo())?;
-    // Fails on what cannot be read or written before the long computation.
-    let plan = Plan::new(
-        &args.output,
-        &options,
-        args.scene.mask_sky,
-        (&args.input_files(&input), args.many.preview.as_deref()),
-    )?;
-    let destination = args.destination(&input, &plan)?;
-    let sky = args.scene.sky_network(&args.model)?;
-    warn_of_cameras(&options, &plan);
-
-    let mut bars = StageBars::default();
-    let source = match &input {
-        Input::Frames(source) => Some(source.clone()),
-        Input::Saved(..) => None,
-    };
-    let check_frames = |frames: &Decoded| {
-        let size = (frames.height, frames.width);
-        Ok(plan.check_frames(source.as_ref(), &frames.names, size)?)
-    };
-    let cache = args.spool.cache();
-    let spooling = match &source {
-        Some(source) => Spooling {
-            place: args.spool.place(&plan, source),
-            // Who asks to go on gets what is there.
-            cache: cache.as_ref().filter(|_| args.spool.resume.is_none()),
-            claimed: Some(&spool::claimed),
-        },
-        None => Spooling::default(),
-    };
-    let show = |scene: &Scene, frames: &dyn PredictedFrames, provenance: &Provenance| {
-        preview::write(
-            &plan,
-            (scene, frames, provenance),
-            args.output.glb_options(),
-        )
-    };
-    let reconstruct_options = ReconstructOptions {
-        preview: plan.preview.as_ref().map(|_| &show as &ShowPreview<'_>),
-        before_network: Some(&check_frames),
-        spooling,
-        ..args.reconstruct_options(options, &plan, sky.as_ref())?
-    };
-    let (network, made) = match input {
-        Input::Saved(predictions, frames) => {
-            plan.check_frames(None, &frames.names, predictions.size())?;
-            let made = rebuild(predictions, frames, &reconstruct_options, &mut bars)?;
-            (None, made)
-        }
-        Input::Frames(source) => {
-            let network = args.load_network()?;
-            if args.output.save_depth.is_some() {
-                network.check_depth_head("--save-depth")?;
-            }
-            let made = reconstruct(&network, &source, &reconstruct_options, &mut bars);
-            (Some(network), made.map_err(usage_error)?)
-        }
-    };
-    if made.scene.nothing_kept {
-        tracing::warn!("no point passed the filters: the scene holds one white point");
+    if let Some(folder) = &args.batch.watch {
+        return watch::run(&args, folder);
     }
-    let (stored, points) = match &destination {
-        Some(to) => {
-            let (row, path, points) = store(to, &made, args.output.glb_options())?;
-            (Some((row, path)), points)
-        }
-        None => (None, 0),
-    };
-    let writer = Writer {
-        plan: &plan,
-        made: &made,
-        source: source.as_ref(),
-        read: &reconstruct_options.read,
-        glb: args.output.glb_options(),
-        max_points: args.scene.max_points(),
-    };
-    // With --save-to-db, --out asks for a second file.
-    let skip_scenes = stored.is_some() && args.output.out.is_empty();
-    let mut outputs = writer.write(skip_scenes, &mut bars)?;
-    if let (true, Some((row, path))) = (skip_scenes, &stored) {
-        outputs.push(WrittenScene {
-            path: path.clone(),
-            format: Format::Glb,
-            bytes: row.file_size,
-            points,
-        });
+    if !args.batch.each.is_empty() {
+        return batch::run(&args);
     }
-    spool::finished(made.spooled.as_ref(), cache.as_ref());
-    bars.finish();
-    let summary = Summary {
-        outputs: &outputs,
-        stored: stored.as_ref(),
-        made: &made,
-        network: network.as_ref(),
-        skipped: bars.skipped(),
-        seconds: start.elapsed(),
-    };
-    summary.print(args.output.json, plan.uses_standard_output())
-}
-
-fn warn_of_cameras(options: &SceneOptions, plan: &Plan) {
-    let holds_none = plan.scenes.iter().find(|scene| !scene.format.holds_glb());
-    if let Some(scene) = holds_none.filter(|_| options.show_cam) {
-        tracing::warn!(
-            "--show-cam is for GLB and HTML: {} holds no shapes of cameras",
-            scene.format.name()
-        );
+    if let Some(server) = args.remote.server() {
+        return remote::export(&args, &server.log_in()?, None);
     }
-}
-
-/// Marks errors that a change of the arguments fixes.
-fn usage_error(e: PipelineError) -> anyhow::Error {
-    match e {
-        PipelineError::QueryPoint { .. } | PipelineError::Attention(_) => {
-            UsageError(e.to_string()).into()
-        }
-        PipelineError::Output(e) => output_error(e),
-        e => e.into(),
-    }
-}
-
-/// Stores the GLB where the service would; also returns the number of points in it.
-fn store(
-    to: &Destination,
-    made: &Reconstruction,
-    options: GlbOptions,
-) -> anyhow::Result<(GlbFile, PathBuf, usize)> {
-    let mut written = None;
-    let (row, path) = to.store(|mut out| {
-        let (scene, frames) = (&made.scene, &*made.predictions);
-        written = Some(glb::write(
-            scene,
-            frames,
-            &made.provenance,
-            options,
-            &mut out,
-        )?);
-        Ok(())
-    })?;
-    let points = written.map_or(0, |written| written.points);
-    if let Some(thinned) = written.and_then(|written| written.thinned) {
-        tell_thinned(&path, points, thinned);
-    }
-    Ok((row, path, points))
+    one::export(&args, None, None).inspect_err(|_| spool::failed(args.spool.resume.is_some()))
 }
 
 impl Args {

@@ -60,6 +60,13 @@ pub(super) fn arguments(folder: &Path) -> anyhow::Result<Args> {
             return Err(UsageError(line.trim_start_matches("error: ").to_owned()).into());
         }
     };
+    if !args.batch.each.is_empty() || args.batch.watch.is_some() {
+        let why = format!(
+            "cannot go on with \"{}\" alone: it is one of several scenes; the command that was interrupted goes on with it",
+            folder.display()
+        );
+        return Err(UsageError(why).into());
+    }
     std::env::set_current_dir(&here)
         .with_context(|| format!("cannot go to \"{}\", where the export ran", here.display()))?;
     args.spool.spool = None;

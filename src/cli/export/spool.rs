@@ -3,7 +3,10 @@
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use serde_json::{Value, json};
@@ -28,8 +31,11 @@ const MAX_NAME: usize = 200;
 /// The folder of this process.
 static FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
 
+/// Whether this process exports several scenes: what is left of one is found again when it is exported again.
+static SEVERAL: AtomicBool = AtomicBool::new(false);
+
 /// Results in progress.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Results in progress")]
 pub(super) struct SpoolArgs {
     /// Go on with an interrupted export, from this folder that it left, with the options that it had; others may be added
@@ -143,6 +149,11 @@ pub(super) fn claimed(folder: &Path) {
     before_exit(interrupted);
 }
 
+/// Has the last words speak of one of several scenes.
+pub(super) fn of_several_scenes() {
+    SEVERAL.store(true, Relaxed);
+}
+
 /// Says how to go on, if there is something to go on with; else removes it.
 fn interrupted() -> Option<String> {
     let folder = lock().take()?;
@@ -182,6 +193,9 @@ pub(super) fn finished(spooled: Option<&Spooled>, cache: Option<&Cache>) {
 }
 
 fn how_to_go_on(folder: &Path) -> String {
+    if SEVERAL.load(Relaxed) {
+        return "the same command goes on with this scene from there".to_owned();
+    }
     let path = quoted(&folder.display().to_string());
     format!("to go on: vggt export --resume {path}")
 }

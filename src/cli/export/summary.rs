@@ -22,6 +22,8 @@ pub(super) struct Summary<'a> {
     pub(super) stored: Option<&'a (GlbFile, PathBuf)>,
     pub(super) made: &'a Reconstruction,
     pub(super) network: Option<&'a Network>,
+    /// The scene, where it is one of several.
+    pub(super) scene: Option<&'a str>,
     /// Files of the folder that were not used, if any.
     pub(super) skipped: Option<&'a SkippedImages>,
     pub(super) seconds: Duration,
@@ -38,7 +40,7 @@ impl Summary<'_> {
             true => tell!("{text}"),
             false => say!("{text}"),
         }
-        if json.is_none() && !to_stderr {
+        if json.is_none() && !to_stderr && self.scene.is_none() {
             self.how_to_look();
         }
         Ok(())
@@ -108,6 +110,9 @@ impl Summary<'_> {
             };
             summary["images_found"] = json!(images.found());
             summary["skipped"] = images.skipped.groups().into_iter().map(group).collect();
+        }
+        if let Some(scene) = self.scene {
+            summary["scene"] = json!(scene);
         }
         if let Some((row, path)) = self.stored {
             summary["hash"] = json!(row.hashed_name);

@@ -1,6 +1,6 @@
 //! `--progress json`: what happens, one JSON object a line on standard error.
 //!
-//! Every object has a field `event`: `start`, `step`, `warning`, `log`, `download` or `error`. Fields may be added.
+//! Every object has a field `event`: `scene`, `start`, `step`, `warning`, `log`, `download` or `error`. Fields may be added.
 
 use std::io;
 
