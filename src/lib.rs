@@ -7,12 +7,13 @@
 //! client       the client's side of the protocol; async  protocol, resolver
 //! jobs         queue and worker: input files -> GLB      pipeline, store, allocator, vggt-model
 //! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, colmap, nerfstudio,
-//!              -> file                                   output, allocator, vggt-model
+//!              -> file                                   trajectory, output, allocator, vggt-model
 //! decoder      frames decoded in a process of its own    frames, allocator
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
 //! html         a web page that draws a GLB               -
 //! ply          scene -> binary PLY                       scene
+//! trajectory   scene -> TUM and KITTI text               scene
 //! nerfstudio   scene -> transforms.json                  scene, colmap
 //! colmap       scene -> COLMAP text and binary           scene
 //! scene        predictions -> points and cameras, pure   vggt-model
@@ -29,9 +30,9 @@
 //! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
 //!
 //! Data flows one way. A file: bytes -> [`frames`] (in the service in another process, by [`decoder`]) -> the network (crate
-//! `vggt-model`) -> `Predictions` -> [`scene`] -> [`glb`] (alone or in [`html`]), [`ply`], [`colmap`] or [`nerfstudio`] ->
-//! [`output`]. A request: bytes -> [`protocol`] -> the session in [`server`] -> [`jobs`] -> the same path -> [`store`] -> the
-//! reply. Progress flows back on one typed stream.
+//! `vggt-model`) -> `Predictions` -> [`scene`] -> [`glb`] (alone or in [`html`]), [`ply`], [`colmap`], [`nerfstudio`] or
+//! [`trajectory`] -> [`output`]. A request: bytes -> [`protocol`] -> the session in [`server`] -> [`jobs`] -> the same path ->
+//! [`store`] -> the reply. Progress flows back on one typed stream.
 
 #![warn(clippy::return_self_not_must_use)]
 
@@ -56,3 +57,4 @@ pub mod resolver;
 pub mod scene;
 pub mod server;
 pub mod store;
+pub mod trajectory;

@@ -64,6 +64,7 @@ mod stored;
 mod streamed;
 mod support;
 mod terminal;
+mod trajectory;
 mod user;
 mod weights;
 mod weights_hostile;

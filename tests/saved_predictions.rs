@@ -22,6 +22,7 @@ use crate::support::{
 
 fn saved_frames(count: usize) -> SavedFrames {
     SavedFrames {
+        seconds: Vec::new(),
         names: (0..count).map(|i| format!("{i}.png")).collect(),
         placements: Vec::new(),
         available: Some(9),

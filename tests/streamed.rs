@@ -167,6 +167,7 @@ impl Writers {
 
 fn saved_frames(count: usize) -> SavedFrames {
     SavedFrames {
+        seconds: Vec::new(),
         names: (0..count).map(|i| format!("{i}.png")).collect(),
         placements: Vec::new(),
         available: None,

@@ -14,6 +14,7 @@ use crate::{
     output::OutputError,
     ply::PlyError,
     scene::SceneError,
+    trajectory::TrajectoryError,
 };
 
 /// Why a reconstruction failed.
@@ -150,6 +151,15 @@ impl From<FramesError> for PipelineError {
         match e {
             FramesError::Cancelled => Self::Cancelled,
             e => Self::Frames(e),
+        }
+    }
+}
+
+impl From<TrajectoryError> for PipelineError {
+    fn from(e: TrajectoryError) -> Self {
+        match e {
+            TrajectoryError::Scene(e) => Self::Scene(e),
+            TrajectoryError::Io(e) => Self::Write(e),
         }
     }
 }

@@ -60,7 +60,10 @@ pub use spool::{
     discard, finished_frames, has_frames, note_of, open_finished,
 };
 pub use spooled::{Spooled, Spooling};
-pub use write::{DATASET_POINTS, WriteOptions, Written, dataset_files, write_dataset, write_file};
+pub use write::{
+    DATASET_POINTS, WriteOptions, Written, dataset_files, save_trajectory, write_dataset,
+    write_file,
+};
 
 // Types of the modules below that callers need for their options.
 pub use crate::{

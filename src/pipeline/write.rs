@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    DatasetImages, Format, PipelineError, WrittenImages,
+    DatasetImages, Format, PipelineError, Reconstruction, WrittenImages,
     dataset::{IMAGES, MODEL},
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     output::{OutputError, OutputRules, Sink, Target},
     ply,
     scene::{PredictedFrames, Provenance, Scene, confident_and_even},
+    trajectory::{self, TrajectoryFormat},
 };
 
 /// Points of a dataset unless the user asks for another number: what splats are initialized from. More points slow the first
@@ -179,6 +180,28 @@ pub(super) fn to_target(
     sink.commit()
         .map_err(|e| PipelineError::from(e).at(target.path()))?;
     Ok(bytes)
+}
+
+/// Writes the poses of the shown frames.
+///
+/// # Errors
+/// When a camera is not finite, or the file cannot be written.
+pub fn save_trajectory(
+    target: &Target,
+    made: &Reconstruction,
+    format: TrajectoryFormat,
+) -> Result<(), PipelineError> {
+    let (scene, seconds) = (&made.scene, &made.frames.seconds);
+    to_target(target, |out| {
+        Ok(trajectory::write(
+            scene,
+            seconds,
+            &made.provenance,
+            format,
+            out,
+        )?)
+    })?;
+    Ok(())
 }
 
 /// Returns the original image of each frame under the name that it has in the dataset.

@@ -23,11 +23,15 @@ use crate::{
     output::{Place, extension, place},
     pipeline::Format,
     scene::{self, FrameFilter, PredictionMode, SceneError, SceneOptions},
+    trajectory::TrajectoryFormat,
 };
 
 /// The sky network of the Python demo.
 const SKY_REPO: &str = "JianyuanWang/skyseg";
 const SKY_FILE: &str = "skyseg.onnx";
+
+/// Endings of trajectories.
+pub(super) const TRAJECTORY_ENDINGS: [&str; 3] = ["txt", "tum", "kitti"];
 
 /// Input.
 #[derive(Debug, Clone, clap::Args)]
@@ -160,6 +164,18 @@ pub(super) struct OutputArgs {
     /// Also write a 16-bit and a color image of each depth map into this folder
     #[arg(long, value_name = "DIR")]
     pub(super) save_depth: Option<PathBuf>,
+    /// Also write the poses of the cameras as a trajectory (.txt, .tum, .kitti), as evo reads it
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub(super) save_trajectory: Option<PathBuf>,
+    /// Format of the trajectory [default: kitti for .kitti, else tum]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        requires = "save_trajectory",
+        hide_short_help = true
+    )]
+    pub(super) trajectory_format: Option<TrajectoryFormat>,
     /// Track these points of the first frame, "x,y;x,y" in pixels of the network's input; needs --save-predictions, and weights
     /// with a track head: facebook/VGGT-1B has one, facebook/VGGT-1B-Commercial and --demo have none
     #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points, hide_short_help = true)]
@@ -277,6 +293,19 @@ impl OutputArgs {
             encoding: self.glb,
             orientation: self.orient,
         }
+    }
+
+    /// Returns path and format of the trajectory, if one is asked for.
+    pub(super) fn trajectory(&self) -> anyhow::Result<Option<(PathBuf, TrajectoryFormat)>> {
+        let Some(path) = &self.save_trajectory else {
+            return Ok(None);
+        };
+        let (path, by_ending) = match place(path, &TRAJECTORY_ENDINGS).map_err(output_error)? {
+            Place::Folder => (path.join("trajectory.txt"), TrajectoryFormat::Tum),
+            Place::File(ending) if ending == "kitti" => (path.clone(), TrajectoryFormat::Kitti),
+            Place::File(_) | Place::Stream => (path.clone(), TrajectoryFormat::Tum),
+        };
+        Ok(Some((path, self.trajectory_format.unwrap_or(by_ending))))
     }
 
     /// Returns the points to track.

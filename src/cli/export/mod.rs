@@ -52,7 +52,14 @@ Examples:
 
 /// Images or a video in; a GLB, web page, PLY or dataset out.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    // Of use only with --save-to-db.
+    mut_args(|arg| match arg.get_id().as_str() {
+        "db" | "out_root" => arg.hide_short_help(true),
+        _ => arg,
+    })
+)]
 pub(super) struct Args {
     /// Image files, or one folder or video
     #[arg(value_name = "FILE", conflicts_with_all = ["images_dir", "video_path", "from_predictions"])]

@@ -13,6 +13,7 @@ use crate::{
     output::{OutputError, OutputRules, Place, Target, disk_of, place, require_space},
     pipeline::{DATASET_POINTS, DatasetImages, Format, Source, dataset_files, depth_files},
     scene::SceneOptions,
+    trajectory::TrajectoryFormat,
 };
 
 /// Everything that an export writes.
@@ -21,6 +22,7 @@ pub(super) struct Plan {
     pub(super) scenes: Vec<PlannedScene>,
     pub(super) predictions: Option<Target>,
     pub(super) depth: Option<PathBuf>,
+    pub(super) trajectory: Option<(Target, TrajectoryFormat)>,
     /// Where the anchors' scene goes.
     pub(super) preview: Option<Target>,
     /// `--max-points`.
@@ -95,6 +97,10 @@ impl Plan {
         if let Some(dir) = &args.save_depth {
             rules.folder(dir).map_err(output_error)?;
         }
+        let trajectory = match args.trajectory()? {
+            Some((path, format)) => Some((rules.file(&path).map_err(output_error)?, format)),
+            None => None,
+        };
         let preview = preview.map(|path| rules.file(path)).transpose();
         let preview = preview.map_err(output_error)?;
         let plan = Self {
@@ -102,6 +108,7 @@ impl Plan {
             scenes,
             predictions,
             depth: args.save_depth.clone(),
+            trajectory,
             preview,
             max_points: scene.max_points,
         };
@@ -117,6 +124,7 @@ impl Plan {
         let predictions = self.predictions.as_ref();
         self.scenes.iter().any(PlannedScene::is_standard_output)
             || predictions.is_some_and(Target::is_standard_output)
+            || (self.trajectory.iter()).any(|(target, _)| target.is_standard_output())
     }
 
     /// Returns true when a dataset is among the outputs.
@@ -132,7 +140,12 @@ impl Plan {
                 (path.as_path(), folder.unwrap_or_else(|_| path.clone()))
             }
         });
-        let files = self.predictions.iter().chain(&self.preview);
+        let trajectory = self.trajectory.iter().map(|(target, _)| target);
+        let files = self
+            .predictions
+            .iter()
+            .chain(&self.preview)
+            .chain(trajectory);
         let files = files.map(|t| (t.path(), t.identity()));
         let mut seen = HashSet::new();
         for (path, identity) in of_scenes.chain(files) {

@@ -7,12 +7,13 @@ use std::{
 
 use glob::MatchOptions;
 
-use super::Args;
+use super::{Args, args::TRAJECTORY_ENDINGS};
 use crate::{
     cli::{UsageError, output_error},
     frames::{is_image_file, is_video_file, natural},
     output::{Place, place},
     pipeline::Format,
+    trajectory::TrajectoryFormat,
 };
 
 /// What stands for the name of a scene in the paths of outputs.
@@ -179,6 +180,14 @@ pub(super) fn arguments(args: &Args, scene: &SceneInput) -> anyhow::Result<Args>
         let file = format!("{name}.safetensors");
         *path = in_folder(path, "--save-predictions", (name, &file), &["safetensors"])?;
     }
+    if let Some(path) = &mut output.save_trajectory {
+        let file = match output.trajectory_format {
+            Some(TrajectoryFormat::Kitti) => format!("{name}.kitti"),
+            _ => format!("{name}.txt"),
+        };
+        let scene = (name.as_str(), file.as_str());
+        *path = in_folder(path, "--save-trajectory", scene, &TRAJECTORY_ENDINGS)?;
+    }
     if let Some(folder) = &mut output.save_depth {
         *folder = in_folder(folder, "--save-depth", (name, name), &[])?;
     }
@@ -225,6 +234,7 @@ pub(super) fn outputs(args: &Args) -> impl Iterator<Item = &Path> {
     let others = [
         &output.save_predictions,
         &output.save_depth,
+        &output.save_trajectory,
         &args.many.preview,
     ];
     let others = others.into_iter().flatten();

@@ -11,7 +11,8 @@ use crate::{
     glb::{GlbOptions, Reason, Thinned},
     pipeline::{
         DATASET_POINTS, DatasetImages, Format, PipelineError, ReadOptions, Reconstruction, Source,
-        Stage, Watcher, WriteOptions, save_depth, save_predictions, write_dataset, write_file,
+        Stage, Watcher, WriteOptions, save_depth, save_predictions, save_trajectory, write_dataset,
+        write_file,
     },
     scene::Scene,
 };
@@ -46,7 +47,8 @@ impl Writer<'_> {
         let scenes = if skip_scenes { &[][..] } else { &plan.scenes };
         let total = scenes.len()
             + usize::from(plan.predictions.is_some())
-            + usize::from(plan.depth.is_some());
+            + usize::from(plan.depth.is_some())
+            + usize::from(plan.trajectory.is_some());
         let mut done = 0;
         let mut step = |bars: &mut StageBars| {
             done += 1;
@@ -69,6 +71,10 @@ impl Writer<'_> {
         if let Some(dir) = &plan.depth {
             let (names, placements) = (&made.frames.names, &made.frames.placements);
             save_depth(dir, &plan.rules, &*made.predictions, names, placements)?;
+            step(bars);
+        }
+        if let Some((target, format)) = &plan.trajectory {
+            save_trajectory(target, made, *format)?;
             step(bars);
         }
         Ok(written)

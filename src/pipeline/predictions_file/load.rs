@@ -72,6 +72,7 @@ pub fn load_predictions(path: &Path) -> Result<(SavedPredictions, SavedFrames), 
             )));
         }
         None => SavedFrames {
+            seconds: Vec::new(),
             names: (0..frames).map(|i| format!("frame_{i:06}.png")).collect(),
             placements: Vec::new(),
             available: None,

@@ -28,6 +28,9 @@ pub struct SavedFrames {
     // The name in files predates the name here.
     #[serde(default, rename = "given")]
     pub available: Option<usize>,
+    /// When each frame is shown in its video, in seconds; empty for photos.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seconds: Vec<f64>,
     /// Name of the weights.
     pub weights: String,
     /// SHA-256 of the weights file.
