@@ -149,7 +149,7 @@ impl Resolver {
             let server = NameServerConfig::new(address.ip(), true, connections.into());
             return Ok((only(server), ResolverOpts::default()));
         }
-        match read_system_conf() {
+        match read_system_conf().map_err(of_net) {
             Ok(settings) => Ok(settings),
             // resolv.conf(5): without the file the name server on this machine is asked.
             Err(NetError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {
@@ -161,6 +161,12 @@ impl Resolver {
             ))),
         }
     }
+}
+
+/// The error of reading the system's settings, which is one of two types: another one on Linux than on macOS and Windows.
+#[cfg(feature = "builtin-resolver")]
+fn of_net(e: impl Into<NetError>) -> NetError {
+    e.into()
 }
 
 /// Removes the brackets that an IPv6 address has in a URL.

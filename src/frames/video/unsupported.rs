@@ -31,11 +31,16 @@ pub fn read_video_file(
 
 fn refused(file: &VideoFile) -> FramesError {
     let path = file.path.clone();
-    match file.rewound() {
-        Err(source) => FramesError::Read { path, source },
-        Ok(mut file) if is_open_image(&mut file) => FramesError::IsImage { path },
-        Ok(mut file) if !is_open_video(&path, &mut file) => FramesError::UnknownFormat { path },
-        Ok(_) => FramesError::VideoUnsupported { path },
+    let mut file = match file.rewound() {
+        Ok(file) => file,
+        Err(source) => return FramesError::Read { path, source },
+    };
+    if is_open_image(&mut file) {
+        return FramesError::IsImage { path };
+    }
+    match is_open_video(&path, &mut file) {
+        true => FramesError::VideoUnsupported { path },
+        false => FramesError::UnknownFormat { path },
     }
 }
 
