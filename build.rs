@@ -3,6 +3,18 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=migrations");
+    println!("cargo::rerun-if-changed=build.rs");
+
+    // Which calls of the system the code may make; see src/system. Not `cfg(unix)` itself, so that Linux can compile what others do.
+    println!("cargo::rustc-check-cfg=cfg(unix_calls, linux_calls)");
+    if std::env::var_os("CARGO_FEATURE_PORTABLE").is_none() {
+        if std::env::var_os("CARGO_CFG_UNIX").is_some() {
+            println!("cargo::rustc-cfg=unix_calls");
+        }
+        if std::env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "linux") {
+            println!("cargo::rustc-cfg=linux_calls");
+        }
+    }
 
     // tools/release sets it: a program that travels tells where it came from. In a checkout git tells, and asking it
     // here would compile the crate anew after each commit.

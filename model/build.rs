@@ -1,4 +1,5 @@
-//! What only CUDA needs. Does nothing without the feature `cuda-kernels`, which is a part of all of its features.
+//! Which calls of the system the code may make, and what only CUDA needs: with the feature `cuda-kernels`, which is a part of all of
+//! CUDA's features.
 //!
 //! - `kernels/*.cu` are compiled by nvcc, each into `$OUT_DIR/<name>.fatbin` with machine code for the cards of
 //!   `VGGT_CUDA_ARCHS` and PTX of the newest of them, which later cards compile for themselves.
@@ -21,6 +22,7 @@ const FLAGS: [&str; 4] = ["-fatbin", "-O3", "-std=c++17", "--expt-relaxed-conste
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    system_calls();
     if env::var_os("CARGO_FEATURE_CUDA_KERNELS").is_none() {
         return;
     }
@@ -48,6 +50,20 @@ fn main() {
             "cargo::rustc-env=VGGT_CUDA_COMPUTE_CAP={}",
             capability.to_string_lossy()
         );
+    }
+}
+
+/// Tells the code which calls it may make. Not `cfg(unix)` itself, so that Linux can compile what others do.
+fn system_calls() {
+    println!("cargo::rustc-check-cfg=cfg(unix_calls, linux_calls)");
+    if feature("PORTABLE") {
+        return;
+    }
+    if env::var_os("CARGO_CFG_UNIX").is_some() {
+        println!("cargo::rustc-cfg=unix_calls");
+    }
+    if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "linux") {
+        println!("cargo::rustc-cfg=linux_calls");
     }
 }
 
@@ -184,7 +200,8 @@ fn plain(arch: &str) -> &str {
 /// Whether this program brings CUDA's functions itself: where `src/cuda/lazy.rs` speaks the machine's language.
 fn brings_functions() -> bool {
     let is = |name, value: &str| env::var_os(name).is_some_and(|v| v == value);
-    is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("CARGO_CFG_TARGET_OS", "linux")
+    let linux = is("CARGO_CFG_TARGET_OS", "linux") && !feature("PORTABLE");
+    linux && is("CARGO_CFG_TARGET_ARCH", "x86_64")
 }
 
 /// Fills `folder` with archives under the names that candle and cudarc link, and puts it before the folders they name.

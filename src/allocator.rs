@@ -4,17 +4,17 @@
 /// sizes hundreds of times; by default each of them is mapped anew, and its page faults cost as much as the computation on it:
 /// with VGGT-1B on four frames a sixth of the time.
 pub fn keep_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[cfg(all(linux_calls, target_env = "gnu"))]
     glibc::keep_freed_memory();
 }
 
 /// Returns freed memory to the system, for times without work.
 pub fn return_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[cfg(all(linux_calls, target_env = "gnu"))]
     glibc::return_freed_memory();
 }
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(linux_calls, target_env = "gnu"))]
 #[allow(unsafe_code, reason = "calls two functions of the C library")]
 mod glibc {
     pub(super) fn keep_freed_memory() {

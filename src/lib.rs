@@ -5,10 +5,10 @@
 //! cli          command line: one file per subcommand     all, vggt-model
 //! server       sockets, sessions and limits; async       protocol, jobs, store
 //! client       the client's side of the protocol; async  protocol, resolver
-//! jobs         queue and worker: input files -> GLB      pipeline, store, allocator, vggt-model
+//! jobs         queue and worker: input files -> GLB      pipeline, store, allocator, system, vggt-model
 //! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, colmap, nerfstudio,
-//!              -> file                                   trajectory, output, allocator, vggt-model
-//! decoder      frames decoded in a process of its own    frames, allocator
+//!              -> file                                   trajectory, output, allocator, system, vggt-model
+//! decoder      frames decoded in a process of its own    frames, allocator, system
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
 //! html         a web page that draws a GLB               -
@@ -18,13 +18,14 @@
 //! colmap       scene -> COLMAP text and binary           scene
 //! scene        predictions -> points and cameras, pure   vggt-model
 //! protocol     the bytes of the wire, no sockets         -
-//! store        users, GLB files and jobs: rows + files   atomic_file
-//! hub          find, download and verify weights         resolver, vggt-model
+//! store        users, GLB files and jobs: rows + files   atomic_file, system
+//! hub          find, download and verify weights         resolver, system, vggt-model
 //! monitor      CPU, GPU and memory over time, plotted    -
 //! resolver     host names -> addresses                   -
-//! output       where results go, what they may replace   atomic_file
-//! atomic_file  a file that appears whole or not at all   -
+//! output       where results go, what they may replace   atomic_file, system
+//! atomic_file  a file that appears whole or not at all   system
 //! allocator    settings of the C library's allocator     -
+//! system       calls of the operating system             -
 //! ```
 //!
 //! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
@@ -57,4 +58,5 @@ pub mod resolver;
 pub mod scene;
 pub mod server;
 pub mod store;
+mod system;
 pub mod trajectory;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::RANDOM;
+use crate::system;
 
 /// Name of this program as its processes have it.
 const PROGRAM: &str = "vggt";
@@ -28,6 +29,8 @@ pub fn take_abandoned(path: &Path, old: Duration) -> Option<File> {
     let age = meta.modified().ok().and_then(|time| time.elapsed().ok());
     let is_old = age.is_some_and(|age| age > old);
     match (file.try_lock(), process(mark)) {
+        // Such files are not locked while they are written.
+        (Ok(()), _) if !system::LOCKS_ARE_ADVISORY => is_old.then_some(file),
         // An earlier version did not lock its files.
         (Ok(()), Some(process)) => (is_gone(process) || is_old).then_some(file),
         (Ok(()), None) => Some(file),
@@ -74,14 +77,7 @@ fn is_gone(process: u32) -> bool {
 fn open_existing(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(
-        &mut options,
-        (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK)
-            .bits()
-            .cast_signed(),
-    );
-    options.open(path)
+    system::open_no_link(&mut options, path)
 }
 
 #[cfg(test)]

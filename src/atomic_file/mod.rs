@@ -16,6 +16,8 @@ use std::{
     sync::Mutex,
 };
 
+use crate::system;
+
 /// Bytes of the target's name in that of its temporary file: file systems allow 255 in all.
 const MAX_NAME: usize = 200;
 
@@ -190,10 +192,7 @@ pub fn remove_unfinished() {
 fn open_new(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
+    system::set_mode(&mut options, mode);
     lock().insert(path.to_owned());
     options.open(path).inspect_err(|_| {
         lock().remove(path);
@@ -201,23 +200,18 @@ fn open_new(path: &Path, mode: u32) -> io::Result<File> {
 }
 
 /// Locks a new file and returns false if somebody took it for abandoned in between.
-#[cfg(unix)]
 fn is_still_ours(file: &File) -> bool {
+    // This process must be able to read it by its name.
+    if !system::LOCKS_ARE_ADVISORY {
+        return true;
+    }
     match file.try_lock() {
         Err(fs::TryLockError::WouldBlock) => false,
         // Without locks its age has to tell.
         Err(fs::TryLockError::Error(_)) => true,
         // Removed before it was locked?
-        Ok(()) => file
-            .metadata()
-            .is_ok_and(|meta| std::os::unix::fs::MetadataExt::nlink(&meta) > 0),
+        Ok(()) => file.metadata().is_ok_and(|meta| !system::is_removed(&meta)),
     }
-}
-
-/// Elsewhere a lock would also keep this process from reading the file by its name.
-#[cfg(not(unix))]
-fn is_still_ours(_: &File) -> bool {
-    true
 }
 
 fn forget(temporary: &Path) {

@@ -163,6 +163,9 @@ fn of_decoder(e: &WorkerError) -> Option<String> {
         WorkerError::NoProgram | WorkerError::Start(_) | WorkerError::NotAgain { .. } => {
             "`vggt serve --no-isolate` decodes in its own process"
         }
+        WorkerError::NotHere => {
+            "`vggt export` without --isolate and `vggt serve --no-isolate` decode in their own process"
+        }
         _ => return None,
     };
     Some(flag.to_owned())

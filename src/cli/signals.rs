@@ -5,8 +5,13 @@
 //! second one from ending the process. The service has signals of its own, see `serve/signals.rs`.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, SyncSender},
+    },
     thread,
     time::Duration,
 };
@@ -15,10 +20,17 @@ use super::{
     Interrupted,
     terminal::{say_last, tell},
 };
-use crate::atomic_file;
+use crate::{atomic_file, system};
 
 /// How long the last words may take: a terminal that is stopped, or a pipe that nobody reads, takes none.
 const LAST_LINE: Duration = Duration::from_secs(1);
+
+/// How long a second signal waits for the work of the first: a terminal that closes sends two at once, of the kernel and of the
+/// shell, and the first one needs some milliseconds to remove files.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Whether the last signal is still being obeyed.
+static BUSY: AtomicBool = AtomicBool::new(false);
 
 /// What the next signal does instead of ending the process.
 static INSTEAD: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
@@ -40,16 +52,38 @@ pub(super) fn before_exit(words: LastWords) {
 }
 
 /// Handles the signals that are not ignored, from now on.
-#[cfg(unix)]
 pub(super) fn set_up() {
-    if let Err(e) = unix::set_up() {
+    if let Err(e) = start() {
         tracing::warn!("Ctrl-C may leave temporary files behind: {e}");
     }
 }
 
-/// Elsewhere the system ends the process.
-#[cfg(not(unix))]
-pub(super) fn set_up() {}
+fn start() -> io::Result<()> {
+    let (orders, obeyed) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("interrupt".to_owned())
+        .spawn(move || {
+            for () in obeyed {
+                obey_at_last();
+                BUSY.store(false, Ordering::Release);
+            }
+        })?;
+    system::on_ending_signals(move || pass_on(&orders))
+}
+
+/// Has the signal obeyed by the other thread, or ends the process when that one is still at work.
+fn pass_on(orders: &SyncSender<()>) {
+    if BUSY.swap(true, Ordering::AcqRel) {
+        thread::sleep(GRACE);
+        if BUSY.swap(true, Ordering::AcqRel) {
+            // Without any cleanup, which may be what it waits for.
+            system::exit_now(Interrupted::CODE.into());
+        }
+    }
+    if orders.try_send(()).is_err() {
+        system::exit_now(Interrupted::CODE.into());
+    }
+}
 
 /// Does what a signal asks for. Returns only when something else was to be done than to end.
 fn obey() {
@@ -84,105 +118,4 @@ fn obey_at_last() {
     if catch_unwind(AssertUnwindSafe(obey)).is_err() {
         std::process::exit(Interrupted::CODE.into());
     }
-}
-
-#[cfg(unix)]
-mod unix {
-    use std::{
-        io,
-        sync::{
-            atomic::{AtomicBool, Ordering},
-            mpsc::{self, SyncSender},
-        },
-        thread,
-        time::Duration,
-    };
-
-    use signal_hook::{
-        consts::{SIGHUP, SIGINT, SIGTERM},
-        iterator::Signals,
-        low_level,
-    };
-
-    use super::{Interrupted, obey_at_last};
-
-    /// How long a second signal waits for the work of the first: a terminal that closes sends two at once, of the kernel and of the
-    /// shell, and the first one needs some milliseconds to remove files.
-    const GRACE: Duration = Duration::from_millis(500);
-
-    /// Whether the last signal is still being obeyed.
-    static BUSY: AtomicBool = AtomicBool::new(false);
-
-    pub(super) fn set_up() -> io::Result<()> {
-        let ignored = ignored_signals();
-        let wanted = [SIGINT, SIGTERM, SIGHUP];
-        let mut signals = Signals::new(wanted.into_iter().filter(|s| !contains(ignored, *s)))?;
-        let (orders, obeyed) = mpsc::sync_channel(1);
-        thread::Builder::new()
-            .name("interrupt".to_owned())
-            .spawn(move || {
-                for () in obeyed {
-                    obey_at_last();
-                    BUSY.store(false, Ordering::Release);
-                }
-            })?;
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                for _ in signals.forever() {
-                    pass_on(&orders);
-                }
-            })?;
-        Ok(())
-    }
-
-    /// Has the signal obeyed by the other thread, or ends the process when that one is still at work.
-    fn pass_on(orders: &SyncSender<()>) {
-        if BUSY.swap(true, Ordering::AcqRel) {
-            thread::sleep(GRACE);
-            if BUSY.swap(true, Ordering::AcqRel) {
-                // Without any cleanup, which may be what it waits for.
-                low_level::exit(Interrupted::CODE.into());
-            }
-        }
-        if orders.try_send(()).is_err() {
-            low_level::exit(Interrupted::CODE.into());
-        }
-    }
-
-    /// Returns the signals that the process was started to ignore: bit 0 is signal 1. None where the system does not tell.
-    pub(in crate::cli) fn ignored_signals() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        in_status(&status).unwrap_or_default()
-    }
-
-    pub(in crate::cli) fn contains(set: u64, signal: i32) -> bool {
-        u32::try_from(signal - 1).is_ok_and(|bit| set.checked_shr(bit).unwrap_or_default() & 1 == 1)
-    }
-
-    /// Returns the set of ignored signals from the text of `/proc/self/status`.
-    fn in_status(status: &str) -> Option<u64> {
-        let set = status.lines().find_map(|l| l.strip_prefix("SigIgn:"))?;
-        u64::from_str_radix(set.trim(), 16).ok()
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn ignored_signals_are_read_from_the_status() {
-            let status = "Name:\tvggt\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
-            let set = in_status(status).unwrap();
-            assert!(contains(set, SIGHUP) && !contains(set, SIGINT) && !contains(set, SIGTERM));
-            assert!(!contains(set, 0) && !contains(set, 1000));
-            assert_eq!(in_status("Name:\tvggt\n"), None);
-        }
-    }
-}
-
-/// Whether the process that started this one wants it to survive its terminal, as `nohup` does.
-#[cfg(unix)]
-pub(super) fn ignores_hangup() -> bool {
-    unix::contains(unix::ignored_signals(), signal_hook::consts::SIGHUP)
 }

@@ -29,6 +29,11 @@ pub enum WorkerError {
     /// This program's own file cannot be found.
     #[error("cannot start the process that decodes: this program's own file cannot be found")]
     NoProgram,
+    /// This system cannot hand open files to another process.
+    #[error(
+        "cannot decode in a process of its own on this system: that needs Linux or another Unix"
+    )]
+    NotHere,
     /// It cannot be started.
     #[error("cannot start the process that decodes")]
     Start(#[source] io::Error),

@@ -1,8 +1,8 @@
 //! The process that decodes and the stream to it, with the limits of one job.
 
 use std::{
+    fs::File,
     io,
-    os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     sync::Once,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use super::{
     waiting::{GoOn, Stop, TICK, Waiting},
     wire,
 };
-use crate::frames::FramesError;
+use crate::{frames::FramesError, system::Channel};
 
 /// How long the process may take to receive a request, which is a few hundred bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const MAX_CPU_S: u64 = 1 << 30;
 pub(super) struct Link {
     /// `None` once it has ended.
     process: Option<Process>,
-    stream: UnixStream,
+    stream: Channel,
     settings: Settings,
     /// `None`: so far away that the clock cannot express it.
     deadline: Option<Instant>,
@@ -59,7 +59,7 @@ impl Link {
     }
 
     fn over(
-        stream: UnixStream,
+        stream: Channel,
         process: Option<Process>,
         settings: Settings,
         time: Duration,
@@ -109,7 +109,7 @@ impl Link {
         &mut self,
         path: &Path,
         task: Task,
-        file: &impl AsFd,
+        file: &File,
         asked: &Asked<'_>,
         go_on: &mut GoOn<'_>,
     ) -> Result<(), DecoderError> {
@@ -119,7 +119,7 @@ impl Link {
             name: name.to_string_lossy().into_owned(),
             task,
         };
-        match wire::send(&mut self.stream, &request, Some(file)) {
+        match wire::send(&mut self.stream, &request, file) {
             Ok(()) => Ok(()),
             Err(_) => Err(self.ended(asked)),
         }
@@ -252,7 +252,7 @@ fn name_of(asked: &Asked<'_>) -> String {
 #[cfg(test)]
 impl Link {
     /// To a process that a test stands in for.
-    pub(super) fn of_test(stream: UnixStream, time: Duration) -> Self {
+    pub(super) fn of_test(stream: Channel, time: Duration) -> Self {
         let settings = Settings {
             memory: 1 << 30,
             cpu_s: 1,

@@ -2,19 +2,14 @@
 
 use std::{
     io::{self, PipeReader, Read},
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
-    },
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-
 use super::{WorkerEnd, protocol::Settings};
+use crate::system::{self, Channel, Ending};
 
 /// The hidden command of this program.
 const COMMAND: &str = "decode-worker";
@@ -41,31 +36,14 @@ pub(super) struct Process {
 impl Process {
     /// Starts `program`, and returns the stream to it, its standard input. It inherits nothing else but a pipe for its last
     /// words.
-    pub(super) fn start(program: &Path) -> io::Result<(Self, UnixStream)> {
-        let (here, there) = UnixStream::pair()?;
-        let (errors, words) = io::pipe()?;
-        // Neither a process that says too much nor one that says nothing can keep the other side waiting.
-        for end in [
-            rustix::fd::AsFd::as_fd(&errors),
-            rustix::fd::AsFd::as_fd(&words),
-        ] {
-            fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
-        }
+    pub(super) fn start(program: &Path) -> io::Result<(Self, Channel)> {
         let mut command = Command::new(program);
-        command
-            .arg0("vggt")
-            .arg(COMMAND)
-            .env_clear()
-            .stdin(OwnedFd::from(there))
-            .stdout(words.try_clone()?)
-            .stderr(Stdio::from(words))
-            // Ctrl-C in a terminal is for this process, which lets the running job end.
-            .process_group(0);
+        command.arg(COMMAND).env_clear();
         if let Some(folders) = std::env::var_os(LIBRARIES) {
             command.env(LIBRARIES, folders);
         }
-        let child = command.spawn()?;
-        Ok((Self { child, errors }, here))
+        let (child, errors, stream) = system::start_with_channel(&mut command, "vggt")?;
+        Ok((Self { child, errors }, stream))
     }
 
     /// Returns how the process ended, whose end of the stream is closed.
@@ -117,20 +95,20 @@ fn end_of(status: ExitStatus, words: &str, settings: &Settings) -> WorkerEnd {
         seconds: settings.cpu_s,
     };
     let without_memory = OUT_OF_MEMORY.iter().any(|text| words.contains(text));
-    match status.signal() {
-        None | Some(libc::SIGABRT) if without_memory => memory,
-        None => WorkerEnd::Exit {
-            code: status.code().unwrap_or(-1),
-        },
-        Some(libc::SIGXCPU) => cpu_time,
-        Some(libc::SIGSYS) => WorkerEnd::SystemCall,
-        Some(libc::SIGKILL) => WorkerEnd::Killed,
-        Some(signal) => WorkerEnd::Signal { signal },
+    match system::ending_of(status) {
+        Ending::Exit(_) | Ending::Aborted(_) if without_memory => memory,
+        Ending::Exit(code) => WorkerEnd::Exit { code },
+        Ending::CpuTime => cpu_time,
+        Ending::SystemCall => WorkerEnd::SystemCall,
+        Ending::Killed => WorkerEnd::Killed,
+        Ending::Aborted(signal) | Ending::Signal(signal) => WorkerEnd::Signal { signal },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
 
     #[test]

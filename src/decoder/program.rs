@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Allowance, Session, WorkerError};
+use crate::system;
 
 /// This program's own file, also when it was replaced or removed since.
 const PROC: &str = "/proc/self/exe";
@@ -24,6 +25,9 @@ impl Worker {
     /// # Errors
     /// When it cannot be started again.
     pub fn find(max_memory: u64) -> Result<Self, WorkerError> {
+        if !system::HAS_CHANNELS {
+            return Err(WorkerError::NotHere);
+        }
         let mut failed = WorkerError::NoProgram;
         for program in candidates() {
             let worker = Self::at(program, max_memory);
@@ -42,7 +46,9 @@ impl Worker {
     /// When no file can be started.
     pub fn untried(max_memory: u64) -> Result<Self, WorkerError> {
         match candidates().next() {
-            Some(program) if program == Path::new(PROC) => Ok(Self::at(program, max_memory)),
+            Some(program) if program == Path::new(PROC) && system::HAS_CHANNELS => {
+                Ok(Self::at(program, max_memory))
+            }
             _ => Self::find(max_memory),
         }
     }
@@ -78,18 +84,6 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
     let proc = proc.exists().then(|| proc.to_owned());
     // Without /proc: what the kernel was asked to start. A change of the working folder must not lead elsewhere.
     proc.into_iter()
-        .chain(started_as())
+        .chain(system::started_as())
         .chain(env::current_exe())
-}
-
-#[cfg(target_os = "linux")]
-fn started_as() -> Option<PathBuf> {
-    let path = rustix::param::linux_execfn().to_str().ok()?;
-    let absolute = std::path::absolute(path).ok()?;
-    absolute.is_file().then_some(absolute)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn started_as() -> Option<PathBuf> {
-    None
 }

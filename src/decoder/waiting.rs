@@ -2,9 +2,10 @@
 
 use std::{
     io::{self, Read},
-    os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
+
+use crate::system::Channel;
 
 /// How often a waiting reader asks whether it is to go on.
 pub(super) const TICK: Duration = Duration::from_millis(50);
@@ -22,7 +23,7 @@ pub(super) enum Stop {
 /// A stream that is read with an eye on the clock and on the caller.
 pub(super) struct Waiting<'a, 'g> {
     /// Its reads return after a [`TICK`].
-    pub(super) stream: &'a UnixStream,
+    pub(super) stream: &'a Channel,
     pub(super) deadline: Option<Instant>,
     pub(super) last_tick: &'a mut Instant,
     pub(super) go_on: &'a mut GoOn<'g>,

@@ -3,29 +3,16 @@
 //! Four bytes, little endian, hold the length of the JSON. The pixels of a frame follow its message as they are.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut, Read, Write},
-    mem::MaybeUninit,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    fs::File,
+    io::{self, Read, Write},
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::system::{self, Channel};
 
 /// Longest JSON of a message: some sentences, and room for names.
 pub(super) const MAX_MESSAGE: usize = 64 << 10;
-
-/// A peer that has gone is an error and not a signal, and a file that arrives is not for programs that are started.
-#[cfg(not(target_vendor = "apple"))]
-const FLAGS: (SendFlags, RecvFlags) = (SendFlags::NOSIGNAL, RecvFlags::CMSG_CLOEXEC);
-// Apple's systems have neither flag. Rust ignores that signal from the start, and the process that receives files starts none.
-#[cfg(target_vendor = "apple")]
-const FLAGS: (SendFlags, RecvFlags) = (SendFlags::empty(), RecvFlags::empty());
 
 /// Writes a message.
 pub(super) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
@@ -86,58 +73,27 @@ pub(super) fn read_pixels(from: &mut impl Read, length: usize) -> io::Result<Vec
 }
 
 /// Writes a message and hands an open file over with it.
-pub(super) fn send(
-    to: &mut UnixStream,
-    message: &impl Serialize,
-    file: Option<&impl AsFd>,
-) -> io::Result<()> {
+pub(super) fn send(to: &mut Channel, message: &impl Serialize, file: &File) -> io::Result<()> {
     let bytes = encoded(message)?;
-    let Some(file) = file else {
-        return to.write_all(&bytes);
-    };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let files = [file.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&files));
-    let sent = loop {
-        let parts = [IoSlice::new(&bytes)];
-        match sendmsg(&*to, &parts, &mut control, FLAGS.0) {
-            Err(rustix::io::Errno::INTR) => {}
-            sent => break sent?,
-        }
-    };
+    let sent = system::send_with_file(to, &bytes, file)?;
     to.write_all(&bytes[sent..])
 }
 
 /// Reads a message and the file that comes with it; `None` at the end of the stream.
 pub(super) fn receive<T: DeserializeOwned>(
-    from: &mut UnixStream,
-) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+    from: &mut Channel,
+) -> io::Result<Option<(T, Option<File>)>> {
     let mut length = [0; 4];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let first = loop {
-        let mut parts = [IoSliceMut::new(&mut length)];
-        match recvmsg(&*from, &mut parts, &mut control, FLAGS.1) {
-            Err(rustix::io::Errno::INTR) => {}
-            received => break received?.bytes,
-        }
-    };
+    let (first, file) = system::receive_with_file(from, &mut length)?;
     if first == 0 {
         return Ok(None);
     }
-    let file = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
-    });
     from.read_exact(&mut length[first..])?;
     Ok(Some((body(from, length)?, file)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
 
     #[test]
@@ -173,13 +129,13 @@ mod tests {
 
     #[test]
     fn an_open_file_goes_along_with_a_message() {
-        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let (mut here, mut there) = Channel::pair().unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"content").unwrap();
-        send(&mut here, &7, Some(&file)).unwrap();
-        send(&mut here, &8, None::<&File>).unwrap();
+        send(&mut here, &7, &file).unwrap();
+        write(&mut here, &8).unwrap();
         let (number, handed) = receive::<u32>(&mut there).unwrap().unwrap();
-        let mut handed = File::from(handed.unwrap());
+        let mut handed = handed.unwrap();
         io::Seek::rewind(&mut handed).unwrap();
         assert_eq!(io::read_to_string(handed).unwrap(), "content");
         assert_eq!(number, 7);

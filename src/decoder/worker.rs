@@ -3,10 +3,6 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -25,6 +21,7 @@ use crate::{
         DecodedImage, FramesError, VideoFile, VideoProgress, decode_file, read_video_file,
         video_file_size,
     },
+    system::{self, Channel},
 };
 
 /// Time between two messages about the progress of a video.
@@ -43,12 +40,12 @@ pub fn work() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
-    if rustix::net::sockopt::socket_type(io::stdin()).is_err() {
+    if !system::standard_input_is_a_channel() {
         let why = "this command is for vggt itself, which hands it a socket as standard input";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     sandbox::leave_parent()?;
-    let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut stream = system::channel_of_standard_input()?;
     let Some(settings) = wire::read::<Settings>(&mut stream)? else {
         return Ok(());
     };
@@ -76,7 +73,7 @@ fn serve() -> io::Result<()> {
 
 /// The stream to the process that asks.
 struct Answers {
-    stream: UnixStream,
+    stream: Channel,
 }
 
 impl Answers {
@@ -88,9 +85,8 @@ impl Answers {
     ///
     /// # Errors
     /// When the other process is gone.
-    fn answer(&mut self, request: Request, file: OwnedFd) -> io::Result<Reply> {
+    fn answer(&mut self, request: Request, file: File) -> io::Result<Reply> {
         let Request { name, task } = request;
-        let file = File::from(file);
         let mut lost = None;
         let done = match task {
             Task::Image { limits, shape } => decode_file(&name, file, &limits.into())

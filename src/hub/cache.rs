@@ -9,6 +9,7 @@ use std::{
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::HubError;
+use crate::system;
 
 /// Whether each part between slashes is a plain file name.
 fn is_plain(path: &str) -> bool {
@@ -128,15 +129,12 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.{count}.tmp", std::process::id()))
 }
 
-#[cfg(unix)]
-fn place(target: &Path, _: &Path, pointer: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, pointer)
-}
-
-/// Where links need a privilege the file itself moves, as the hub's other clients do it.
-#[cfg(not(unix))]
-fn place(_: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
-    fs::rename(blob, pointer)
+fn place(target: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
+    match system::symlink(target, pointer) {
+        // Where links need a privilege the file itself moves, as the hub's other clients do it.
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => fs::rename(blob, pointer),
+        done => done,
+    }
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> HubError {

@@ -7,18 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{pipeline::PipelineError, store::StoreError};
+use crate::{pipeline::PipelineError, store::StoreError, system::TOO_MANY_FILES};
 
 /// Pauses before further tries. The first are short, for a database that is locked and a disk that somebody is clearing;
 /// the last leave the device to other jobs. About 40 minutes in all.
 const PAUSES_S: [u64; 8] = [5, 15, 30, 60, 120, 300, 600, 1200];
-
-/// Errors of the operating system that pass: no file handles left in the process (EMFILE) or in the system (ENFILE). The
-/// standard library has no kind for them.
-#[cfg(unix)]
-const NO_HANDLES: [i32; 2] = [24, 23];
-#[cfg(not(unix))]
-const NO_HANDLES: [i32; 1] = [4];
 
 /// Returns the pause before the next try of a job that was stopped `tries` times before; `None` when it was tried long
 /// enough. `total` limits the sum of the pauses.
@@ -42,7 +35,9 @@ pub(super) fn passes(e: &io::Error) -> bool {
             | io::ErrorKind::TimedOut
             | io::ErrorKind::ResourceBusy
     );
-    by_kind || e.raw_os_error().is_some_and(|n| NO_HANDLES.contains(&n))
+    by_kind
+        || e.raw_os_error()
+            .is_some_and(|n| TOO_MANY_FILES.contains(&n))
 }
 
 /// Returns true when an error, or a cause of it, is one of the operating system that may be gone at the next try.
@@ -114,7 +109,7 @@ mod tests {
         assert!(has_passing_cause(&PipelineError::Write(full())));
         let weights = WeightsError::Io {
             path: "a".into(),
-            source: io::Error::from_raw_os_error(NO_HANDLES[0]),
+            source: io::Error::from_raw_os_error(TOO_MANY_FILES[0]),
         };
         let network = vggt_model::Error::Weights(weights);
         assert!(has_passing_cause(&PipelineError::Network(network)));

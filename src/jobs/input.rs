@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     pipeline::Source,
     store::{JobKind, Store, StoreError, remove_folder},
+    system::{self, sync_folder},
 };
 
 /// Number of jobs of a user whose input files are kept after their end, as many as may wait by default.
@@ -42,8 +42,7 @@ impl InputFolder {
         // Not in a folder that is another one for a moment, as when its disk is not mounted.
         store.create_input_folders().map_err(io::Error::other)?;
         let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        system::temporary_for_owner_alone(&mut builder);
         let folder = builder.prefix("upload-").tempdir_in(store.uploads_dir())?;
         Ok(Self {
             path: folder.keep(),
@@ -211,14 +210,5 @@ pub(super) fn remove_kept(store: &Store) -> Result<(), StoreError> {
             store.forget_input(kept.id)?;
         }
     }
-    Ok(())
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    // Elsewhere a folder cannot be opened, and need not be.
-    #[cfg(unix)]
-    File::open(path)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = path;
     Ok(())
 }

@@ -35,7 +35,8 @@ pub fn place(path: &Path, known: &[&str]) -> Result<Place, OutputError> {
     if is_stream(path) {
         return Ok(by_ending.map_or(Place::Stream, Place::File));
     }
-    let slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let last = path.as_os_str().as_encoded_bytes().last();
+    let slash = last.is_some_and(|last| std::path::is_separator(char::from(*last)));
     if slash || path.is_dir() {
         return Ok(Place::Folder);
     }

@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Component, Path, PathBuf},
 };
 
@@ -11,9 +10,7 @@ use super::{
     OutputError, Sink, is_ours,
     path::{existing, follow, is_descriptor, is_standard_error, is_standard_output},
 };
-
-/// A file on a machine, whatever its names.
-type FileId = (u64, u64);
+use crate::system::{self, FileId};
 
 /// What the outputs of one command may replace.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +39,10 @@ enum Kind {
 impl OutputRules {
     /// Outputs may replace files that `vggt` wrote, and any other with `overwrite`; never one of `inputs`.
     pub fn new<P: AsRef<Path>>(inputs: impl IntoIterator<Item = P>, overwrite: bool) -> Self {
-        let id = |path: P| Some(id_of(&fs::metadata(path).ok()?));
+        let id = |path: P| {
+            let path = path.as_ref();
+            Some(FileId::new(path, &fs::metadata(path).ok()?))
+        };
         Self {
             inputs: inputs.into_iter().filter_map(id).collect(),
             overwrite,
@@ -56,7 +56,7 @@ impl OutputRules {
 
     /// Returns true when `path` is one of the inputs.
     pub fn is_input(&self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|metadata| self.inputs.contains(&id_of(&metadata)))
+        fs::metadata(path).is_ok_and(|metadata| self.inputs.contains(&FileId::new(path, &metadata)))
     }
 
     /// Checks that a file may be written at `path`, without writing anything.
@@ -99,7 +99,7 @@ impl OutputRules {
             }
             Err(e) => return Err(fail(e)),
         };
-        if self.inputs.contains(&id_of(&metadata)) {
+        if self.inputs.contains(&FileId::new(&resolved, &metadata)) {
             return Err(OutputError::IsInput {
                 path: path.to_owned(),
             });
@@ -110,10 +110,10 @@ impl OutputRules {
                 path: path.to_owned(),
             });
         }
-        if kind.is_socket() {
+        if system::is_socket(kind) {
             return Err(special("socket"));
         }
-        if kind.is_block_device() {
+        if system::is_block_device(kind) {
             return Err(special("disk"));
         }
         if !kind.is_file() {
@@ -201,8 +201,8 @@ impl Target {
     /// When it cannot be opened, or its folder cannot be made.
     pub fn create(&self) -> Result<Sink, OutputError> {
         let opened = match &self.kind {
-            Kind::StandardOutput => Sink::standard(io::stdout()),
-            Kind::StandardError => Sink::standard(io::stderr()),
+            Kind::StandardOutput => system::standard_output().map(Sink::standard),
+            Kind::StandardError => system::standard_error().map(Sink::standard),
             Kind::Stream => Sink::stream(&self.path),
             Kind::File(file) => {
                 fs::create_dir_all(parent(file)).map_err(|e| OutputError::io(&self.path, e))?;
@@ -222,10 +222,6 @@ impl Target {
             .and_then(|()| sink.commit())
             .map_err(|e| OutputError::io(&self.path, e))
     }
-}
-
-fn id_of(metadata: &fs::Metadata) -> FileId {
-    (metadata.dev(), metadata.ino())
 }
 
 fn parent(path: &Path) -> &Path {

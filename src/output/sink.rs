@@ -3,11 +3,10 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
-    os::fd::AsFd,
     path::Path,
 };
 
-use crate::atomic_file::AtomicFile;
+use crate::{atomic_file::AtomicFile, system::Standard};
 
 /// An open target; counts the bytes that are written to it.
 #[derive(Debug)]
@@ -20,6 +19,7 @@ pub struct Sink {
 enum To {
     File(AtomicFile),
     Stream(BufWriter<File>),
+    Standard(BufWriter<Standard>),
 }
 
 impl Sink {
@@ -34,9 +34,8 @@ impl Sink {
     }
 
     /// Writes to a standard stream, at its own position.
-    pub(super) fn standard(stream: impl AsFd) -> io::Result<Self> {
-        let file = stream.as_fd().try_clone_to_owned()?;
-        Ok(Self::new(To::Stream(BufWriter::new(file.into()))))
+    pub(super) fn standard(stream: Standard) -> Self {
+        Self::new(To::Standard(BufWriter::new(stream)))
     }
 
     fn new(to: To) -> Self {
@@ -52,7 +51,7 @@ impl Sink {
     pub fn temporary(&self) -> Option<&Path> {
         match &self.to {
             To::File(file) => Some(file.temporary()),
-            To::Stream(_) => None,
+            To::Stream(_) | To::Standard(_) => None,
         }
     }
 
@@ -64,6 +63,7 @@ impl Sink {
         match self.to {
             To::File(file) => file.commit(),
             To::Stream(mut stream) => stream.flush(),
+            To::Standard(mut stream) => stream.flush(),
         }
     }
 }
@@ -73,6 +73,7 @@ impl Write for Sink {
         let n = match &mut self.to {
             To::File(file) => file.write(bytes),
             To::Stream(stream) => stream.write(bytes),
+            To::Standard(stream) => stream.write(bytes),
         }?;
         self.written += n as u64;
         Ok(n)
@@ -82,6 +83,7 @@ impl Write for Sink {
         match &mut self.to {
             To::File(file) => file.flush(),
             To::Stream(stream) => stream.flush(),
+            To::Standard(stream) => stream.flush(),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Room on the disk for what is about to be computed.
 
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::path::Path;
 
 use super::{OutputError, Target, path::existing};
+use crate::system;
 
-/// Returns the device number of the disk that `path` is or will be on.
+/// Returns the device number of the disk that `path` is or will be on; `None` where the system does not tell.
 pub fn disk_of(path: &Path) -> Option<u64> {
-    existing(path).map(|(_, metadata)| metadata.dev())
+    existing(path).and_then(|(_, metadata)| system::disk_id(&metadata))
 }
 
 /// Refuses when the disk of `path` has less space than `bytes`; a file system that does not tell is trusted.
@@ -14,16 +15,14 @@ pub fn disk_of(path: &Path) -> Option<u64> {
 /// # Errors
 /// [`OutputError::NoSpace`].
 pub fn require_space(path: &Path, bytes: u64) -> Result<(), OutputError> {
-    let Some(Ok(disk)) = existing(path).map(|(above, _)| rustix::fs::statvfs(above)) else {
+    let Some(disk) = existing(path).and_then(|(above, _)| system::disk_space(above)) else {
         return Ok(());
     };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    // Some file systems, such as those of containers' kernels, report no blocks at all.
-    if disk.f_blocks > 0 && free < bytes {
+    if disk.total > 0 && disk.free < bytes {
         return Err(OutputError::NoSpace {
             path: path.to_owned(),
             needed: bytes,
-            free,
+            free: disk.free,
         });
     }
     Ok(())

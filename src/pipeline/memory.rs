@@ -3,13 +3,17 @@
 use std::{fs, path::Path};
 
 use super::control_groups;
+use crate::system;
 
 /// Returns the bytes that this process can still allocate without being killed: what the kernel reports as available, or
 /// what its control groups leave, whichever is less. `None` where the system does not report it.
 pub fn available_memory() -> Option<u64> {
     // In an empty root there is no /proc.
     let text = fs::read_to_string("/proc/meminfo").ok();
-    let of_machine = text.as_deref().and_then(meminfo).or_else(free_memory);
+    let of_machine = text
+        .as_deref()
+        .and_then(meminfo)
+        .or_else(system::free_memory);
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let of_groups = control_groups::least_left(Path::new(control_groups::ROOT), &own);
     match (of_machine, of_groups) {
@@ -24,19 +28,6 @@ fn meminfo(text: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// What the kernel counts as free. It could free more, such as cached files, but tells that in /proc only.
-#[cfg(target_os = "linux")]
-fn free_memory() -> Option<u64> {
-    let info = rustix::system::sysinfo();
-    let free = info.freeram.checked_add(info.bufferram)?;
-    free.checked_mul(u64::from(info.mem_unit))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn free_memory() -> Option<u64> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,8 +40,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
+    #[cfg(linux_calls)]
     fn without_proc_the_kernel_is_asked() {
-        assert!(free_memory().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(system::free_memory().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -7,6 +7,8 @@ use diesel::{
     result::{DatabaseErrorKind, Error as QueryError},
 };
 
+use crate::system;
+
 /// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -236,22 +238,11 @@ fn is_passing(e: &io::Error) -> bool {
             | Kind::TimedOut
             | Kind::OutOfMemory
     );
-    // Too many open files, of this process or of the system, and an error of the disk: std has no kinds for them.
-    #[cfg(unix)]
-    let code = [
-        rustix::io::Errno::MFILE,
-        rustix::io::Errno::NFILE,
-        rustix::io::Errno::IO,
-    ]
-    .iter()
-    .any(|errno| code_of(e) == Some(errno.raw_os_error()));
-    #[cfg(not(unix))]
-    let code = false;
-    kind || code
+    let mut codes = system::TOO_MANY_FILES.iter().chain(system::DISK_FAILED);
+    kind || codes.any(|code| code_of(e) == Some(*code))
 }
 
 /// Returns the code of the operating system, also of an error that was given the name of a file.
-#[cfg(unix)]
 fn code_of(e: &io::Error) -> Option<i32> {
     e.raw_os_error()
         .or_else(|| e.source()?.downcast_ref().and_then(code_of))

@@ -1,7 +1,7 @@
 //! Paths of GLB files, and cleanup.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Seek, Write},
     path::{Component, Path, PathBuf},
     time::Duration,
@@ -10,7 +10,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::{Store, StoreError, identity, spools};
-use crate::atomic_file::{take_abandoned, target_of};
+use crate::{
+    atomic_file::{take_abandoned, target_of},
+    system::{self, FileId},
+};
 
 /// First part of every `file_path`, whatever the actual name of the folder.
 const ROOT_NAME: &str = "out";
@@ -63,12 +66,7 @@ pub(super) fn is_stored_name(name: &str) -> bool {
 
 /// Makes a rename in `folder` survive a power failure.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    // On other systems a folder cannot be opened, and need not be.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
+    system::sync_folder(folder)
 }
 
 /// The files in the folders of the days.
@@ -226,19 +224,9 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
 }
 
 /// Returns true when two names are those of one file.
-#[cfg(unix)]
 fn is_same(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path| {
-        let meta = fs::symlink_metadata(path).ok()?;
-        Some((meta.dev(), meta.ino()))
-    };
+    let id = |path| Some(FileId::new(path, &fs::symlink_metadata(path).ok()?));
     id(a).is_some_and(|id_of_a| id(b) == Some(id_of_a))
-}
-
-#[cfg(not(unix))]
-fn is_same(_: &Path, _: &Path) -> bool {
-    false
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Store, StoreError, StoreSettings, open::create_private_db, private::open_lock};
+use crate::system;
 
 /// The lock in the folder of the files.
 pub(super) const LOCK: &str = ".lock";
@@ -72,15 +73,10 @@ fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Locks the database itself, which may have another name: a hard link, or a mount. On Linux this kind of lock has nothing to
-/// do with SQLite's, except on network file systems, where the other lock has to do.
-#[cfg(target_os = "linux")]
+/// Locks the database itself, which may have another name: a hard link, or a mount. Where this kind of lock would meet SQLite's,
+/// the other lock has to do.
 fn lock_inode(db: &Path) -> Result<Option<File>, StoreError> {
-    /// `f_type` of NFS, SMB, CIFS and 9p in statfs(2): these map `flock` to the locks that SQLite uses, or have none.
-    const NETWORK: [u64; 5] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
-    let on_network = rustix::fs::statfs(db)
-        .is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| NETWORK.contains(&kind)));
-    if on_network {
+    if !system::locks_are_apart(db) {
         return Ok(None);
     }
     let file = File::open(db).map_err(|e| failed(db, e))?;
@@ -95,11 +91,6 @@ fn lock_inode(db: &Path) -> Result<Option<File>, StoreError> {
             }
         }
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn lock_inode(_: &Path) -> Result<Option<File>, StoreError> {
-    Ok(None)
 }
 
 fn in_use(path: &Path) -> StoreError {

@@ -7,6 +7,8 @@ use std::{
     sync::Mutex,
 };
 
+use crate::system;
+
 /// Folders that could not be removed when it was their time, as without a free file handle.
 ///
 /// A start of the server removes what is beyond [`MAX_LEFT`].
@@ -26,8 +28,8 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 /// Opens or creates a file that is only locked: what it holds stays as it is.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = private_options();
-    no_link(&mut options);
-    let opened = options.create(true).truncate(false).open(path);
+    options.create(true).truncate(false);
+    let opened = system::open_no_link(&mut options, path);
     let file = opened.map_err(|e| match path.is_symlink() {
         true => io::Error::other("it is a link"),
         false => e,
@@ -41,37 +43,20 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
 
 /// Opens a file for reading, unless it is a link.
 pub(super) fn open_no_link(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    no_link(&mut options);
-    options.read(true).open(path)
+    system::open_no_link(OpenOptions::new().read(true), path)
 }
 
 fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    system::set_mode(&mut options, 0o600);
     options
-}
-
-fn no_link(options: &mut OpenOptions) {
-    // A FIFO would wait for its other end.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(
-        options,
-        (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK)
-            .bits()
-            .cast_signed(),
-    );
-    #[cfg(not(unix))]
-    let _ = options;
 }
 
 /// Creates a folder for its owner alone below one that exists, or checks that the one that is there is a folder of ours.
 pub(super) fn private_folder(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    system::for_owner_alone(&mut builder);
     match builder.create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => check_folder(path),
         done => done,
@@ -89,34 +74,25 @@ pub(super) fn check_folder(path: &Path) -> io::Result<()> {
     if !meta.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let own = rustix::process::geteuid().as_raw();
-        let parent = path.parent().and_then(|parent| fs::metadata(parent).ok());
-        let of_parent = parent.is_some_and(|parent| parent.uid() == meta.uid());
-        if meta.uid() != own && !of_parent {
-            return Err(io::Error::other(format!(
-                "it belongs to user {}, neither to this one nor to the owner of the folder above",
-                meta.uid()
-            )));
-        }
+    // Who owns a folder is not known on every system.
+    let Some(owner) = system::owner(&meta) else {
+        return Ok(());
+    };
+    let parent = path.parent().and_then(|parent| fs::metadata(parent).ok());
+    let of_parent = parent.is_some_and(|parent| system::owner(&parent) == Some(owner));
+    if system::own_user() != Some(owner) && !of_parent {
+        return Err(io::Error::other(format!(
+            "it belongs to user {owner}, neither to this one nor to the owner of the folder above"
+        )));
     }
     Ok(())
 }
 
 /// Returns those of the paths that exist and that others may read or write.
-#[cfg(unix)]
 pub(super) fn open_to_others(paths: &[PathBuf]) -> Vec<&Path> {
-    use std::os::unix::fs::MetadataExt;
-    let open = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o077 != 0);
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|meta| system::is_open_to_others(&meta));
     let paths = paths.iter().map(PathBuf::as_path);
     paths.filter(|path| open(path)).collect()
-}
-
-#[cfg(not(unix))]
-pub(super) fn open_to_others(_: &[PathBuf]) -> Vec<&Path> {
-    Vec::new()
 }
 
 /// Removes a folder with all that is in it. What cannot be removed now is tried again after later ones.

@@ -6,6 +6,7 @@ use diesel::{
 };
 
 use super::{Store, StoreError};
+use crate::system;
 
 /// Stored files of a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,11 +67,10 @@ impl Store {
             true => std::path::Path::new("."),
             false => folder,
         });
-        let disk = existing.find_map(|folder| rustix::fs::statvfs(folder).ok())?;
-        // Some file systems, such as those of containers' kernels, report no blocks at all.
-        (disk.f_blocks > 0).then(|| DiskSpace {
-            free: disk.f_bavail.saturating_mul(disk.f_frsize),
-            total: disk.f_blocks.saturating_mul(disk.f_frsize),
+        let disk = existing.find_map(system::disk_space)?;
+        (disk.total > 0).then_some(DiskSpace {
+            free: disk.free,
+            total: disk.total,
         })
     }
 }

@@ -4,13 +4,13 @@
 
 #[cfg(all(
     target_arch = "x86_64",
-    target_os = "linux",
+    linux_calls,
     any(feature = "cuda-kernel-tests", test)
 ))]
 mod lazy;
 #[cfg(all(
     target_arch = "x86_64",
-    target_os = "linux",
+    linux_calls,
     any(feature = "cuda-kernel-tests", test)
 ))]
 mod libraries;
@@ -18,7 +18,7 @@ mod memory;
 #[cfg(feature = "cuda")]
 mod pool;
 // Elsewhere candle's own are linked, and CUDA's runtime with them.
-#[cfg(all(feature = "cuda", target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(feature = "cuda", target_arch = "x86_64", linux_calls))]
 mod quantized;
 
 use candle_core::Device;
@@ -289,7 +289,7 @@ mod built {
         Toolkit,
     }
 
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[cfg(all(target_arch = "x86_64", linux_calls))]
     fn libraries_are_there(part: Part) -> Result<(), CudaError> {
         use super::libraries::{BLAS, DRIVER, RAND};
 
@@ -305,7 +305,7 @@ mod built {
     }
 
     // Elsewhere they are linked: the program would not have started.
-    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    #[cfg(not(all(target_arch = "x86_64", linux_calls)))]
     fn libraries_are_there(_part: Part) -> Result<(), CudaError> {
         Ok(())
     }

@@ -8,10 +8,7 @@
 
 use std::{
     ops::Range,
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// Maps that can be guarded at the same time: those of four checkpoints with the most files. More are used without a guard.
@@ -33,8 +30,8 @@ static ALL: [Slot; SLOTS] = [const {
 }; SLOTS];
 
 /// What SIGBUS did before, and the size of a page.
-#[cfg(unix)]
-static BEFORE: OnceLock<(libc::sigaction, usize)> = OnceLock::new();
+#[cfg(unix_calls)]
+static BEFORE: std::sync::OnceLock<(libc::sigaction, usize)> = std::sync::OnceLock::new();
 
 /// Guards a map while it exists; must be dropped before the map is.
 #[derive(Debug)]
@@ -74,7 +71,7 @@ impl Drop for Guard {
 }
 
 /// Installs the handler, once.
-#[cfg(unix)]
+#[cfg(unix_calls)]
 #[allow(unsafe_code, reason = "installs a handler of a signal")]
 fn install() -> Option<()> {
     use std::sync::Once;
@@ -99,12 +96,12 @@ fn install() -> Option<()> {
     BEFORE.get().map(|_| ())
 }
 
-#[cfg(not(unix))]
+#[cfg(not(unix_calls))]
 fn install() -> Option<()> {
     None
 }
 
-#[cfg(unix)]
+#[cfg(unix_calls)]
 #[allow(unsafe_code, reason = "a handler of a signal that maps pages")]
 extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let Some((before, page)) = BEFORE.get() else {

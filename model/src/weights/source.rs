@@ -79,7 +79,7 @@ fn map(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-#[cfg(unix)]
+#[cfg(unix_calls)]
 #[allow(unsafe_code, reason = "maps the weights file")]
 fn release(map: &Mmap, range: Range<usize>) {
     // SAFETY: the map is of a file and never written to, so that dropped pages are read again with the same content;
@@ -89,5 +89,5 @@ fn release(map: &Mmap, range: Range<usize>) {
     };
 }
 
-#[cfg(not(unix))]
+#[cfg(not(unix_calls))]
 fn release(_: &Mmap, _: Range<usize>) {}

@@ -15,8 +15,9 @@ use super::{
     super::{inputs::quoted, signals::before_exit, terminal::tell},
     outputs::{Plan, To},
 };
-use crate::pipeline::{
-    Cache, FolderRule, Place, Source, Spooled, discard, finished_frames, has_frames,
+use crate::{
+    pipeline::{Cache, FolderRule, Place, Source, Spooled, discard, finished_frames, has_frames},
+    system,
 };
 
 /// So few images are not worth a folder: decoding them takes less than a second.
@@ -140,7 +141,7 @@ pub(super) fn os_string(value: &Value) -> Option<OsString> {
     let bytes = value.as_array()?.iter();
     let bytes = bytes.map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
     let bytes = bytes.collect::<Option<Vec<u8>>>()?;
-    Some(std::os::unix::ffi::OsStringExt::from_vec(bytes))
+    system::os_string(bytes)
 }
 
 /// Remembers the folder of this process, for Ctrl-C and errors.

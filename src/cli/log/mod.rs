@@ -9,9 +9,7 @@ mod queue;
 
 use std::{
     fmt::{self, Write as _},
-    fs::File,
     io::{self, IsTerminal, Write},
-    os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::{Duration, Instant},
 };
@@ -28,6 +26,7 @@ use super::{
     plain::{plain, plain_json, plain_lines},
     terminal::{above_bars, events, settings},
 };
+use crate::system;
 
 /// Longest line of the service in bytes, before control characters are escaped. The longest reason of a failure is shorter.
 const LINE_MAX: usize = 2048;
@@ -207,7 +206,7 @@ impl Service {
         };
         // Not through `io::stderr`: its lock would make others wait for the thread.
         let out = Stderr {
-            file: File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            file: system::standard_error()?,
             bars: io::stderr().is_terminal(),
         };
         Ok(Self {
@@ -239,7 +238,7 @@ fn lock(fold: &Mutex<Fold>) -> MutexGuard<'_, Fold> {
 
 /// Standard error without its lock.
 struct Stderr {
-    file: File,
+    file: system::Standard,
     bars: bool,
 }
 
@@ -262,8 +261,7 @@ fn journal_adds_times() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };
-    rustix::fs::fstat(io::stderr().as_fd())
-        .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+    system::standard_error_id() == Some(stream)
 }
 
 /// The time now and a blank; nothing where others add the time.

@@ -10,7 +10,7 @@ const MOST: libc::c_int = 65_536;
 
 /// Closes every file but standard input, output and error.
 pub(super) fn close_inherited_files() {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux_calls)]
     {
         // SAFETY: takes numbers only. Nothing in this process has opened a file yet, so that nobody's file is closed.
         let closed = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };

@@ -13,7 +13,6 @@ mod write;
 use std::{
     collections::HashMap,
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -23,6 +22,7 @@ use super::{PipelineError, ReadOptions, Source};
 use crate::{
     frames::{Placement, is_plain_rgb},
     output::{OutputError, OutputRules, Target, require_space},
+    system::FileId,
 };
 use manifest::Manifest;
 
@@ -300,7 +300,7 @@ fn is_heif(path: &Path) -> bool {
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    let id = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    let id = |path: &Path| fs::metadata(path).map(|m| FileId::new(path, &m));
     matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 

@@ -1,6 +1,6 @@
 //! Reading saved predictions.
 
-use std::{borrow::Cow, collections::HashMap, fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{borrow::Cow, collections::HashMap, fs::File, io, path::Path};
 
 use candle_core::{Device, Tensor, safetensors::Load};
 use safetensors::{
@@ -14,6 +14,7 @@ use crate::{
     frames::{Placement, open_regular},
     pipeline::PipelineError,
     scene::{Field, PhotoArea, PredictedFrames, SceneError},
+    system,
 };
 
 /// Predictions in a file, read one frame at a time.
@@ -133,7 +134,7 @@ fn read_header(file: &File) -> Result<(u64, Metadata), SafeTensorError> {
         return Err(SafeTensorError::HeaderTooSmall);
     }
     let mut length = [0; HEADER_START as usize];
-    file.read_exact_at(&mut length, 0)?;
+    system::read_exact_at(file, &mut length, 0)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER {
         return Err(SafeTensorError::HeaderTooLarge);
@@ -143,7 +144,7 @@ fn read_header(file: &File) -> Result<(u64, Metadata), SafeTensorError> {
         return Err(SafeTensorError::InvalidHeaderLength);
     }
     let mut json = vec![0; length as usize];
-    file.read_exact_at(&mut json, HEADER_START)?;
+    system::read_exact_at(file, &mut json, HEADER_START)?;
     let json = std::str::from_utf8(&json).map_err(SafeTensorError::InvalidHeader)?;
     let header: Header =
         serde_json::from_str(json).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
@@ -165,7 +166,7 @@ impl SavedPredictions {
         let length = (end - start) / self.frames;
         let mut bytes = vec![0; length];
         let offset = self.data_start + (start + index * length) as u64;
-        self.file.read_exact_at(&mut bytes, offset)?;
+        system::read_exact_at(&self.file, &mut bytes, offset)?;
         Ok(bytes)
     }
 }

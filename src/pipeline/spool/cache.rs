@@ -5,7 +5,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -19,6 +18,7 @@ use super::{
     journal::{Journal, Record},
     place::{Opened, discard, reopened},
 };
+use crate::system;
 
 /// Bytes that are kept at most: some twenty captures of a thousand frames.
 const MAX_BYTES: u64 = 20 << 30;
@@ -104,8 +104,9 @@ impl Cache {
             return Ok(None);
         }
         let mut builder = fs::DirBuilder::new();
-        let builder = builder.recursive(true).mode(0o700);
+        system::for_owner_alone(&mut builder);
         builder
+            .recursive(true)
             .create(&self.root)
             .map_err(failed("create", &self.root))?;
         if !self.make_room(spool.bytes()) {
@@ -131,9 +132,10 @@ impl Cache {
                 Err(e) => return Err(failed("create", &path)(e)),
             }
         }
-        let new = tempfile::Builder::new()
+        let mut builder = tempfile::Builder::new();
+        system::temporary_for_owner_alone(&mut builder);
+        let new = builder
             .prefix(NEW)
-            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&self.root)
             .map_err(failed("create", &self.root))?;
         let copy = spool.copy_to(new.path(), header)?;
@@ -220,8 +222,9 @@ fn entry(path: PathBuf) -> Entry {
 }
 
 fn default_bytes(root: &Path, kept: u64) -> u64 {
-    let free = rustix::fs::statvfs(root).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    let part = free.map_or(MAX_BYTES, |free| free.saturating_add(kept) / PART_OF_DISK);
+    let part = system::disk_space(root).map_or(MAX_BYTES, |disk| {
+        disk.free.saturating_add(kept) / PART_OF_DISK
+    });
     part.min(MAX_BYTES)
 }
 

@@ -3,12 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
     path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use tempfile::{SpooledTempFile, spooled_tempfile, spooled_tempfile_in};
+
+use crate::system;
 
 /// Bytes of a file without a name that stay in memory: of some hundred frames of the demo, and of some ten of VGGT-1B.
 const IN_MEMORY: usize = 64 << 20;
@@ -36,7 +37,7 @@ impl Data {
     /// Writes all of `bytes` at `place`.
     pub(super) fn write_at(&self, bytes: &[u8], place: u64) -> io::Result<()> {
         match self {
-            Self::File(file) => file.write_all_at(bytes, place),
+            Self::File(file) => system::write_all_at(file, bytes, place),
             Self::Nameless(file) => {
                 // A panic in between leaves at worst another position, and each call sets its own.
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +50,7 @@ impl Data {
     /// Fills `bytes` from `place` on.
     pub(super) fn read_at(&self, bytes: &mut [u8], place: u64) -> io::Result<()> {
         match self {
-            Self::File(file) => file.read_exact_at(bytes, place),
+            Self::File(file) => system::read_exact_at(file, bytes, place),
             Self::Nameless(file) => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(place))?;

@@ -7,19 +7,14 @@ use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, MetadataExt},
-    },
     path::{Path, PathBuf},
 };
-
-use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::{
     data::Data,
     error::{SpoolError, failed},
 };
+use crate::system::{self, Access, OpenFolder};
 
 /// Says what the folder is; see [`super::header`].
 pub(super) const HEADER: &str = "spool.json";
@@ -54,9 +49,6 @@ const FILES: [&str; 13] = [
     LOCK,
 ];
 
-/// For its owner alone.
-const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
-
 /// Where the files of a spool lie.
 #[derive(Debug)]
 pub(super) enum Home {
@@ -72,7 +64,7 @@ pub(super) enum Home {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    dir: OwnedFd,
+    dir: OpenFolder,
     lock: File,
     /// Others may read it at the same time; nobody writes.
     shared: bool,
@@ -81,7 +73,9 @@ pub(super) struct Folder {
 impl Folder {
     /// Creates the folder, or takes one that is empty or was only just created when its process ended.
     pub(super) fn create(path: &Path) -> Result<Self, SpoolError> {
-        match DirBuilder::new().mode(0o700).create(path) {
+        let mut builder = DirBuilder::new();
+        system::for_owner_alone(&mut builder);
+        match builder.create(path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             done => done.map_err(failed("create", path))?,
         }
@@ -105,12 +99,10 @@ impl Folder {
             why: why.to_owned(),
         };
         let dir = open_dir(path)?;
-        match rustix::fs::statat(&dir, HEADER, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::NOENT) => {
-                return Err(not_ours("it holds no spool.json of vggt"));
-            }
-            Err(e) => return Err(failed("read", &path.join(HEADER))(e.into())),
+        match dir.has(HEADER) {
+            Ok(true) => {}
+            Ok(false) => return Err(not_ours("it holds no spool.json of vggt")),
+            Err(e) => return Err(failed("read", &path.join(HEADER))(e)),
         }
         Self::lock(path, shared)
     }
@@ -125,7 +117,7 @@ impl Folder {
             path: path.to_owned(),
         };
         let dir = open_dir(path)?;
-        let lock = open_at(&dir, LOCK, OFlags::RDWR | OFlags::CREATE);
+        let lock = dir.open_file(LOCK, Access::Create);
         let lock = lock.map_err(failed("open", &path.join(LOCK)))?;
         let locked = match shared {
             true => lock.try_lock_shared(),
@@ -133,7 +125,9 @@ impl Folder {
         };
         match locked {
             // Removed by its owner after it was opened here: that one is about to end.
-            Ok(()) if lock.metadata().is_ok_and(|meta| meta.nlink() == 0) => return Err(in_use()),
+            Ok(()) if lock.metadata().is_ok_and(|meta| system::is_removed(&meta)) => {
+                return Err(in_use());
+            }
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use()),
             // A file system without locks: as everywhere, two processes are then the user's to avoid.
@@ -159,8 +153,8 @@ impl Folder {
 
     /// Creates an empty file, in the place of an older one of this name.
     pub(super) fn create_file(&self, name: &str) -> Result<File, SpoolError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
-        open_at(&self.dir, name, flags).map_err(failed("create", &self.path.join(name)))
+        let created = self.dir.open_file(name, Access::Replace);
+        created.map_err(failed("create", &self.path.join(name)))
     }
 
     /// Marks the folder as used now.
@@ -183,10 +177,10 @@ pub(super) fn remove(path: &Path) {
     }
 }
 
-fn remove_files(dir: &OwnedFd, path: &Path) {
+fn remove_files(dir: &OpenFolder, path: &Path) {
     for name in FILES {
         // Most are not there. What cannot be removed is found by the next who looks.
-        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+        let _ = dir.remove(name);
     }
     if let Err(e) = fs::remove_dir(path) {
         tracing::debug!("\"{}\" stays: {e}", path.display());
@@ -225,11 +219,11 @@ impl Home {
         let Self::Folder(folder) = self else {
             return Ok(None);
         };
-        let flags = match folder.shared {
-            true => OFlags::RDONLY,
-            false => OFlags::RDWR,
+        let access = match folder.shared {
+            true => Access::Read,
+            false => Access::Write,
         };
-        match open_at(&folder.dir, name, flags) {
+        match folder.dir.open_file(name, access) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed("open", &folder.path.join(name))(e)),
@@ -239,8 +233,8 @@ impl Home {
     /// Gives a file another name, in the place of an older one of that name.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), SpoolError> {
         if let Self::Folder(folder) = self {
-            let renamed = rustix::fs::renameat(&folder.dir, from, &folder.dir, to);
-            renamed.map_err(|e| failed("write", &folder.path.join(to))(e.into()))?;
+            let renamed = folder.dir.rename(from, to);
+            renamed.map_err(failed("write", &folder.path.join(to)))?;
         }
         Ok(())
     }
@@ -259,7 +253,7 @@ impl Home {
     pub(super) fn remove(&self, name: &str) {
         if let Self::Folder(folder) = self {
             // It is overwritten or ignored if it stays.
-            let _ = rustix::fs::unlinkat(&folder.dir, name, AtFlags::empty());
+            let _ = folder.dir.remove(name);
         }
     }
 
@@ -276,7 +270,7 @@ impl Home {
 }
 
 /// Opens a folder that belongs to this user, unless it is a link.
-fn open_dir(path: &Path) -> Result<OwnedFd, SpoolError> {
+fn open_dir(path: &Path) -> Result<OpenFolder, SpoolError> {
     let not_ours = |why: String| SpoolError::NotOurs {
         path: path.to_owned(),
         why,
@@ -288,25 +282,13 @@ fn open_dir(path: &Path) -> Result<OwnedFd, SpoolError> {
     if !meta.is_dir() {
         return Err(not_ours("it is not a folder".to_owned()));
     }
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(path, flags, Mode::empty());
-    let dir = dir.map_err(|e| failed("open", path)(e.into()))?;
-    let owner = fs::File::from(dir.try_clone().map_err(failed("open", path))?);
-    let owner = owner.metadata().map_err(failed("open", path))?.uid();
-    if owner != rustix::process::geteuid().as_raw() {
-        return Err(not_ours(format!("it belongs to user {owner}")));
-    }
-    Ok(dir)
-}
-
-/// Opens a regular file in a folder, unless it is a link.
-fn open_at(dir: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
-    // A FIFO would wait for its other end.
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(dir, name, flags, PRIVATE)?);
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is not a file")),
+    let dir = OpenFolder::open(path).map_err(failed("open", path))?;
+    let owner = system::owner(&dir.metadata().map_err(failed("open", path))?);
+    match owner {
+        Some(owner) if system::own_user() != Some(owner) => {
+            Err(not_ours(format!("it belongs to user {owner}")))
+        }
+        _ => Ok(dir),
     }
 }
 

@@ -1,9 +1,8 @@
 //! What the results of a spool follow from: the content of the inputs, the weights and every option of the network.
 
 use std::{
-    fs::{self, Metadata},
+    fs,
     io::{self, Read},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,10 @@ use sha2::{Digest, Sha256};
 use vggt_model::Isa;
 
 use super::super::{Network, PipelineError, ReadOptions, Source};
-use crate::frames::{PreprocessMode, list_folder, open_regular};
+use crate::{
+    frames::{PreprocessMode, list_folder, open_regular},
+    system,
+};
 
 /// Raised when the same inputs, weights and options give other results than in the version before.
 const RESULTS: u32 = 1;
@@ -182,16 +184,7 @@ fn content(path: &Path) -> io::Result<String> {
 }
 
 fn stamp_of(path: &Path) -> Option<[i64; 5]> {
-    let of = |meta: Metadata| {
-        [
-            meta.dev().cast_signed(),
-            meta.ino().cast_signed(),
-            meta.len().cast_signed(),
-            meta.mtime(),
-            meta.mtime_nsec(),
-        ]
-    };
-    fs::metadata(path).ok().map(of)
+    Some(system::stamp(&fs::metadata(path).ok()?))
 }
 
 fn hex(bytes: &[u8]) -> String {

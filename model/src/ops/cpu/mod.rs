@@ -20,6 +20,13 @@
     unsafe_code,
     reason = "the only place for pointers and intrinsics of the CPU"
 )]
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        reason = "without an instruction set of its own the reference implementations run"
+    )
+)]
 
 pub(crate) mod arithmetic;
 pub(crate) mod attention;

@@ -1,0 +1,100 @@
+//! Signals. What is ignored when the program starts stays ignored, as `nohup` and shells ask.
+
+use std::{fs, future::pending, io, thread};
+
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Calls `obey` in a thread of its own on each signal that ends a command: Ctrl-C, SIGTERM, and the end of the terminal.
+pub(crate) fn on_ending_signals(mut obey: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let ignored = ignored_signals();
+    let wanted = [SIGINT, SIGTERM, SIGHUP];
+    let mut signals = Signals::new(wanted.into_iter().filter(|s| !contains(ignored, *s)))?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for _ in signals.forever() {
+                obey();
+            }
+        })?;
+    Ok(())
+}
+
+/// Ends the process without any cleanup, which may be what it waits for.
+pub(crate) fn exit_now(code: i32) -> ! {
+    low_level::exit(code)
+}
+
+/// The signals that stop a service: SIGTERM, Ctrl-C, and the end of its terminal.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+impl StopSignals {
+    /// Receives them from now on.
+    pub(crate) fn install() -> io::Result<Self> {
+        // The process that started this one may want it to survive its terminal.
+        let hangup = (!contains(ignored_signals(), SIGHUP)).then(|| signal(SignalKind::hangup()));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: hangup.transpose()?,
+        })
+    }
+
+    /// Completes at the next one.
+    pub(crate) async fn next(&mut self) {
+        let Self {
+            interrupt,
+            terminate,
+            hangup,
+        } = self;
+        let hung_up = async {
+            match hangup {
+                Some(hangup) => hangup.recv().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hung_up => {}
+        }
+    }
+}
+
+/// Returns the signals that the process was started to ignore: bit 0 is signal 1. None where the system does not tell.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    in_status(&status).unwrap_or_default()
+}
+
+fn contains(set: u64, signal: i32) -> bool {
+    u32::try_from(signal - 1).is_ok_and(|bit| set.checked_shr(bit).unwrap_or_default() & 1 == 1)
+}
+
+/// Returns the set of ignored signals from the text of `/proc/self/status`.
+fn in_status(status: &str) -> Option<u64> {
+    let set = status.lines().find_map(|l| l.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_status() {
+        let status = "Name:\tvggt\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
+        let set = in_status(status).unwrap();
+        assert!(contains(set, SIGHUP) && !contains(set, SIGINT) && !contains(set, SIGTERM));
+        assert!(!contains(set, 0) && !contains(set, 1000));
+        assert_eq!(in_status("Name:\tvggt\n"), None);
+    }
+}
