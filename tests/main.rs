@@ -40,6 +40,7 @@ mod page;
 mod photos;
 mod places;
 mod ply;
+mod portable;
 mod protocol;
 mod proxies;
 mod quota;
