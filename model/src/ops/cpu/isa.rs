@@ -2,7 +2,9 @@
 
 use std::sync::OnceLock;
 
-use super::simd::{self, Vector};
+#[cfg(target_arch = "x86_64")]
+use super::simd;
+use super::simd::Vector;
 
 /// An instruction set with code of its own. A value of this type is proof that the processor has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
