@@ -30,9 +30,7 @@ pub enum WorkerError {
     #[error("cannot start the process that decodes: this program's own file cannot be found")]
     NoProgram,
     /// This system cannot hand open files to another process.
-    #[error(
-        "cannot decode in a process of its own on this system: that needs Linux or another Unix"
-    )]
+    #[error("this system cannot hand open files to another process")]
     NotHere,
     /// It cannot be started.
     #[error("cannot start the process that decodes")]
