@@ -147,7 +147,11 @@ fn facing_as_gltf_has_it_the_first_camera_stands_at_the_origin_and_looks_along_m
     let camera = matrix(first.unwrap());
     for (row, from_root) in root.iter().enumerate() {
         for column in 0..4 {
-            let found: f64 = (0..4).map(|k| from_root[k] * camera[k][column]).sum();
+            let found: f64 = from_root
+                .iter()
+                .zip(&camera)
+                .map(|(a, b)| a * b[column])
+                .sum();
             let expected = f64::from(row == column);
             // The matrices are of F32, and the fixture's camera is a rotation to as many digits.
             assert!((found - expected).abs() < 1e-5, "{row} {column}: {found}");
