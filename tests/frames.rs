@@ -5,6 +5,8 @@ mod damaged;
 mod heif;
 mod hostile;
 mod images;
+#[cfg(feature = "video")]
+mod keyframes;
 mod large;
 mod orientation;
 mod preprocess;

@@ -27,6 +27,8 @@ mod job_control;
 mod job_faults;
 mod jobs;
 mod kept_results;
+#[cfg(feature = "video")]
+mod keyframes;
 mod layering;
 mod leaving;
 mod log;

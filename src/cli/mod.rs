@@ -224,6 +224,10 @@ fn hub_settings() -> anyhow::Result<HubSettings> {
 #[error("{0}")]
 struct UsageError(String);
 
+/// Why `--keyframes` is refused for images.
+const KEYFRAMES_OF_IMAGES: &str = "--keyframes chooses among the frames of a video, and these are images: leave it out, or give a \
+                                   video";
+
 /// Marks errors of outputs that other arguments fix.
 fn output_error(e: OutputError) -> anyhow::Error {
     match e.is_usage() {

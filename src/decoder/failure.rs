@@ -4,7 +4,7 @@ use std::{error::Error, fmt, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::protocol::{Bits, raw_format};
+use super::{note::raw_format, protocol::Bits};
 use crate::frames::{FramesError, ImageLimits, PreprocessError, READABLE_FORMATS, VideoLimits};
 
 /// Why a file cannot be decoded.

@@ -13,6 +13,7 @@ mod error;
 mod failure;
 mod link;
 mod log;
+mod note;
 mod process;
 mod program;
 mod protocol;
@@ -25,7 +26,7 @@ mod worker;
 pub use error::{DecoderError, WorkerEnd, WorkerError};
 pub use program::Worker;
 pub use protocol::Shape;
-pub use session::{Allowance, Decoded, Session, Video};
+pub use session::{Allowance, Decoded, Read, Session, Video};
 pub use worker::work;
 
 /// Where images and videos are decoded.

@@ -4,13 +4,13 @@
 //! any number of [`Reply::Log`], [`Reply::Progress`] and [`Reply::Frame`], and one [`Reply::Size`], [`Reply::Done`] or
 //! [`Reply::Failed`].
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::failure::Failure;
+use super::{failure::Failure, note::Note};
 use crate::frames::{
-    DecodedImage, ImageLimits, ImageNote, Prepared, PreprocessError, PreprocessMode, RAW_FORMATS,
+    DecodedImage, ImageLimits, Keyframes, Prepared, PreprocessError, PreprocessMode, VideoChoice,
     VideoLimits, VideoSummary, preprocess,
 };
 
@@ -85,9 +85,17 @@ pub(super) enum Task {
     Video {
         limits: Clip,
         shape: Sizes,
-        fps: Bits,
+        choice: Choice,
         max_frames: Option<usize>,
     },
+}
+
+/// [`VideoChoice`] on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Choice {
+    Fps(Bits),
+    Keyframes(usize),
+    Numbers(Vec<u64>),
 }
 
 /// [`Shape`] on the wire.
@@ -148,27 +156,12 @@ pub(super) enum Reply {
     /// There are no more frames.
     Done {
         thinned_from: Option<u64>,
+        keyframes: Option<Keyframes>,
         warnings: Vec<String>,
     },
     /// The file cannot be decoded.
     Failed(Failure),
 }
-
-/// [`ImageNote`] on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Note {
-    Truncated(u8),
-    TruncatedDetail,
-    Preview(String, u32, u32),
-    FirstOfMany(String),
-    Scaled([u32; 4]),
-}
-
-/// What an image file has several of, in [`ImageNote::FirstOfMany`].
-const MANY: [&str; 2] = ["pages", "frames"];
-
-/// Notes of one image, at most: there are fewer kinds.
-const MAX_NOTES: usize = 8;
 
 impl From<f64> for Bits {
     fn from(value: f64) -> Self {
@@ -179,6 +172,26 @@ impl From<f64> for Bits {
 impl From<Bits> for f64 {
     fn from(bits: Bits) -> Self {
         Self::from_bits(bits.0)
+    }
+}
+
+impl From<&VideoChoice> for Choice {
+    fn from(choice: &VideoChoice) -> Self {
+        match choice {
+            VideoChoice::Fps(fps) => Self::Fps((*fps).into()),
+            VideoChoice::Keyframes(n) => Self::Keyframes(*n),
+            VideoChoice::Numbers(numbers) => Self::Numbers(numbers.clone()),
+        }
+    }
+}
+
+impl From<Choice> for VideoChoice {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::Fps(fps) => Self::Fps(fps.into()),
+            Choice::Keyframes(n) => Self::Keyframes(n),
+            Choice::Numbers(numbers) => Self::Numbers(numbers),
+        }
     }
 }
 
@@ -267,67 +280,10 @@ impl From<VideoSummary> for Reply {
     fn from(summary: VideoSummary) -> Self {
         Self::Done {
             thinned_from: summary.thinned_from,
+            keyframes: summary.keyframes,
             warnings: summary.warnings,
         }
     }
-}
-
-impl Note {
-    pub(super) fn of(note: &ImageNote) -> Option<Self> {
-        Some(match note {
-            ImageNote::Truncated { missing_percent } => Self::Truncated(*missing_percent),
-            ImageNote::TruncatedDetail => Self::TruncatedDetail,
-            ImageNote::Preview {
-                format,
-                width,
-                height,
-            } => Self::Preview((*format).to_owned(), *width, *height),
-            ImageNote::FirstOfMany { what } => Self::FirstOfMany((*what).to_owned()),
-            ImageNote::Scaled {
-                width,
-                height,
-                to_width,
-                to_height,
-            } => Self::Scaled([*width, *height, *to_width, *to_height]),
-            _ => return None,
-        })
-    }
-
-    fn told(self) -> Option<ImageNote> {
-        Some(match self {
-            Self::Truncated(missing_percent) => ImageNote::Truncated { missing_percent },
-            Self::TruncatedDetail => ImageNote::TruncatedDetail,
-            Self::Preview(format, width, height) => ImageNote::Preview {
-                format: raw_format(&format)?,
-                width,
-                height,
-            },
-            Self::FirstOfMany(what) => ImageNote::FirstOfMany {
-                what: MANY.into_iter().find(|known| *known == what)?,
-            },
-            Self::Scaled([width, height, to_width, to_height]) => ImageNote::Scaled {
-                width,
-                height,
-                to_width,
-                to_height,
-            },
-        })
-    }
-}
-
-/// Returns the notes of an image; `None` when they are not such as an image can have.
-pub(super) fn told_notes(notes: Vec<Note>) -> Option<Vec<ImageNote>> {
-    let mut kinds = HashSet::new();
-    let is_new = |note: &Note| kinds.insert(std::mem::discriminant(note));
-    if notes.len() > MAX_NOTES || !notes.iter().all(is_new) {
-        return None;
-    }
-    notes.into_iter().map(Note::told).collect()
-}
-
-/// Returns the name of a RAW format, if it is one.
-pub(super) fn raw_format(name: &str) -> Option<&'static str> {
-    RAW_FORMATS.into_iter().find(|known| *known == name)
 }
 
 #[cfg(test)]
@@ -366,32 +322,15 @@ mod tests {
     }
 
     #[test]
-    fn notes_survive_the_way_and_others_are_refused() {
-        let notes = vec![
-            ImageNote::Truncated { missing_percent: 3 },
-            ImageNote::TruncatedDetail,
-            ImageNote::Preview {
-                format: "CR2",
-                width: 1,
-                height: 2,
-            },
-            ImageNote::FirstOfMany { what: "pages" },
-            ImageNote::Scaled {
-                width: 4,
-                height: 3,
-                to_width: 2,
-                to_height: 1,
-            },
-        ];
-        let sent: Vec<Note> = notes.iter().filter_map(Note::of).collect();
-        assert_eq!(told_notes(sent), Some(notes));
-        for bad in [
-            Note::Preview("EXE".to_owned(), 1, 1),
-            Note::FirstOfMany("lies".to_owned()),
+    fn choices_survive_the_way() {
+        for choice in [
+            VideoChoice::Fps(0.1 + 0.2),
+            VideoChoice::Keyframes(usize::MAX),
+            VideoChoice::Numbers(vec![1, 7, 900]),
         ] {
-            assert_eq!(told_notes(vec![bad]), None);
+            let json = serde_json::to_string(&Choice::from(&choice)).unwrap();
+            let read: Choice = serde_json::from_str(&json).unwrap();
+            assert_eq!(VideoChoice::from(read), choice);
         }
-        let twice = vec![Note::TruncatedDetail, Note::TruncatedDetail];
-        assert_eq!(told_notes(twice), None);
     }
 }

@@ -6,13 +6,14 @@ use super::{
     DecoderError, Shape, Worker, WorkerError,
     failure::{Asked, Failure, tidy},
     link::Link,
-    protocol::{Reply, Task, told_notes},
+    note::told_notes,
+    protocol::{Reply, Task},
     waiting::GoOn,
     wire,
 };
 use crate::frames::{
-    DecodedImage, FramesError, ImageLimits, PreprocessError, VideoLimits, VideoProgress, fitted,
-    open_regular,
+    DecodedImage, FramesError, ImageLimits, Keyframes, PreprocessError, VideoChoice, VideoLimits,
+    VideoProgress, fitted, open_regular,
 };
 
 /// What one job's decoding may take.
@@ -45,10 +46,21 @@ pub struct Video<'a> {
     pub limits: &'a VideoLimits,
     /// What becomes of its frames.
     pub shape: Shape,
-    /// Frames to take from each second.
-    pub fps: f64,
+    /// Which frames are taken.
+    pub choice: &'a VideoChoice,
     /// Most frames to take.
     pub max_frames: Option<usize>,
+}
+
+/// What there is to know of a video that was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    /// How many frames the rate alone would have chosen, if they were thinned out.
+    pub thinned_from: Option<u64>,
+    /// What became of all frames, where the sharpest and most different ones were asked for.
+    pub keyframes: Option<Keyframes>,
+    /// Sentences for the user.
+    pub warnings: Vec<String>,
 }
 
 /// A process that decodes the files of one job. Ends with it.
@@ -156,8 +168,7 @@ impl Session {
         }
     }
 
-    /// Hands the chosen frames of a video to `sink`, in order. Returns how many the rate alone would have chosen, if they were
-    /// thinned out, and sentences for the user.
+    /// Hands the chosen frames of a video to `sink`, in order.
     ///
     /// # Errors
     /// As [`Session::image`], and when `sink` fails.
@@ -167,7 +178,7 @@ impl Session {
         video: &Video<'_>,
         on: &mut dyn FnMut(VideoProgress) -> bool,
         sink: &mut dyn FnMut(Decoded) -> Result<(), FramesError>,
-    ) -> Result<(Option<u64>, Vec<String>), DecoderError> {
+    ) -> Result<Read, DecoderError> {
         let (file, limits) = self.open_video(path, video.limits)?;
         let asked = Asked {
             videos: limits,
@@ -176,10 +187,15 @@ impl Session {
         let task = Task::Video {
             limits: limits.into(),
             shape: video.shape.into(),
-            fps: video.fps.into(),
+            choice: video.choice.into(),
             max_frames: video.max_frames,
         };
-        let most = video.max_frames.unwrap_or(usize::MAX);
+        let asked_for = match video.choice {
+            VideoChoice::Fps(_) => usize::MAX,
+            VideoChoice::Keyframes(n) => *n,
+            VideoChoice::Numbers(numbers) => numbers.len(),
+        };
+        let most = video.max_frames.unwrap_or(usize::MAX).min(asked_for);
         let mut progress = VideoProgress {
             frames_read: 0,
             frames_total: None,
@@ -207,9 +223,17 @@ impl Session {
                 }
                 Reply::Done {
                     thinned_from,
+                    keyframes,
                     warnings,
                 } if progress.frames_chosen > 0 => {
-                    return Ok((thinned_from, warnings.iter().map(|w| tidy(w)).collect()));
+                    if !adds_up(video.choice, keyframes.as_ref(), progress.frames_chosen) {
+                        return Err(self.link.wrong(&asked, "numbers that do not add up"));
+                    }
+                    return Ok(Read {
+                        thinned_from,
+                        keyframes,
+                        warnings: warnings.iter().map(|w| tidy(w)).collect(),
+                    });
                 }
                 Reply::Failed(failure) => return Err(self.link.failed(failure, &asked)),
                 _ => return Err(self.link.wrong(&asked, "not of a video")),
@@ -288,6 +312,18 @@ impl Session {
         };
         Ok((number, image))
     }
+}
+
+/// Whether what became of the frames is told where it was asked for, and can be true.
+fn adds_up(choice: &VideoChoice, told: Option<&Keyframes>, chosen: usize) -> bool {
+    let Some(told) = told else {
+        return !matches!(choice, VideoChoice::Keyframes(_));
+    };
+    let parts = [told.chosen, told.less_sharp, told.plain, told.similar];
+    let sum = (parts.into_iter()).try_fold(0_u64, |sum, part| sum.checked_add(part));
+    matches!(choice, VideoChoice::Keyframes(_))
+        && told.chosen == chosen as u64
+        && sum == Some(told.frames)
 }
 
 /// A request for this file, with the usual limits.

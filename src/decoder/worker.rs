@@ -12,7 +12,8 @@ use super::{
     Shape,
     failure::Failure,
     log,
-    protocol::{Note, Reply, Request, Settings, Task},
+    note::Note,
+    protocol::{Reply, Request, Settings, Task},
     sandbox, wire,
 };
 use crate::{
@@ -94,6 +95,7 @@ impl Answers {
                 .and_then(|image| self.frame(0, image, shape.into(), &mut lost))
                 .map(|()| Reply::Done {
                     thinned_from: None,
+                    keyframes: None,
                     warnings: Vec::new(),
                 }),
             Task::VideoSize(limits) => {
@@ -104,7 +106,7 @@ impl Answers {
             Task::Video {
                 limits,
                 shape,
-                fps,
+                choice,
                 max_frames,
             } => {
                 let file = VideoFile::new(PathBuf::from(name), file);
@@ -124,7 +126,7 @@ impl Answers {
                 };
                 read_video_file(
                     &file,
-                    fps.into(),
+                    &choice.into(),
                     &limits.into(),
                     max_frames,
                     &mut on,

@@ -32,6 +32,6 @@ pub use vggt_model::preprocess::{
     PreprocessMode, RAW_FORMATS, fitted, is_plain_rgb, open_regular, preprocess, stack,
 };
 pub use video::{
-    VideoFile, VideoLimits, VideoProgress, VideoSummary, read_video, read_video_file, video_codecs,
-    video_file_size, video_size, video_threads,
+    Keyframes, VideoChoice, VideoFile, VideoLimits, VideoProgress, VideoSummary, read_video,
+    read_video_file, video_codecs, video_file_size, video_size, video_threads,
 };

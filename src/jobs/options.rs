@@ -29,6 +29,8 @@ pub struct JobOptions {
     pub attention: AttentionOptions,
     /// Frames to take from each second of a video.
     pub fps: f64,
+    /// Takes so many of the sharpest and most different frames of a video instead.
+    pub keyframes: Option<usize>,
     /// Drops the sky.
     pub mask_sky: bool,
     /// Encoding of the GLB.
@@ -43,6 +45,7 @@ impl Default for JobOptions {
             scene: SceneOptions::default(),
             attention: AttentionOptions::default(),
             fps: 0.4,
+            keyframes: None,
             mask_sky: false,
             encoding: GlbEncoding::default(),
         }
@@ -103,6 +106,11 @@ impl JobOptions {
                 self.fps
             )));
         }
+        if self.keyframes == Some(0) {
+            return Err(BadOption(
+                "cannot use 0 as keyframes: expected a number of frames, at least 1".to_owned(),
+            ));
+        }
         if self.mask_sky && settings.sky_network.is_none() {
             return Err(BadOption(
                 "cannot use true as mask_sky: this server runs without a sky network".to_owned(),
@@ -136,6 +144,7 @@ mod tests {
                 ..SceneOptions::default()
             },
             encoding: GlbEncoding::Quantized,
+            keyframes: Some(40),
             ..JobOptions::default()
         };
         let json = serde_json::to_string(&options).unwrap();
@@ -178,6 +187,9 @@ mod tests {
             (json!({"frame_filter": "1"}), "frame_filter"),
             (json!({"quantized": true}), "quantized"),
             (json!({"fps": "1"}), "fps"),
+            (json!({"keyframes": 2.5}), "keyframes"),
+            (json!({"keyframes": -1}), "keyframes"),
+            (json!({"keyframes": "many"}), "keyframes"),
             (json!({"format": "ply"}), "format"),
             (json!({"prediction_mode": "x"}), "Pointmap Regression"),
         ] {
@@ -201,6 +213,7 @@ mod tests {
         };
         let bad = [
             ("fps", with(|o| o.fps = 0.0)),
+            ("keyframes", with(|o| o.keyframes = Some(0))),
             ("mask_sky", with(|o| o.mask_sky = true)),
             ("conf_thres", with(|o| o.scene.conf_thres = 101.0)),
             ("max_points", with(|o| o.scene.max_points = Some(0))),

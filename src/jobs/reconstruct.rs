@@ -91,6 +91,7 @@ impl Worker {
         let options = ReconstructOptions {
             read: ReadOptions {
                 fps: work.options.fps,
+                keyframes: work.options.keyframes,
                 image_limits: shared.settings.image_limits,
                 video_limits: shared.settings.video_limits,
                 decoding: shared.settings.decoding.clone(),

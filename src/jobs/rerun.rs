@@ -104,6 +104,8 @@ fn check_same_pass(old: &JobOptions, new: &JobOptions) -> Result<(), BadOption> 
         "attention"
     } else if old.fps.to_bits() != new.fps.to_bits() {
         "fps"
+    } else if old.keyframes != new.keyframes {
+        "keyframes"
     } else if old.scene.prediction_mode != new.scene.prediction_mode
         && new.scene.prediction_mode != PredictionMode::DepthmapAndCamera
     {

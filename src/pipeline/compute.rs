@@ -74,8 +74,17 @@ impl Computation<'_> {
         match plan {
             Plan::Dense(used) => {
                 if used < spool.count() {
-                    let available = spool.decoded().available;
-                    let thinned = Warning::FramesThinned { used, available };
+                    let decoded = spool.decoded();
+                    let available = match decoded.keyframes {
+                        // The others of the video were not asked for.
+                        Some(_) => spool.count(),
+                        None => decoded.available,
+                    };
+                    let thinned = Warning::FramesThinned {
+                        used,
+                        available,
+                        evenly: true,
+                    };
                     watcher.warn(&thinned);
                     spool.tell(&thinned);
                     spool.select(&evenly(spool.count(), used).collect::<Vec<_>>())?;

@@ -7,10 +7,10 @@ use std::{
 
 use super::{PipelineError, ReadOptions, available_memory};
 use crate::{
-    decoder::{Allowance, Decoding, Session, Shape, Video, Worker},
+    decoder::{Allowance, Decoding, Read, Session, Shape, Video, Worker},
     frames::{
-        DecodedImage, FramesError, ImageLimits, VideoFile, VideoLimits, VideoProgress, read_image,
-        read_video_file, video_file_size,
+        DecodedImage, FramesError, ImageLimits, VideoChoice, VideoFile, VideoLimits, VideoProgress,
+        read_image, read_video_file, video_file_size,
     },
 };
 
@@ -25,9 +25,6 @@ pub(super) struct FrameDecoder<'a> {
     /// Started when it is first needed.
     session: Option<Session>,
 }
-
-/// How many frames of a video the rate alone would have chosen, if they were thinned out, and sentences for the user.
-pub(super) type Summary = (Option<u64>, Vec<String>);
 
 /// Asked now and then; `false` ends the work.
 type GoOn<'a> = dyn FnMut() -> bool + 'a;
@@ -99,28 +96,32 @@ impl<'a> FrameDecoder<'a> {
         }
     }
 
-    /// Hands the frames of a video that `fps` chooses, and at most so many, to `sink`.
+    /// Hands the frames of a video that are chosen, and at most so many, to `sink`.
     pub(super) fn video(
         &mut self,
         path: &Path,
-        (fps, max_frames): (f64, Option<usize>),
+        (choice, max_frames): (&VideoChoice, Option<usize>),
         shape: Shape,
         on: &mut dyn FnMut(VideoProgress) -> bool,
         sink: &mut dyn FnMut(DecodedImage) -> Result<(), FramesError>,
-    ) -> Result<Summary, PipelineError> {
+    ) -> Result<Read, PipelineError> {
         let limits = self.videos;
         match self.decoding {
             Decoding::Here => {
                 let file = VideoFile::open(path)?;
                 let sink = &mut |image| sink(shape.apply(image)?);
-                let summary = read_video_file(&file, fps, &limits, max_frames, on, sink)?;
-                Ok((summary.thinned_from, summary.warnings))
+                let summary = read_video_file(&file, choice, &limits, max_frames, on, sink)?;
+                Ok(Read {
+                    thinned_from: summary.thinned_from,
+                    keyframes: summary.keyframes,
+                    warnings: summary.warnings,
+                })
             }
             Decoding::Isolated(worker) => {
                 let video = Video {
                     limits: &limits,
                     shape,
-                    fps,
+                    choice,
                     max_frames,
                 };
                 Ok(self.session(worker)?.video(path, &video, on, sink)?)

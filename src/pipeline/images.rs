@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     PipelineError, SkippedImages, Stage, Warning,
-    source::{self, Item, Reader, evenly},
+    source::{Item, Reader, Selected, evenly},
     spool::Taken,
 };
 use crate::frames::{
@@ -16,16 +16,12 @@ use crate::frames::{
 
 impl Reader<'_> {
     /// Reads named images: one that cannot be used is an error.
-    pub(super) fn images(&mut self, items: &[Item<'_>]) -> Result<source::Selected, PipelineError> {
+    pub(super) fn images(&mut self, items: &[Item<'_>]) -> Result<Selected, PipelineError> {
         self.take(items, &mut |_, e| Err(e))
     }
 
     /// Reads the images of a folder: those that cannot be used are skipped, and told.
-    pub(super) fn folder(
-        &mut self,
-        dir: &Path,
-        folder: Folder,
-    ) -> Result<source::Selected, PipelineError> {
+    pub(super) fn folder(&mut self, dir: &Path, folder: Folder) -> Result<Selected, PipelineError> {
         let Folder {
             images,
             mut skipped,
@@ -46,19 +42,19 @@ impl Reader<'_> {
         let items: Vec<Item<'_>> = (images.iter())
             .map(|path| Item::File(name(path), path))
             .collect();
-        let (taken, available) = self.take(&items, &mut skip)?;
-        if taken.is_empty() {
+        let selected = self.take(&items, &mut skip)?;
+        if selected.taken.is_empty() {
             return Err(no_images(dir, skipped).into());
         }
         if !skipped.0.is_empty() {
-            let used = taken.len();
+            let used = selected.taken.len();
             self.watcher.warn(&Warning::ImagesSkipped(SkippedImages {
                 used,
-                left_out: available - used,
+                left_out: selected.available - used,
                 skipped,
             }));
         }
-        Ok((taken, available))
+        Ok(selected)
     }
 
     /// Reads what the limit allows, evenly among the images for which `skip` did not decide that they cannot be used.
@@ -66,7 +62,7 @@ impl Reader<'_> {
         &mut self,
         items: &[Item<'_>],
         skip: &mut dyn FnMut(usize, PreprocessError) -> Result<(), PreprocessError>,
-    ) -> Result<source::Selected, PipelineError> {
+    ) -> Result<Selected, PipelineError> {
         let (mut height, mut width) = (0, 0);
         let mut choice = Choice::new(items.len());
         while let Some(index) = choice.waiting.pop_front() {
@@ -109,7 +105,11 @@ impl Reader<'_> {
             let name = &one.name;
             notes.into_iter().map(move |note| (name.as_str(), note))
         }));
-        Ok((taken, available))
+        Ok(Selected {
+            taken,
+            available,
+            keyframes: None,
+        })
     }
 
     /// Tells each kind of note once.

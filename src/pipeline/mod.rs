@@ -31,6 +31,7 @@ mod sky;
 mod source;
 mod spool;
 mod spooled;
+mod video;
 mod warning_json;
 mod write;
 

@@ -38,6 +38,8 @@ pub enum Warning {
         used: usize,
         /// Frames of the source.
         available: usize,
+        /// Whether those that are used are spread evenly over all.
+        evenly: bool,
     },
     /// The network ran out of memory and runs again on fewer frames.
     RetriedWithFewer {
@@ -122,10 +124,17 @@ impl fmt::Display for SkippedImages {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FramesThinned { used, available } => write!(
-                f,
-                "taking {used} of {available} frames, evenly: more do not fit into memory"
-            ),
+            Self::FramesThinned {
+                used,
+                available,
+                evenly,
+            } => {
+                let evenly = if *evenly { ", evenly" } else { "" };
+                write!(
+                    f,
+                    "taking {used} of {available} frames{evenly}: more do not fit into memory"
+                )
+            }
             Self::RetriedWithFewer { error, used, of } => write!(
                 f,
                 "{error}: running again with {used} of the {of} frames, evenly"

@@ -180,7 +180,10 @@ fn provenance_of(provenance: Provenance, spool: &Spool, warnings: &[Warning]) ->
     let used = used.and_then(|chosen| serde_json::to_value(AttentionUsed::from(chosen)).ok());
     let warnings = warnings.iter();
     let warnings = warnings.map(|warning| Value::Object(warning.numbers()));
+    let keyframes = spool.decoded().keyframes;
+    let keyframes = keyframes.and_then(|all| serde_json::to_value(all).ok());
     provenance
+        .with_keyframes(keyframes)
         .with_attention(used)
         .with_warnings(warnings.collect())
 }

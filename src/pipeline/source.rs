@@ -17,8 +17,8 @@ use super::{
 use crate::{
     decoder::{Decoding, Shape},
     frames::{
-        DecodedImage, Fitted, Frames, FramesError, ImageLimits, PreprocessError, PreprocessMode,
-        VideoLimits, VideoProgress, decode_image, fitted, list_folder,
+        DecodedImage, Fitted, Frames, ImageLimits, Keyframes, PreprocessError, PreprocessMode,
+        VideoChoice, VideoLimits, decode_image, fitted, list_folder,
     },
 };
 
@@ -70,6 +70,8 @@ pub struct ReadOptions {
     pub mode: PreprocessMode,
     /// Frames to take from each second of a video.
     pub fps: f64,
+    /// Takes so many of the sharpest and most different frames of a video instead; at least 1.
+    pub keyframes: Option<usize>,
     /// Limits of a single image.
     pub image_limits: ImageLimits,
     /// Limits of a video.
@@ -85,10 +87,21 @@ impl Default for ReadOptions {
         Self {
             mode: PreprocessMode::default(),
             fps: 1.0,
+            keyframes: None,
             image_limits: ImageLimits::default(),
             video_limits: VideoLimits::default(),
             decoding: Decoding::default(),
             max_time: VideoLimits::default().max_wall_time,
+        }
+    }
+}
+
+impl ReadOptions {
+    /// Returns which frames of a video are taken.
+    pub(super) fn video_choice(&self) -> VideoChoice {
+        match self.keyframes {
+            Some(n) => VideoChoice::Keyframes(n),
+            None => VideoChoice::Fps(self.fps),
         }
     }
 }
@@ -142,7 +155,7 @@ pub(super) fn spool_frames(
         decoder: FrameDecoder::new(options),
         incoming,
     };
-    let (taken, available) = match source {
+    let selected = match source {
         Source::Demo => {
             let bundled = demo::FRAMES.iter();
             let items: Vec<Item<'_>> = bundled.map(|(name, b)| Item::Bundled(name, b)).collect();
@@ -156,13 +169,19 @@ pub(super) fn spool_frames(
         Source::Folder(dir) => reader.folder(dir, list_folder(dir)?)?,
         Source::Video(path) => reader.video(path)?,
     };
-    reader.report_cropped(&taken);
+    reader.report_cropped(&selected.taken);
     let incoming = reader.incoming;
-    incoming.finish(taken, available, &noting.warnings)
+    incoming.finish(selected, &noting.warnings)
 }
 
-/// The frames that were taken, and the number of frames of the source.
-pub(super) type Selected = (Vec<Taken>, usize);
+/// The frames that were taken.
+pub(super) struct Selected {
+    pub(super) taken: Vec<Taken>,
+    /// Number of frames of the source.
+    pub(super) available: usize,
+    /// What became of the frames of a video, where the sharpest and most different ones were asked for.
+    pub(super) keyframes: Option<Keyframes>,
+}
 
 /// One image that is to be read.
 pub(super) enum Item<'a> {
@@ -173,71 +192,15 @@ pub(super) enum Item<'a> {
 }
 
 pub(super) struct Reader<'a> {
-    options: &'a ReadOptions,
-    config: &'a Config,
+    pub(super) options: &'a ReadOptions,
+    pub(super) config: &'a Config,
     pub(super) limit: &'a FrameLimit<'a>,
     pub(super) watcher: &'a mut dyn Watcher,
-    decoder: FrameDecoder<'a>,
-    incoming: Incoming,
+    pub(super) decoder: FrameDecoder<'a>,
+    pub(super) incoming: Incoming,
 }
 
 impl Reader<'_> {
-    fn video(&mut self, path: &Path) -> Result<Selected, PipelineError> {
-        let max = match self.limit.fitting {
-            None => self.limit.max.unwrap_or(usize::MAX).max(1),
-            Some(_) => {
-                let go_on = &mut || self.watcher.step(Stage::Decode, 0, 0);
-                let size = self.decoder.video_size(path, go_on)?;
-                let Fitted { width, height, .. } = self.fitted("", size)?;
-                self.limit.frames(height as usize, width as usize)
-            }
-        };
-        let shape = self.shape();
-        let mut taken = Vec::new();
-        // What stopped the decoding, where it was not the decoder.
-        let mut failed = None;
-        let Self {
-            options,
-            config,
-            watcher,
-            decoder,
-            incoming,
-            ..
-        } = self;
-        let mut on_progress = |p: VideoProgress| {
-            let total = p.frames_total.unwrap_or(0) as usize;
-            watcher.step(Stage::Decode, p.frames_read as usize, total)
-        };
-        let mut sink = |image: DecodedImage| {
-            let placement = fitted_for(options, config, &image.name, image.source_size)?.placement;
-            match incoming.put(image.name, placement, &image.rgb) {
-                Ok(one) => {
-                    taken.push(one);
-                    Ok(())
-                }
-                Err(e) => {
-                    failed = Some(e);
-                    Err(FramesError::Cancelled)
-                }
-            }
-        };
-        let choice = (options.fps, Some(max));
-        let read = decoder.video(path, choice, shape, &mut on_progress, &mut sink);
-        if let Some(e) = failed {
-            return Err(e.into());
-        }
-        let (thinned_from, warnings) = read?;
-        for warning in warnings {
-            self.watcher.warn(&Warning::Video(warning));
-        }
-        let mut available = taken.len();
-        if let Some(from) = thinned_from {
-            available = from as usize;
-            self.report_thinned(available, taken.len());
-        }
-        Ok((taken, available))
-    }
-
     /// Reads one image; `done` of `total` were read before.
     pub(super) fn read(
         &mut self,
@@ -264,7 +227,7 @@ impl Reader<'_> {
         Ok(self.incoming.put(image.name, placement, &image.rgb)?)
     }
 
-    fn shape(&self) -> Shape {
+    pub(super) fn shape(&self) -> Shape {
         Shape::Network {
             mode: self.options.mode,
             img_size: self.config.img_size,
@@ -272,7 +235,11 @@ impl Reader<'_> {
         }
     }
 
-    fn fitted(&self, name: &str, source_size: (u32, u32)) -> Result<Fitted, PreprocessError> {
+    pub(super) fn fitted(
+        &self,
+        name: &str,
+        source_size: (u32, u32),
+    ) -> Result<Fitted, PreprocessError> {
         fitted_for(self.options, self.config, name, source_size)
     }
 
@@ -281,7 +248,11 @@ impl Reader<'_> {
         if asked_for {
             tracing::info!("taking {used} of {available} frames, evenly");
         } else {
-            let warning = Warning::FramesThinned { used, available };
+            let warning = Warning::FramesThinned {
+                used,
+                available,
+                evenly: true,
+            };
             self.watcher.warn(&warning);
         }
     }
@@ -305,7 +276,7 @@ impl Reader<'_> {
     }
 }
 
-fn fitted_for(
+pub(super) fn fitted_for(
     options: &ReadOptions,
     config: &Config,
     name: &str,

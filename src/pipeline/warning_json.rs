@@ -51,7 +51,9 @@ impl Warning {
     /// Returns what a file may say of it that others may see: `kind` and numbers, no names and no text.
     pub fn numbers(&self) -> Map<String, Value> {
         let values = match self {
-            Self::FramesThinned { used, available } => {
+            Self::FramesThinned {
+                used, available, ..
+            } => {
                 json!({"used": used, "available": available})
             }
             Self::RetriedWithFewer { used, of, .. } => json!({"used": used, "of": of}),

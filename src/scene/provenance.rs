@@ -30,6 +30,9 @@ pub struct Provenance {
     // The name in files predates the name here.
     #[serde(rename = "frames_given", skip_serializing_if = "Option::is_none")]
     pub frames_available: Option<usize>,
+    /// What became of the frames of a video of which the sharpest and most different ones were taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyframes: Option<serde_json::Value>,
     /// Options of the run, as the caller names them.
     pub options: serde_json::Value,
     /// How the frames attended to each other, where it was not each to all.
@@ -59,6 +62,7 @@ impl Provenance {
             weights_sha256,
             frames,
             frames_available: None,
+            keyframes: None,
             options,
             attention: None,
             warnings: Vec::new(),
@@ -74,6 +78,12 @@ impl Provenance {
             frames_available,
             ..self
         }
+    }
+
+    /// Sets what became of the frames of a video; `None` where they were not chosen one by one.
+    #[must_use]
+    pub fn with_keyframes(self, keyframes: Option<serde_json::Value>) -> Self {
+        Self { keyframes, ..self }
     }
 
     /// Sets the warnings of the run.

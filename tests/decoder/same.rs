@@ -201,6 +201,44 @@ fn videos_of_all_codecs_are_the_same() {
 
 #[cfg(feature = "video")]
 #[test]
+fn the_sharpest_and_most_different_frames_are_the_same() {
+    let fitting = |_: usize, _: usize| 4_usize;
+    let options = ReadOptions {
+        keyframes: Some(6),
+        ..ReadOptions::default()
+    };
+    for (i, file) in files_of("timing").into_iter().enumerate() {
+        let limit = FrameLimit {
+            max: Some(50),
+            fitting: (i % 2 == 0).then_some(&fitting as _),
+        };
+        let (frames, told) = assert_same(&Source::Video(file), &options, &limit);
+        let Ok(frames) = frames else { continue };
+        // What does not fit is told as ever.
+        let expected = frames.available.min(if i % 2 == 0 { 4 } else { 6 });
+        assert_eq!(frames.names.len(), expected);
+        let thinned = Warning::FramesThinned {
+            used: 4,
+            available: frames.available.min(6),
+            evenly: false,
+        };
+        let is_thinned = i % 2 == 0 && frames.available > 4;
+        assert_eq!(told.contains(&thinned), is_thinned, "{told:?}");
+    }
+    let none = ReadOptions {
+        keyframes: Some(0),
+        ..options
+    };
+    let source = Source::Video(files_of("clips")[4].clone());
+    assert!(
+        assert_same(&source, &none, &FrameLimit::default())
+            .0
+            .is_err()
+    );
+}
+
+#[cfg(feature = "video")]
+#[test]
 fn videos_that_cannot_be_used_have_the_same_errors() {
     let clip = &files_of("clips")[4];
     assert!(clip.ends_with("h264.mp4"));

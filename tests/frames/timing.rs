@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use super::data;
-use vggt::frames::{DecodedImage, FramesError, VideoLimits, VideoSummary, read_video, video_size};
+use vggt::frames::{
+    DecodedImage, FramesError, VideoChoice, VideoLimits, VideoSummary, read_video, video_size,
+};
 
 /// Lossy codecs change an even gray by no more, of 255; the next frame differs by 2.3.
 const GRAY: f64 = 1.1;
@@ -17,10 +19,17 @@ fn clip(name: &str) -> PathBuf {
 fn read_path(path: &Path, fps: f64, most: Option<usize>) -> (VideoSummary, Vec<DecodedImage>) {
     let mut pictures = Vec::new();
     let limits = VideoLimits::default();
-    let summary = read_video(path, fps, &limits, most, &mut |_| true, &mut |picture| {
-        pictures.push(picture);
-        Ok(())
-    });
+    let summary = read_video(
+        path,
+        &VideoChoice::Fps(fps),
+        &limits,
+        most,
+        &mut |_| true,
+        &mut |picture| {
+            pictures.push(picture);
+            Ok(())
+        },
+    );
     (summary.unwrap(), pictures)
 }
 
@@ -232,7 +241,7 @@ fn a_limit_counts_the_time_that_is_shown() {
     };
     let refused = read_video(
         &clip("vfr.mp4"),
-        1.0,
+        &VideoChoice::Fps(1.0),
         &limits,
         None,
         &mut |_| true,
@@ -241,7 +250,7 @@ fn a_limit_counts_the_time_that_is_shown() {
     assert!(matches!(refused, Err(FramesError::VideoTooLong { .. })));
     let late = read_video(
         &clip("late.mkv"),
-        1.0,
+        &VideoChoice::Fps(1.0),
         &limits,
         None,
         &mut |_| true,

@@ -9,7 +9,7 @@ use std::{
 use super::{data, difference, fixture, hostile::Dice};
 use image::imageops;
 use vggt::frames::{
-    DecodedImage, FramesError, VideoLimits, VideoProgress, VideoSummary, read_video,
+    DecodedImage, FramesError, VideoChoice, VideoLimits, VideoProgress, VideoSummary, read_video,
 };
 
 /// The bound that is promised, on average over a frame: another FFmpeg may enlarge chroma otherwise.
@@ -34,10 +34,17 @@ fn try_read(
     limits: &VideoLimits,
 ) -> (Result<VideoSummary, FramesError>, Vec<DecodedImage>) {
     let mut pictures = Vec::new();
-    let summary = read_video(path, fps, limits, most, &mut |_| true, &mut |picture| {
-        pictures.push(picture);
-        Ok(())
-    });
+    let summary = read_video(
+        path,
+        &VideoChoice::Fps(fps),
+        limits,
+        most,
+        &mut |_| true,
+        &mut |picture| {
+            pictures.push(picture);
+            Ok(())
+        },
+    );
     (summary, pictures)
 }
 
@@ -335,7 +342,7 @@ fn reading_stops_when_it_is_told_to() {
     let mut keep = |_| Ok(());
     let e = read_video(
         &clip("h264.mp4"),
-        10.0,
+        &VideoChoice::Fps(10.0),
         &limits,
         None,
         &mut stop_at_5,
@@ -356,7 +363,7 @@ fn reading_stops_when_it_is_told_to() {
     };
     let e = read_video(
         &clip("h264.mp4"),
-        10.0,
+        &VideoChoice::Fps(10.0),
         &limits,
         None,
         &mut |_| true,

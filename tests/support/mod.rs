@@ -1,5 +1,6 @@
 //! What tests share: calls of the program here, the service, fixtures and readers in a module each.
 
+pub(crate) mod clip;
 pub(crate) mod glb;
 pub(crate) mod scene;
 pub(crate) mod service;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::find::HashPrefix;
 use crate::{
     cli::{
+        KEYFRAMES_OF_IMAGES, UsageError,
         attention_flags::AttentionFlags,
         output_error,
         scene_flags::{SceneFlags, is_false},
@@ -203,6 +204,11 @@ pub(super) struct OptionArgs {
     #[arg(long, help_heading = "Scene")]
     #[serde(skip_serializing_if = "Option::is_none")]
     fps: Option<f64>,
+    /// Take this many of the sharpest and most different frames of a video instead
+    #[arg(long, help_heading = "Scene", value_name = "N", conflicts_with = "fps",
+        value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyframes: Option<u32>,
     /// Name of the result in your list
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -214,6 +220,14 @@ pub(super) struct OptionArgs {
 }
 
 impl OptionArgs {
+    /// Refuses what only makes sense for a video.
+    pub(super) fn check_images(&self) -> Result<(), UsageError> {
+        match self.keyframes {
+            None => Ok(()),
+            Some(_) => Err(UsageError(KEYFRAMES_OF_IMAGES.to_owned())),
+        }
+    }
+
     /// Returns the options that were given, as a request has them.
     pub(super) fn request(&self) -> anyhow::Result<ReconstructionOptions> {
         let mut options = ReconstructionOptions::new(self)?;

@@ -44,7 +44,12 @@ struct Local {
 impl Local {
     fn of(action: &Action) -> anyhow::Result<Self> {
         Ok(match action {
-            Action::Images { paths, out, .. } => {
+            Action::Images {
+                paths,
+                out,
+                options,
+            } => {
+                options.check_images()?;
                 let images = images(paths)?;
                 let target = Some(out.target("scene.glb", &images)?);
                 Self { images, target }
@@ -74,11 +79,16 @@ impl Local {
                 ..Self::default()
             },
             Action::Submit {
-                paths, video: None, ..
-            } => Self {
-                images: images(paths)?,
-                ..Self::default()
-            },
+                paths,
+                video: None,
+                options,
+            } => {
+                options.check_images()?;
+                Self {
+                    images: images(paths)?,
+                    ..Self::default()
+                }
+            }
             _ => Self::default(),
         })
     }

@@ -55,6 +55,10 @@ pub(super) struct InputArgs {
     /// Frames to take from each second of a video
     #[arg(long, default_value_t = 1.0, value_parser = parse_rate, allow_negative_numbers = true)]
     pub(super) fps: f64,
+    /// Take this many frames of a video instead: the sharpest and most different (decodes it twice)
+    #[arg(long, value_name = "N", conflicts_with_all = ["fps", "from_predictions"],
+        value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub(super) keyframes: Option<u32>,
     /// Take at most this many frames, evenly [default: 5000, and with --attention dense as many as fit into memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true,
         hide_short_help = true)]

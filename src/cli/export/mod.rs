@@ -19,7 +19,7 @@ use serde_json::json;
 use vggt_model::demo;
 
 use super::{
-    UsageError,
+    KEYFRAMES_OF_IMAGES, UsageError,
     inputs::{self, Inputs},
     model_args::ModelArgs,
     save_to_db::{Destination, SaveArgs},
@@ -160,6 +160,7 @@ impl Args {
             read: ReadOptions {
                 mode: self.input.preprocess,
                 fps: self.input.fps,
+                keyframes: self.input.keyframes.map(|n| n as usize),
                 image_limits: self.input.images.limits(),
                 video_limits: VideoLimits {
                     max_duration_s: self.input.max_video_seconds,
@@ -203,6 +204,14 @@ impl Args {
     }
 
     fn source(&self) -> anyhow::Result<Source> {
+        let source = self.given_source()?;
+        if self.input.keyframes.is_some() && !matches!(source, Source::Video(_)) {
+            return Err(UsageError(KEYFRAMES_OF_IMAGES.to_owned()).into());
+        }
+        Ok(source)
+    }
+
+    fn given_source(&self) -> anyhow::Result<Source> {
         let of_paths = |paths: &[PathBuf]| -> anyhow::Result<Source> {
             Ok(match inputs::sort(paths)? {
                 Inputs::Images(paths) => Source::Images(paths),

@@ -185,7 +185,10 @@ fn options(args: &Args, source: &Source) -> anyhow::Result<ReconstructionOptions
         fields.extend(attention);
     }
     if let Source::Video(_) = source {
-        fields.insert("fps".to_owned(), json!(args.input.fps));
+        match args.input.keyframes {
+            Some(n) => fields.insert("keyframes".to_owned(), json!(n)),
+            None => fields.insert("fps".to_owned(), json!(args.input.fps)),
+        };
     }
     let encoding = args.output.glb;
     if encoding != Default::default() {

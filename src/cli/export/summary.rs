@@ -88,6 +88,7 @@ impl Summary<'_> {
             "frames": s,
             "frames_shown": self.made.scene.views.len(),
             "frames_given": frames.available,
+            "keyframes": self.made.provenance.keyframes,
             "names": frames.names,
             "height": height,
             "width": width,

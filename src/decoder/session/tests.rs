@@ -41,6 +41,7 @@ fn said(replies: &[Reply]) -> Vec<u8> {
 fn done() -> Reply {
     Reply::Done {
         thinned_from: None,
+        keyframes: None,
         warnings: Vec::new(),
     }
 }
@@ -68,13 +69,17 @@ fn image(said: Vec<u8>) -> Result<Decoded, DecoderError> {
     })
 }
 
-fn video(said: Vec<u8>) -> Result<(Option<u64>, Vec<String>), DecoderError> {
+fn video(said: Vec<u8>) -> Result<Read, DecoderError> {
+    video_of(&VideoChoice::Fps(1.0), said)
+}
+
+fn video_of(choice: &VideoChoice, said: Vec<u8>) -> Result<Read, DecoderError> {
     let file = tempfile::NamedTempFile::new().unwrap();
     let limits = VideoLimits::default();
     let video = Video {
         limits: &limits,
         shape: SHAPE,
-        fps: 1.0,
+        choice,
         max_frames: Some(2),
     };
     with(said, |session| {
@@ -89,6 +94,50 @@ fn an_image_is_taken_as_it_was_asked_for() {
     let image = image(all).unwrap();
     assert_eq!(image.rgb.as_raw(), &pixels);
     assert_eq!((image.name.as_str(), image.source_size), ("a", (56, 28)));
+}
+
+#[test]
+fn what_became_of_the_frames_must_add_up() {
+    let told = |frames, chosen, similar| {
+        let keyframes = Some(Keyframes {
+            frames,
+            chosen,
+            less_sharp: 2,
+            plain: 1,
+            similar,
+        });
+        Reply::Done {
+            thinned_from: None,
+            keyframes,
+            warnings: Vec::new(),
+        }
+    };
+    let of = |choice: &VideoChoice, done: Reply| {
+        let pixels = vec![7; 28 * 14 * 3];
+        video_of(
+            choice,
+            [hello(), said(&[frame()]), pixels, said(&[done])].concat(),
+        )
+    };
+    let (asked, rate) = (VideoChoice::Keyframes(1), VideoChoice::Fps(1.0));
+    let read = of(&asked, told(9, 1, 5)).unwrap();
+    assert_eq!(read.keyframes.map(|all| all.similar), Some(5));
+    for done in [told(9, 1, 4), told(9, 2, 4), told(2, 1, u64::MAX), done()] {
+        assert!(of(&asked, done.clone()).is_err(), "{done:?}");
+    }
+    assert!(of(&rate, told(9, 1, 5)).is_err());
+    assert!(of(&rate, done()).is_ok());
+    // More than were asked for.
+    let pixels = vec![7; 28 * 14 * 3];
+    let two = [
+        hello(),
+        said(&[frame()]),
+        pixels.clone(),
+        said(&[frame()]),
+        pixels,
+    ]
+    .concat();
+    assert!(video_of(&asked, [two, said(&[told(9, 2, 4)])].concat()).is_err());
 }
 
 #[test]

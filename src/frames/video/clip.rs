@@ -15,7 +15,8 @@ use ffmpeg_next::{
 };
 
 use super::{
-    VideoFile, VideoLimits, convert::Converter, memory, read::Watch, scan::Announced, video_threads,
+    VideoFile, VideoLimits, convert::Converter, memory, scan::Announced, video_threads,
+    watch::Watch,
 };
 use crate::frames::{
     FramesError,

@@ -141,13 +141,7 @@ impl Converter {
     /// `None` when the frame is damaged, empty, too large or of a format that cannot be converted.
     pub(super) fn convert(&mut self, frame: &frame::Video) -> Option<RgbImage> {
         let (format, width, height) = (frame.format(), frame.width(), frame.height());
-        // Without a pixel format swscale aborts the process.
-        let usable = format != Pixel::None
-            && width > 0
-            && height > 0
-            && u64::from(width) * u64::from(height) <= self.max_pixels
-            && !frame.is_corrupt();
-        if !usable {
+        if !is_usable(frame, self.max_pixels) {
             return None;
         }
         let tags = ColorTags::of(frame);
@@ -210,6 +204,16 @@ impl Converter {
     }
 }
 
+/// Whether a frame is whole, and swscale may see it: without a pixel format it aborts the process.
+pub(super) fn is_usable(frame: &frame::Video, max_pixels: u64) -> bool {
+    let (width, height) = (frame.width(), frame.height());
+    frame.format() != Pixel::None
+        && width > 0
+        && height > 0
+        && u64::from(width) * u64::from(height) <= max_pixels
+        && !frame.is_corrupt()
+}
+
 /// RGBA -> RGB, laid over white, as photos are.
 fn over_white(rgba: &[u8]) -> Vec<u8> {
     let pixels = rgba.chunks_exact(4);
@@ -223,7 +227,11 @@ fn over_white(rgba: &[u8]) -> Vec<u8> {
 }
 
 /// The rows of a frame of one plane without the padding behind them.
-fn rows_of(frame: &frame::Video, (width, height): (u32, u32), bytes: usize) -> Option<Vec<u8>> {
+pub(super) fn rows_of(
+    frame: &frame::Video,
+    (width, height): (u32, u32),
+    bytes: usize,
+) -> Option<Vec<u8>> {
     let row_bytes = width as usize * bytes;
     let stride = frame.stride(0).max(row_bytes);
     let mut rows = Vec::with_capacity(row_bytes * height as usize);

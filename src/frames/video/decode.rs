@@ -8,6 +8,7 @@ use ffmpeg_next::{Error, Packet, frame};
 use super::{
     clip::{Clip, MAX_FAILURES_IN_A_ROW},
     convert::Converter,
+    gray::{Gray, GrayScaler},
 };
 use crate::frames::FramesError;
 
@@ -34,6 +35,11 @@ impl DecodedFrame<'_> {
     /// The frame as upright 8-bit RGB; `None` when it is damaged or of no usable format.
     pub(super) fn convert(&mut self) -> Option<RgbImage> {
         self.converter.convert(self.frame)
+    }
+
+    /// The frame as a small gray image; `None` as [`DecodedFrame::convert`].
+    pub(super) fn gray(&self, scaler: &mut GrayScaler) -> Option<Gray> {
+        scaler.gray(self.frame)
     }
 }
 

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{VideoLimits, VideoProgress, VideoSummary, read_video_file, video_file_size};
+use super::{
+    VideoChoice, VideoLimits, VideoProgress, VideoSummary, read_video_file, video_file_size,
+};
 use crate::frames::{DecodedImage, FramesError, open_regular};
 
 /// A video file that is open. Its readings begin at its beginning, and follow each other.
@@ -58,22 +60,37 @@ pub fn video_size(path: &Path, limits: &VideoLimits) -> Result<(u32, u32), Frame
 /// When the file cannot be opened, and as [`read_video_file`].
 pub fn read_video(
     path: &Path,
-    fps: f64,
+    choice: &VideoChoice,
     limits: &VideoLimits,
     max_frames: Option<usize>,
     on: &mut dyn FnMut(VideoProgress) -> bool,
     sink: &mut dyn FnMut(DecodedImage) -> Result<(), FramesError>,
 ) -> Result<VideoSummary, FramesError> {
-    check_choice(fps, max_frames)?;
-    read_video_file(&VideoFile::open(path)?, fps, limits, max_frames, on, sink)
+    check_choice(choice, max_frames)?;
+    read_video_file(
+        &VideoFile::open(path)?,
+        choice,
+        limits,
+        max_frames,
+        on,
+        sink,
+    )
 }
 
 /// Refuses what chooses no frames.
-pub(super) fn check_choice(fps: f64, max_frames: Option<usize>) -> Result<(), FramesError> {
-    if !(fps.is_finite() && fps > 0.0) {
-        return Err(FramesError::BadRate { fps });
-    }
-    if max_frames == Some(0) {
+pub(super) fn check_choice(
+    choice: &VideoChoice,
+    max_frames: Option<usize>,
+) -> Result<(), FramesError> {
+    let is_empty = match choice {
+        VideoChoice::Fps(fps) if !(fps.is_finite() && *fps > 0.0) => {
+            return Err(FramesError::BadRate { fps: *fps });
+        }
+        VideoChoice::Fps(_) => false,
+        VideoChoice::Keyframes(n) => *n == 0,
+        VideoChoice::Numbers(numbers) => numbers.is_empty(),
+    };
+    if is_empty || max_frames == Some(0) {
         return Err(FramesError::Empty);
     }
     Ok(())

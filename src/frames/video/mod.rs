@@ -1,15 +1,21 @@
-//! A video file -> the frames that a rate or a maximum number selects.
+//! A video file -> the frames that a rate or a maximum number selects, or the sharpest and most different ones.
 //!
 //! The file is read twice, front to back: first its packets, without decoding, for the times at which frames are shown, then
 //! with decoding; only chosen frames are converted, one at a time, and handed on at once. `read` is the entry point, `clip`
-//! opens, `scan` reads the times, `rate` tells constant from variable rates, `plan` chooses, `decode` decodes, and
-//! `convert` makes RGB of a decoded frame.
+//! opens, `scan` reads the times, `timeline` keeps them, `rate` tells constant from variable rates, `plan` chooses, `decode`
+//! decodes, and `convert` makes RGB of a decoded frame.
+//!
+//! For the sharpest and most different frames it is decoded once more before: `gray` makes a small image of every frame, `sketch`
+//! what is remembered of it, `candidates` keeps a limited number, and `keyframes` chooses among them.
 //!
 //! FFmpeg sees bytes and nothing else: the file is opened here, so that no name is taken for an address,
 //! and containers that could name other files (play lists, concatenations) are not among the permitted.
 //!
 //! Without the feature `video` every video is refused.
 
+#[cfg(feature = "video")]
+mod candidates;
+mod choice;
 #[cfg(feature = "video")]
 mod clip;
 mod codecs;
@@ -21,6 +27,10 @@ mod convert;
 mod decode;
 mod file;
 #[cfg(feature = "video")]
+mod gray;
+#[cfg(feature = "video")]
+mod keyframes;
+#[cfg(feature = "video")]
 mod memory;
 #[cfg(feature = "video")]
 mod plan;
@@ -30,11 +40,20 @@ mod rate;
 mod read;
 #[cfg(feature = "video")]
 mod scan;
+#[cfg(feature = "video")]
+mod sketch;
+#[cfg(feature = "video")]
+mod spread;
+#[cfg(feature = "video")]
+mod timeline;
 #[cfg(not(feature = "video"))]
 mod unsupported;
+#[cfg(feature = "video")]
+mod watch;
 
 use std::{sync::LazyLock, time::Duration};
 
+pub use choice::{Keyframes, VideoChoice};
 pub use codecs::video_codecs;
 pub use file::{VideoFile, read_video, video_size};
 #[cfg(feature = "video")]
@@ -85,9 +104,9 @@ const MAX_THREADS: usize = 16;
 /// Progress of reading a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VideoProgress {
-    /// Frames decoded so far, chosen or not.
+    /// Frames decoded so far, chosen or not, in all passes.
     pub frames_read: u64,
-    /// Frames that are shown, by the packets of the file; some may be damaged.
+    /// Frames to be decoded in all passes, by the packets of the file; some may be damaged.
     pub frames_total: Option<u64>,
     /// Frames chosen so far.
     pub frames_chosen: usize,
@@ -106,6 +125,8 @@ pub struct VideoSummary {
     pub chosen: Vec<u64>,
     /// How many frames the rate alone would have chosen, when `max_frames` thinned them out.
     pub thinned_from: Option<u64>,
+    /// What became of all frames, with [`VideoChoice::Keyframes`].
+    pub keyframes: Option<Keyframes>,
     /// Sentences for the user: damage, a missing rate, a clip too short for the rate, colors that cannot be right.
     pub warnings: Vec<String>,
 }

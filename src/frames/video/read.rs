@@ -1,20 +1,20 @@
 //! Choosing, decoding and handing on the frames of one video.
 
-use std::{
-    ops::ControlFlow,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, ops::ControlFlow};
 
 use ::image::RgbImage;
 
 use super::{
-    VideoLimits, VideoProgress, VideoSummary,
+    Keyframes, VideoChoice, VideoLimits, VideoProgress, VideoSummary,
+    candidates::{Candidate, Candidates},
     clip::Clip,
+    decode::{Decoded, DecodedFrame},
     file::{VideoFile, check_choice},
-    plan::{self, Plan, Timed},
-    rate::{self, Rate},
-    scan::{Announced, Scan},
+    gray::GrayScaler,
+    keyframes, plan,
+    sketch::{LOOKED_AT, Sketch},
+    timeline::{FALLBACK_FPS, Timeline},
+    watch::Watch,
 };
 use crate::frames::{DecodedImage, FramesError};
 
@@ -28,13 +28,15 @@ pub fn video_file_size(file: &VideoFile, limits: &VideoLimits) -> Result<(u32, u
 
 /// Chooses frames of a video and hands each to `sink`, upright and as 8-bit RGB, in order.
 ///
-/// Where the rate r is constant, the interval is `max(round_half_even(r / fps), 1)` and frames number interval,
+/// With [`VideoChoice::Fps`], where the rate r is constant, the interval is `max(round_half_even(r / fps), 1)` and frames number interval,
 /// 2·interval, ... are chosen, counting from 1. A clip too short to yield one gives its middle frame (which takes a
 /// further reading). Where the rate is variable, or the container has none, the frames are chosen that are shown 0,
 /// 1 / fps, 2 / fps, ... seconds after the first one. Frames are named `frame_000075.png` after their number. Only
 /// frames that are shown count: an edit list may have others decoded.
 ///
 /// When more than `max_frames` would be chosen, as many are taken evenly from first to last.
+///
+/// With [`VideoChoice::Keyframes`], the clip is decoded twice: once to look at every frame, and once for those that are chosen.
 ///
 /// `on` is called after every decoded frame, and now and then while packets are read before; when it gives `false` the
 /// reading stops.
@@ -43,265 +45,263 @@ pub fn video_file_size(file: &VideoFile, limits: &VideoLimits) -> Result<(u32, u
 /// PQ and wide color spaces are mapped to sRGB. Pixels that are not square are stretched. A clip may be turned last.
 ///
 /// # Errors
-/// When the file is no video or has no picture in it that can be decoded, exceeds `limits`, `fps` is not
-/// above zero, `on` stopped it, or `sink` failed. A damaged or truncated video is no error as long as one
+/// When the file is no video or has no picture in it that can be decoded, exceeds `limits`, the choice can choose
+/// nothing, `on` stopped it, or `sink` failed. A damaged or truncated video is no error as long as one
 /// chosen frame was decoded: it gives a warning.
 pub fn read_video_file(
     file: &VideoFile,
-    fps: f64,
+    choice: &VideoChoice,
     limits: &VideoLimits,
     max_frames: Option<usize>,
     on: &mut dyn FnMut(VideoProgress) -> bool,
     sink: &mut dyn FnMut(DecodedImage) -> Result<(), FramesError>,
 ) -> Result<VideoSummary, FramesError> {
-    check_choice(fps, max_frames)?;
-    let path = &file.path;
+    check_choice(choice, max_frames)?;
     let watch = Watch::start(limits.max_wall_time);
     let clip = Clip::open(file, limits, watch)?;
     let mut warnings = clip.warnings();
-    let mut timeline = Timeline::of(clip, path, limits, on)?;
+    let timeline = Timeline::of(clip, &file.path, limits, on)?;
     if timeline.rate_is_assumed {
         warnings.push(format!(
             "the video says no frame rate: {FALLBACK_FPS} frames a second are assumed"
         ));
     }
-    let source_fps = timeline.fps();
-    let interval = plan::interval(source_fps, fps);
-    let max_frame = (limits.max_duration_s * source_fps).ceil() as u64;
-    let frames_total = Some(timeline.scan.shown);
-    let cut_off = timeline.cut_off();
-    let has_times = timeline.scan.times.is_some();
-
-    let mut selection = None;
-    let mut chosen = Vec::new();
-    let mut unreadable = 0;
-    let decoded = Clip::open(file, limits, watch)?.decode(&mut |frame| {
-        let number = frame.number;
-        // The times were checked before; without them the number tells.
-        if !has_times && number > max_frame {
-            return Err(FramesError::VideoTooLong {
-                path: path.to_path_buf(),
-                seconds: number as f64 / source_fps,
-                max_seconds: limits.max_duration_s,
-            });
-        }
-        let selection = selection.get_or_insert_with(|| {
-            // Frames before the first that can be decoded are not there to be chosen.
-            timeline.select(fps, max_frames, frame.time)
-        });
-        if selection.wants(number, frame.time, chosen.len()) {
-            match frame.convert() {
-                Some(rgb) => {
-                    chosen.push(number);
-                    sink(picture(number, rgb))?;
-                }
-                None => unreadable += 1,
-            }
-        }
-        let go_on = on(VideoProgress {
-            frames_read: number,
-            frames_total,
-            frames_chosen: chosen.len(),
-        });
-        if go_on {
-            Ok(ControlFlow::Continue(()))
-        } else {
-            Err(FramesError::Cancelled)
-        }
-    })?;
-
-    let frames_read = decoded.frames;
-    let failures = decoded.failures + unreadable;
-    if failures > 0 {
-        warnings.push(format!(
-            "the video is damaged: {failures} of its parts could not be decoded, {frames_read} frames could"
-        ));
-    } else {
-        warnings.extend(cut_off);
-    }
-    if chosen.is_empty() && frames_read > 0 {
-        // A middle frame that cannot be converted makes way for the next one.
-        let middle = plan::middle(frames_read);
-        Clip::open(file, limits, watch)?.decode(&mut |frame| {
-            if frame.number < middle {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let Some(rgb) = frame.convert() else {
-                return Ok(ControlFlow::Continue(()));
-            };
-            chosen.push(frame.number);
-            sink(picture(frame.number, rgb))?;
-            Ok(ControlFlow::Break(()))
-        })?;
-        // Nothing is missing from a clip of one frame.
-        if let Some(number) = chosen.first().filter(|_| frames_read > 1) {
-            warnings.push(format!(
-                "the video is too short for {fps} frames a second: of its {frames_read} frames the middle \
-                 one, number {number}, is taken"
-            ));
-        }
-    }
-    if chosen.is_empty() {
-        return Err(FramesError::NoFrames {
-            path: path.to_path_buf(),
-        });
-    }
-    Ok(VideoSummary {
-        source_fps,
-        interval,
-        frames_read,
-        thinned_from: selection.and_then(|selection| selection.thinned_from()),
-        chosen,
+    let reading = Reading {
+        file,
+        limits,
+        watch,
+        on,
+        sink,
+        progress: VideoProgress {
+            frames_read: 0,
+            frames_total: Some(timeline.scan.shown),
+            frames_chosen: 0,
+        },
+        timeline,
+        chosen: Vec::new(),
+        unreadable: 0,
         warnings,
-    })
+    };
+    match choice {
+        VideoChoice::Fps(fps) => reading.at_rate(*fps, max_frames),
+        VideoChoice::Keyframes(n) => reading.keyframes(max_frames.map_or(*n, |most| most.min(*n))),
+        VideoChoice::Numbers(numbers) => reading.numbered(numbers),
+    }
 }
 
-/// When frames are shown, and how they are found.
-struct Timeline {
-    scan: Scan,
-    announced: Announced,
-    tick_s: f64,
-    rate: Rate,
-    /// Neither the file nor its times tell the rate.
-    rate_is_assumed: bool,
+/// A video that is being read.
+struct Reading<'a> {
+    file: &'a VideoFile,
+    limits: &'a VideoLimits,
+    watch: Watch,
+    timeline: Timeline,
+    on: &'a mut dyn FnMut(VideoProgress) -> bool,
+    sink: &'a mut dyn FnMut(DecodedImage) -> Result<(), FramesError>,
+    progress: VideoProgress,
+    /// Numbers of the frames that were handed on.
+    chosen: Vec<u64>,
+    /// Frames that were chosen and could not be converted.
+    unreadable: u64,
+    warnings: Vec<String>,
 }
 
-impl Timeline {
-    fn of(
-        clip: Clip,
-        path: &Path,
-        limits: &VideoLimits,
-        on: &mut dyn FnMut(VideoProgress) -> bool,
-    ) -> Result<Self, FramesError> {
-        let (announced, tick_s) = (clip.announced(), clip.tick_s());
-        let (declared, guessed) = (clip.declared_fps(), clip.guessed_fps());
-        let mut go_on = || {
-            on(VideoProgress {
-                frames_read: 0,
-                frames_total: None,
-                frames_chosen: 0,
-            })
-        };
-        let mut scan = clip.scan(limits.max_duration_s, &mut go_on)?;
-        if tick_s.is_none() {
-            scan.times = None;
-        }
-        let tick_s = tick_s.unwrap_or(1.0);
-        if let Some(times) = scan.times.as_deref()
-            && let Some((first, last)) = times.first().zip(times.last())
-        {
-            let seconds = last.saturating_sub(*first) as f64 * tick_s;
-            if seconds > limits.max_duration_s {
-                return Err(FramesError::VideoTooLong {
-                    path: path.to_path_buf(),
-                    seconds,
-                    max_seconds: limits.max_duration_s,
-                });
+/// Looks at a frame that comes out of the decoder.
+type Visit<'v> =
+    dyn FnMut(&mut Reading<'_>, &mut DecodedFrame<'_>) -> Result<ControlFlow<()>, FramesError> + 'v;
+
+impl Reading<'_> {
+    fn at_rate(mut self, fps: f64, max_frames: Option<usize>) -> Result<VideoSummary, FramesError> {
+        let mut selection = None;
+        let decoded = self.pass(&mut |reading, frame| {
+            let selection = selection.get_or_insert_with(|| {
+                // Frames before the first that can be decoded are not there to be chosen.
+                reading.timeline.select(fps, max_frames, frame.time)
+            });
+            if selection.wants(frame.number, frame.time, reading.chosen.len()) {
+                reading.take(frame)?;
             }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.warn_of_damage(&decoded);
+        if self.chosen.is_empty() && decoded.frames > 0 {
+            self.take_middle(decoded.frames, fps)?;
         }
-        let times = scan.times.as_deref().unwrap_or_default();
-        let known = Rate::of(times, tick_s, declared).or(guessed.map(Rate::Constant));
-        Ok(Self {
-            // The rate of a single picture makes no difference.
-            rate_is_assumed: known.is_none() && scan.shown != 1,
-            rate: known.unwrap_or(Rate::Constant(FALLBACK_FPS)),
-            scan,
-            announced,
-            tick_s,
+        let thinned_from = selection.and_then(|selection| selection.thinned_from());
+        let interval = plan::interval(self.timeline.fps(), fps);
+        Ok(VideoSummary {
+            interval,
+            thinned_from,
+            ..self.finish(&decoded)?
         })
     }
 
-    fn fps(&self) -> f64 {
-        match self.rate {
-            Rate::Constant(fps) | Rate::Variable(fps) => fps,
-        }
-    }
-
-    fn cut_off(&self) -> Option<String> {
-        let ticks_per_frame = 1.0 / (self.tick_s * self.fps());
-        self.scan.cut_off(&self.announced, ticks_per_frame)
-    }
-
-    /// Chooses frames; `first` is the time of the first one that could be decoded. Takes the times, which may be many.
-    fn select(&mut self, fps: f64, max_frames: Option<usize>, first: Option<i64>) -> Selection {
-        match self.rate {
-            Rate::Constant(source_fps) => {
-                let interval = plan::interval(source_fps, fps);
-                let total = self.scan.shown_from(first);
-                Selection::Counted(match max_frames {
-                    None => Plan::every(interval),
-                    Some(most) => Plan::at_most(most, interval, total),
-                })
+    /// Takes the middle frame of a clip that is too short for its rate.
+    fn take_middle(&mut self, frames: u64, fps: f64) -> Result<(), FramesError> {
+        // A middle frame that cannot be converted makes way for the next one.
+        let middle = plan::middle(frames);
+        let clip = Clip::open(self.file, self.limits, self.watch)?;
+        clip.decode(&mut |frame| {
+            if frame.number < middle {
+                return Ok(ControlFlow::Continue(()));
             }
-            Rate::Variable(_) => {
-                let mut times = std::mem::take(&mut self.scan.times).unwrap_or_default();
-                times.retain(|time| first.is_none_or(|first| *time >= first));
-                let shown = rate::shown_at(&times, self.tick_s, fps, self.scan.last_duration);
-                let wanted = shown.into_iter().map(|i| times[i]).collect();
-                Selection::Timed(Timed::new(wanted, max_frames))
-            }
-        }
-    }
-}
-
-/// The chosen frames.
-enum Selection {
-    Counted(Plan),
-    Timed(Timed),
-}
-
-impl Selection {
-    /// Whether a frame that comes out of the decoder is chosen; `chosen` were before it.
-    fn wants(&mut self, number: u64, time: Option<i64>, chosen: usize) -> bool {
-        match self {
-            Self::Counted(plan) => plan.wants(number) && !plan.is_full(chosen),
-            Self::Timed(timed) => timed.wants(time),
-        }
-    }
-
-    fn thinned_from(&self) -> Option<u64> {
-        match self {
-            Self::Counted(plan) => plan.thinned_from(),
-            Self::Timed(timed) => timed.thinned_from(),
-        }
-    }
-}
-
-/// Assumed where neither container nor codec nor the times of the frames tell a rate.
-const FALLBACK_FPS: f64 = 30.0;
-
-fn picture(number: u64, rgb: RgbImage) -> DecodedImage {
-    DecodedImage::new(format!("frame_{number:06}.png"), rgb)
-}
-
-/// The end of the permitted time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Watch {
-    deadline: Option<Instant>,
-    allowed: Duration,
-}
-
-impl Watch {
-    pub(super) fn start(allowed: Duration) -> Self {
-        Self {
-            // None: so far away that the clock cannot express it.
-            deadline: Instant::now().checked_add(allowed),
-            allowed,
-        }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
-    pub(super) fn check(&self, path: &Path) -> Result<(), FramesError> {
-        if self.is_over() {
-            return Err(FramesError::VideoTooSlow {
-                path: path.to_path_buf(),
-                max_seconds: self.allowed.as_secs_f64(),
-            });
+            self.take(frame).map(|taken| match taken {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+        })?;
+        // Nothing is missing from a clip of one frame.
+        if let Some(number) = self.chosen.first().filter(|_| frames > 1) {
+            self.warnings.push(format!(
+                "the video is too short for {fps} frames a second: of its {frames} frames the middle \
+                 one, number {number}, is taken"
+            ));
         }
         Ok(())
     }
+
+    fn keyframes(mut self, n: usize) -> Result<VideoSummary, FramesError> {
+        // Both passes take about the same time.
+        self.progress.frames_total = Some(self.timeline.scan.shown.saturating_mul(2));
+        let mut candidates = Candidates::new(n);
+        let mut scaler = GrayScaler::new(LOOKED_AT, self.limits.max_pixels);
+        let decoded = self.pass(&mut |reading, frame| {
+            match frame.gray(&mut scaler) {
+                Some(gray) => candidates.push(Candidate {
+                    number: frame.number,
+                    seconds: reading.timeline.seconds(frame.number, frame.time),
+                    sketch: Sketch::of(&gray),
+                }),
+                None => reading.unreadable += 1,
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.warn_of_damage(&decoded);
+        self.unreadable = 0;
+        let (candidates, frames) = candidates.finish();
+        let merged = frames - candidates.len() as u64;
+        let choice = keyframes::choose(&candidates, n, &mut || {
+            !self.watch.is_over() && (self.on)(self.progress)
+        });
+        self.watch.check(&self.file.path)?;
+        let choice = choice.ok_or(FramesError::Cancelled)?;
+        let numbers: Vec<u64> = choice
+            .chosen
+            .iter()
+            .map(|i| candidates[*i].number)
+            .collect();
+        drop(candidates);
+        self.take_numbers(&numbers)?;
+        if self.unreadable > 0 {
+            self.warnings.push(format!(
+                "{} frames of the video were chosen and could not be converted",
+                self.unreadable
+            ));
+        }
+        let chosen = self.chosen.len() as u64;
+        let less_sharp = choice.less_sharp + merged;
+        Ok(VideoSummary {
+            keyframes: Some(Keyframes {
+                frames,
+                chosen,
+                less_sharp,
+                plain: choice.plain,
+                similar: frames.saturating_sub(chosen + less_sharp + choice.plain),
+            }),
+            ..self.finish(&decoded)?
+        })
+    }
+
+    fn numbered(mut self, numbers: &[u64]) -> Result<VideoSummary, FramesError> {
+        let decoded = self.take_numbers(numbers)?;
+        self.finish(&decoded)
+    }
+
+    /// Decodes until frames of these numbers are taken, which ascend. One that cannot be converted makes way for the next one.
+    fn take_numbers(&mut self, numbers: &[u64]) -> Result<Decoded, FramesError> {
+        let mut wanted: VecDeque<u64> = numbers.iter().copied().collect();
+        self.pass(&mut |reading, frame| {
+            while wanted
+                .pop_front_if(|number| *number <= frame.number)
+                .is_some()
+            {}
+            // This one, or one before it that could not be converted.
+            if reading.chosen.len() + wanted.len() < numbers.len() {
+                reading.take(frame)?;
+            }
+            Ok(match reading.chosen.len() < numbers.len() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            })
+        })
+    }
+
+    /// Decodes the clip from its beginning, until `visit` breaks.
+    fn pass(&mut self, visit: &mut Visit<'_>) -> Result<Decoded, FramesError> {
+        let max_frame = (self.limits.max_duration_s * self.timeline.fps()).ceil() as u64;
+        let clip = Clip::open(self.file, self.limits, self.watch)?;
+        let before = self.progress.frames_read;
+        clip.decode(&mut |frame| {
+            let number = frame.number;
+            // The times were checked before; without them the number tells.
+            if !self.timeline.has_times() && number > max_frame {
+                return Err(FramesError::VideoTooLong {
+                    path: self.file.path.clone(),
+                    seconds: number as f64 / self.timeline.fps(),
+                    max_seconds: self.limits.max_duration_s,
+                });
+            }
+            let flow = visit(self, frame)?;
+            self.progress.frames_read = before + number;
+            match (self.on)(self.progress) {
+                true => Ok(flow),
+                false => Err(FramesError::Cancelled),
+            }
+        })
+    }
+
+    /// Hands a frame on. Returns false where it cannot be converted.
+    fn take(&mut self, frame: &mut DecodedFrame<'_>) -> Result<bool, FramesError> {
+        let Some(rgb) = frame.convert() else {
+            self.unreadable += 1;
+            return Ok(false);
+        };
+        self.chosen.push(frame.number);
+        self.progress.frames_chosen = self.chosen.len();
+        (self.sink)(picture(frame.number, rgb))?;
+        Ok(true)
+    }
+
+    fn warn_of_damage(&mut self, decoded: &Decoded) {
+        let failures = decoded.failures + self.unreadable;
+        let cut_off = self.timeline.cut_off();
+        if failures > 0 {
+            self.warnings.push(format!(
+                "the video is damaged: {failures} of its parts could not be decoded, {} frames could",
+                decoded.frames
+            ));
+        } else {
+            self.warnings.extend(cut_off);
+        }
+    }
+
+    fn finish(self, decoded: &Decoded) -> Result<VideoSummary, FramesError> {
+        if self.chosen.is_empty() {
+            return Err(FramesError::NoFrames {
+                path: self.file.path.clone(),
+            });
+        }
+        Ok(VideoSummary {
+            source_fps: self.timeline.fps(),
+            interval: 1,
+            frames_read: decoded.frames,
+            chosen: self.chosen,
+            thinned_from: None,
+            keyframes: None,
+            warnings: self.warnings,
+        })
+    }
+}
+
+fn picture(number: u64, rgb: RgbImage) -> DecodedImage {
+    DecodedImage::new(format!("frame_{number:06}.png"), rgb)
 }

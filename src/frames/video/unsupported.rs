@@ -1,6 +1,6 @@
 //! What a program that was built without the feature `video` does with a video.
 
-use super::{VideoFile, VideoLimits, VideoProgress, VideoSummary};
+use super::{VideoChoice, VideoFile, VideoLimits, VideoProgress, VideoSummary};
 use crate::frames::{
     DecodedImage, FramesError,
     folder::{is_open_image, is_open_video},
@@ -20,7 +20,7 @@ pub fn video_file_size(file: &VideoFile, _: &VideoLimits) -> Result<(u32, u32), 
 /// Always.
 pub fn read_video_file(
     file: &VideoFile,
-    _fps: f64,
+    _choice: &VideoChoice,
     _limits: &VideoLimits,
     _max_frames: Option<usize>,
     _on: &mut dyn FnMut(VideoProgress) -> bool,

@@ -15,13 +15,19 @@ use super::{
 };
 use crate::{
     decoder::Shape,
-    frames::VideoProgress,
+    frames::{VideoChoice, VideoProgress},
     output::{OutputError, OutputRules},
     pipeline::{PipelineError, ReadOptions, Source, decode::FrameDecoder},
 };
 
 /// Quality of JPEGs that are encoded again: differences are below what a splat can show.
 const JPEG_QUALITY: u8 = 95;
+
+/// The number in the name of a video's frame.
+fn number_of(frame: &str) -> Option<u64> {
+    let digits: String = frame.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
 
 /// A writer that hashes what passes.
 struct Hashed<W> {
@@ -123,9 +129,12 @@ impl Writer<'_> {
             .iter()
             .map(|image| image.frame.as_str())
             .collect();
+        // The frames that were used, whatever chose them.
+        let mut numbers: Vec<u64> = left.iter().copied().filter_map(number_of).collect();
+        numbers.sort_unstable();
         let summary = FrameDecoder::new(read).video(
             path,
-            (read.fps, None),
+            (&VideoChoice::Numbers(numbers), None),
             Shape::Whole,
             &mut |_: VideoProgress| true,
             &mut |frame| {

@@ -6,7 +6,7 @@ use image::{Rgb, RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::{PipelineError, Warning};
+use super::super::{PipelineError, Warning, source::Selected};
 use super::{
     Fields, MadeOf, Spool,
     column::Column,
@@ -17,7 +17,7 @@ use super::{
     journal::{Journal, Record},
     told::{Told, depends_on_memory},
 };
-use crate::frames::{Placement, PreprocessError};
+use crate::frames::{Keyframes, Placement, PreprocessError};
 
 /// Padding between frames of different sizes, as [`crate::frames::stack`] has it.
 const WHITE: Rgb<u8> = Rgb([255; 3]);
@@ -31,6 +31,9 @@ pub struct Decoded {
     pub placements: Vec<Placement>,
     /// Number of frames of the source.
     pub available: usize,
+    /// What became of the frames of a video, where the sharpest and most different ones were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyframes: Option<Keyframes>,
     /// Height of all frames in pixels.
     pub height: usize,
     /// Width of all frames in pixels.
@@ -113,10 +116,10 @@ impl Incoming {
     /// When there is no frame, or the pixels cannot be written.
     pub(in super::super) fn finish(
         self,
-        frames: Vec<Taken>,
-        available: usize,
+        selected: Selected,
         warnings: &[Warning],
     ) -> Result<Spool, PipelineError> {
+        let frames = selected.taken;
         let width = frames.iter().map(|one| one.width).max();
         let height = frames.iter().map(|one| one.height).max();
         let (Some(width), Some(height)) = (width, height) else {
@@ -138,7 +141,8 @@ impl Incoming {
         let mut decoded = Decoded {
             names: Vec::with_capacity(frames.len()),
             placements: Vec::with_capacity(frames.len()),
-            available,
+            available: selected.available,
+            keyframes: selected.keyframes,
             height: height as usize,
             width: width as usize,
             by_memory: warnings.iter().any(depends_on_memory),

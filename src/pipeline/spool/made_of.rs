@@ -74,9 +74,10 @@ impl MadeOf {
             PreprocessMode::Crop => "crop",
             PreprocessMode::Pad => "pad",
         };
-        let fps = match source {
-            Source::Video(_) => read.fps.to_string(),
-            _ => String::new(),
+        let (fps, keyframes) = match (source, read.keyframes) {
+            (Source::Video(_), Some(n)) => (String::new(), n.to_string()),
+            (Source::Video(_), None) => (read.fps.to_string(), String::new()),
+            _ => (String::new(), String::new()),
         };
         let options = [
             ("program", env!("VGGT_VERSION").to_owned()),
@@ -84,6 +85,7 @@ impl MadeOf {
             ("source", kind.to_owned()),
             ("preprocess", mode.to_owned()),
             ("fps", fps),
+            ("keyframes", keyframes),
             (
                 "max_frames",
                 frames.map_or("all".to_owned(), |n| n.to_string()),

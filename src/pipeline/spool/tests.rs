@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     frames::Placement,
+    pipeline::source::Selected,
     scene::{Field, PredictedFrames},
 };
 
@@ -75,9 +76,13 @@ fn decoded(opened: Opened, mixed: bool) -> Spool {
             .put(format!("{i}.png"), placement(i), &rgb)
             .unwrap()
     });
-    let taken: Vec<_> = taken.collect();
+    let selected = Selected {
+        taken: taken.collect(),
+        available: 7,
+        keyframes: None,
+    };
     let warnings = [Warning::Video("it jumps".to_owned())];
-    incoming.finish(taken, 7, &warnings).unwrap()
+    incoming.finish(selected, &warnings).unwrap()
 }
 
 fn tensor(frame: usize, values: usize, kind: usize) -> Tensor {

@@ -15,6 +15,9 @@ pub(super) enum Told {
         used: usize,
         /// Frames of the source.
         available: usize,
+        /// Whether those that are used are spread evenly over all.
+        #[serde(default = "yes")]
+        evenly: bool,
     },
     /// [`Warning::ImagesSkipped`].
     Skipped(SkippedImages),
@@ -31,12 +34,22 @@ pub(super) enum Told {
     Text(String),
 }
 
+/// As all were that earlier versions kept.
+fn yes() -> bool {
+    true
+}
+
 impl From<&Warning> for Told {
     fn from(warning: &Warning) -> Self {
         match warning {
-            Warning::FramesThinned { used, available } => Self::Thinned {
+            Warning::FramesThinned {
+                used,
+                available,
+                evenly,
+            } => Self::Thinned {
                 used: *used,
                 available: *available,
+                evenly: *evenly,
             },
             Warning::ImagesSkipped(images) => Self::Skipped(images.clone()),
             Warning::Cropped {
@@ -56,7 +69,15 @@ impl From<&Warning> for Told {
 impl From<Told> for Warning {
     fn from(told: Told) -> Self {
         match told {
-            Told::Thinned { used, available } => Self::FramesThinned { used, available },
+            Told::Thinned {
+                used,
+                available,
+                evenly,
+            } => Self::FramesThinned {
+                used,
+                available,
+                evenly,
+            },
             Told::Skipped(images) => Self::ImagesSkipped(images),
             Told::Cropped {
                 name,
