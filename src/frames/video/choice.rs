@@ -24,7 +24,8 @@ pub struct Keyframes {
     pub chosen: u64,
     /// Frames that were left out since a neighbor that shows the same is sharper.
     pub less_sharp: u64,
-    /// Frames that were left out since they have almost no detail, such as black ones.
+    /// Frames that were left out since they have almost no detail, such as black ones, or much less of it and of contrast than
+    /// most of their neighbors, such as those of a fade.
     pub plain: u64,
     /// Frames that were left out since they are like others that were taken.
     pub similar: u64,
@@ -40,7 +41,7 @@ impl fmt::Display for Keyframes {
         let left_out = [
             (self.similar, "too similar"),
             (self.less_sharp, "less sharp than a neighbor"),
-            (self.plain, "almost without detail"),
+            (self.plain, "dark or almost without detail"),
         ];
         let left_out = left_out.into_iter().filter(|(count, _)| *count > 0);
         for (i, (count, why)) in left_out.enumerate() {

@@ -5,6 +5,8 @@
 //! has almost none. Of the others, always the one is taken that looks least like those taken so far; when all look alike, the rest
 //! is spread evenly over the time that is left. In the end each gives its place to the sharpest frame next to it that looks like it.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{
@@ -29,6 +31,13 @@ const SAME: f32 = 0.02;
 /// frames. Those that are so many times farther away still show almost the same: the distance grows with the square of the way, so
 /// these are six steps of the camera.
 const MOVED: f32 = 36.0;
+
+/// Those that are so many times farther away, two steps, show the same.
+const NEXT: f32 = 4.0;
+
+/// A frame with less than this part of the contrast of its neighbors, and the square of it of their detail, is dull: it is one of a
+/// fade, or taken in the dark.
+const DULL: f32 = 0.5;
 
 /// Frames of a larger distance show something else, however fast the camera moves.
 const OTHER: f32 = 0.3;
@@ -136,7 +145,8 @@ fn rated(candidates: &[Candidate]) -> Vec<Rated> {
         let Sketch {
             detail, contrast, ..
         } = candidates[i].sketch;
-        if detail < plain_below && contrast < PLAIN_CONTRAST {
+        let is_plain = detail < plain_below && contrast < PLAIN_CONTRAST;
+        if is_plain || is_dull(candidates, i) {
             return Rated {
                 class: Class::Plain,
                 value: detail,
@@ -152,35 +162,47 @@ fn rated(candidates: &[Candidate]) -> Vec<Rated> {
     (0..candidates.len()).into_par_iter().map(rate).collect()
 }
 
+/// The neighbors of a candidate in time, itself among them.
+fn neighbors(candidates: &[Candidate], i: usize) -> Range<usize> {
+    let is_near =
+        |other: &&Candidate| (other.seconds - candidates[i].seconds).abs() <= NEIGHBORHOOD_S;
+    let before = candidates[..i].iter().rev().take(NEIGHBORS);
+    let after = candidates[i + 1..].iter().take(NEIGHBORS);
+    i - before.take_while(is_near).count()..i + 1 + after.take_while(is_near).count()
+}
+
+/// Whether a candidate is much darker or duller than most of its neighbors.
+fn is_dull(candidates: &[Candidate], i: usize) -> bool {
+    let near = &candidates[neighbors(candidates, i)];
+    let median = |value: fn(&Sketch) -> f32| {
+        let mut values: Vec<f32> = near.iter().map(|one| value(&one.sketch)).collect();
+        let middle = values.len() / 2;
+        *values.select_nth_unstable_by(middle, f32::total_cmp).1
+    };
+    let own = &candidates[i].sketch;
+    own.contrast < median(|sketch| sketch.contrast) * DULL - NOISE
+        && own.detail < median(|sketch| sketch.detail) * DULL * DULL - NOISE
+}
+
 /// The detail of a candidate by that of the best neighbor that shows the same, in 0..=1.
 fn sharpness(candidates: &[Candidate], i: usize) -> f32 {
-    let one = &candidates[i];
-    let is_near = |other: &&Candidate| (other.seconds - one.seconds).abs() <= NEIGHBORHOOD_S;
-    let after = candidates[i + 1..].iter().take(NEIGHBORS);
-    let before = candidates[..i].iter().rev().take(NEIGHBORS);
-    let distances = |all: &mut dyn Iterator<Item = &Candidate>| -> Vec<(f32, f32)> {
-        let near = all.take_while(is_near);
-        near.map(|other| (one.sketch.distance(&other.sketch), other.sketch.detail))
-            .collect()
-    };
-    let (before, after) = (
-        distances(&mut before.clone()),
-        distances(&mut after.clone()),
-    );
-    let nearest = before.first().into_iter().chain(after.first());
-    let moved = nearest.map(|(distance, _)| *distance).fold(OTHER, f32::min);
-    let almost = (moved * MOVED).min(OTHER);
-    let best = before.iter().chain(&after).map(|(distance, detail)| {
-        if *distance <= SAME {
-            *detail
-        } else if *distance <= almost {
-            detail * ALMOST
-        } else {
-            0.0
+    let own = &candidates[i].sketch;
+    let near = neighbors(candidates, i);
+    let next_to = i.saturating_sub(1)..(i + 2).min(candidates.len());
+    let distance = |other: usize| own.distance(&candidates[other].sketch);
+    let moved = next_to.filter(|other| *other != i).map(distance);
+    let moved = moved.fold(OTHER, f32::min);
+    let same = (moved * NEXT).clamp(SAME, OTHER);
+    let almost = (moved * MOVED).clamp(SAME, OTHER);
+    let best = near.map(|other| {
+        let detail = candidates[other].sketch.detail;
+        match distance(other) {
+            distance if distance <= same => detail,
+            distance if distance <= almost => detail * ALMOST,
+            _ => 0.0,
         }
     });
-    let own = one.sketch.detail + NOISE;
-    own / (best.fold(one.sketch.detail, f32::max) + NOISE)
+    (own.detail + NOISE) / (best.fold(own.detail, f32::max) + NOISE)
 }
 
 /// Chooses `n` of more candidates, all of which are sharp; returns their indices in order.
@@ -191,8 +213,17 @@ fn different(
 ) -> Option<Vec<usize>> {
     let mean = Sketch::mean(among.iter().map(|one| &one.sketch));
     let typical = |(_, one): &(usize, &&Candidate)| one.sketch.difference_to(&mean);
+    // Frames of little detail are nearer to the mean.
+    let mut details: Vec<f32> = among.iter().map(|one| one.sketch.detail).collect();
+    details.sort_unstable_by(f32::total_cmp);
+    let detailed =
+        |(_, one): &(usize, &&Candidate)| one.sketch.detail >= details[details.len() / 2];
     // Of equals the first.
-    let first = among.iter().enumerate().min_by_key(typical);
+    let first = among
+        .iter()
+        .enumerate()
+        .filter(detailed)
+        .min_by_key(typical);
     let mut taken = vec![first.map_or(0, |(i, _)| i)];
     // How different each is from the one among the taken that is most like it.
     let mut differences = vec![u32::MAX; among.len()];
