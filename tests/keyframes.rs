@@ -1,6 +1,6 @@
 //! `--keyframes`: the sharpest and most different frames of a video, through the command line and the service.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -9,8 +9,8 @@ use crate::support::{
     clip::{SIZE, avi, panorama, part},
     command, fail, files,
     glb::Glb,
-    repository, run,
-    service::Service,
+    mkfifo, repository, run,
+    service::{Service, wait_for},
     summary, text,
 };
 
@@ -214,6 +214,44 @@ fn the_cache_tells_a_number_from_a_rate_and_from_another_number() {
     let extras = extras(&dir.path().join("o.glb"));
     assert_eq!(extras["keyframes"], first["keyframes"]);
     assert_eq!(export(["--fps", "3"])["keyframes"], Value::Null);
+}
+
+#[test]
+fn an_export_that_goes_on_keeps_the_number() {
+    let dir = TempDir::new().unwrap();
+    let here = dir.path();
+    let clip = clip(here);
+    // Nobody reads: the second output is never written.
+    mkfifo(&here.join("y.ply"));
+    let mut child = command(here)
+        .args(["export", "--demo", text(&clip), "--keyframes", "4"])
+        .args(["--out", "x.glb", "--out", "y.ply"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the first output", || {
+        here.join("x.glb").is_file().then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = extras(&here.join("x.glb"))["keyframes"].clone();
+    fs::remove_file(here.join("x.glb")).unwrap();
+    fs::remove_file(here.join("y.ply")).unwrap();
+    let resume = ["export", "--json", "--resume", ".x.glb.vggt-spool"];
+    let err = fail(here, 1, &[&resume[..], &["--keyframes", "2"]].concat());
+    assert!(
+        err.contains("its keyframes was \"4\" and is \"2\" now"),
+        "{err}"
+    );
+    let err = fail(here, 2, &[&resume[..], &["--fps", "2"]].concat());
+    assert!(
+        err.contains("--fps") && err.contains("--keyframes"),
+        "{err}"
+    );
+    let said: Value = serde_json::from_str(&run(here, &resume)).unwrap();
+    assert_eq!((&said["frames"], &said["keyframes"]), (&json!(4), &told));
+    assert_eq!(extras(&here.join("x.glb"))["keyframes"], told);
 }
 
 #[test]

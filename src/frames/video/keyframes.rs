@@ -29,18 +29,18 @@ const SAME: f32 = 0.02;
 
 /// A frame is blurred because the camera moves, so that its neighbors show something else by as much as it moves between two
 /// frames. Those that are so many times farther away still show almost the same: the distance grows with the square of the way, so
-/// these are six steps of the camera.
-const MOVED: f32 = 36.0;
+/// these are eight steps of the camera.
+const MOVED: f32 = 64.0;
 
-/// Those that are so many times farther away, two steps, show the same.
-const NEXT: f32 = 4.0;
+/// Those that are so many times farther away, three steps, show the same.
+const NEXT: f32 = 9.0;
 
 /// A frame with less than this part of the contrast of its neighbors, and the square of it of their detail, is dull: it is one of a
 /// fade, or taken in the dark.
 const DULL: f32 = 0.5;
 
 /// Frames of a larger distance show something else, however fast the camera moves.
-const OTHER: f32 = 0.3;
+const OTHER: f32 = 0.4;
 
 /// How much the detail of those that only show almost the same counts.
 const ALMOST: f32 = 0.7;

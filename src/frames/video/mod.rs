@@ -6,7 +6,8 @@
 //! decodes, and `convert` makes RGB of a decoded frame.
 //!
 //! For the sharpest and most different frames it is decoded once more before: `gray` makes a small image of every frame, `sketch`
-//! what is remembered of it, `candidates` keeps a limited number, and `keyframes` chooses among them.
+//! what is remembered of it, `candidates` keeps a limited number, and `keyframes` chooses
+//! among them, with `spread` for what is to be even in time.
 //!
 //! FFmpeg sees bytes and nothing else: the file is opened here, so that no name is taken for an address,
 //! and containers that could name other files (play lists, concatenations) are not among the permitted.
