@@ -164,6 +164,30 @@ fn outputs_are_named_after_the_scenes() {
 }
 
 #[test]
+fn options_of_videos_are_for_the_videos_among_the_scenes() {
+    let dir = TempDir::new().unwrap();
+    let here = dir.path();
+    scene(&here.join("photos"), 1);
+    let clip = repository("tests/data/frames/video/clip30.mp4");
+    fs::copy(clip, here.join("clip.mp4")).unwrap();
+    let args = [
+        "export",
+        "--demo",
+        "--json",
+        "--keyframes",
+        "3",
+        "--each",
+        "clip.mp4",
+        "photos",
+        "--out",
+        "out/",
+    ];
+    let out = objects(&run(here, &args));
+    assert_eq!(out[0]["frames"], 3);
+    assert_eq!(out[1]["frames"], 1);
+}
+
+#[test]
 fn a_batch_that_was_killed_goes_on_when_it_is_called_again() {
     let dir = crate::spool::photos(48);
     let here = dir.path();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     spool::photos,
-    support::{fail, files, run, summary},
+    support::{fail, files, repository, run, summary, text},
 };
 
 /// The numbers of each line, comments left out.
@@ -108,6 +108,32 @@ fn both_formats_have_the_poses_of_the_cameras() {
 
 fn export<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["export", "--demo", "in", "--out", "x.glb"], more].concat()
+}
+
+#[test]
+fn frames_of_a_video_have_their_times_also_from_saved_predictions_and_a_process_of_their_own() {
+    let dir = photos(1);
+    let here = dir.path();
+    let clip = repository("tests/data/frames/video/clip30.mp4");
+    let read = |args: &[&str]| -> Vec<Vec<f64>> {
+        let out = ["--out", "x.glb", "--save-trajectory", "x.txt"];
+        run(here, &[&["export"], args, &out[..]].concat());
+        lines(&fs::read_to_string(here.join("x.txt")).unwrap())
+    };
+    let video = ["--demo", text(&clip), "--fps", "2"];
+    let tum = read(&[&video[..], &["--save-predictions", "p.safetensors"]].concat());
+    // Every 15th frame of 30 a second, counted from 1.
+    let times: Vec<f64> = tum.iter().map(|line| line[0]).collect();
+    assert!(times.len() > 1, "{times:?}");
+    for (i, time) in times.iter().enumerate() {
+        let expected = (15.0 * (i as f64 + 1.0) - 1.0) / 30.0;
+        assert!(
+            (time - expected).abs() < 1e-5,
+            "{i}: {time} is not {expected}"
+        );
+    }
+    assert_eq!(read(&["--from-predictions", "p.safetensors"]), tum);
+    assert_eq!(read(&[&video[..], &["--isolate"]].concat()), tum);
 }
 
 #[test]

@@ -45,12 +45,14 @@ impl Shape {
             return Ok(image);
         };
         let (source_size, notes) = (image.source_size, image.notes.clone());
+        let seconds = image.seconds;
         let Prepared { name, rgb, .. } = preprocess(image, mode, img_size, patch_size)?;
         Ok(DecodedImage {
             name,
             rgb,
             source_size,
             notes,
+            seconds,
         })
     }
 }
@@ -152,6 +154,8 @@ pub(super) enum Reply {
         source_width: u32,
         source_height: u32,
         notes: Vec<Note>,
+        /// When the video shows it, in seconds.
+        seconds: Option<Bits>,
     },
     /// There are no more frames.
     Done {

@@ -275,6 +275,7 @@ impl Session {
             source_width,
             source_height,
             notes,
+            seconds,
         } = reply
         else {
             return Err(self.link.wrong(asked, "no frame"));
@@ -309,6 +310,7 @@ impl Session {
             rgb,
             source_size,
             notes,
+            seconds: seconds.map(f64::from).filter(|s| s.is_finite()),
         };
         Ok((number, image))
     }

@@ -168,6 +168,7 @@ impl Answers {
             source_width,
             source_height,
             notes: image.notes.iter().filter_map(Note::of).collect(),
+            seconds: image.seconds.map(Into::into),
         };
         let sent = self
             .send(&reply)

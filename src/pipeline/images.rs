@@ -109,6 +109,7 @@ impl Reader<'_> {
             taken,
             available,
             keyframes: None,
+            seconds: Vec::new(),
         })
     }
 

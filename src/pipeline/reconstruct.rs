@@ -168,7 +168,7 @@ fn saved_frames(spool: &Spool, weights: &str, weights_sha256: Option<String>) ->
         names: decoded.names.clone(),
         placements: decoded.placements.clone(),
         available: Some(decoded.available),
-        seconds: Vec::new(),
+        seconds: decoded.seconds.clone(),
         weights: weights.to_owned(),
         weights_sha256,
     }

@@ -181,6 +181,8 @@ pub(super) struct Selected {
     pub(super) available: usize,
     /// What became of the frames of a video, where the sharpest and most different ones were asked for.
     pub(super) keyframes: Option<Keyframes>,
+    /// When each frame of a video is shown, in seconds; none for photos.
+    pub(super) seconds: Vec<f64>,
 }
 
 /// One image that is to be read.

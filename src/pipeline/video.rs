@@ -24,7 +24,7 @@ impl Reader<'_> {
             }
         };
         let shape = self.shape();
-        let mut taken = Vec::new();
+        let (mut taken, mut seconds) = (Vec::new(), Vec::new());
         // What stopped the decoding, where it was not the decoder.
         let mut failed = None;
         let Self {
@@ -43,6 +43,7 @@ impl Reader<'_> {
             let placement = fitted_for(options, config, &image.name, image.source_size)?.placement;
             match incoming.put(image.name, placement, &image.rgb) {
                 Ok(one) => {
+                    seconds.extend(image.seconds);
                     taken.push(one);
                     Ok(())
                 }
@@ -78,6 +79,7 @@ impl Reader<'_> {
             taken,
             available,
             keyframes,
+            seconds,
         })
     }
 

@@ -34,6 +34,8 @@ pub struct DecodedImage {
     pub source_size: (u32, u32),
     /// What a user should know of the image.
     pub notes: Vec<ImageNote>,
+    /// When a video shows it, in seconds from its first frame.
+    pub seconds: Option<f64>,
 }
 
 impl DecodedImage {
@@ -45,6 +47,7 @@ impl DecodedImage {
             source_size: rgb.dimensions(),
             rgb,
             notes: Vec::new(),
+            seconds: None,
         }
     }
 }

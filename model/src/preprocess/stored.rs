@@ -81,6 +81,7 @@ impl Stored {
                 (width, height)
             },
             notes: self.notes,
+            seconds: None,
         }
     }
 }

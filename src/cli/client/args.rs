@@ -222,10 +222,14 @@ pub(super) struct OptionArgs {
 impl OptionArgs {
     /// Refuses what only makes sense for a video.
     pub(super) fn check_images(&self) -> Result<(), UsageError> {
-        match self.keyframes {
-            None => Ok(()),
-            Some(_) => Err(UsageError(KEYFRAMES_OF_IMAGES.to_owned())),
+        if self.keyframes.is_some() {
+            return Err(UsageError(KEYFRAMES_OF_IMAGES.to_owned()));
         }
+        if self.fps.is_some() {
+            let why = "cannot use --fps with images: it chooses frames of a video";
+            return Err(UsageError(why.to_owned()));
+        }
+        Ok(())
     }
 
     /// Returns the options that were given, as a request has them.

@@ -161,6 +161,10 @@ pub(super) fn arguments(args: &Args, scene: &SceneInput) -> anyhow::Result<Args>
     of_scene.inputs = vec![scene.path.clone()];
     of_scene.batch.each.clear();
     of_scene.batch.watch = None;
+    if scene.path.is_dir() || is_image_file(&scene.path) {
+        // It is for the videos among the scenes.
+        of_scene.input.keyframes = None;
+    }
     let output = &mut of_scene.output;
     if output.out.is_empty() {
         output.out.push(PathBuf::from("."));

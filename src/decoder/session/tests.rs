@@ -20,6 +20,7 @@ fn frame() -> Reply {
         source_width: 56,
         source_height: 28,
         notes: Vec::new(),
+        seconds: None,
     }
 }
 
@@ -149,6 +150,7 @@ fn frames_of_another_size_and_answers_to_other_questions_are_refused() {
         source_width: sw,
         source_height: sh,
         notes: Vec::new(),
+        seconds: None,
     };
     let size = Reply::Size {
         width: 1,

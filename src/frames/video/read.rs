@@ -220,10 +220,9 @@ impl Reading<'_> {
     fn take_numbers(&mut self, numbers: &[u64]) -> Result<Decoded, FramesError> {
         let mut wanted: VecDeque<u64> = numbers.iter().copied().collect();
         self.pass(&mut |reading, frame| {
-            while wanted
-                .pop_front_if(|number| *number <= frame.number)
-                .is_some()
-            {}
+            while wanted.front().is_some_and(|number| *number <= frame.number) {
+                wanted.pop_front();
+            }
             // This one, or one before it that could not be converted.
             if reading.chosen.len() + wanted.len() < numbers.len() {
                 reading.take(frame)?;
@@ -267,7 +266,11 @@ impl Reading<'_> {
         };
         self.chosen.push(frame.number);
         self.progress.frames_chosen = self.chosen.len();
-        (self.sink)(picture(frame.number, rgb))?;
+        let seconds = self.timeline.shown_at(frame.number, frame.time);
+        (self.sink)(DecodedImage {
+            seconds: Some(seconds),
+            ..picture(frame.number, rgb)
+        })?;
         Ok(true)
     }
 

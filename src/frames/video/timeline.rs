@@ -86,13 +86,17 @@ impl Timeline {
 
     /// Returns when a frame is shown, in seconds from the first one; never before the one that was asked for last.
     pub(super) fn seconds(&mut self, number: u64, time: Option<i64>) -> f64 {
-        let by_time = self.first.zip(time.filter(|_| self.has_times));
-        let seconds = match by_time {
-            Some((first, time)) => time.saturating_sub(first) as f64 * self.tick_s,
-            None => number.saturating_sub(1) as f64 / self.fps(),
-        };
-        self.latest_s = self.latest_s.max(seconds);
+        self.latest_s = self.latest_s.max(self.shown_at(number, time));
         self.latest_s
+    }
+
+    /// Returns when a frame is shown, in seconds from the first one.
+    pub(super) fn shown_at(&self, number: u64, time: Option<i64>) -> f64 {
+        let by_time = self.first.zip(time.filter(|_| self.has_times));
+        match by_time {
+            Some((first, time)) => time.saturating_sub(first).max(0) as f64 * self.tick_s,
+            None => number.saturating_sub(1) as f64 / self.fps(),
+        }
     }
 
     pub(super) fn cut_off(&self) -> Option<String> {

@@ -34,6 +34,9 @@ pub struct Decoded {
     /// What became of the frames of a video, where the sharpest and most different ones were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyframes: Option<Keyframes>,
+    /// When each frame is shown in its video, in seconds from the first; empty for photos.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seconds: Vec<f64>,
     /// Height of all frames in pixels.
     pub height: usize,
     /// Width of all frames in pixels.
@@ -143,6 +146,10 @@ impl Incoming {
             placements: Vec::with_capacity(frames.len()),
             available: selected.available,
             keyframes: selected.keyframes,
+            seconds: match selected.seconds.len() == frames.len() {
+                true => selected.seconds,
+                false => Vec::new(),
+            },
             height: height as usize,
             width: width as usize,
             by_memory: warnings.iter().any(depends_on_memory),

@@ -259,6 +259,9 @@ impl Spool {
             names: frames.iter().map(|i| old.names[*i].clone()).collect(),
             placements: frames.iter().map(|i| old.placements[*i]).collect(),
             sums: frames.iter().map(|i| old.sums[*i]).collect(),
+            seconds: (frames.iter())
+                .filter_map(|i| old.seconds.get(*i).copied())
+                .collect(),
             told: old.told.clone(),
             // It ran out of memory.
             by_memory: true,

@@ -80,6 +80,7 @@ fn decoded(opened: Opened, mixed: bool) -> Spool {
         taken: taken.collect(),
         available: 7,
         keyframes: None,
+        seconds: Vec::new(),
     };
     let warnings = [Warning::Video("it jumps".to_owned())];
     incoming.finish(selected, &warnings).unwrap()
