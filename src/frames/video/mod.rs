@@ -105,9 +105,9 @@ const MAX_THREADS: usize = 16;
 /// Progress of reading a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VideoProgress {
-    /// Frames decoded so far, chosen or not, in all passes.
+    /// Frames decoded so far, chosen or not; of a clip that is decoded twice, half of those of both passes.
     pub frames_read: u64,
-    /// Frames to be decoded in all passes, by the packets of the file; some may be damaged.
+    /// Frames that are shown, by the packets of the file; some may be damaged.
     pub frames_total: Option<u64>,
     /// Frames chosen so far.
     pub frames_chosen: usize,

@@ -80,6 +80,8 @@ pub fn read_video_file(
         timeline,
         chosen: Vec::new(),
         unreadable: 0,
+        passes: 1,
+        passed: 0,
         warnings,
     };
     match choice {
@@ -102,6 +104,9 @@ struct Reading<'a> {
     chosen: Vec<u64>,
     /// Frames that were chosen and could not be converted.
     unreadable: u64,
+    /// Times that the clip is decoded, and the frames of the passes that are over: progress is of all passes.
+    passes: u64,
+    passed: u64,
     warnings: Vec<String>,
 }
 
@@ -160,8 +165,8 @@ impl Reading<'_> {
     }
 
     fn keyframes(mut self, n: usize) -> Result<VideoSummary, FramesError> {
-        // Both passes take about the same time.
-        self.progress.frames_total = Some(self.timeline.scan.shown.saturating_mul(2));
+        // Both take about the same time.
+        self.passes = 2;
         let mut candidates = Candidates::new(n);
         let mut scaler = GrayScaler::new(LOOKED_AT, self.limits.max_pixels);
         let decoded = self.pass(&mut |reading, frame| {
@@ -238,8 +243,7 @@ impl Reading<'_> {
     fn pass(&mut self, visit: &mut Visit<'_>) -> Result<Decoded, FramesError> {
         let max_frame = (self.limits.max_duration_s * self.timeline.fps()).ceil() as u64;
         let clip = Clip::open(self.file, self.limits, self.watch)?;
-        let before = self.progress.frames_read;
-        clip.decode(&mut |frame| {
+        let decoded = clip.decode(&mut |frame| {
             let number = frame.number;
             // The times were checked before; without them the number tells.
             if !self.timeline.has_times() && number > max_frame {
@@ -250,12 +254,14 @@ impl Reading<'_> {
                 });
             }
             let flow = visit(self, frame)?;
-            self.progress.frames_read = before + number;
+            self.progress.frames_read = (self.passed + number) / self.passes;
             match (self.on)(self.progress) {
                 true => Ok(flow),
                 false => Err(FramesError::Cancelled),
             }
-        })
+        })?;
+        self.passed += decoded.frames;
+        Ok(decoded)
     }
 
     /// Hands a frame on. Returns false where it cannot be converted.
