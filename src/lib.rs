@@ -3,7 +3,8 @@
 //! ```text
 //! module       contents                                  may use
 //! cli          command line: one file per subcommand     all, vggt-model
-//! server       sockets, sessions and limits; async       protocol, jobs, store
+//! server       sockets and sessions of TCP; async        peers, protocol, jobs, store
+//! peers        what a peer may do on any port; async     protocol
 //! client       the client's side of the protocol; async  protocol, resolver
 //! jobs         queue and worker: input files -> GLB      pipeline, store, allocator, system, vggt-model
 //! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, colmap, nerfstudio,
@@ -51,6 +52,7 @@ pub mod jobs;
 pub mod monitor;
 pub mod nerfstudio;
 pub mod output;
+pub mod peers;
 pub mod pipeline;
 pub mod ply;
 pub mod protocol;

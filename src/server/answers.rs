@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     Login,
-    address::Block,
     connection::{Disconnect, blocking},
     session::{AskedOptions, Rejection, RequestError, Session},
 };
 use crate::{
     jobs::{JobNames, JobState, JobStatus, ListedJob, RerunError, SubmitError},
+    peers::Block,
     protocol::{
         ErrorCode, FileEntry, FileList, FilePage, Hash, JobEntry, JobPage, JobStateReply,
         JobStatusReply, LoginRequest, PAGE_MAX, PROTOCOL_VERSION, PageRequest,
@@ -60,7 +60,7 @@ impl Session {
         .await?;
         let known = known?;
         let turn = tokio::select! {
-            turn = shared.guard.admit(&login.name, block, known) => turn,
+            turn = shared.peers.guard.admit(&login.name, block, known) => turn,
             () = self.connection.gone() => return Err(Disconnect::Lost.into()),
         };
         let Some(turn) = turn else {
@@ -260,7 +260,7 @@ impl Session {
         } else {
             (0, 0)
         };
-        let limits = &self.shared.settings.limits;
+        let limits = &self.shared.peers.limits;
         ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL_VERSION,

@@ -15,11 +15,11 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{
-    inbox::Inbox,
-    limits::{DRAIN_BEFORE_LOGIN, Limits, Pace, later},
+use super::inbox::Inbox;
+use crate::{
+    peers::{DRAIN_BEFORE_LOGIN, Limits, Pace, later},
+    protocol::{HEAD_LEN, RequestHead},
 };
-use crate::protocol::{HEAD_LEN, RequestHead};
 
 /// Size of the buffer between socket and disk, which exists only during a transfer.
 pub(super) const CHUNK: usize = 256 << 10;

@@ -1,16 +1,12 @@
 //! The service: sockets in front of [`crate::protocol`], [`crate::store`] and [`crate::jobs`].
 //!
-//! With the client the only async module. A connection is one task that reads a request, answers it and reads the next.
+//! A connection is one task that reads a request, answers it and reads the next.
 //! Blocking work (disk, database, passwords) runs on other threads, and a connection holds no lock or permit but its own
 //! while it waits for its peer. The entry point is [`serve`].
 
-mod address;
 mod answers;
 mod connection;
 mod inbox;
-mod limits;
-mod login_guard;
-mod places;
 mod proxy;
 mod reconstruct;
 mod session;
@@ -25,23 +21,13 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
-use self::{
-    address::Block,
-    connection::{Connection, Disconnect},
-    login_guard::LoginGuard,
-    places::{Place, Places},
-    session::Session,
-};
-pub use self::{
-    limits::{DRAIN_BEFORE_LOGIN, Limits},
-    login_guard::LoginSettings,
-    proxy::{ParseProxyError, TrustedProxy},
-};
+use self::{connection::Connection, session::Session};
 use crate::{
     jobs::Jobs,
+    peers::{Block, Peers, Place},
     store::{SessionStamp, Store, User},
 };
 
@@ -57,12 +43,6 @@ const REMEMBERED_ADDRESSES: usize = 10_000;
 /// Settings of the service.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Limits per peer.
-    pub limits: Limits,
-    /// Rate limit for failed logins, and the time for one.
-    pub login: LoginSettings,
-    /// Proxies that tell the addresses of their clients.
-    pub trusted_proxies: Vec<TrustedProxy>,
     /// How long a new connection inherits the last login of its address; `None`: never.
     pub session_by_address: Option<Duration>,
     /// Serves a file to everybody who knows its hash.
@@ -74,9 +54,6 @@ pub struct ServerSettings {
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
-            limits: Limits::default(),
-            login: LoginSettings::default(),
-            trusted_proxies: Vec::new(),
             session_by_address: None,
             open_get: false,
             grace: Duration::from_secs(30),
@@ -88,9 +65,9 @@ impl Default for ServerSettings {
 #[derive(Debug)]
 struct Shared {
     settings: ServerSettings,
+    peers: Arc<Peers>,
     store: Store,
     jobs: Jobs,
-    guard: LoginGuard,
     by_address: LastLogins,
 }
 
@@ -99,20 +76,22 @@ struct Shared {
 pub async fn serve(
     listener: TcpListener,
     settings: ServerSettings,
+    peers: Arc<Peers>,
     store: Store,
     jobs: Jobs,
     stop: impl Future<Output = ()>,
 ) {
     let grace = settings.grace;
-    let places = Places::new(&settings.limits, known_blocks(&store).await.into_iter());
     let shared = Arc::new(Shared {
-        guard: LoginGuard::new(settings.login.clone()),
         by_address: LastLogins::default(),
         settings,
+        peers,
         store,
         jobs: jobs.clone(),
     });
     let (stopping, stopped) = watch::channel(false);
+    // Closed once every connection has ended: each holds a sender, on which nothing is sent.
+    let (alive, mut all_ended) = mpsc::channel::<()>(1);
 
     tokio::pin!(stop);
     loop {
@@ -122,19 +101,18 @@ pub async fn serve(
             accepted = accept(&listener) => accepted,
         };
         let peer = address.ip().to_canonical();
-        let proxies = &shared.settings.trusted_proxies;
-        let is_proxy = proxies.iter().any(|proxy| proxy.is(peer));
         // There is no request yet to answer with an error, so the connection is closed.
-        let place = match places.enter((!is_proxy).then(|| Block::of(peer))) {
+        let place = match shared.peers.enter(peer) {
             Ok(place) => Arc::new(place),
             Err(e) => {
                 tracing::warn!(%address, "refused a connection: {e}");
                 continue;
             }
         };
-        let (shared, stopped) = (shared.clone(), stopped.clone());
+        let (shared, stopped, alive) = (shared.clone(), stopped.clone(), alive.clone());
         tokio::spawn(async move {
-            let talk = converse(shared, stream, peer, is_proxy, place.clone(), stopped);
+            let _alive = alive;
+            let talk = converse(shared, stream, peer, place.clone(), stopped);
             tokio::select! {
                 () = talk => {}
                 () = place.give_way() => {
@@ -143,7 +121,7 @@ pub async fn serve(
             }
         });
     }
-    drop(listener);
+    drop((listener, alive));
     tracing::info!(
         "stopping: no more connections, {} s for what runs",
         grace.as_secs()
@@ -155,7 +133,7 @@ pub async fn serve(
     {
         tracing::error!("the queue could not be closed");
     }
-    if tokio::time::timeout(LAST_REPLIES, places.empty())
+    if tokio::time::timeout(LAST_REPLIES, all_ended.recv())
         .await
         .is_err()
     {
@@ -168,13 +146,12 @@ async fn converse(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: IpAddr,
-    is_proxy: bool,
     place: Arc<Place>,
     stopped: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection::new(stream, shared.settings.limits.clone());
+    let mut connection = Connection::new(stream, shared.peers.limits.clone());
     let mut address = peer;
-    if is_proxy {
+    if shared.peers.is_proxy(peer) {
         let told = match proxy::read_header(connection.inbox()).await {
             Ok(told) => told,
             Err(proxy::HeaderError::Closed) => return,
@@ -193,19 +170,6 @@ async fn converse(
     }
     let session = Session::new(shared, connection, address, place);
     session.run(stopped).await;
-}
-
-/// Returns the addresses from which somebody has logged in before.
-async fn known_blocks(store: &Store) -> Vec<Block> {
-    let store = store.clone();
-    let known = connection::blocking(move || store.known_addresses()).await;
-    let known = known.and_then(|known| known.map_err(|e| Disconnect::Failed(e.to_string())));
-    let known = known.unwrap_or_else(|e| {
-        tracing::warn!("cannot read from where users have logged in: {e}");
-        Vec::new()
-    });
-    let addresses = known.iter().filter_map(|text| text.parse().ok());
-    addresses.map(Block::of).collect()
 }
 
 /// A user and what the login was.

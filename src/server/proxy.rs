@@ -1,11 +1,10 @@
-//! Proxies in front of the service: which ones are trusted, and the header in which they tell the client's address.
+//! The header in which a trusted proxy tells the address of its client.
 //!
 //! The format is the PROXY protocol of HAProxy, versions 1 and 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). A
 //! trusted proxy must send it; from everybody else the same bytes are an unknown command.
 
-use std::{io, net::IpAddr, str::FromStr, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
-use ipnet::IpNet;
 use tokio::time::timeout;
 
 use super::inbox::Inbox;
@@ -25,33 +24,6 @@ const V2_REST_MAX: usize = 4096;
 
 /// Maximum length of a header of version 1, by its specification.
 const V1_MAX: usize = 107;
-
-/// A proxy that is trusted to tell the addresses of its clients: an address, or a network such as `10.0.0.0/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrustedProxy(IpNet);
-
-impl TrustedProxy {
-    pub(super) fn is(&self, peer: IpAddr) -> bool {
-        self.0.contains(&peer.to_canonical())
-    }
-}
-
-/// The text is neither an address nor a network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address or a network such as 10.0.0.0/8")]
-pub struct ParseProxyError;
-
-impl FromStr for TrustedProxy {
-    type Err = ParseProxyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let net = match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address.to_canonical()),
-            Err(_) => text.parse().map_err(|_| ParseProxyError)?,
-        };
-        Ok(Self(net.trunc()))
-    }
-}
 
 /// Why a header is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -144,31 +116,4 @@ fn version_2(header: &[u8]) -> Result<Option<IpAddr>, HeaderError> {
         Addresses::IPv6(addresses) => Some(IpAddr::from(addresses.source_address).to_canonical()),
         Addresses::Unspecified | Addresses::Unix(_) => None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trusted_proxy_is_an_address_or_a_network() {
-        let is = |proxy: &str, peer: &str| {
-            let proxy: TrustedProxy = proxy.parse().unwrap();
-            proxy.is(peer.parse().unwrap())
-        };
-        assert!(is("127.0.0.1", "127.0.0.1") && !is("127.0.0.1", "127.0.0.2"));
-        assert!(is("127.0.0.1", "::ffff:127.0.0.1") && is("::ffff:127.0.0.1", "127.0.0.1"));
-        assert!(is("10.1.2.3/8", "10.200.0.1") && !is("10.0.0.0/8", "11.0.0.1"));
-        assert!(is("2001:db8::/32", "2001:db8:5::1") && !is("::/0", "10.0.0.1"));
-        for bad in [
-            "",
-            "proxy",
-            "10.0.0.0/33",
-            "10.0.0/8",
-            "10.0.0.0/",
-            "1.2.3.4:80",
-        ] {
-            assert_eq!(bad.parse::<TrustedProxy>(), Err(ParseProxyError), "{bad}");
-        }
-    }
 }

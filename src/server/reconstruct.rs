@@ -26,7 +26,7 @@ impl Session {
     ) -> Result<(), RequestError> {
         let user = self.logged_in().await?;
         let durable = head.command == Command::Submit;
-        let max = self.shared.settings.limits.upload_bytes;
+        let max = self.shared.peers.limits.upload_bytes;
         if *left > max {
             let reason = format!("the upload has {left} bytes, at most {max} are taken");
             return Err(Rejection::new(code(head.command, None), reason).into());
@@ -136,7 +136,7 @@ impl Session {
             Rejection::new(code, e)
         };
         let store = self.shared.store.clone();
-        let images = self.shared.settings.limits.images;
+        let images = self.shared.peers.limits.images;
         // The head holds the length in 32 bits.
         let len = *left as u32;
         let mut upload = blocking(move || Upload::begin(&store, kind, len, images, durable))

@@ -11,11 +11,10 @@ use tokio::{
 use super::{
     Login, Shared,
     connection::{Connection, Disconnect, blocking, millis_since},
-    limits::later,
-    places::Place,
 };
 use crate::{
     jobs::{JobNames, JobOptions},
+    peers::{Place, later},
     protocol::{Command, ErrorCode, Request, RequestHead, SMALL_PAYLOAD_MAX, encode},
     store::{StoreError, User},
 };
@@ -236,7 +235,7 @@ impl Session {
         if login.is_some() {
             self.connection.set_login_by(None);
         } else if self.connection.login_by().is_none() {
-            let timeout = self.shared.settings.login.timeout;
+            let timeout = self.shared.peers.login.timeout;
             let login_by = later(Instant::now(), timeout);
             self.connection.set_login_by(Some(login_by));
         }

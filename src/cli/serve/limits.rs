@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::server::Limits;
+use crate::peers::Limits;
 
 /// Longest time that an option means, a hundred years: clocks end somewhat later.
 const SECONDS_MAX: u64 = 100 * 365 * 86_400;

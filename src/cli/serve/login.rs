@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::limits::seconds;
-use crate::server::{LoginSettings, TrustedProxy};
+use crate::peers::{LoginSettings, TrustedProxy};
 
 /// Logins and proxies.
 #[derive(Debug, clap::Args)]

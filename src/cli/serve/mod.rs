@@ -9,7 +9,11 @@ mod login;
 mod quota;
 mod signals;
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -21,6 +25,7 @@ use super::{log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs, termin
 use crate::{
     atomic_file,
     jobs::{JobSettings, Jobs},
+    peers::{PeerSettings, Peers},
     pipeline::Warning,
     protocol::DEFAULT_PORT,
     server::{self, ServerSettings},
@@ -93,6 +98,20 @@ impl Args {
         self.log
     }
 
+    /// The limits of all peers.
+    fn peers(&self, store: &Store) -> Peers {
+        let settings = PeerSettings {
+            limits: self.limits.limits(),
+            login: self.login.settings(),
+            trusted_proxies: self.login.trusted_proxies(),
+        };
+        let known = store.known_addresses().unwrap_or_else(|e| {
+            tracing::warn!("cannot read from where users have logged in: {e}");
+            Vec::new()
+        });
+        Peers::new(settings, &known)
+    }
+
     /// What is served, from where, and to whom.
     fn what(&self, model: &str, store: &Store, settings: &JobSettings) -> String {
         let quotas = &settings.quotas;
@@ -122,10 +141,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if store.users()?.is_empty() {
         tracing::warn!("nobody can log in yet: add users with `vggt user add NAME`");
     }
+    let peers = Arc::new(args.peers(&store));
     let settings = ServerSettings {
-        limits: args.limits.limits(),
-        login: args.login.settings(),
-        trusted_proxies: args.login.trusted_proxies(),
         session_by_address: args
             .session_by_address
             .map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
@@ -167,7 +184,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             tracing::warn!("{}", Warning::DemoWeights);
         }
         tell_port(port);
-        server::serve(listener, settings, store, jobs, stop).await;
+        server::serve(listener, settings, peers, store, jobs, stop).await;
         anyhow::Ok(())
     });
     // A job that did not stop in time must not keep the process alive.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::server::limits::later;
+use crate::peers::later;
 
 /// Maximum number of lanes of one kind; those with the fewest failures are dropped first, so that made-up names do not push
 /// out an account under attack.

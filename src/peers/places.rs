@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::{address::Block, limits::Limits};
 
@@ -17,7 +17,7 @@ const KNOWN: usize = 10_000;
 
 /// Why there is no place, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoPlace {
+pub(crate) enum NoPlace {
     /// All are taken.
     #[error("{0} are open (--max-connections)")]
     All(usize),
@@ -52,17 +52,15 @@ struct State {
 
 /// The places of all connections.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     max: usize,
     per_address: usize,
     state: Mutex<State>,
-    /// Number of connections that have not ended, those that give way included.
-    alive: watch::Sender<usize>,
 }
 
 impl Places {
     /// `known` are addresses from which somebody has logged in before.
-    pub(super) fn new(limits: &Limits, known: impl Iterator<Item = Block>) -> Arc<Self> {
+    pub(crate) fn new(limits: &Limits, known: impl Iterator<Item = Block>) -> Arc<Self> {
         Arc::new(Self {
             max: limits.connections,
             per_address: limits.connections_per_address,
@@ -70,12 +68,11 @@ impl Places {
                 known: known.take(KNOWN).collect(),
                 ..State::default()
             }),
-            alive: watch::Sender::new(0),
         })
     }
 
     /// Takes a place for a new connection, from one that is not logged in where necessary.
-    pub(super) fn enter(self: &Arc<Self>, block: Option<Block>) -> Result<Place, NoPlace> {
+    pub(crate) fn enter(self: &Arc<Self>, block: Option<Block>) -> Result<Place, NoPlace> {
         let mut state = self.lock();
         if let Some(block) = block {
             self.make_room_of(&mut state, block)?;
@@ -95,19 +92,11 @@ impl Places {
             give_way: give_way.clone(),
         };
         state.open.insert(id, entry);
-        self.alive.send_modify(|alive| *alive += 1);
         Ok(Place {
             places: self.clone(),
             id,
             give_way,
         })
-    }
-
-    /// Returns when no connection is left.
-    pub(super) async fn empty(&self) {
-        let mut alive = self.alive.subscribe();
-        // The sender lives as long as `self`.
-        let _ = alive.wait_for(|alive| *alive == 0).await.map(drop);
     }
 
     fn make_room(&self, state: &mut State, block: Option<Block>) -> Result<(), NoPlace> {
@@ -189,7 +178,7 @@ impl State {
 
 /// The place of one connection, free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
     id: u64,
     give_way: Arc<Notify>,
@@ -197,12 +186,12 @@ pub(super) struct Place {
 
 impl Place {
     /// Returns when the connection has to end for another one.
-    pub(super) async fn give_way(&self) {
+    pub(crate) async fn give_way(&self) {
         self.give_way.notified().await;
     }
 
     /// Counts the connection for the address of the client, which a proxy has told.
-    pub(super) fn belongs_to(&self, block: Block) -> Result<(), NoPlace> {
+    pub(crate) fn belongs_to(&self, block: Block) -> Result<(), NoPlace> {
         let mut state = self.places.lock();
         if !state.open.contains_key(&self.id) {
             return Ok(());
@@ -215,7 +204,7 @@ impl Place {
         Ok(())
     }
 
-    pub(super) fn set_logged_in(&self, logged_in: bool) {
+    pub(crate) fn set_logged_in(&self, logged_in: bool) {
         let mut guard = self.places.lock();
         let state = &mut *guard;
         let Some(entry) = state.open.get_mut(&self.id) else {
@@ -237,7 +226,7 @@ impl Place {
         }
     }
 
-    pub(super) fn set_sending(&self, sending: bool) {
+    pub(crate) fn set_sending(&self, sending: bool) {
         if let Some(entry) = self.places.lock().open.get_mut(&self.id) {
             entry.sending = sending;
         }
@@ -247,7 +236,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.lock().remove(self.id);
-        self.places.alive.send_modify(|alive| *alive -= 1);
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     LoginSettings,
     lane::{Lanes, Rate},
 };
-use crate::server::{address::Block, limits::later};
+use crate::peers::{Block, later};
 
 /// Maximum number of passwords that are checked at the same time: a hash takes 19 MiB and a core for some 15 ms.
 pub(super) const AT_ONCE: usize = 4;

@@ -35,7 +35,7 @@ pub const DRAIN_BEFORE_LOGIN: u64 = 1 << 20;
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 /// Returns the time `wait` after `start`; one that no clock can show becomes one that never comes.
-pub(super) fn later(start: Instant, wait: Duration) -> Instant {
+pub(crate) fn later(start: Instant, wait: Duration) -> Instant {
     start.checked_add(wait).unwrap_or(start + FAR)
 }
 
@@ -59,7 +59,7 @@ impl Default for Limits {
 /// peer cannot hold a connection with a byte now and then. Bytes that came faster earn `stall` at most: else a peer could send
 /// most of an upload at once and hold the rest for hours.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     stall: Duration,
     min_rate: u64,
     /// By when the average is too low.
@@ -67,7 +67,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             stall: limits.stall,
             min_rate: limits.min_rate.max(1),
@@ -75,7 +75,7 @@ impl Pace {
         }
     }
 
-    pub(super) fn received(&mut self, bytes: usize) {
+    pub(crate) fn received(&mut self, bytes: usize) {
         let earned = Duration::try_from_secs_f64(bytes as f64 / self.min_rate as f64);
         let earned = earned.unwrap_or(Duration::MAX);
         let most = later(later(Instant::now(), self.stall), self.stall);
@@ -83,7 +83,7 @@ impl Pace {
     }
 
     /// Returns the time by which the next byte must arrive.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         later(Instant::now(), self.stall).min(self.due)
     }
 }

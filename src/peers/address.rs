@@ -11,10 +11,10 @@ const NETWORK_BITS: u32 = 64;
 
 /// An IPv4 address, or the network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Block(IpAddr);
+pub(crate) struct Block(IpAddr);
 
 impl Block {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(v6) => {
                 let network = u128::from(v6) & (u128::MAX << (128 - NETWORK_BITS));

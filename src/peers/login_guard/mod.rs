@@ -60,14 +60,14 @@ impl Default for LoginSettings {
 
 /// Failed logins by account and by address, and the attempts that wait.
 #[derive(Debug)]
-pub(super) struct LoginGuard {
+pub(crate) struct LoginGuard {
     queue: Mutex<Queue>,
     /// Notified when an attempt has ended, which moves the turns of those that wait.
     ended: Notify,
 }
 
 impl LoginGuard {
-    pub(super) fn new(settings: LoginSettings) -> Self {
+    pub(crate) fn new(settings: LoginSettings) -> Self {
         Self {
             queue: Mutex::new(Queue::new(settings)),
             ended: Notify::new(),
@@ -76,7 +76,7 @@ impl LoginGuard {
 
     /// Waits for the turn of an attempt, or returns `None` when it is refused unchecked. `known` is true when the account has
     /// logged in from this address before.
-    pub(super) async fn admit(&self, name: &str, block: Block, known: bool) -> Option<Turn<'_>> {
+    pub(crate) async fn admit(&self, name: &str, block: Block, known: bool) -> Option<Turn<'_>> {
         let attempt = Attempt {
             name: short(name).to_owned(),
             block,
@@ -109,14 +109,14 @@ impl LoginGuard {
 
 /// An attempt that is being checked. Dropped without [`Turn::end`], it counts as failed.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     guard: &'a LoginGuard,
     id: u64,
 }
 
 impl Turn<'_> {
     /// Records the outcome; `good` takes the attempt back.
-    pub(super) fn end(self, good: bool) {
+    pub(crate) fn end(self, good: bool) {
         // Dropping it tells those that wait.
         self.guard.lock().end(self.id, good, Instant::now());
     }
