@@ -3,6 +3,7 @@
 //! ```text
 //! module       contents                                  may use
 //! cli          command line: one file per subcommand     all, vggt-model
+//! http         sockets and routes of HTTP; async         peers, jobs, store
 //! server       sockets and sessions of TCP; async        peers, protocol, jobs, store
 //! peers        what a peer may do on any port; async     protocol
 //! client       the client's side of the protocol; async  protocol, resolver
@@ -47,6 +48,7 @@ pub mod decoder;
 pub mod frames;
 pub mod glb;
 pub mod html;
+pub mod http;
 pub mod hub;
 pub mod jobs;
 pub mod monitor;

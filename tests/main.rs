@@ -21,6 +21,7 @@ mod export;
 mod fixtures;
 mod frames;
 mod glb;
+mod http_basics;
 mod hub;
 mod job_command;
 mod job_control;

@@ -137,6 +137,20 @@ impl Jobs {
         &self.shared.settings
     }
 
+    /// Returns true when the files of the weights are there, or the weights are not in a file.
+    pub fn has_weights(&self) -> bool {
+        let mut files = self.shared.weights.iter();
+        files.all(|file| file.is_file())
+    }
+
+    /// Returns true when the disk of the files has more free space than uploads have to leave.
+    pub fn has_disk_space(&self) -> bool {
+        let Shared {
+            settings, store, ..
+        } = &*self.shared;
+        settings.quotas.has_space(store)
+    }
+
     /// Returns the number of waiting and running jobs.
     pub fn load(&self) -> Load {
         let state = self.shared.lock();

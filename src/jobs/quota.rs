@@ -120,6 +120,12 @@ impl QuotaSettings {
             .unwrap_or_else(|| RESERVED.min(disk.total / RESERVED_PART))
     }
 
+    /// Whether the disk has more free space than uploads leave. True where the system does not tell.
+    pub(super) fn has_space(&self, store: &Store) -> bool {
+        let disk = store.disk_space();
+        disk.is_none_or(|disk| disk.free > self.reserved(disk))
+    }
+
     /// Refuses a result of `bytes` that is to be stored for the user. Kept spools are removed to make space.
     ///
     /// # Errors

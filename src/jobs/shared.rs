@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) device: DeviceChoice,
     /// Identifies the weights in the key of a result.
     weights_key: String,
+    /// Their files; none for weights that are not in a file.
+    pub(super) weights: Vec<PathBuf>,
     /// What users hold beside stored files.
     pub(super) quotas: Arc<Quotas>,
     state: Mutex<State>,
@@ -202,6 +204,7 @@ impl Shared {
             watch: Condvar::new(),
             model: source.name(),
             weights_key: source.key(),
+            weights: source.files(),
             device,
             settings,
             store,

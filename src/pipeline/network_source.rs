@@ -63,6 +63,14 @@ impl NetworkSource {
         }
     }
 
+    /// Returns the files of the weights; none for those that are not in a file.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::File { weights, .. } => files_of(weights),
+            Self::Demo | Self::Random(_) => Vec::new(),
+        }
+    }
+
     /// Returns a key that changes with the weights and with their dimensions.
     ///
     /// Made of the length and the modification time of the files: hashing the weights would take seconds of every start. A

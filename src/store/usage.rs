@@ -60,6 +60,25 @@ impl Store {
         })
     }
 
+    /// Returns an error when the database cannot be written now. Changes nothing.
+    ///
+    /// # Errors
+    /// When another process holds its lock for too long, or it cannot be written.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        use diesel::result::Error::RollbackTransaction;
+        let tried = self.connection()?.immediate_transaction(|conn| {
+            diesel::sql_query(
+                "INSERT INTO removed_files (file_path) SELECT file_path FROM removed_files WHERE 0",
+            )
+            .execute(conn)?;
+            Err(RollbackTransaction)
+        });
+        match tried {
+            Ok(()) | Err(RollbackTransaction) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Returns the space of the disk of [`Store::out_root`]; `None` where the system does not tell.
     pub fn disk_space(&self) -> Option<DiskSpace> {
         let above = self.out_root().ancestors();

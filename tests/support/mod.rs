@@ -2,6 +2,7 @@
 
 pub(crate) mod clip;
 pub(crate) mod glb;
+pub(crate) mod http;
 pub(crate) mod scene;
 pub(crate) mod service;
 pub(crate) mod store;
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 /// A folder of caches that cannot be: no result of one call is taken for another's, and the user's cache stays as it is.
 pub(crate) const NO_CACHE: &str = "/dev/null/none";
 
-/// The program in `dir`, with an empty cache and no hub but the one a test gives it.
+/// The program in `dir`, with an empty cache, no hub but the one a test gives it, and no HTTP.
 pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vggt"));
     command
@@ -30,6 +31,8 @@ pub(crate) fn command(dir: &Path) -> Command {
         .env_remove("HF_TOKEN")
         .env_remove("SSL_CERT_FILE")
         .env_remove("VGGT_NAME_SERVER")
+        // Services of tests run side by side; one that needs HTTP says where.
+        .env("VGGT_HTTP", "off")
         .env("TORCH_HOME", dir.join(".empty-cache"))
         .env_remove("HUGGING_FACE_HUB_TOKEN")
         .env_remove("HUGGINGFACE_HUB_CACHE")

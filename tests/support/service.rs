@@ -27,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) dir: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) process: Child,
+    /// Length of the log of earlier services in the same folder.
+    log_before: usize,
 }
 
 impl Service {
@@ -81,6 +83,7 @@ impl Service {
         stderr: Stdio,
         args: &[&str],
     ) -> Self {
+        let log_before = read_log(dir.path()).len();
         let mut process = vggt
             .args(["serve", "--host", "127.0.0.1", "--port", "0"])
             .args(["--device", "cpu"])
@@ -102,7 +105,17 @@ impl Service {
             address: ([127, 0, 0, 1], port.parse().unwrap()).into(),
             dir,
             process,
+            log_before,
         }
+    }
+
+    /// Where HTTP is served, of a service with `--http 127.0.0.1:0`: the first line of the log says so.
+    pub(crate) fn http(&self) -> SocketAddr {
+        wait_for("the address of HTTP", || {
+            let log = self.log();
+            let (_, rest) = log.get(self.log_before..)?.split_once(", HTTP on ")?;
+            rest.split_once(',')?.0.parse().ok()
+        })
     }
 
     pub(crate) fn out(&self) -> PathBuf {

@@ -2,6 +2,7 @@
 
 mod decode;
 mod folder;
+mod http;
 mod jobs;
 mod keep;
 mod limits;
@@ -10,16 +11,18 @@ mod quota;
 mod signals;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    decode::DecodeArgs, jobs::JobArgs, keep::KeepArgs, limits::LimitArgs, login::LoginArgs,
+    decode::DecodeArgs, http::HttpArgs, jobs::JobArgs, keep::KeepArgs, limits::LimitArgs,
+    login::LoginArgs,
 };
 use super::{log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
 use crate::{
@@ -58,6 +61,8 @@ pub(super) struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
+    #[command(flatten)]
+    http: HttpArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// Serve a file to everyone who knows its hash, as the older service did
@@ -113,13 +118,20 @@ impl Args {
     }
 
     /// What is served, from where, and to whom.
-    fn what(&self, model: &str, store: &Store, settings: &JobSettings) -> String {
+    fn what(
+        &self,
+        model: &str,
+        http: Option<SocketAddr>,
+        store: &Store,
+        settings: &JobSettings,
+    ) -> String {
         let quotas = &settings.quotas;
         let frames = settings
             .max_frames
             .map_or("all".to_owned(), |n| n.to_string());
+        let http = http.map_or("off".to_owned(), |address| format!("on {address}"));
         format!(
-            "address {}, model {model} on {}, database \"{}\", files in \"{}\", {frames} frames a job, {} jobs waiting, \
+            "address {}, HTTP {http}, model {model} on {}, database \"{}\", files in \"{}\", {frames} frames a job, {} jobs waiting, \
              {} MiB a user",
             self.host,
             self.model.device,
@@ -149,6 +161,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         open_get: args.open_get,
         grace: limits::seconds(args.grace),
     };
+    let grace = settings.grace;
     let job_settings = args.decode.settings(args.jobs.settings(&args.model))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -171,7 +184,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             )
         })?;
         let port = listener.local_addr()?.port();
-        let what = args.what(&source.name(), &store, &job_settings);
+        let http = args.http.listen(&resolver).await?;
+        let http_address = http.as_ref().and_then(|http| http.local_addr().ok());
+        let what = args.what(&source.name(), http_address, &store, &job_settings);
         let started = store.clone();
         let device = args.model.device;
         let jobs =
@@ -184,7 +199,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             tracing::warn!("{}", Warning::DemoWeights);
         }
         tell_port(port);
-        server::serve(listener, settings, peers, store, jobs, stop).await;
+        let (tell, stopped) = watch::channel(false);
+        let until_stopped = async move {
+            stop.await;
+            tell.send_replace(true);
+        };
+        let (store_too, jobs_too, peers_too) = (store.clone(), jobs.clone(), peers.clone());
+        let http = async move {
+            if let Some(listener) = http {
+                crate::http::serve(listener, grace, peers_too, store_too, jobs_too, stopped).await;
+            }
+        };
+        tokio::join!(
+            server::serve(listener, settings, peers, store, jobs, until_stopped),
+            http
+        );
         anyhow::Ok(())
     });
     // A job that did not stop in time must not keep the process alive.

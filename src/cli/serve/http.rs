@@ -1,0 +1,110 @@
+//! The flag of the HTTP port.
+
+use std::str::FromStr;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::resolver::Resolver;
+
+/// Where HTTP is served unless an option says otherwise: on this machine alone, one above the TCP port.
+const DEFAULT: (&str, u16) = ("127.0.0.1", 4568);
+
+/// The HTTP port.
+#[derive(Debug, clap::Args)]
+pub(super) struct HttpArgs {
+    /// Address and port on which to serve HTTP, or "off"; port 0 takes a free one [default: 127.0.0.1:4568, if it is free]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<HttpAddress>,
+}
+
+/// Where HTTP is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HttpAddress {
+    Off,
+    At(String, u16),
+}
+
+impl FromStr for HttpAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str =
+            "expected an address and a port such as 127.0.0.1:4568, a port, or \"off\"";
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self::Off);
+        }
+        let (host, port) = text.rsplit_once(':').unwrap_or((DEFAULT.0, text));
+        let port = port.parse().map_err(|_| EXPECTED)?;
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        match bare.unwrap_or(host) {
+            "" => Err(EXPECTED),
+            // Without brackets the last group of the address would be taken for the port.
+            address if bare.is_none() && address.contains(':') => Err(EXPECTED),
+            address => Ok(Self::At(address.to_owned(), port)),
+        }
+    }
+}
+
+impl HttpArgs {
+    /// Listens where the flag says; `None` when HTTP is off, or the default cannot be had.
+    ///
+    /// # Errors
+    /// When an address that was asked for cannot be had.
+    pub(super) async fn listen(&self, resolver: &Resolver) -> anyhow::Result<Option<TcpListener>> {
+        match &self.http {
+            Some(HttpAddress::Off) => Ok(None),
+            Some(HttpAddress::At(host, port)) => {
+                let listener = async {
+                    let addresses = resolver.addresses(host, *port).await?;
+                    TcpListener::bind(&addresses[..]).await
+                };
+                let listener = listener.await.with_context(|| {
+                    format!("cannot serve HTTP on {host}:{port}; --http takes another address, or \"off\"")
+                })?;
+                Ok(Some(listener))
+            }
+            None => match TcpListener::bind(DEFAULT).await {
+                Ok(listener) => Ok(Some(listener)),
+                Err(e) => {
+                    let (host, port) = DEFAULT;
+                    tracing::warn!(
+                        "HTTP is not served: cannot listen on {host}:{port}: {e}; --http takes another address, or \"off\""
+                    );
+                    Ok(None)
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_or_off() {
+        let at = |host: &str, port| Ok(HttpAddress::At(host.to_owned(), port));
+        assert_eq!("off".parse(), Ok(HttpAddress::Off));
+        assert_eq!("OFF".parse(), Ok(HttpAddress::Off));
+        assert_eq!("0.0.0.0:80".parse(), at("0.0.0.0", 80));
+        assert_eq!("localhost:0".parse(), at("localhost", 0));
+        assert_eq!("[::1]:4568".parse(), at("::1", 4568));
+        assert_eq!("8080".parse(), at("127.0.0.1", 8080));
+        for bad in [
+            "",
+            ":80",
+            "localhost",
+            "1.2.3.4:",
+            "1.2.3.4:65536",
+            "::1",
+            "[]:80",
+            "-1",
+            "on",
+        ] {
+            assert!(bad.parse::<HttpAddress>().is_err(), "{bad}");
+        }
+    }
+}

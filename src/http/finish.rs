@@ -1,0 +1,98 @@
+//! What every answer has: headers that keep browsers from guessing, an object for every error, and a line in the log.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    App,
+    connection::Peer,
+    problem::{PROBLEM_JSON, Problem},
+};
+
+/// Headers of every answer that does not set them itself. Nothing here is a page: what a browser takes for one may load and run nothing,
+/// and no page of another origin may read it (without CORS) or frame it.
+const HEADERS: [(&str, &str); 6] = [
+    ("x-content-type-options", "nosniff"),
+    (
+        "content-security-policy",
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cache-control", "no-store"),
+];
+
+/// Paths that machines ask for again and again.
+const QUIET: [&str; 2] = ["/health", "/ready"];
+
+/// Who has asked, for the log.
+#[derive(Debug, Clone)]
+pub(super) struct UserName(pub(super) String);
+
+/// Answers a request and completes the answer.
+pub(super) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let peer = request.extensions().get::<Peer>();
+    let address = peer.map(|peer| peer.client(request.headers(), &app.peers));
+    let mut response = as_problem(next.run(request).await);
+    for (name, value) in HEADERS {
+        let headers = response.headers_mut();
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    let user = response.extensions().get::<UserName>();
+    let user = user.map_or("-", |user| user.0.as_str());
+    let (status, duration_ms) = (
+        response.status().as_u16(),
+        start.elapsed().as_millis() as u64,
+    );
+    let address = address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+    if QUIET.contains(&path.as_str()) {
+        tracing::debug!(
+            user,
+            duration_ms,
+            address,
+            "{method} {path} by {user}: {status}"
+        );
+    } else {
+        tracing::info!(
+            user,
+            duration_ms,
+            address,
+            "{method} {path} by {user}: {status}"
+        );
+    }
+    response
+}
+
+/// Gives an error of axum, which is plain text or empty, its object.
+fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if status.is_success()
+        || status.is_redirection()
+        || kind.is_some_and(|kind| kind == PROBLEM_JSON)
+    {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let mut problem = Problem::of_status(status).into_response();
+    if let Some(allow) = allow {
+        problem.headers_mut().insert(header::ALLOW, allow);
+    }
+    problem
+}
+
+/// Answers a request whose handler panicked. The panic is in the log already.
+pub(super) fn of_panic(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::internal().into_response()
+}

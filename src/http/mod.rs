@@ -1,0 +1,112 @@
+//! HTTP: what curl, load balancers and browsers speak, in front of the same [`crate::jobs`] and [`crate::store`] as the TCP port.
+//!
+//! Async. A connection is one task; blocking work runs on other threads. Every route is described in the OpenAPI document, which is
+//! made from the handlers, and every error is an object of RFC 9457. The entry point is [`serve`].
+
+mod connection;
+mod finish;
+mod health;
+mod patient;
+mod problem;
+mod routes;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, watch},
+    task::JoinSet,
+};
+
+use self::{health::Readiness, problem::Problem};
+use crate::{jobs::Jobs, peers::Peers, store::Store};
+
+/// Pause after a failure to accept a connection, mostly for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// State that all requests share.
+#[derive(Debug)]
+struct Shared {
+    peers: Arc<Peers>,
+    store: Store,
+    jobs: Jobs,
+    /// What `/ready` last found, and when.
+    ready: Mutex<Option<(Instant, Readiness)>>,
+}
+
+type App = Arc<Shared>;
+
+/// Serves until `stopped` turns true; then accepts no more requests, lets those that run finish within `grace`, and returns.
+pub async fn serve(
+    listener: TcpListener,
+    grace: Duration,
+    peers: Arc<Peers>,
+    store: Store,
+    jobs: Jobs,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let app = Arc::new(Shared {
+        peers,
+        store,
+        jobs,
+        ready: Mutex::default(),
+    });
+    let router = routes::router(app.clone());
+    let mut connections = JoinSet::new();
+    let stop = stopped.clone();
+    loop {
+        let (stream, address) = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            // What has ended is forgotten.
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener) => accepted,
+        };
+        let peer = address.ip().to_canonical();
+        let place = match app.peers.enter(peer) {
+            Ok(place) => Arc::new(place),
+            Err(e) => {
+                tracing::warn!(%address, "refused an HTTP connection: {e}");
+                continue;
+            }
+        };
+        let serving = connection::serve(
+            stream,
+            peer,
+            place,
+            app.clone(),
+            router.clone(),
+            stop.clone(),
+        );
+        connections.spawn(serving);
+    }
+    drop(listener);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, all_ended).await.is_err() {
+        tracing::warn!("some HTTP connections were cut off");
+    }
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(e) => {
+                tracing::warn!("cannot accept an HTTP connection: {e}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Runs `f` on a thread that may block.
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(f).await.map_err(|e| {
+        tracing::error!("cannot answer an HTTP request: {e}");
+        Problem::internal()
+    })
+}

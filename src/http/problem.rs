@@ -1,0 +1,178 @@
+//! Errors as objects of RFC 9457, `application/problem+json`.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::store::StoreError;
+
+/// The type of every error's body.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What went wrong, in one stable word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Code {
+    /// The request cannot be understood.
+    BadRequest,
+    /// There is nothing under this path, or nothing of this user.
+    NotFound,
+    /// The path has other methods.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The body is too long.
+    TooLarge,
+    /// The body is of another type.
+    UnsupportedMediaType,
+    /// Something this service depends on is missing.
+    NotReady,
+    /// The disk is full.
+    DiskFull,
+    /// The fault is the server's.
+    Internal,
+    /// Any other status.
+    Other,
+}
+
+impl Code {
+    fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::NotReady => "not_ready",
+            Self::DiskFull => "disk_full",
+            Self::Internal => "internal",
+            Self::Other => "other",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest | Self::Other => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Returns the code of an error that has only a status.
+    fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::BAD_REQUEST => Self::BadRequest,
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::REQUEST_TIMEOUT => Self::RequestTimeout,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            StatusCode::INTERNAL_SERVER_ERROR => Self::Internal,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An error as RFC 9457 has it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// `urn:vggt:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The status in words.
+    title: String,
+    /// The status of the response.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What went wrong, in one stable word.
+    code: Code,
+    /// What was tried, and what helps.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    /// What is missing, of `/ready`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<&'static str>,
+}
+
+impl Problem {
+    pub(super) fn new(code: Code, detail: impl ToString) -> Self {
+        Self::with_status(code.status(), code, detail)
+    }
+
+    fn with_status(status: StatusCode, code: Code, detail: impl ToString) -> Self {
+        Self {
+            kind: format!("urn:vggt:problem:{}", code.word()),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            code,
+            detail: detail.to_string(),
+            missing: Vec::new(),
+        }
+    }
+
+    /// Returns that of a response that says no more than its status.
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        let code = Code::of(status);
+        let detail = match code {
+            Code::NotFound => {
+                "there is nothing under this path; /api/v1/openapi.json lists what there is"
+            }
+            Code::MethodNotAllowed => "the path takes the methods of the header Allow",
+            _ => "",
+        };
+        Self::with_status(status, code, detail)
+    }
+
+    /// Returns the one whose cause is in the log.
+    pub(super) fn internal() -> Self {
+        Self::new(Code::Internal, "the server failed; its log has the cause")
+    }
+
+    /// Adds what is missing.
+    #[must_use]
+    pub(super) fn missing(self, missing: Vec<&'static str>) -> Self {
+        Self { missing, ..self }
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        self.code.word()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(e: StoreError) -> Self {
+        // Details of the database are for the operator.
+        tracing::error!("cannot answer an HTTP request: {e}");
+        if e.is_disk_full() {
+            return Self::new(Code::DiskFull, "the server's disk is full");
+        }
+        if e.is_passing() {
+            return Self::new(
+                Code::NotReady,
+                "the server's database or disk failed; try again",
+            );
+        }
+        Self::new(Code::Internal, "the server's database failed")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let kind = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        let mut response = (status, [kind], body).into_response();
+        response.extensions_mut().insert(self.code);
+        response
+    }
+}

@@ -1,0 +1,59 @@
+//! The routes, and the OpenAPI document that is made of them.
+
+use std::sync::LazyLock;
+
+use axum::{Router, http::header, middleware::from_fn_with_state, response::IntoResponse};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::{Info, License, OpenApi, OpenApiBuilder};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App,
+    finish::{finish, of_panic},
+    health,
+};
+
+/// The document as JSON.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    let document = described().into_openapi();
+    document.to_json().unwrap_or_default()
+});
+
+/// Returns the router of all requests.
+pub(super) fn router(app: App) -> Router {
+    let (router, _) = described().split_for_parts();
+    router
+        .with_state(app.clone())
+        .layer(CatchPanicLayer::custom(of_panic))
+        .layer(from_fn_with_state(app, finish))
+}
+
+/// Every route with its description.
+fn described() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(empty())
+        .routes(routes!(health::health))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi))
+}
+
+fn empty() -> OpenApi {
+    let mut license = License::new("MIT OR Apache-2.0");
+    license.identifier = Some("MIT OR Apache-2.0".to_owned());
+    let mut info = Info::new("vggt", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "Photos or a video in, a 3D point cloud out. Every error is an object of RFC 9457 with a stable `code`.".to_owned(),
+    );
+    info.license = Some(license);
+    OpenApiBuilder::new().info(info).build()
+}
+
+/// Returns this document.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "about", responses(
+    (status = 200, description = "The OpenAPI document of this server", body = Object, content_type = "application/json"),
+))]
+async fn openapi() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        DOCUMENT.as_str(),
+    )
+}
