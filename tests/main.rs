@@ -22,6 +22,7 @@ mod fixtures;
 mod frames;
 mod glb;
 mod http_basics;
+mod http_sessions;
 mod hub;
 mod job_command;
 mod job_control;

@@ -1,6 +1,9 @@
 //! What every answer has: headers that keep browsers from guessing, an object for every error, and a line in the log.
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use axum::{
     extract::{Request, State},
@@ -32,16 +35,24 @@ const HEADERS: [(&str, &str); 6] = [
 /// Paths that machines ask for again and again.
 const QUIET: [&str; 2] = ["/health", "/ready"];
 
-/// Who has asked, for the log.
-#[derive(Debug, Clone)]
-pub(super) struct UserName(pub(super) String);
+/// Who has asked, for the log; empty until that is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UserName(Arc<OnceLock<String>>);
+
+impl UserName {
+    pub(super) fn set(&self, name: &str) {
+        let _ = self.0.set(name.to_owned());
+    }
+}
 
 /// Answers a request and completes the answer.
-pub(super) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let peer = request.extensions().get::<Peer>();
     let address = peer.map(|peer| peer.client(request.headers(), &app.peers));
+    let user = UserName::default();
+    request.extensions_mut().insert(user.clone());
     let mut response = as_problem(next.run(request).await);
     for (name, value) in HEADERS {
         let headers = response.headers_mut();
@@ -49,8 +60,7 @@ pub(super) async fn finish(State(app): State<App>, request: Request, next: Next)
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
-    let user = response.extensions().get::<UserName>();
-    let user = user.map_or("-", |user| user.0.as_str());
+    let user = user.0.get().map_or("-", String::as_str);
     let (status, duration_ms) = (
         response.status().as_u16(),
         start.elapsed().as_millis() as u64,

@@ -3,12 +3,16 @@
 //! Async. A connection is one task; blocking work runs on other threads. Every route is described in the OpenAPI document, which is
 //! made from the handlers, and every error is an object of RFC 9457. The entry point is [`serve`].
 
+mod auth;
 mod connection;
 mod finish;
 mod health;
+mod input;
 mod patient;
 mod problem;
 mod routes;
+mod sessions;
+mod tokens;
 
 use std::{
     net::SocketAddr,

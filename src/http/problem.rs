@@ -28,6 +28,18 @@ pub(super) enum Code {
     TooLarge,
     /// The body is of another type.
     UnsupportedMediaType,
+    /// There is no session or token, or it has ended.
+    NotLoggedIn,
+    /// The name or the password is wrong.
+    WrongLogin,
+    /// Too many passwords were wrong; this one was not looked at.
+    TooManyLogins,
+    /// The request comes from a page of another origin.
+    CrossSite,
+    /// A named token may not do this.
+    SessionRequired,
+    /// The state of things does not allow it.
+    Conflict,
     /// Something this service depends on is missing.
     NotReady,
     /// The disk is full.
@@ -47,6 +59,12 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::WrongLogin => "wrong_login",
+            Self::TooManyLogins => "too_many_logins",
+            Self::CrossSite => "cross_site",
+            Self::SessionRequired => "session_required",
+            Self::Conflict => "conflict",
             Self::NotReady => "not_ready",
             Self::DiskFull => "disk_full",
             Self::Internal => "internal",
@@ -62,6 +80,12 @@ impl Code {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotLoggedIn => StatusCode::UNAUTHORIZED,
+            Self::WrongLogin => StatusCode::UNAUTHORIZED,
+            Self::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::SessionRequired => StatusCode::FORBIDDEN,
+            Self::Conflict => StatusCode::CONFLICT,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -143,10 +167,6 @@ impl Problem {
     pub(super) fn missing(self, missing: Vec<&'static str>) -> Self {
         Self { missing, ..self }
     }
-
-    pub(super) fn code(&self) -> &'static str {
-        self.code.word()
-    }
 }
 
 impl From<StoreError> for Problem {
@@ -172,7 +192,11 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let kind = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         let mut response = (status, [kind], body).into_response();
-        response.extensions_mut().insert(self.code);
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
         response
     }
 }

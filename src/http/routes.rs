@@ -4,13 +4,17 @@ use std::sync::LazyLock;
 
 use axum::{Router, http::header, middleware::from_fn_with_state, response::IntoResponse};
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::openapi::{Info, License, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{
+    ComponentsBuilder, Info, License, OpenApi, OpenApiBuilder,
+    security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    auth::COOKIE,
     finish::{finish, of_panic},
-    health,
+    health, sessions, tokens,
 };
 
 /// The document as JSON.
@@ -34,6 +38,10 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
+        .routes(routes!(sessions::log_in))
+        .routes(routes!(sessions::current, sessions::log_out))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
 }
 
 fn empty() -> OpenApi {
@@ -44,7 +52,15 @@ fn empty() -> OpenApi {
         "Photos or a video in, a 3D point cloud out. Every error is an object of RFC 9457 with a stable `code`.".to_owned(),
     );
     info.license = Some(license);
-    OpenApiBuilder::new().info(info).build()
+    let secret = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+    let cookie = ApiKey::Cookie(ApiKeyValue::new(COOKIE));
+    let components = ComponentsBuilder::new()
+        .security_scheme("bearer", SecurityScheme::Http(secret.build()))
+        .security_scheme("cookie", SecurityScheme::ApiKey(cookie));
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components.build()))
+        .build()
 }
 
 /// Returns this document.

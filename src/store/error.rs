@@ -58,6 +58,17 @@ pub enum StoreError {
     /// An empty password.
     #[error("the password is empty; choose another")]
     EmptyPassword,
+    /// The name of a token does not fit into its column.
+    #[error("cannot use {name:?} as the name of a token: {why}")]
+    BadTokenName {
+        /// The name, shortened.
+        name: String,
+        /// Reason.
+        why: &'static str,
+    },
+    /// The user has the maximum number of tokens.
+    #[error("you have {0} tokens, the most that a user may have; revoke one")]
+    TooManyTokens(i64),
     /// There is no user of this name.
     #[error("there is no user {0:?}")]
     UnknownUser(String),

@@ -1,8 +1,9 @@
-//! Users, their GLB files, and jobs that survive: rows in SQLite and files below one folder.
+//! Users, their sessions and tokens, their GLB files, and jobs that survive: rows in SQLite and files below one folder.
 //!
 //! Nothing here knows of sockets or scenes; every call may block. The entry point is [`Store`], which is cheap to clone. A
 //! database of the Python service is opened as it is; the tables are defined in `migrations/`.
 
+mod access_tokens;
 mod check;
 mod create_table;
 mod error;
@@ -32,6 +33,7 @@ mod usage;
 mod users;
 
 pub use self::{
+    access_tokens::{AccessToken, NewSecret},
     check::{CheckReport, Repair},
     error::StoreError,
     files::WriteSeek,

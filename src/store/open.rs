@@ -14,7 +14,7 @@ use diesel::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{StoreError, glb_files, jobs, keys, spools, users};
+use super::{StoreError, access_tokens, glb_files, jobs, keys, spools, users};
 use crate::atomic_file::AtomicFile;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -109,6 +109,7 @@ fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
         glb_files::probe(conn),
         jobs::probe(conn),
         spools::probe(conn),
+        access_tokens::probe(conn),
     ] {
         probe.map_err(|e| StoreError::NotOurs {
             path: db.to_owned(),

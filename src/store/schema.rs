@@ -94,6 +94,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    access_tokens (id) {
+        id -> BigInt,
+        secret_hash -> Text,
+        user_id -> Integer,
+        user_stamp -> Text,
+        name -> Nullable<Text>,
+        created_at -> Text,
+        last_used_at -> Nullable<Text>,
+        expires_at -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     identity (id) {
         id -> Integer,
         identifier -> Text,
@@ -111,6 +124,7 @@ diesel::joinable!(results -> glb_files (glb_id));
 diesel::joinable!(kept_spools -> glb_files (glb_id));
 diesel::joinable!(known_addresses -> users (user_id));
 diesel::joinable!(session_ends -> users (user_id));
+diesel::joinable!(access_tokens -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     glb_files,
@@ -121,5 +135,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     kept_spools,
     known_addresses,
     session_ends,
+    access_tokens,
     removed_files,
 );

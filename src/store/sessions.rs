@@ -38,6 +38,18 @@ impl SessionStamp {
             ends,
         }
     }
+
+    /// Returns all of it, unambiguously.
+    pub(super) fn facts(&self) -> Vec<u8> {
+        let created_at = self.created_at.as_deref().unwrap_or_default();
+        let mut facts = Vec::new();
+        for part in [created_at, &self.password_hash] {
+            facts.extend((part.len() as u64).to_be_bytes());
+            facts.extend(part.as_bytes());
+        }
+        facts.extend(self.ends.to_be_bytes());
+        facts
+    }
 }
 
 impl Store {

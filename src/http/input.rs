@@ -1,0 +1,82 @@
+//! What requests carry besides files: small JSON bodies, and the key of a job in a path.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{header, request::Parts},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+
+use super::{
+    App,
+    problem::{Code, Problem},
+};
+
+/// Maximum bytes of a JSON body. The longest is a login or the names of a job; a page of a browser sends less.
+const JSON_MAX: usize = 64 << 10;
+
+/// A JSON body, which arrives within the stall timeout.
+#[derive(Debug)]
+pub(super) struct Input<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        // A form of another origin cannot send this type.
+        let essence = kind.split(';').next().unwrap_or("").trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            let detail = "expected a body of type application/json";
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+        let body = Limited::new(request.into_body(), JSON_MAX).collect();
+        let body = match timeout(app.peers.limits.stall, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => {
+                let detail = format!("expected at most {JSON_MAX} bytes");
+                return Err(Problem::new(Code::TooLarge, detail));
+            }
+            Ok(Err(_)) => return Err(Problem::new(Code::BadRequest, "the body ended early")),
+            Err(_) => {
+                return Err(Problem::new(
+                    Code::RequestTimeout,
+                    "the body did not arrive in time",
+                ));
+            }
+        };
+        // An object: serde would take an array for one as well.
+        let fields = serde_json::from_slice::<Map<String, Value>>(&body);
+        let input = fields.and_then(|fields| serde_json::from_value(Value::Object(fields)));
+        let input = input.map_err(|e| {
+            Problem::new(
+                Code::BadRequest,
+                format!("cannot use the JSON of the body: {e}"),
+            )
+        })?;
+        Ok(Self(input))
+    }
+}
+
+/// The number in a path such as `/api/v1/jobs/{id}`. What is not a number names nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key(pub(super) i64);
+
+impl FromRequestParts<App> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, app).await;
+        let number = path.ok().and_then(|Path(text)| text.parse().ok());
+        let number = number.filter(|number| *number >= 0);
+        number.map(Self).ok_or_else(|| {
+            Problem::new(
+                Code::NotFound,
+                "the path names nothing: expected a number in it",
+            )
+        })
+    }
+}
