@@ -8,6 +8,7 @@ mod connection;
 mod finish;
 mod health;
 mod input;
+mod jobs;
 mod patient;
 mod problem;
 mod routes;

@@ -14,7 +14,7 @@ use super::{
     App,
     auth::COOKIE,
     finish::{finish, of_panic},
-    health, sessions, tokens,
+    health, jobs, sessions, tokens,
 };
 
 /// The document as JSON.
@@ -42,6 +42,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(sessions::current, sessions::log_out))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get, jobs::change, jobs::remove))
 }
 
 fn empty() -> OpenApi {

@@ -10,6 +10,7 @@ mod error;
 mod faults;
 mod input;
 mod job;
+mod manage;
 mod names;
 mod options;
 mod progress;
@@ -31,6 +32,7 @@ pub use self::{
     error::{JobsError, SubmitError},
     input::InputFolder,
     job::{JobId, JobRequest, JobState, JobStatus, ListedJob},
+    manage::{ChangeError, OwnJob},
     names::JobNames,
     options::{BadOption, JobOptions},
     quota::{QuotaError, QuotaSettings, Upload},
@@ -44,7 +46,7 @@ use self::{
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{JobOutcome, NewJob, Store, StoreError},
+    store::{Job, JobOutcome, NewJob, Store, StoreError},
 };
 
 /// How long the shutdown waits for a stopped job to end.
@@ -283,6 +285,10 @@ impl Jobs {
         limit: u32,
     ) -> Result<Vec<ListedJob>, StoreError> {
         let rows = self.shared.store.page_of_jobs(user_id, before, limit)?;
+        self.listed(rows)
+    }
+
+    fn listed(&self, rows: Vec<Job>) -> Result<Vec<ListedJob>, StoreError> {
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let warnings = self.shared.store.job_warnings(&ids)?;
         let listed = rows.into_iter().map(|row| ListedJob {

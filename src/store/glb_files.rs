@@ -90,6 +90,22 @@ impl Store {
         Ok(found.filter(|row| row.user_id == user_id))
     }
 
+    /// Returns those of these files that are the user's, in no order.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn glbs_of(&self, user_id: i32, hashes: &[String]) -> Result<Vec<GlbFile>, StoreError> {
+        if hashes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<GlbFileRow> = glb_files::table
+            .filter(glb_files::user_id.eq(user_id))
+            .filter(glb_files::hashed_name.eq_any(hashes))
+            .select(GlbFileRow::as_select())
+            .load(&mut *self.connection()?)?;
+        Ok(rows.into_iter().map(GlbFile::from).collect())
+    }
+
     /// Returns the path of a file.
     pub fn glb_path(&self, row: &GlbFile) -> PathBuf {
         absolute(&self.out_root, &row.file_path)

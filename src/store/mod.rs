@@ -18,6 +18,7 @@ mod known_addresses;
 mod lock;
 mod open;
 mod open_glb;
+mod own_jobs;
 mod passwords;
 mod private;
 mod random;

@@ -1,0 +1,294 @@
+//! A user's jobs: listed, looked at, renamed, published, cancelled and removed.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    App,
+    auth::Caller,
+    blocking,
+    input::{Input, Key},
+    problem::{Code, Problem},
+};
+use crate::{
+    jobs::{ChangeError, JobState, JobStatus, ListedJob, OwnJob},
+    store::GlbFile,
+};
+
+/// Most jobs of a page, and how many it has by default.
+const PAGE_MAX: u32 = 1000;
+const PAGE: u32 = 100;
+
+/// How a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum JobStateName {
+    /// It waits.
+    Queued,
+    /// It runs.
+    Running,
+    /// It has a result.
+    Done,
+    /// It ended without one.
+    Failed,
+    /// Its user or the operator cancelled it.
+    Cancelled,
+}
+
+/// A job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Job {
+    /// Its number, never given twice.
+    pub(super) id: i64,
+    state: JobStateName,
+    /// Name of its result.
+    name: String,
+    /// Jobs that run before it, the running one included; of one that is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<u64>,
+    /// What is being done; of one that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<String>,
+    /// How much of the whole is done; of one that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1)]
+    fraction: Option<f32>,
+    /// Estimate of the remaining time, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0)]
+    seconds_left: Option<f32>,
+    /// Why it ended without a result; of one that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What is to be known of it: objects with `kind`, `text`, and values that belong to the kind.
+    #[schema(value_type = Vec<Object>)]
+    warnings: Vec<Map<String, Value>>,
+    /// Its result; of one that is done, unless that was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<ResultFile>,
+    /// When it was submitted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+}
+
+/// The result of a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ResultFile {
+    /// What the TCP port calls it.
+    hash: String,
+    /// Bytes of the GLB.
+    size: u64,
+    /// Whether everybody who knows the hash may read it.
+    public: bool,
+}
+
+/// A page of jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct JobPage {
+    /// Newest first.
+    jobs: Vec<Job>,
+    /// What to ask for as `before` to get the next page; null: there is none.
+    next: Option<i64>,
+}
+
+/// Which jobs are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageRequest {
+    /// Only jobs that were submitted before this one.
+    before: Option<i64>,
+    /// Most jobs of the page, 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// What is to be changed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    /// Another name for the result.
+    #[serde(default)]
+    name: Option<String>,
+    /// Whether everybody who knows the hash of the result may read it.
+    #[serde(default)]
+    public: Option<bool>,
+}
+
+impl From<GlbFile> for ResultFile {
+    fn from(glb: GlbFile) -> Self {
+        Self {
+            hash: glb.hashed_name,
+            size: glb.file_size,
+            public: glb.is_public,
+        }
+    }
+}
+
+impl From<OwnJob> for Job {
+    fn from(own: OwnJob) -> Self {
+        let ListedJob {
+            id,
+            status: JobStatus { state, warnings },
+            name,
+            created_at,
+            finished_at,
+        } = own.job;
+        let mut job = Self {
+            id,
+            state: JobStateName::Queued,
+            name,
+            place: None,
+            stage: None,
+            fraction: None,
+            seconds_left: None,
+            reason: None,
+            warnings,
+            result: own.result.map(ResultFile::from),
+            created_at,
+            finished_at,
+        };
+        match state {
+            JobState::Queued { ahead } => job.place = Some(ahead as u64),
+            JobState::Running {
+                stage,
+                fraction,
+                seconds_left,
+                preview: _,
+            } => {
+                job.state = JobStateName::Running;
+                job.stage = Some(stage.to_owned());
+                job.fraction = Some(fraction);
+                job.seconds_left = seconds_left;
+            }
+            JobState::Done { .. } => job.state = JobStateName::Done,
+            JobState::Failed { reason } => {
+                job.state = JobStateName::Failed;
+                job.reason = Some(reason);
+            }
+            JobState::Cancelled => job.state = JobStateName::Cancelled,
+        }
+        job
+    }
+}
+
+pub(super) fn no_such_job() -> Problem {
+    Problem::new(Code::NotFound, "you have no such job")
+}
+
+/// Lists the user's jobs, newest first.
+#[utoipa::path(get, path = "/api/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(PageRequest), security(("bearer" = []), ("cookie" = [])), responses(
+    (status = 200, description = "A page of jobs", body = JobPage),
+    (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    page: Result<Query<PageRequest>, QueryRejection>,
+) -> Result<Json<JobPage>, Problem> {
+    let Query(page) = page.map_err(|e| Problem::new(Code::BadRequest, e.body_text()))?;
+    let limit = page.limit.unwrap_or(PAGE);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        let detail = format!("cannot use {limit} as limit: expected 1 to {PAGE_MAX}");
+        return Err(Problem::new(Code::BadRequest, detail));
+    }
+    let jobs = app.jobs.clone();
+    let user = caller.user.id;
+    // One more tells whether there is another page.
+    let found = blocking(move || jobs.page_with_results(user, page.before, limit + 1)).await??;
+    let more = found.len() > limit as usize;
+    let jobs = found.into_iter().take(limit as usize).map(Job::from);
+    let jobs: Vec<Job> = jobs.collect();
+    let next = jobs.last().filter(|_| more).map(|job| job.id);
+    Ok(Json(JobPage { jobs, next }))
+}
+
+/// Returns how a job stands.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", operation_id = "get_job", tag = "jobs", security(("bearer" = []), ("cookie" = [])),
+    params(("id" = i64, Path, description = "The job's number")), responses(
+    (status = 200, description = "The job", body = Job),
+    (status = 404, description = "`not_found`: the user has no such job", body = Problem, content_type = "application/problem+json"),
+    (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Key(id): Key,
+) -> Result<Json<Job>, Problem> {
+    let jobs = app.jobs.clone();
+    let found = blocking(move || jobs.find(caller.user.id, id)).await??;
+    Ok(Json(found.ok_or_else(no_such_job)?.into()))
+}
+
+/// Renames the result of a job, or changes who may read it.
+#[utoipa::path(patch, path = "/api/v1/jobs/{id}", operation_id = "change_job", tag = "jobs", request_body = Change, security(("bearer" = []), ("cookie" = [])),
+    params(("id" = i64, Path, description = "The job's number")), responses(
+    (status = 200, description = "The job as it is now", body = Job),
+    (status = 404, description = "`not_found`: the user has no such job", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`conflict`: it has no result", body = Problem, content_type = "application/problem+json"),
+    (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Key(id): Key,
+    Input(change): Input<Change>,
+) -> Result<Json<Job>, Problem> {
+    let jobs = app.jobs.clone();
+    let Change { name, public } = change;
+    let changed = blocking(move || jobs.change(caller.user.id, id, name, public)).await?;
+    let changed = changed.map_err(|e| match e {
+        ChangeError::NoJob => no_such_job(),
+        ChangeError::NoResult(_) => Problem::new(Code::Conflict, e),
+        ChangeError::Name(e) => Problem::new(Code::BadRequest, e),
+        ChangeError::Store(e) => e.into(),
+    })?;
+    Ok(Json(changed.into()))
+}
+
+/// Cancels a job that waits or runs; removes one that has ended, with its result unless another job has the same.
+#[utoipa::path(delete, path = "/api/v1/jobs/{id}", operation_id = "remove_job", tag = "jobs", security(("bearer" = []), ("cookie" = [])),
+    params(("id" = i64, Path, description = "The job's number")), responses(
+    (status = 200, description = "It was cancelled, and is still listed", body = Job),
+    (status = 204, description = "It was removed"),
+    (status = 404, description = "`not_found`: the user has no such job", body = Problem, content_type = "application/problem+json"),
+    (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    Key(id): Key,
+) -> Result<Response, Problem> {
+    let (jobs, user) = (app.jobs.clone(), caller.user.id);
+    let cancelled = blocking(move || {
+        let Some(found) = jobs.find(user, id)? else {
+            return Ok(Err(no_such_job()));
+        };
+        if !found.job.status.state.is_final() {
+            jobs.cancel(user, id)?;
+            let found = jobs.find(user, id)?;
+            return Ok(found.map(Some).ok_or_else(no_such_job));
+        }
+        match jobs.remove(user, id)? {
+            true => Ok(Ok(None)),
+            false => Ok(Err(no_such_job())),
+        }
+    });
+    let cancelled: Result<_, crate::store::StoreError> = cancelled.await?;
+    Ok(match cancelled?? {
+        Some(job) => Json(Job::from(job)).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}

@@ -1,0 +1,146 @@
+//! A user's jobs with rows and their results: found, renamed, published, removed.
+
+use std::{collections::HashMap, time::SystemTime};
+
+use serde_json::{Map, Value};
+
+use super::{
+    Jobs, NO_INPUT,
+    job::{JobState, ListedJob},
+    names::JobNames,
+    options::BadOption,
+};
+use crate::store::{GlbFile, Job, StoreError, StoredJobState, remove_folder};
+
+/// A job of a user and its result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnJob {
+    /// The job.
+    pub job: ListedJob,
+    /// Its result, of a job that is done and whose result was not deleted.
+    pub result: Option<GlbFile>,
+}
+
+/// Why a job is not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The user has no such job.
+    #[error("you have no such job")]
+    NoJob,
+    /// It has no result that could have a name or be public.
+    #[error("cannot change job {0}: it has no result")]
+    NoResult(i64),
+    /// The name does not fit.
+    #[error(transparent)]
+    Name(#[from] BadOption),
+    /// The rows cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Jobs {
+    /// Returns a job of a user; `None` when the user has no such job. Blocks.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn find(&self, user_id: i32, id: i64) -> Result<Option<OwnJob>, StoreError> {
+        let row = self.own_row(user_id, id)?;
+        let found = self.with_results(user_id, row.into_iter().collect())?;
+        Ok(found.into_iter().next())
+    }
+
+    /// As [`Jobs::page`], with the results. Blocks.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn page_with_results(
+        &self,
+        user_id: i32,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<OwnJob>, StoreError> {
+        let rows = self.shared.store.page_of_jobs(user_id, before, limit)?;
+        self.with_results(user_id, rows)
+    }
+
+    /// Gives the result of a job another name, publishes it or makes it private, and returns the job as it is then. Blocks.
+    ///
+    /// # Errors
+    /// When the user has no such job, it has no result, the name does not fit, or the database cannot be written.
+    pub fn change(
+        &self,
+        user_id: i32,
+        id: i64,
+        name: Option<String>,
+        public: Option<bool>,
+    ) -> Result<OwnJob, ChangeError> {
+        let store = &self.shared.store;
+        let row = self.own_row(user_id, id)?.ok_or(ChangeError::NoJob)?;
+        let found = self.find(user_id, id)?.ok_or(ChangeError::NoJob)?;
+        let result = found.result.ok_or(ChangeError::NoResult(id))?;
+        let hash = &result.hashed_name;
+        if let Some(name) = name {
+            let mut fields = Map::from_iter([("name".to_owned(), Value::String(name))]);
+            let name = JobNames::take(&mut fields)?.original_name(row.kind, SystemTime::now());
+            store.rename_glb(user_id, hash, &name)?;
+            store.rename_job(user_id, id, &name)?;
+        }
+        if let Some(public) = public {
+            store.set_public(user_id, hash, public)?;
+        }
+        self.find(user_id, id)?.ok_or(ChangeError::NoJob)
+    }
+
+    /// Removes a job that has ended, with its result where no other job of the user has the same; returns false when there is no such
+    /// job. Blocks.
+    ///
+    /// # Errors
+    /// When the rows cannot be removed.
+    pub fn remove(&self, user_id: i32, id: i64) -> Result<bool, StoreError> {
+        let store = &self.shared.store;
+        let Some(row) = self.own_row(user_id, id)? else {
+            return Ok(false);
+        };
+        // The file first: a job without its result can be removed again, a result without its job stays for good.
+        if let StoredJobState::Done { hash } = &row.state
+            && !store.has_other_job(user_id, id, hash)?
+        {
+            store.delete_glb(user_id, hash)?;
+        }
+        let removed = store.remove_job(user_id, id)?;
+        // Of a job that failed it may be kept.
+        if removed && row.dir != NO_INPUT {
+            remove_folder(&store.job_dir(&row.dir));
+        }
+        Ok(removed)
+    }
+
+    fn own_row(&self, user_id: i32, id: i64) -> Result<Option<Job>, StoreError> {
+        let row = self.shared.store.job(id)?;
+        Ok(row.filter(|row| row.user_id == user_id))
+    }
+
+    fn with_results(&self, user_id: i32, rows: Vec<Job>) -> Result<Vec<OwnJob>, StoreError> {
+        let listed = self.listed(rows)?;
+        let hashes: Vec<String> = listed.iter().filter_map(hash_of).collect();
+        let results = self.shared.store.glbs_of(user_id, &hashes)?;
+        let results = results
+            .into_iter()
+            .map(|glb| (glb.hashed_name.clone(), glb));
+        let results: HashMap<String, GlbFile> = results.collect();
+        let own = listed.into_iter().map(|job| OwnJob {
+            // Two jobs may have the same.
+            result: hash_of(&job).and_then(|hash| results.get(&hash).cloned()),
+            job,
+        });
+        Ok(own.collect())
+    }
+}
+
+fn hash_of(job: &ListedJob) -> Option<String> {
+    match &job.status.state {
+        JobState::Done { hash } => Some(hash.clone()),
+        _ => None,
+    }
+}
