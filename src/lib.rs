@@ -3,7 +3,7 @@
 //! ```text
 //! module       contents                                  may use
 //! cli          command line: one file per subcommand     all, vggt-model
-//! http         sockets and routes of HTTP; async         peers, jobs, store
+//! http         sockets and routes of HTTP; async         peers, jobs, frames, store
 //! server       sockets and sessions of TCP; async        peers, protocol, jobs, store
 //! peers        what a peer may do on any port; async     protocol
 //! client       the client's side of the protocol; async  protocol, resolver

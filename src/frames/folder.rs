@@ -146,6 +146,11 @@ pub(super) fn is_open_video(name: &Path, file: &mut File) -> bool {
     head_of(file).is_ok_and(|head| !is_readable(file, &head) && is_video(name, &head))
 }
 
+/// Whether a file that begins with `head` claims by it or by its name to be a video.
+pub fn is_video_head(name: &Path, head: &[u8]) -> bool {
+    is_video(name, head)
+}
+
 fn is_video(path: &Path, head: &[u8]) -> bool {
     /// Brands of ISO files that are images: their reader may not be there.
     const IMAGES: [&[u8]; 8] = [

@@ -21,7 +21,9 @@ mod sky;
 mod video;
 
 pub use error::FramesError;
-pub use folder::{Folder, is_image_file, is_named_as_image, is_video_file, list_folder};
+pub use folder::{
+    Folder, is_image_file, is_named_as_image, is_video_file, is_video_head, list_folder,
+};
 pub(crate) use folder::{no_images, skipped as skipped_file};
 pub use order::natural;
 pub use read::{READABLE_FORMATS, decode_file, decode_image, read_image};

@@ -3,17 +3,22 @@
 //! Async. A connection is one task; blocking work runs on other threads. Every route is described in the OpenAPI document, which is
 //! made from the handlers, and every error is an object of RFC 9457. The entry point is [`serve`].
 
+mod artifacts;
 mod auth;
 mod connection;
+mod files;
 mod finish;
 mod health;
 mod input;
 mod jobs;
+mod paced;
 mod patient;
 mod problem;
+mod range;
 mod routes;
 mod sessions;
 mod tokens;
+mod upload;
 
 use std::{
     net::SocketAddr,

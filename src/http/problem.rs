@@ -12,6 +12,9 @@ use crate::store::StoreError;
 /// The type of every error's body.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
+/// Seconds after which a client may try again when the queue is full: some jobs take so long.
+const RETRY_AFTER: &str = "30";
+
 /// What went wrong, in one stable word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +43,16 @@ pub(super) enum Code {
     SessionRequired,
     /// The state of things does not allow it.
     Conflict,
+    /// The file has no such bytes.
+    RangeNotSatisfiable,
+    /// The length of the body is not announced.
+    LengthRequired,
+    /// Too many uploads of the user arrive at the same time.
+    TooManyUploads,
+    /// The user holds as much as is allowed.
+    QuotaExceeded,
+    /// The queue is full, or the server stops.
+    Busy,
     /// Something this service depends on is missing.
     NotReady,
     /// The disk is full.
@@ -65,6 +78,11 @@ impl Code {
             Self::CrossSite => "cross_site",
             Self::SessionRequired => "session_required",
             Self::Conflict => "conflict",
+            Self::RangeNotSatisfiable => "range_not_satisfiable",
+            Self::LengthRequired => "length_required",
+            Self::TooManyUploads => "too_many_uploads",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Busy => "busy",
             Self::NotReady => "not_ready",
             Self::DiskFull => "disk_full",
             Self::Internal => "internal",
@@ -86,6 +104,11 @@ impl Code {
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::SessionRequired => StatusCode::FORBIDDEN,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+            Self::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
+            Self::QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -192,6 +215,10 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let kind = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         let mut response = (status, [kind], body).into_response();
+        if self.code == Code::Busy {
+            let wait = HeaderValue::from_static(RETRY_AFTER);
+            response.headers_mut().insert(header::RETRY_AFTER, wait);
+        }
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             let headers = response.headers_mut();

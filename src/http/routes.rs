@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use axum::{Router, http::header, middleware::from_fn_with_state, response::IntoResponse};
+use axum::{
+    Router, extract::DefaultBodyLimit, http::header, middleware::from_fn_with_state,
+    response::IntoResponse,
+};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::{
     ComponentsBuilder, Info, License, OpenApi, OpenApiBuilder,
@@ -11,10 +14,10 @@ use utoipa::openapi::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App,
+    App, artifacts,
     auth::COOKIE,
     finish::{finish, of_panic},
-    health, jobs, sessions, tokens,
+    health, jobs, sessions, tokens, upload,
 };
 
 /// The document as JSON.
@@ -28,6 +31,8 @@ pub(super) fn router(app: App) -> Router {
     let (router, _) = described().split_for_parts();
     router
         .with_state(app.clone())
+        // Each handler has a limit of its own.
+        .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(of_panic))
         .layer(from_fn_with_state(app, finish))
 }
@@ -42,8 +47,9 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(sessions::current, sessions::log_out))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
-        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::list, upload::submit))
         .routes(routes!(jobs::get, jobs::change, jobs::remove))
+        .routes(routes!(artifacts::glb))
 }
 
 fn empty() -> OpenApi {

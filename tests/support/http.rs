@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::service::{PASSWORD, PATIENCE, Service};
+use super::service::{PASSWORD, PATIENCE, Service, wait_for};
 
 /// An answer.
 #[derive(Debug)]
@@ -172,6 +172,48 @@ fn chunks(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
+/// A body of `multipart/form-data`: name, file name, bytes.
+pub(crate) type Part<'a> = (&'a str, Option<&'a str>, &'a [u8]);
+
+const BOUNDARY: &str = "x-boundary-of-a-test";
+
+pub(crate) fn multipart(parts: &[Part]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, file, bytes) in parts {
+        let file = file.map(|file| format!("; filename=\"{file}\""));
+        let file = file.unwrap_or_default();
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n"
+        );
+        body.extend(head.as_bytes());
+        body.extend(*bytes);
+        body.extend(b"\r\n");
+    }
+    body.extend(format!("--{BOUNDARY}--\r\n").as_bytes());
+    body
+}
+
+impl Request {
+    pub(crate) fn multipart(self, parts: &[Part]) -> Self {
+        self.multipart_type().body(&multipart(parts))
+    }
+
+    pub(crate) fn multipart_type(self) -> Self {
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        self.header("Content-Type", &kind)
+    }
+
+    /// Sends images as `files`.
+    pub(crate) fn images(self, images: &[&[u8]]) -> Self {
+        let names: Vec<String> = (0..images.len())
+            .map(|i| format!("photo {i}.png"))
+            .collect();
+        let parts = names.iter().zip(images);
+        let parts = parts.map(|(name, bytes)| ("files", Some(name.as_str()), *bytes));
+        self.multipart(&parts.collect::<Vec<_>>())
+    }
+}
+
 impl Service {
     /// As [`Service::start`], with HTTP on a free port.
     pub(crate) fn start_http(args: &[&str]) -> Self {
@@ -184,5 +226,26 @@ impl Service {
         let login = request("POST", "/api/v1/sessions").json(&login);
         let session = login.send(self.http()).expect(201);
         session["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Submits images as a job and gives its number.
+    pub(crate) fn submit_http(&self, token: &str, images: &[&[u8]]) -> i64 {
+        let job = request("POST", "/api/v1/jobs").bearer(token).images(images);
+        job.send(self.http()).expect(201)["id"].as_i64().unwrap()
+    }
+
+    pub(crate) fn job(&self, token: &str, id: i64) -> Value {
+        let path = format!("/api/v1/jobs/{id}");
+        let job = request("GET", &path).bearer(token).send(self.http());
+        job.expect(200)
+    }
+
+    /// Waits until the job is over and gives it.
+    pub(crate) fn finished_job(&self, token: &str, id: i64) -> Value {
+        wait_for("a job", || {
+            let job = self.job(token, id);
+            let state = job["state"].as_str().unwrap();
+            (!["queued", "running"].contains(&state)).then_some(job)
+        })
     }
 }

@@ -1,0 +1,157 @@
+//! A body that has to arrive, and that nobody collects: time and memory of an upload.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use axum::body::{Body, Bytes};
+use futures_util::Stream;
+use http_body::Body as _;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::peers::{Limits, Pace};
+
+/// Bytes that the parser of a multipart body may hold without passing anything on: many times the head of a part.
+const HELD_MAX: u64 = 1 << 20;
+
+/// What the reader and the body tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Bytes that have arrived.
+    arrived: AtomicU64,
+    /// Those of them after which the reader last got something.
+    passed_on: AtomicU64,
+    /// True once the peer was too slow.
+    late: AtomicBool,
+    /// True once the parser held too much.
+    held_too_much: AtomicBool,
+    /// True once nobody wants the rest.
+    is_discarded: AtomicBool,
+}
+
+impl Progress {
+    /// Notes that the parser has passed something on.
+    pub(super) fn passed_on(&self) {
+        self.passed_on.store(self.arrived(), Relaxed);
+    }
+
+    /// From now on the body is read and thrown away.
+    pub(super) fn discard(&self) {
+        self.is_discarded.store(true, Relaxed);
+    }
+
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived.load(Relaxed)
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Relaxed)
+    }
+
+    pub(super) fn held_too_much(&self) -> bool {
+        self.held_too_much.load(Relaxed)
+    }
+}
+
+/// A body as a stream that fails when the peer stalls or is slower than the minimum rate, or when its reader collects it.
+pub(super) struct Paced {
+    body: Body,
+    pace: Pace,
+    wait: Pin<Box<Sleep>>,
+    is_waiting: bool,
+    /// True after a piece: the parser of multipart bodies takes all that is ready before it passes something on.
+    rests: bool,
+    progress: Arc<Progress>,
+}
+
+impl fmt::Debug for Paced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Paced")
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Paced {
+    pub(super) fn new(body: Body, limits: &Limits) -> (Self, Arc<Progress>) {
+        let progress = Arc::<Progress>::default();
+        let pace = Pace::new(limits);
+        let paced = Self {
+            body,
+            wait: Box::pin(sleep_until(pace.deadline())),
+            pace,
+            is_waiting: false,
+            rests: false,
+            progress: progress.clone(),
+        };
+        (paced, progress)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                if !self.is_waiting {
+                    // From now on: while the piece before was written, nobody waited for the peer.
+                    self.wait.as_mut().reset(self.pace.deadline());
+                    self.is_waiting = true;
+                }
+                ready!(self.wait.as_mut().poll(cx));
+                self.progress.late.store(true, Relaxed);
+                return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+            };
+            self.is_waiting = false;
+            match frame {
+                None => return Poll::Ready(None),
+                Some(Err(e)) => return Poll::Ready(Some(Err(io::Error::other(e)))),
+                Some(Ok(frame)) => {
+                    // Trailers are nobody's.
+                    let Ok(piece) = frame.into_data() else {
+                        continue;
+                    };
+                    self.pace.received(piece.len());
+                    if self.progress.is_discarded.load(Relaxed) {
+                        continue;
+                    }
+                    return Poll::Ready(Some(self.counted(piece)));
+                }
+            }
+        }
+    }
+
+    fn counted(&self, piece: Bytes) -> io::Result<Bytes> {
+        let Progress {
+            arrived, passed_on, ..
+        } = &*self.progress;
+        let all = arrived.fetch_add(piece.len() as u64, Relaxed) + piece.len() as u64;
+        if all - passed_on.load(Relaxed) > HELD_MAX {
+            self.progress.held_too_much.store(true, Relaxed);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(piece)
+    }
+}
+
+impl Stream for Paced {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if std::mem::take(&mut self.rests) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let piece = ready!(self.poll_piece(cx));
+        self.rests = true;
+        Poll::Ready(piece)
+    }
+}
+
+/// Returns a time that no peer is waited for beyond, for a body that is read to its end and thrown away.
+pub(super) fn linger(limits: &Limits) -> Instant {
+    crate::peers::later(Instant::now(), limits.stall)
+}
