@@ -156,7 +156,7 @@ fn sessions_and_tokens_end_with_the_password_and_with_their_user() {
     store.set_active("ben", false).unwrap();
     store.remove_user("vic").unwrap();
     assert!(all_out(&ann) && all_out(&ben) && all_out(&vic));
-    // For good, and whoever gets the name next.
+    // For good, also for somebody who gets the name next.
     store.set_active("ben", true).unwrap();
     store.add_user("vic", PASSWORD, false).unwrap();
     assert!(all_out(&ben) && all_out(&vic));

@@ -32,7 +32,8 @@ pub(super) struct SceneFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     conf_thres: Option<f32>,
     /// Where points come from: the network's point maps, or its depth and cameras, which is usually better. Also takes the older
-    /// script's names, "Pointmap Regression" and "Depthmap and Camera" [default: pointmap; depthmap with the demo's weights or --quality best]
+    /// script's names, "Pointmap Regression" and "Depthmap and Camera" [default: pointmap; depthmap with the demo's weights or
+    /// --quality best]
     #[arg(long, value_name = "NAME", value_parser = choices(&["pointmap", "depthmap"], parse_mode))]
     #[serde(skip_serializing_if = "Option::is_none")]
     prediction_mode: Option<PredictionMode>,

@@ -28,7 +28,8 @@ use crate::{jobs::JobState, store::GlbFile};
 const PIECE: u64 = 256 << 10;
 
 /// Sends the GLB of a job that is done, or a part of it.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/artifacts/glb", operation_id = "get_glb", tag = "artifacts", security(("bearer" = []), ("cookie" = [])),
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/artifacts/glb", operation_id = "get_glb", tag = "artifacts",
+    security(("bearer" = []), ("cookie" = [])),
     params(
         ("id" = i64, Path, description = "The job's number"),
         ("Range" = Option<String>, Header, description = "One range of bytes"),
@@ -40,7 +41,8 @@ const PIECE: u64 = 256 << 10;
         headers(("ETag" = String, description = "Changes when the bytes do"))),
     (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "model/gltf-binary"),
     (status = 304, description = "The client has it"),
-    (status = 404, description = "`not_found`: the user has no such job, or its result was deleted", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`not_found`: the user has no such job, or its result was deleted",
+        body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`conflict`: the job is not done", body = Problem, content_type = "application/problem+json"),
     (status = 416, description = "`range_not_satisfiable`", body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),

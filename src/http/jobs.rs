@@ -189,7 +189,8 @@ pub(super) fn no_such_job() -> Problem {
 }
 
 /// Lists the user's jobs, newest first.
-#[utoipa::path(get, path = "/api/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(PageRequest), security(("bearer" = []), ("cookie" = [])), responses(
+#[utoipa::path(get, path = "/api/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(PageRequest),
+    security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, description = "A page of jobs", body = JobPage),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -233,7 +234,8 @@ pub(super) async fn get(
 }
 
 /// Renames the result of a job, or changes who may read it.
-#[utoipa::path(patch, path = "/api/v1/jobs/{id}", operation_id = "change_job", tag = "jobs", request_body = Change, security(("bearer" = []), ("cookie" = [])),
+#[utoipa::path(patch, path = "/api/v1/jobs/{id}", operation_id = "change_job", tag = "jobs", request_body = Change,
+    security(("bearer" = []), ("cookie" = [])),
     params(("id" = i64, Path, description = "The job's number")), responses(
     (status = 200, description = "The job as it is now", body = Job),
     (status = 404, description = "`not_found`: the user has no such job", body = Problem, content_type = "application/problem+json"),

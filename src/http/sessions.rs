@@ -133,7 +133,8 @@ fn cookie(secret: &str, max_age: i64, is_https: bool) -> String {
 }
 
 /// Returns who is logged in.
-#[utoipa::path(get, path = "/api/v1/sessions/current", operation_id = "current_session", tag = "sessions", security(("bearer" = []), ("cookie" = [])), responses(
+#[utoipa::path(get, path = "/api/v1/sessions/current", operation_id = "current_session", tag = "sessions",
+    security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, description = "Who is logged in", body = Session),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -146,9 +147,11 @@ pub(super) async fn current(caller: Caller) -> Json<Session> {
 }
 
 /// Logs out: ends the session that the request belongs to.
-#[utoipa::path(delete, path = "/api/v1/sessions/current", operation_id = "log_out", tag = "sessions", security(("bearer" = []), ("cookie" = [])), responses(
+#[utoipa::path(delete, path = "/api/v1/sessions/current", operation_id = "log_out", tag = "sessions",
+    security(("bearer" = []), ("cookie" = [])), responses(
     (status = 204, description = "Logged out"),
-    (status = 403, description = "`session_required`: a named token is revoked under `/api/v1/tokens`", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "`session_required`: a named token is revoked under `/api/v1/tokens`",
+        body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn log_out(

@@ -76,7 +76,8 @@ impl From<AccessToken> for Token {
 }
 
 /// Lists the user's named tokens.
-#[utoipa::path(get, path = "/api/v1/tokens", operation_id = "list_tokens", tag = "tokens", security(("bearer" = []), ("cookie" = [])), responses(
+#[utoipa::path(get, path = "/api/v1/tokens", operation_id = "list_tokens", tag = "tokens",
+    security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, description = "The tokens", body = TokenList),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -91,7 +92,8 @@ pub(super) async fn list(
 }
 
 /// Makes a named token. Needs a session: a token cannot make others.
-#[utoipa::path(post, path = "/api/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = TokenRequest, security(("bearer" = []), ("cookie" = [])), responses(
+#[utoipa::path(post, path = "/api/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = TokenRequest,
+    security(("bearer" = []), ("cookie" = [])), responses(
     (status = 201, description = "The token", body = NewToken),
     (status = 403, description = "`session_required`", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`conflict`: the user has too many", body = Problem, content_type = "application/problem+json"),
@@ -130,7 +132,8 @@ pub(super) async fn create(
 }
 
 /// Revokes a named token.
-#[utoipa::path(delete, path = "/api/v1/tokens/{id}", operation_id = "revoke_token", tag = "tokens", security(("bearer" = []), ("cookie" = [])),
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", operation_id = "revoke_token", tag = "tokens",
+    security(("bearer" = []), ("cookie" = [])),
     params(("id" = i64, Path, description = "The token's key")), responses(
     (status = 204, description = "Revoked"),
     (status = 404, description = "`not_found`: the user has no such token", body = Problem, content_type = "application/problem+json"),

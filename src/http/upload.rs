@@ -67,7 +67,8 @@ struct Asked {
     (status = 411, description = "`length_required`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 429, description = "`too_many_uploads` at the same time", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "`busy`: the queue is full, or the server stops", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`busy`: the queue is full, or the server stops",
+        body = Problem, content_type = "application/problem+json"),
     (status = 507, description = "`quota_exceeded` by the user, or `disk_full`", body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
 ))]

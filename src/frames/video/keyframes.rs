@@ -21,7 +21,8 @@ const NEIGHBORHOOD_S: f64 = 1.0;
 /// Neighbors on each side that are looked at, at most: a second of 60 frames.
 const NEIGHBORS: usize = 60;
 
-/// A frame is less sharp with less than this part of the detail of its neighbors: a blur of a pixel and more, of [`super::sketch::LOOKED_AT`].
+/// A frame is less sharp with less than this part of the detail of its neighbors: a blur of a pixel and more, of
+/// [`super::sketch::LOOKED_AT`].
 const SHARP: f32 = 0.7;
 
 /// Frames of a smaller [`Sketch::distance`] show the same.
