@@ -14,14 +14,14 @@ use super::{
     Args,
     args::JsonDetail,
     outputs::{Plan, To},
+    summary::how_to_look,
 };
 use crate::{
     cli::{
         UsageError,
         client::{Fetched, Input, Login, Session, images_of},
-        inputs::quoted,
         plain::plain_json,
-        terminal::{remark, say, tell},
+        terminal::{say, tell},
     },
     client::ClientSettings,
     html,
@@ -234,18 +234,12 @@ impl Summary<'_> {
             true => tell!("{text}"),
             false => say!("{text}"),
         }
-        let first = self
-            .outputs
-            .first()
-            .filter(|_| !json && !to_stderr && self.name.is_none());
-        if let Some((path, format, _)) = first {
-            let path = quoted(&path.display().to_string());
-            match format {
-                Format::Html => remark!("to look at it: open {path} in any browser"),
-                _ => remark!(
-                    "to look at it: any glTF viewer opens {path} (--out x.html: any browser)"
-                ),
-            }
+        if !json
+            && !to_stderr
+            && self.name.is_none()
+            && let Some((path, format, _)) = self.outputs.first()
+        {
+            how_to_look(path, *format);
         }
     }
 

@@ -1,6 +1,9 @@
 //! The summary of an export, as text or JSON.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use vggt_model::demo;
@@ -40,31 +43,14 @@ impl Summary<'_> {
             true => tell!("{text}"),
             false => say!("{text}"),
         }
-        if json.is_none() && !to_stderr && self.scene.is_none() {
-            self.how_to_look();
+        if json.is_none()
+            && !to_stderr
+            && self.scene.is_none()
+            && let Some(output) = self.outputs.first()
+        {
+            how_to_look(&output.path, output.format);
         }
         Ok(())
-    }
-
-    /// Says what shows the first output, to people.
-    fn how_to_look(&self) {
-        let Some(output) = self.outputs.first() else {
-            return;
-        };
-        let path = quoted(&output.path.display().to_string());
-        match output.format {
-            Format::Html => remark!("to look at it: open {path} in any browser"),
-            Format::Glb => {
-                remark!("to look at it: any glTF viewer opens {path} (--out x.html: any browser)");
-            }
-            Format::Ply => remark!(
-                "to look at it: MeshLab or CloudCompare opens {path} (--out x.html: any browser)"
-            ),
-            Format::Colmap | Format::Nerfstudio => remark!(
-                "to train on it: {path} is a {} dataset (--out x.html: to look at in any browser)",
-                output.format.name()
-            ),
-        }
     }
 
     fn json(&self, detail: JsonDetail) -> anyhow::Result<Value> {
@@ -153,6 +139,24 @@ impl Summary<'_> {
             lines.push(format!("path: {}", path.display()));
         }
         Ok(lines.join("\n"))
+    }
+}
+
+/// Says what shows an output, to people.
+pub(super) fn how_to_look(path: &Path, format: Format) {
+    let path = quoted(&path.display().to_string());
+    match format {
+        Format::Html => remark!("to look at it: open {path} in any browser"),
+        Format::Glb => {
+            remark!("to look at it: any glTF viewer opens {path} (--out x.html: any browser)");
+        }
+        Format::Ply => remark!(
+            "to look at it: MeshLab or CloudCompare opens {path} (--out x.html: any browser)"
+        ),
+        Format::Colmap | Format::Nerfstudio => remark!(
+            "to train on it: {path} is a {} dataset (--out x.html: to look at in any browser)",
+            format.name()
+        ),
     }
 }
 
