@@ -8,13 +8,14 @@
 //! peers        what a peer may do on any port; async     protocol
 //! client       the client's side of the protocol; async  protocol, resolver
 //! jobs         queue and worker: input files -> GLB      pipeline, store, allocator, system, vggt-model
-//! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, colmap, nerfstudio,
-//!              -> file                                   trajectory, output, allocator, system, vggt-model
+//! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, points, colmap,
+//!              -> file                                   nerfstudio, trajectory, output, allocator, system, vggt-model
 //! decoder      frames decoded in a process of its own    frames, allocator, system
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
 //! html         a web page that draws a GLB               -
 //! ply          scene -> binary PLY                       scene
+//! points       scene -> binary points for viewers        scene
 //! trajectory   scene -> TUM and KITTI text               scene
 //! nerfstudio   scene -> transforms.json                  scene, colmap
 //! colmap       scene -> COLMAP text and binary           scene
@@ -33,9 +34,9 @@
 //! A module uses only modules below it. `tests/layering.rs` reads this table and checks every `crate::` path against it.
 //!
 //! Data flows one way. A file: bytes -> [`frames`] (in the service in another process, by [`decoder`]) -> the network (crate
-//! `vggt-model`) -> `Predictions` -> [`scene`] -> [`glb`] (alone or in [`html`]), [`ply`], [`colmap`], [`nerfstudio`] or
-//! [`trajectory`] -> [`output`]. A request: bytes -> [`protocol`] -> the session in [`server`] -> [`jobs`] -> the same path ->
-//! [`store`] -> the reply. Progress flows back on one typed stream.
+//! `vggt-model`) -> `Predictions` -> [`scene`] -> [`glb`] (alone or in [`html`]), [`ply`], [`points`], [`colmap`],
+//! [`nerfstudio`] or [`trajectory`] -> [`output`]. A request: bytes -> [`protocol`] -> the session in [`server`] -> [`jobs`] ->
+//! the same path -> [`store`] -> the reply. Progress flows back on one typed stream.
 
 #![warn(clippy::return_self_not_must_use)]
 
@@ -57,6 +58,7 @@ pub mod output;
 pub mod peers;
 pub mod pipeline;
 pub mod ply;
+pub mod points;
 pub mod protocol;
 pub mod resolver;
 pub mod scene;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{PipelineError, Reconstruction, write::original_images};
 use crate::{
     colmap::Model,
+    frames::Placement,
     scene::{PointCloud, WORLD_AXES},
 };
 
@@ -13,10 +14,18 @@ use crate::{
 /// # Errors
 /// When a camera is not finite.
 pub fn cameras(made: &Reconstruction) -> Result<Value, PipelineError> {
+    cameras_of(made, &made.frames.placements)
+}
+
+/// As [`cameras`], in the pixels of the images that `placements` describe.
+pub(super) fn cameras_of(
+    made: &Reconstruction,
+    placements: &[Placement],
+) -> Result<Value, PipelineError> {
     let (scene, points) = (&made.scene, PointCloud::default());
     // Indices tell frames apart: names need not differ here.
     let names: Vec<String> = (0..scene.frames).map(|i| i.to_string()).collect();
-    let images = original_images(scene, &made.frames.placements, &names);
+    let images = original_images(scene, placements, &names);
     let model = Model::new(scene, &points, &images)?;
     let cameras: Vec<Value> = model
         .cameras()

@@ -46,7 +46,7 @@ pub fn save_depth(
     names: &[String],
     placements: &[Placement],
 ) -> Result<usize, PipelineError> {
-    let range = Range::of(frames)?;
+    let range = Range::of(frames, 0..frames.count())?;
     let mut files = Vec::with_capacity(frames.count());
     let mut maps = Vec::with_capacity(frames.count());
     let (h, w) = frames.size();
@@ -93,6 +93,46 @@ pub fn save_depth(
     Ok(2 * frames.count() + 1)
 }
 
+/// The depth of one frame as images of the photo alone, without padding.
+pub struct DepthStill {
+    /// 16-bit gray PNG; `depth = value * units_per_value`, 0 means no depth.
+    pub gray: Vec<u8>,
+    /// Scene units for each gray value.
+    pub units_per_value: f32,
+    /// PNG in the colors of [`save_depth`], between the frame's own percentiles.
+    pub color: Vec<u8>,
+}
+
+/// Returns the depth of frame `index` as images.
+///
+/// # Errors
+/// When the depth cannot be read or encoded.
+pub fn depth_still(
+    frames: &dyn PredictedFrames,
+    index: usize,
+) -> Result<DepthStill, PipelineError> {
+    let range = Range::of(frames, index..index + 1)?;
+    let depth = depth(frames, index)?;
+    let (photo, (_, width)) = (frames.photo_area(index), frames.size());
+    let (rows, columns) = (photo.rows(), photo.columns());
+    let size = (columns.len(), rows.len());
+    let shown = rows.flat_map(|row| &depth[row * width..][columns.clone()]);
+    let gray: Vec<u8> = shown
+        .clone()
+        .flat_map(|d| range.gray(*d).to_be_bytes())
+        .collect();
+    let color: Vec<u8> = shown.flat_map(|d| range.color(*d)).collect();
+    let failed = |source| PipelineError::DepthImage {
+        path: gray_name(&index.to_string()).into(),
+        source,
+    };
+    Ok(DepthStill {
+        gray: encode(&gray, size, ColorType::Grayscale, BitDepth::Sixteen).map_err(failed)?,
+        units_per_value: range.units_per_value,
+        color: encode(&color, size, ColorType::Rgb, BitDepth::Eight).map_err(failed)?,
+    })
+}
+
 /// Returns the entry of one map: `map_x = photo_x * scale_x + offset_x`, and the same for y, where pixel i covers [i, i + 1).
 fn map(stem: &str, name: Option<&String>, placement: Option<&Placement>) -> Value {
     json!({
@@ -115,9 +155,9 @@ struct Range {
 }
 
 impl Range {
-    fn of(frames: &dyn PredictedFrames) -> Result<Self, PipelineError> {
+    fn of(frames: &dyn PredictedFrames, of: std::ops::Range<usize>) -> Result<Self, PipelineError> {
         let (h, w) = frames.size();
-        let most = frames.count().saturating_mul(h.saturating_mul(w));
+        let most = of.len().saturating_mul(h.saturating_mul(w));
         let ranks = |n: usize| {
             SHARES
                 .map(|share| ((n - 1) as f64 * share) as usize)
@@ -125,7 +165,7 @@ impl Range {
         };
         let found = at_ranks(ranks, most, &mut |each| {
             let mut rows = Vec::new();
-            for i in 0..frames.count() {
+            for i in of.clone() {
                 rows.clear();
                 let depth = depth(frames, i)?;
                 rows.extend(depth.into_iter().filter(|d| is_depth(*d)).map(|d| [d]));

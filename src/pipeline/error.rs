@@ -13,6 +13,7 @@ use crate::{
     glb::GlbError,
     output::OutputError,
     ply::PlyError,
+    points::PointsError,
     scene::SceneError,
     trajectory::TrajectoryError,
 };
@@ -83,6 +84,21 @@ pub enum PipelineError {
     /// The COLMAP model could not be written.
     #[error(transparent)]
     Colmap(#[from] ColmapError),
+    /// The points could not be written.
+    #[error(transparent)]
+    Points(#[from] PointsError),
+    /// An archive of several files could not be written.
+    #[error("cannot write an archive")]
+    Archive(#[from] zip::result::ZipError),
+    /// A frame could not be encoded as an image.
+    #[error("cannot encode frame {frame}")]
+    Still {
+        /// Index of the frame.
+        frame: usize,
+        /// Error of the encoder.
+        #[source]
+        source: image::ImageError,
+    },
     /// A file may not or cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),

@@ -6,6 +6,7 @@
 //! and kept when the work is interrupted. Everything here is synchronous; callers receive every step and
 //! every warning through a [`Watcher`] and can stop the work at each step.
 
+mod artifact;
 mod attention;
 mod cameras;
 mod compute;
@@ -29,16 +30,19 @@ mod reconstruct;
 mod retry;
 mod sky;
 mod source;
+mod space;
 mod spool;
 mod spooled;
+mod stills;
 mod video;
 mod warning_json;
 mod write;
 
+pub use artifact::{Artifact, artifact_space, make_artifact};
 pub use attention::{AnchorCacheType, Attention, AttentionOptions, AttentionUsed};
 pub use cameras::cameras;
 pub use dataset::{DatasetImages, WrittenImages};
-pub use depth_images::{depth_files, save_depth};
+pub use depth_images::{DepthStill, depth_files, depth_still, save_depth};
 pub use error::PipelineError;
 pub use forecast::{Work, in_words, seconds_on_cpu};
 pub use format::Format;
@@ -56,11 +60,13 @@ pub use reconstruct::{
 use retry::predict_what_fits;
 pub use sky::frame_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
+pub use space::{DEPTH_BYTES, PREDICTION_BYTES, scene_bytes};
 pub use spool::{
     Cache, Decoded, Fields, FolderRule, FrameOutputs, MadeOf, Place, Spool, SpoolError, Stamps,
     discard, finished_frames, has_frames, note_of, open_finished,
 };
 pub use spooled::{Spooled, Spooling};
+pub use stills::{still, thumbnail};
 pub use write::{
     DATASET_POINTS, WriteOptions, Written, dataset_files, save_trajectory, write_dataset,
     write_file,

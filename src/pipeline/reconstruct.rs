@@ -136,18 +136,17 @@ pub fn reconstruct(
 /// # Errors
 /// As [`rebuild`].
 pub fn rebuild_kept(
-    spool: Spool,
+    spool: impl Into<Arc<Spool>>,
     weights: &str,
     options: &ReconstructOptions<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Reconstruction, PipelineError> {
-    let watcher = &mut Noting::new(watcher);
+    let (spool, watcher) = (spool.into(), &mut Noting::new(watcher));
     if weights == demo::WEIGHTS_NAME {
         watcher.warn(&Warning::DemoWeights);
     }
     spool.warnings().for_each(|warning| watcher.warn(&warning));
     let sha256 = spool.weights_sha256().map(str::to_owned);
-    let spool = Arc::new(spool);
     let frames = saved_frames(&spool, weights, sha256);
     let made = rebuild(Box::new(spool.clone()), frames, options, watcher)?;
     let provenance = provenance_of(made.provenance, &spool, &watcher.warnings);

@@ -9,9 +9,11 @@ use std::{
 use super::args::OutputArgs;
 use crate::{
     cli::output_error,
-    glb::DEFAULT_POINTS,
     output::{OutputError, OutputRules, Place, Target, disk_of, place, require_space},
-    pipeline::{DATASET_POINTS, DatasetImages, Format, Source, dataset_files, depth_files},
+    pipeline::{
+        DEPTH_BYTES, DatasetImages, Format, PREDICTION_BYTES, Source, dataset_files, depth_files,
+        scene_bytes,
+    },
     scene::SceneOptions,
     trajectory::TrajectoryFormat,
 };
@@ -189,7 +191,7 @@ impl Plan {
                 To::File(target) => target.file()?,
                 To::Folder(path) => path,
             };
-            Some((path, bytes_of(scene.format, pixels, self.max_points)))
+            Some((path, scene_bytes(scene.format, pixels, self.max_points)))
         });
         let predictions = self
             .predictions
@@ -207,31 +209,6 @@ impl Plan {
             require_space(path, bytes)?;
         }
         Ok(())
-    }
-}
-
-/// Bytes of one pixel in saved predictions: image, depth, confidence, points from depth, points and their confidence, all F32.
-const PREDICTION_BYTES: u64 = 4 * (3 + 1 + 1 + 3 + 3 + 1);
-
-/// Bytes of one pixel in depth images, 16-bit gray and color, before compression.
-const DEPTH_BYTES: u64 = 2 + 3;
-
-/// Bytes of a point in both forms of a COLMAP model, about.
-const COLMAP_POINT_BYTES: u64 = 200;
-
-/// Returns the size of a scene with all `pixels` kept, up to the limit on points, in bytes.
-fn bytes_of(format: Format, pixels: u64, max_points: Option<usize>) -> u64 {
-    let default = match format {
-        Format::Glb | Format::Html => DEFAULT_POINTS as u64,
-        Format::Ply => u64::MAX,
-        Format::Colmap | Format::Nerfstudio => DATASET_POINTS as u64,
-    };
-    let points = pixels.min(max_points.map_or(default, |limit| limit as u64));
-    match format {
-        Format::Glb => 20 * points,
-        Format::Html => 20 * points * 4 / 3,
-        Format::Ply => 19 * points,
-        Format::Colmap | Format::Nerfstudio => COLMAP_POINT_BYTES * points,
     }
 }
 

@@ -22,6 +22,7 @@ use super::{PipelineError, ReadOptions, Source};
 use crate::{
     frames::{Placement, is_plain_rgb},
     output::{OutputError, OutputRules, Target, require_space},
+    scene::PredictedFrames,
     system::FileId,
 };
 use manifest::Manifest;
@@ -92,6 +93,8 @@ enum Origin {
     Decode(PathBuf),
     /// A frame of a video.
     Frame,
+    /// The pixels that the network saw: no more is kept.
+    Network,
     /// The photo is not at hand: saved predictions were given without it.
     Missing,
 }
@@ -105,6 +108,7 @@ impl Origin {
                 false => Some("jpg"),
             },
             Self::Decode(path) if is_jpeg(path) || is_heif(path) => Some("jpg"),
+            Self::Network => Some("jpg"),
             Self::Decode(_) | Self::Frame => Some("png"),
             Self::Bundled(_) | Self::Missing => None,
         }
@@ -126,6 +130,16 @@ impl DatasetImages {
                 _ => files.remove(name).map_or(Origin::Missing, of_file),
             })
             .collect();
+        Self::of_origins(folder, frames, origins)
+    }
+
+    /// As [`DatasetImages::plan`] where the photos are gone, and only what the network saw of them is at hand.
+    pub(super) fn of_network(folder: &Path, frames: &[String]) -> Self {
+        let origins = frames.iter().map(|_| Origin::Network);
+        Self::of_origins(folder, frames, origins.collect())
+    }
+
+    fn of_origins(folder: &Path, frames: &[String], origins: Vec<Origin>) -> Self {
         let wanted = frames.iter().zip(&origins);
         let names = names::of_dataset(wanted.map(|(name, o)| (name.as_str(), o.extension())));
         let images = frames.iter().zip(names).zip(origins);
@@ -262,6 +276,18 @@ impl DatasetImages {
         rules: &OutputRules,
     ) -> Result<WrittenImages, PipelineError> {
         write::images(self, source, read, rules)
+    }
+
+    /// Writes the photos at the size at which the network saw them, without padding.
+    ///
+    /// # Errors
+    /// When a frame cannot be read or an image cannot be written.
+    pub(super) fn write_network(
+        &self,
+        frames: &dyn PredictedFrames,
+        rules: &OutputRules,
+    ) -> Result<WrittenImages, PipelineError> {
+        write::network_images(self, frames, rules)
     }
 }
 

@@ -17,7 +17,8 @@ use crate::{
     decoder::Shape,
     frames::{VideoChoice, VideoProgress},
     output::{OutputError, OutputRules},
-    pipeline::{PipelineError, ReadOptions, Source, decode::FrameDecoder},
+    pipeline::{PipelineError, ReadOptions, Source, decode::FrameDecoder, stills::photo},
+    scene::PredictedFrames,
 };
 
 /// Quality of JPEGs that are encoded again: differences are below what a splat can show.
@@ -53,6 +54,19 @@ struct Writer<'a> {
     written: WrittenImages,
 }
 
+/// See [`DatasetImages::write_network`].
+pub(super) fn network_images(
+    dataset: &DatasetImages,
+    frames: &dyn PredictedFrames,
+    rules: &OutputRules,
+) -> Result<WrittenImages, PipelineError> {
+    let mut writer = Writer::new(dataset, rules);
+    for (index, image) in dataset.images.iter().enumerate() {
+        writer.encode(image, &photo(frames, index)?)?;
+    }
+    Ok(writer.written)
+}
+
 /// See [`DatasetImages::write`].
 pub(super) fn images(
     dataset: &DatasetImages,
@@ -60,14 +74,7 @@ pub(super) fn images(
     read: &ReadOptions,
     rules: &OutputRules,
 ) -> Result<WrittenImages, PipelineError> {
-    let mut writer = Writer {
-        dataset,
-        rules,
-        written: WrittenImages {
-            manifest: Manifest::new(),
-            ..WrittenImages::default()
-        },
-    };
+    let mut writer = Writer::new(dataset, rules);
     if let Some(Source::Video(path)) = source {
         writer.video(path, read)?;
     } else {
@@ -90,7 +97,18 @@ pub(super) fn images(
     Ok(writer.written)
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(dataset: &'a DatasetImages, rules: &'a OutputRules) -> Self {
+        Self {
+            dataset,
+            rules,
+            written: WrittenImages {
+                manifest: Manifest::new(),
+                ..WrittenImages::default()
+            },
+        }
+    }
+
     fn image(
         &mut self,
         index: usize,
@@ -116,7 +134,7 @@ impl Writer<'_> {
                 self.written.sizes.insert(index, decoded.rgb.dimensions());
                 self.encode(image, &decoded.rgb)
             }
-            Origin::Frame | Origin::Missing => Ok(()),
+            Origin::Frame | Origin::Network | Origin::Missing => Ok(()),
         }
     }
 
