@@ -1,72 +1,216 @@
-//! The files of a job's result, streamed from the disk.
-
-use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-};
+//! The files of a job's result: its GLB, and what is made of it when it is asked for.
 
 use axum::{
-    body::{Body, Bytes},
-    extract::State,
-    http::{HeaderMap, StatusCode, header, response::Builder},
-    response::{IntoResponse, Response},
+    extract::{Query, State, rejection::QueryRejection},
+    http::HeaderMap,
+    response::Response,
 };
-use futures_util::stream;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
     auth::Caller,
     blocking,
-    input::Key,
+    download::{Download, send},
+    input::KeyAnd,
     jobs::no_such_job,
     problem::{Code, Problem},
-    range::{Part, is_known, part_of},
 };
-use crate::{jobs::JobState, store::GlbFile};
+use crate::{
+    jobs::{Artifact, ArtifactError, JobState, MadeFile, MadeOf},
+    store::{GlbFile, Store},
+};
 
-/// Size of a piece that is read at once, as the TCP port has it.
-const PIECE: u64 = 256 << 10;
+/// Requests that may wait for a file to be made; each waits for those before it.
+const WAITING_MAX: usize = 16;
 
-/// Sends the GLB of a job that is done, or a part of it.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/artifacts/glb", operation_id = "get_glb", tag = "artifacts",
+/// A file of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = ArtifactFormat)]
+pub(super) enum Format {
+    /// The scene as binary glTF.
+    #[serde(rename = "glb")]
+    Glb,
+    /// The scene as far as it is, while the job runs: that of the anchors, once there is one.
+    #[serde(rename = "preview.glb")]
+    Preview,
+    /// The points with confidence as binary PLY.
+    #[serde(rename = "ply")]
+    Ply,
+    /// A page that draws the scene, without any other file.
+    #[serde(rename = "html")]
+    Html,
+    /// Cameras, points and images for COLMAP and trainers of splats.
+    #[serde(rename = "colmap.zip")]
+    Colmap,
+    /// The same as nerfstudio reads it.
+    #[serde(rename = "nerfstudio.zip")]
+    Nerfstudio,
+    /// The network's outputs, all frames in one tensor each.
+    #[serde(rename = "safetensors")]
+    Safetensors,
+    /// Depth maps in 16-bit gray and in colors.
+    #[serde(rename = "depth.zip")]
+    Depth,
+    /// Points as viewers draw them: little-endian, 20 bytes each.
+    #[serde(rename = "points")]
+    Points,
+    /// The cameras, in the pixels of `frames/{i}.jpg`.
+    #[serde(rename = "cameras.json")]
+    Cameras,
+}
+
+/// More about the file.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Most points, taken evenly; of `points`.
+    #[param(minimum = 1)]
+    max_points: Option<u32>,
+}
+
+impl Wanted {
+    pub(super) fn points(&self) -> Option<usize> {
+        self.max_points.map(|max| max as usize)
+    }
+}
+
+impl Format {
+    /// What the pipeline makes; `None` for what the job left.
+    fn artifact(self, wanted: &Wanted) -> Option<Artifact> {
+        Some(match self {
+            Self::Glb | Self::Preview => return None,
+            Self::Ply => Artifact::Ply,
+            Self::Html => Artifact::Html,
+            Self::Colmap => Artifact::ColmapZip,
+            Self::Nerfstudio => Artifact::NerfstudioZip,
+            Self::Safetensors => Artifact::Safetensors,
+            Self::Depth => Artifact::DepthZip,
+            Self::Points => Artifact::Points(wanted.points()),
+            Self::Cameras => Artifact::Cameras,
+        })
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Glb | Self::Preview => "model/gltf-binary",
+            Self::Html => "text/html; charset=utf-8",
+            Self::Colmap | Self::Nerfstudio | Self::Depth => "application/zip",
+            Self::Ply | Self::Safetensors | Self::Points => "application/octet-stream",
+            Self::Cameras => "application/json",
+        }
+    }
+
+    /// What stands behind the scene's name.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Glb => ".glb",
+            Self::Preview => "_preview.glb",
+            Self::Ply => ".ply",
+            Self::Html => ".html",
+            Self::Colmap => "_colmap.zip",
+            Self::Nerfstudio => "_nerfstudio.zip",
+            Self::Safetensors => ".safetensors",
+            Self::Depth => "_depth.zip",
+            Self::Points => ".points",
+            Self::Cameras => "_cameras.json",
+        }
+    }
+
+    fn name(self, original: &str) -> String {
+        let stem = original.strip_suffix(".glb").unwrap_or(original);
+        format!("{stem}{}", self.ending())
+    }
+}
+
+/// Sends a file of a job that is done, or a part of it. What is not the GLB is made of what is kept beside it when it is asked for
+/// the first time, which takes seconds to minutes; the network does not run.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/artifacts/{format}", operation_id = "get_artifact", tag = "artifacts",
     security(("bearer" = []), ("cookie" = [])),
     params(
         ("id" = i64, Path, description = "The job's number"),
+        ("format" = Format, Path, description = "Which file"),
+        Wanted,
         ("Range" = Option<String>, Header, description = "One range of bytes"),
         ("If-Range" = Option<String>, Header, description = "The ETag that the part has to belong to"),
         ("If-None-Match" = Option<String>, Header, description = "ETags that the client has"),
     ),
     responses(
-    (status = 200, description = "The GLB", body = Vec<u8>, content_type = "model/gltf-binary",
+    (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream",
         headers(("ETag" = String, description = "Changes when the bytes do"))),
-    (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "model/gltf-binary"),
+    (status = 206, description = "The part that was asked for", body = Vec<u8>, content_type = "application/octet-stream"),
     (status = 304, description = "The client has it"),
-    (status = 404, description = "`not_found`: the user has no such job, or its result was deleted",
+    (status = 404, description = "`not_found`: the user has no such job, its result was deleted, or there is no such format",
         body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "`conflict`: the job is not done", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`conflict`: the job is not done; `not_kept`: what the file would be made of is not kept",
+        body = Problem, content_type = "application/problem+json"),
     (status = 416, description = "`range_not_satisfiable`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`busy`: too many files are being made", body = Problem, content_type = "application/problem+json"),
+    (status = 507, description = "`disk_full`", body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn glb(
+pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
-    Key(id): Key,
+    KeyAnd(id, format): KeyAnd,
+    wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (jobs, store) = (app.jobs.clone(), app.store.clone());
-    let opened = blocking(move || {
-        let found = jobs.find(caller.user.id, id)?.ok_or_else(no_such_job)?;
-        let Some(row) = found.result else {
-            return Err(without_result(&found.job.status.state));
-        };
-        let (file, len) = store.open_glb(&row).map_err(|e| {
-            tracing::error!("cannot send the file of {}: {e}", row.hashed_name);
-            Problem::new(Code::NotFound, "the file of the result is missing")
-        })?;
-        Ok((row, file, len))
+    let format = named(&format)?;
+    let Query(wanted) = wanted.map_err(|e| Problem::new(Code::BadRequest, e.body_text()))?;
+    check(format, &wanted)?;
+    let user = caller.user.id;
+    let download = match format.artifact(&wanted) {
+        Some(artifact) => {
+            let of = result_of(&app, user, id).await?;
+            let name = format.name(&of.glb.original_name);
+            let made = made(&app, of, artifact).await?;
+            download(made, format, Some(name))
+        }
+        None if format == Format::Glb => {
+            let (of, store) = (result_of(&app, user, id).await?, app.store.clone());
+            blocking(move || glb(&store, &of.glb)).await??
+        }
+        None => preview(&app, user, id).await?,
+    };
+    send(&headers, download).await
+}
+
+fn named(format: &str) -> Result<Format, Problem> {
+    let value = serde_json::Value::from(format);
+    serde_json::from_value(value).map_err(|_| {
+        let detail = format!("there is no format {format:?}; /api/v1/openapi.json lists them");
+        Problem::new(Code::NotFound, detail)
+    })
+}
+
+pub(super) fn check(format: Format, wanted: &Wanted) -> Result<(), Problem> {
+    match wanted.max_points {
+        Some(0) => Err(Problem::new(
+            Code::BadRequest,
+            "cannot use 0 as max_points: expected a number of points, at least 1",
+        )),
+        Some(_) if format != Format::Points => Err(Problem::new(
+            Code::BadRequest,
+            "max_points belongs to the format points",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the result of a job of the user.
+pub(super) async fn result_of(app: &App, user: i32, id: i64) -> Result<MadeOf, Problem> {
+    let jobs = app.jobs.clone();
+    let found = blocking(move || {
+        if let Some(of) = jobs.made_of(user, id)? {
+            return Ok(of);
+        }
+        let found = jobs.find(user, id)?.ok_or_else(no_such_job)?;
+        Err(without_result(&found.job.status.state))
     });
-    let (row, file, len) = opened.await??;
-    send(&headers, &row, file, len.into()).await
+    found.await?
 }
 
 fn without_result(state: &JobState) -> Problem {
@@ -76,105 +220,89 @@ fn without_result(state: &JobState) -> Problem {
     }
 }
 
-async fn send(
-    headers: &HeaderMap,
-    row: &GlbFile,
-    mut file: File,
-    len: u64,
-) -> Result<Response, Problem> {
-    // A result never changes, and no other has its hash.
-    let etag = format!("\"{}\"", row.hashed_name);
-    let answer = Response::builder()
-        .header(header::ETAG, &etag)
-        // Asked for again with the tag each time: the result may be deleted.
-        .header(header::CACHE_CONTROL, "private, no-cache");
-    if is_known(headers, &etag) {
-        return finished(answer.status(StatusCode::NOT_MODIFIED), Body::empty());
-    }
-    let (status, bytes) = match part_of(headers, &etag, len) {
-        Part::Whole => (StatusCode::OK, 0..=len.saturating_sub(1)),
-        Part::Bytes(bytes) => (StatusCode::PARTIAL_CONTENT, bytes),
-        Part::None => {
-            let problem = Problem::new(
-                Code::RangeNotSatisfiable,
-                format!("the file has {len} bytes"),
-            );
-            let total = [(header::CONTENT_RANGE, format!("bytes */{len}"))];
-            return Ok((total, problem).into_response());
-        }
-    };
-    let mut answer = answer
-        .status(status)
-        .header(header::ACCEPT_RANGES, "bytes")
-        .header(header::CONTENT_TYPE, "model/gltf-binary")
-        .header(header::CONTENT_DISPOSITION, disposition(&row.original_name))
-        .header(header::CONTENT_LENGTH, bytes.end() - bytes.start() + 1);
-    if status == StatusCode::PARTIAL_CONTENT {
-        let (first, last) = (bytes.start(), bytes.end());
-        answer = answer.header(header::CONTENT_RANGE, format!("bytes {first}-{last}/{len}"));
-    }
-    let (start, left) = (*bytes.start(), bytes.end() - bytes.start() + 1);
-    let file = blocking(move || file.seek(SeekFrom::Start(start)).map(|_| file)).await?;
-    let file = file.map_err(|e| {
-        tracing::error!("cannot read a stored file: {e}");
-        Problem::internal()
+fn glb(store: &Store, row: &GlbFile) -> Result<Download, Problem> {
+    let (file, len) = store.open_glb(row).map_err(|e| {
+        tracing::error!("cannot send the file of {}: {e}", row.hashed_name);
+        Problem::new(Code::NotFound, "the file of the result is missing")
     })?;
-    finished(answer, Body::from_stream(pieces(file, left)))
-}
-
-fn finished(answer: Builder, body: Body) -> Result<Response, Problem> {
-    answer.body(body).map_err(|e| {
-        tracing::error!("cannot answer an HTTP request: {e}");
-        Problem::internal()
+    Ok(Download {
+        file,
+        len: len.into(),
+        // A result never changes, and no other has its hash.
+        tag: row.hashed_name.clone(),
+        content_type: Format::Glb.content_type(),
+        name: Some(Format::Glb.name(&row.original_name)),
     })
 }
 
-/// The next bytes of a file, read on another thread one piece ahead at most.
-fn pieces(file: File, left: u64) -> impl stream::Stream<Item = io::Result<Bytes>> {
-    stream::try_unfold((file, left), |(mut file, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; left.min(PIECE) as usize];
-            file.read_exact(&mut piece)?;
-            Ok::<_, io::Error>((file, piece))
-        });
-        let (file, piece) = read.await.map_err(io::Error::other)?.inspect_err(|e| {
-            tracing::error!("cannot read a stored file: {e}");
-        })?;
-        let left = left - piece.len() as u64;
-        Ok(Some((Bytes::from(piece), (file, left))))
-    })
-}
-
-/// Returns the header with which a browser stores a file under its name, in the forms that old and new browsers read (RFC 6266).
-fn disposition(name: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || " -_.".contains(c);
-    let plain: String = name
-        .chars()
-        .map(|c| if is_plain(c) { c } else { '_' })
-        .collect();
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let encoded = name.bytes().map(|b| match is_token(b) {
-        true => char::from(b).to_string(),
-        false => format!("%{b:02X}"),
+async fn preview(app: &App, user: i32, id: i64) -> Result<Download, Problem> {
+    let jobs = app.jobs.clone();
+    let found = blocking(move || {
+        let found = jobs.find(user, id)?.ok_or_else(no_such_job)?;
+        let none = || Problem::new(Code::Conflict, "the job has no preview now");
+        let JobState::Running {
+            preview: Some(hash),
+            ..
+        } = &found.job.status.state
+        else {
+            return Err(none());
+        };
+        let path = jobs.preview(user, hash).ok_or_else(none)?;
+        let file = std::fs::File::open(path).map_err(|_| none())?;
+        let len = file.metadata().map_err(|_| none())?.len();
+        Ok(Download {
+            file,
+            len,
+            tag: hash.clone(),
+            content_type: Format::Preview.content_type(),
+            name: Some(Format::Preview.name(&found.job.name)),
+        })
     });
-    let encoded: String = encoded.collect();
-    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+    found.await?
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Returns a file that is made of a result, now unless it is there.
+pub(super) async fn made(app: &App, of: MadeOf, artifact: Artifact) -> Result<MadeFile, Problem> {
+    let (jobs, wanted) = (app.jobs.clone(), of.clone());
+    if let Some(made) = blocking(move || jobs.made_artifact(&wanted, artifact)).await? {
+        return Ok(made);
+    }
+    let busy = || Problem::new(Code::Busy, "too many files are being made; try again later");
+    let _waiting = app.waiting.try_acquire().map_err(|_| busy())?;
+    let _making = app.making.acquire().await.map_err(|_| busy())?;
+    let jobs = app.jobs.clone();
+    let made = blocking(move || jobs.make_artifact(&of, artifact)).await?;
+    made.map_err(Problem::from)
+}
 
-    #[test]
-    fn a_name_breaks_out_of_no_header() {
-        let header = disposition("K\u{fc}che \"1\"; x=\r\n\\.glb");
-        assert_eq!(
-            header,
-            "attachment; filename=\"K_che _1__ x____.glb\"; \
-             filename*=UTF-8''K%C3%BCche%20%221%22%3B%20x%3D%0D%0A%5C.glb"
-        );
+/// How many requests may wait for a file to be made, and how many files are made at the same time.
+pub(super) fn places() -> [tokio::sync::Semaphore; 2] {
+    [WAITING_MAX, 1].map(tokio::sync::Semaphore::new)
+}
+
+pub(super) fn download(made: MadeFile, format: Format, name: Option<String>) -> Download {
+    Download {
+        file: made.file,
+        len: made.len,
+        tag: made.tag,
+        content_type: format.content_type(),
+        name,
+    }
+}
+
+impl From<ArtifactError> for Problem {
+    fn from(e: ArtifactError) -> Self {
+        match e {
+            ArtifactError::NotKept => Self::new(Code::NotKept, e),
+            ArtifactError::NoFrame { .. } => Self::new(Code::NotFound, e),
+            ArtifactError::DiskFull => Self::new(Code::DiskFull, e),
+            ArtifactError::Passing(_) => Self::new(Code::NotReady, e),
+            ArtifactError::Store(e) => e.into(),
+            // Its cause is in the log.
+            e => {
+                tracing::error!("cannot make a file of a result: {e}");
+                Self::internal()
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::{
 
 /// Headers of every answer that does not set them itself. Nothing here is a page: what a browser takes for one may load and run nothing,
 /// and no page of another origin may read it (without CORS) or frame it.
-const HEADERS: [(&str, &str); 6] = [
+const HEADERS: [(&str, &str); 7] = [
     ("x-content-type-options", "nosniff"),
     (
         "content-security-policy",
@@ -30,6 +30,8 @@ const HEADERS: [(&str, &str); 6] = [
     ("referrer-policy", "no-referrer"),
     ("cross-origin-resource-policy", "same-origin"),
     ("cache-control", "no-store"),
+    // A link that somebody published is not to be found by its words.
+    ("x-robots-tag", "noindex"),
 ];
 
 /// Paths that machines ask for again and again.
@@ -48,7 +50,7 @@ impl UserName {
 /// Answers a request and completes the answer.
 pub(super) async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), shown(request.uri().path()));
     let peer = request.extensions().get::<Peer>();
     let address = peer.map(|peer| peer.client(request.headers(), &app.peers));
     let user = UserName::default();
@@ -82,6 +84,15 @@ pub(super) async fn finish(State(app): State<App>, mut request: Request, next: N
         );
     }
     response
+}
+
+/// Returns a path as the log shows it: without the secret of a link.
+fn shown(path: &str) -> String {
+    let Some(rest) = path.strip_prefix("/s/") else {
+        return path.to_owned();
+    };
+    let file = rest.find('/').map_or("", |slash| &rest[slash..]);
+    format!("/s/...{file}")
 }
 
 /// Gives an error of axum, which is plain text or empty, its object.

@@ -65,18 +65,38 @@ impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key(pub(super) i64);
 
+/// The number in a path, and what stands behind it, such as `/api/v1/jobs/{id}/artifacts/{format}`.
+#[derive(Debug, Clone)]
+pub(super) struct KeyAnd(pub(super) i64, pub(super) String);
+
 impl FromRequestParts<App> for Key {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, app).await;
-        let number = path.ok().and_then(|Path(text)| text.parse().ok());
-        let number = number.filter(|number| *number >= 0);
-        number.map(Self).ok_or_else(|| {
-            Problem::new(
-                Code::NotFound,
-                "the path names nothing: expected a number in it",
-            )
-        })
+        let Path(text) = path.map_err(|_| names_nothing())?;
+        number(&text).map(Self)
     }
+}
+
+impl FromRequestParts<App> for KeyAnd {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, app).await;
+        let Path((text, rest)) = path.map_err(|_| names_nothing())?;
+        Ok(Self(number(&text)?, rest))
+    }
+}
+
+fn number(text: &str) -> Result<i64, Problem> {
+    let number = text.parse().ok().filter(|number| *number >= 0);
+    number.ok_or_else(names_nothing)
+}
+
+fn names_nothing() -> Problem {
+    Problem::new(
+        Code::NotFound,
+        "the path names nothing: expected a number in it",
+    )
 }

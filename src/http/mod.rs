@@ -6,17 +6,21 @@
 mod artifacts;
 mod auth;
 mod connection;
+mod download;
 mod files;
 mod finish;
 mod health;
 mod input;
 mod jobs;
+mod links;
 mod paced;
 mod patient;
 mod problem;
 mod range;
 mod routes;
 mod sessions;
+mod shared;
+mod stills;
 mod tokens;
 mod upload;
 
@@ -28,7 +32,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Mutex, watch},
+    sync::{Mutex, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -46,6 +50,10 @@ struct Shared {
     jobs: Jobs,
     /// What `/ready` last found, and when.
     ready: Mutex<Option<(Instant, Readiness)>>,
+    /// Requests that wait for a file of a result to be made.
+    waiting: Semaphore,
+    /// Files that are being made.
+    making: Semaphore,
 }
 
 type App = Arc<Shared>;
@@ -59,11 +67,14 @@ pub async fn serve(
     jobs: Jobs,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let [waiting, making] = artifacts::places();
     let app = Arc::new(Shared {
         peers,
         store,
         jobs,
         ready: Mutex::default(),
+        waiting,
+        making,
     });
     let router = routes::router(app.clone());
     let mut connections = JoinSet::new();

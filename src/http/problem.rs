@@ -43,6 +43,8 @@ pub(super) enum Code {
     SessionRequired,
     /// The state of things does not allow it.
     Conflict,
+    /// What the result was made of is not kept.
+    NotKept,
     /// The file has no such bytes.
     RangeNotSatisfiable,
     /// The length of the body is not announced.
@@ -78,6 +80,7 @@ impl Code {
             Self::CrossSite => "cross_site",
             Self::SessionRequired => "session_required",
             Self::Conflict => "conflict",
+            Self::NotKept => "not_kept",
             Self::RangeNotSatisfiable => "range_not_satisfiable",
             Self::LengthRequired => "length_required",
             Self::TooManyUploads => "too_many_uploads",
@@ -103,7 +106,7 @@ impl Code {
             Self::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::SessionRequired => StatusCode::FORBIDDEN,
-            Self::Conflict => StatusCode::CONFLICT,
+            Self::Conflict | Self::NotKept => StatusCode::CONFLICT,
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,

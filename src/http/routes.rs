@@ -17,7 +17,7 @@ use super::{
     App, artifacts,
     auth::COOKIE,
     finish::{finish, of_panic},
-    health, jobs, sessions, tokens, upload,
+    health, jobs, links, sessions, shared, stills, tokens, upload,
 };
 
 /// The document as JSON.
@@ -49,7 +49,15 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(jobs::list, upload::submit))
         .routes(routes!(jobs::get, jobs::change, jobs::remove))
-        .routes(routes!(artifacts::glb))
+        .routes(routes!(artifacts::get))
+        .routes(routes!(stills::frame))
+        .routes(routes!(stills::thumbnail))
+        .routes(routes!(links::list, links::create))
+        .routes(routes!(links::remove))
+        .routes(routes!(shared::about))
+        .routes(routes!(shared::file))
+        .routes(routes!(shared::frame))
+        .routes(routes!(shared::thumbnail))
 }
 
 fn empty() -> OpenApi {
@@ -63,6 +71,8 @@ fn empty() -> OpenApi {
     let secret = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
     let cookie = ApiKey::Cookie(ApiKeyValue::new(COOKIE));
     let components = ComponentsBuilder::new()
+        // The schema of a parameter is not collected by itself.
+        .schema_from::<artifacts::Format>()
         .security_scheme("bearer", SecurityScheme::Http(secret.build()))
         .security_scheme("cookie", SecurityScheme::ApiKey(cookie));
     OpenApiBuilder::new()

@@ -59,7 +59,7 @@ pub enum SubmitError {
 }
 
 /// What clients are told when the disk is full.
-const DISK_FULL: &str = "the server's disk is full";
+pub(super) const DISK_FULL: &str = "the server's disk is full";
 
 /// Why a job ended without a GLB.
 #[derive(Debug)]

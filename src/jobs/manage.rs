@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Jobs, NO_INPUT,
+    artifacts::MadeOf,
     job::{JobState, ListedJob},
     names::JobNames,
     options::BadOption,
@@ -48,6 +49,24 @@ impl Jobs {
         let row = self.own_row(user_id, id)?;
         let found = self.with_results(user_id, row.into_iter().collect())?;
         Ok(found.into_iter().next())
+    }
+
+    /// Returns the result of a job of a user, for files that are made of it; `None` when there is no such job or result. Blocks.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn made_of(&self, user_id: i32, id: i64) -> Result<Option<MadeOf>, StoreError> {
+        let Some(row) = self.own_row(user_id, id)? else {
+            return Ok(None);
+        };
+        let StoredJobState::Done { hash } = &row.state else {
+            return Ok(None);
+        };
+        let glb = self.shared.store.find_glb_of(user_id, hash)?;
+        Ok(glb.map(|glb| MadeOf {
+            glb,
+            options_json: row.options_json,
+        }))
     }
 
     /// As [`Jobs::page`], with the results. Blocks.

@@ -5,6 +5,7 @@
 //! of its [`JobTicket`], or has a row in the store and survives this process. The same worker runs both. A second thread,
 //! the watcher, follows time and the rows: deadlines, further tries, and what the operator asks for.
 
+mod artifacts;
 mod ending;
 mod error;
 mod faults;
@@ -29,6 +30,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub use self::{
+    artifacts::{Artifact, ArtifactError, MadeFile, MadeOf, Still, StillFile},
     error::{JobsError, SubmitError},
     input::InputFolder,
     job::{JobId, JobRequest, JobState, JobStatus, ListedJob},
@@ -366,6 +368,7 @@ impl Jobs {
         // Again, for a job that was about to start.
         self.note_clean_stop();
         shared.lock().closed = true;
+        shared.artifacts.clear();
         shared.watch.notify_all();
     }
 

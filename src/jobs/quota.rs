@@ -122,8 +122,13 @@ impl QuotaSettings {
 
     /// Whether the disk has more free space than uploads leave. True where the system does not tell.
     pub(super) fn has_space(&self, store: &Store) -> bool {
+        self.has_space_for(store, 0)
+    }
+
+    /// As [`QuotaSettings::has_space`], once `bytes` more are written.
+    pub(super) fn has_space_for(&self, store: &Store, bytes: u64) -> bool {
         let disk = store.disk_space();
-        disk.is_none_or(|disk| disk.free > self.reserved(disk))
+        disk.is_none_or(|disk| disk.free > self.reserved(disk).saturating_add(bytes))
     }
 
     /// Refuses a result of `bytes` that is to be stored for the user. Kept spools are removed to make space.

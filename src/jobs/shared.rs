@@ -10,6 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
+    artifacts::Artifacts,
     ending::{Delayed, Unwritten},
     error::SubmitError,
     input::InputFolder,
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) weights: Vec<PathBuf>,
     /// What users hold beside stored files.
     pub(super) quotas: Arc<Quotas>,
+    /// Files that were made of results.
+    pub(super) artifacts: Artifacts,
     state: Mutex<State>,
     /// Notified when a job arrives or ends, and at shutdown.
     pub(super) changed: Condvar,
@@ -200,6 +203,7 @@ impl Shared {
                 closed: false,
             }),
             quotas: Arc::default(),
+            artifacts: Artifacts::default(),
             changed: Condvar::new(),
             watch: Condvar::new(),
             model: source.name(),

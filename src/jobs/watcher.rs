@@ -79,6 +79,7 @@ impl Watch {
         let shared = self.shared.clone();
         shared.stop_what_runs_for_too_long();
         shared.write_unwritten(false);
+        shared.artifacts.tidy();
         shared.start_due(Instant::now(), &[]);
         match shared.follow_rows() {
             Ok(()) => self.failed = false,

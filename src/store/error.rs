@@ -69,6 +69,9 @@ pub enum StoreError {
     /// The user has the maximum number of tokens.
     #[error("you have {0} tokens, the most that a user may have; revoke one")]
     TooManyTokens(i64),
+    /// The result has the maximum number of links.
+    #[error("there are {0} links to this result, the most that it may have; remove one")]
+    TooManyLinks(i64),
     /// There is no user of this name.
     #[error("there is no user {0:?}")]
     UnknownUser(String),

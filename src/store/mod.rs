@@ -27,6 +27,7 @@ mod results;
 mod save;
 mod schema;
 mod sessions;
+mod share_links;
 mod spools;
 mod time;
 mod upkeep;
@@ -46,6 +47,7 @@ pub use self::{
     random::random_hash,
     save::GlbOrigin,
     sessions::SessionStamp,
+    share_links::{NewLink, ShareLink, Shared},
     time::parse_time,
     upkeep::{Retention, Upkeep},
     usage::{DiskSpace, Usage},

@@ -107,6 +107,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    share_links (id) {
+        id -> BigInt,
+        secret_hash -> Text,
+        glb_id -> Integer,
+        user_id -> Integer,
+        options_json -> Text,
+        created_at -> Text,
+        expires_at -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     identity (id) {
         id -> Integer,
         identifier -> Text,
@@ -125,6 +137,8 @@ diesel::joinable!(kept_spools -> glb_files (glb_id));
 diesel::joinable!(known_addresses -> users (user_id));
 diesel::joinable!(session_ends -> users (user_id));
 diesel::joinable!(access_tokens -> users (user_id));
+diesel::joinable!(share_links -> glb_files (glb_id));
+diesel::joinable!(share_links -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     glb_files,
@@ -136,5 +150,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     known_addresses,
     session_ends,
     access_tokens,
+    share_links,
     removed_files,
 );

@@ -122,6 +122,10 @@ impl Service {
         self.dir.path().join("out")
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn store(&self) -> Store {
         store(self.dir.path())
     }

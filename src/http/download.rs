@@ -1,0 +1,135 @@
+//! A file as an answer: whole or in part, streamed from the disk.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, StatusCode, header, response::Builder},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+
+use super::{
+    blocking,
+    problem::{Code, Problem},
+    range::{Part, is_known, part_of},
+};
+
+/// Size of a piece that is read at once, as the TCP port has it.
+const PIECE: u64 = 256 << 10;
+
+/// A file to be sent.
+#[derive(Debug)]
+pub(super) struct Download {
+    pub(super) file: File,
+    pub(super) len: u64,
+    /// Differs where the bytes may differ.
+    pub(super) tag: String,
+    pub(super) content_type: &'static str,
+    /// Under which a browser stores it; `None`: it is shown.
+    pub(super) name: Option<String>,
+}
+
+/// Answers a request for a file.
+pub(super) async fn send(headers: &HeaderMap, download: Download) -> Result<Response, Problem> {
+    let Download { mut file, len, .. } = download;
+    let etag = format!("\"{}\"", download.tag);
+    let answer = Response::builder()
+        .header(header::ETAG, &etag)
+        // Asked for again with the tag each time: the result may be deleted.
+        .header(header::CACHE_CONTROL, "private, no-cache");
+    if is_known(headers, &etag) {
+        return finished(answer.status(StatusCode::NOT_MODIFIED), Body::empty());
+    }
+    let (status, bytes) = match part_of(headers, &etag, len) {
+        Part::Whole => (StatusCode::OK, 0..=len.saturating_sub(1)),
+        Part::Bytes(bytes) => (StatusCode::PARTIAL_CONTENT, bytes),
+        Part::None => {
+            let problem = Problem::new(
+                Code::RangeNotSatisfiable,
+                format!("the file has {len} bytes"),
+            );
+            let total = [(header::CONTENT_RANGE, format!("bytes */{len}"))];
+            return Ok((total, problem).into_response());
+        }
+    };
+    let mut answer = answer
+        .status(status)
+        .header(header::ACCEPT_RANGES, "bytes")
+        .header(header::CONTENT_TYPE, download.content_type)
+        .header(header::CONTENT_LENGTH, bytes.end() - bytes.start() + 1);
+    if let Some(name) = &download.name {
+        answer = answer.header(header::CONTENT_DISPOSITION, disposition(name));
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        let (first, last) = (bytes.start(), bytes.end());
+        answer = answer.header(header::CONTENT_RANGE, format!("bytes {first}-{last}/{len}"));
+    }
+    let (start, left) = (*bytes.start(), bytes.end() - bytes.start() + 1);
+    let file = blocking(move || file.seek(SeekFrom::Start(start)).map(|_| file)).await?;
+    let file = file.map_err(|e| {
+        tracing::error!("cannot read a stored file: {e}");
+        Problem::internal()
+    })?;
+    finished(answer, Body::from_stream(pieces(file, left)))
+}
+
+fn finished(answer: Builder, body: Body) -> Result<Response, Problem> {
+    answer.body(body).map_err(|e| {
+        tracing::error!("cannot answer an HTTP request: {e}");
+        Problem::internal()
+    })
+}
+
+/// The next bytes of a file, read on another thread one piece ahead at most.
+fn pieces(file: File, left: u64) -> impl stream::Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold((file, left), |(mut file, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; left.min(PIECE) as usize];
+            file.read_exact(&mut piece)?;
+            Ok::<_, io::Error>((file, piece))
+        });
+        let (file, piece) = read.await.map_err(io::Error::other)?.inspect_err(|e| {
+            tracing::error!("cannot read a stored file: {e}");
+        })?;
+        let left = left - piece.len() as u64;
+        Ok(Some((Bytes::from(piece), (file, left))))
+    })
+}
+
+/// Returns the header with which a browser stores a file under its name, in the forms that old and new browsers read (RFC 6266).
+fn disposition(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " -_.".contains(c);
+    let plain: String = name
+        .chars()
+        .map(|c| if is_plain(c) { c } else { '_' })
+        .collect();
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let encoded = name.bytes().map(|b| match is_token(b) {
+        true => char::from(b).to_string(),
+        false => format!("%{b:02X}"),
+    });
+    let encoded: String = encoded.collect();
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_breaks_out_of_no_header() {
+        let header = disposition("K\u{fc}che \"1\"; x=\r\n\\.glb");
+        assert_eq!(
+            header,
+            "attachment; filename=\"K_che _1__ x____.glb\"; \
+             filename*=UTF-8''K%C3%BCche%20%221%22%3B%20x%3D%0D%0A%5C.glb"
+        );
+    }
+}
