@@ -107,6 +107,7 @@ fn the_document_describes_exactly_the_routes_that_there_are() {
         let real = path
             .replace("{id}", "1")
             .replace("{link}", "1")
+            .replace("{secret}", "1")
             .replace("{format}", "points")
             .replace("{file}", "0.jpg");
         assert!(!real.contains('{'), "{path}");

@@ -50,7 +50,7 @@ impl FromRequestParts<App> for Caller {
         };
         let secret = secret.ok_or_else(not_logged_in)?.to_owned();
         if !parts.method.is_safe() {
-            check_origin(peer, headers, by_cookie)?;
+            check_origin(app, peer, headers, by_cookie)?;
         }
         let store = app.store.clone();
         let found = blocking(move || store.user_of_secret(&secret)).await??;
@@ -92,10 +92,15 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 /// Refuses a request that changes something and comes from a page of another origin. A browser tells where it comes from in
 /// `Sec-Fetch-Site`, or, older ones, in `Origin`; with a cookie one of them must be there.
 pub(super) fn check_origin(
+    app: &App,
     peer: &Peer,
     headers: &HeaderMap,
     by_cookie: bool,
 ) -> Result<(), Problem> {
+    // Such a page has no use of the cookie.
+    if !by_cookie && app.origins.of(headers).is_some() {
+        return Ok(());
+    }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let is_own = match (text("sec-fetch-site"), text("origin")) {
         // "none" is the user's own doing, such as a bookmark.

@@ -15,10 +15,14 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+};
 
 use super::{App, patient::Patient};
-use crate::peers::{Block, Peers, Place};
+use crate::peers::{Block, Limits, Peers, Place};
 
 /// Maximum bytes of a request's head: what nginx takes in all by default.
 const HEAD_MAX: usize = 32 << 10;
@@ -39,6 +43,8 @@ pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// A proxy that is trusted to tell of its clients.
     is_proxy: bool,
+    /// The connection itself is encrypted.
+    is_tls: bool,
     pub(super) place: Arc<Place>,
 }
 
@@ -67,8 +73,11 @@ impl Peer {
         Block::of(self.client(headers, peers))
     }
 
-    /// Returns true when the client speaks HTTPS to a trusted proxy.
+    /// Returns true when the client speaks HTTPS, here or to a trusted proxy.
     pub(super) fn is_https(&self, headers: &HeaderMap) -> bool {
+        if self.is_tls {
+            return true;
+        }
         let told = headers.get_all("x-forwarded-proto").iter().next_back();
         let told = told.and_then(|told| told.to_str().ok()).unwrap_or("");
         let nearest = told.rsplit(',').next().unwrap_or("").trim();
@@ -104,8 +113,34 @@ pub(super) async fn serve(
     let peer = Peer {
         address,
         is_proxy: app.peers.is_proxy(address),
+        is_tls: app.tls.is_some(),
         place: place.clone(),
     };
+    let patient = |stream| Patient::new(stream, limits.stall);
+    let Some(tls) = &app.tls else {
+        return answer(patient(stream), peer, limits, router, stopped).await;
+    };
+    let handshake = tls.accept(stream, limits.stall, patient);
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        () = place.give_way() => return,
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    match accepted {
+        Ok(stream) => answer(stream, peer, limits, router, stopped).await,
+        Err(e) => tracing::debug!(%address, "HTTPS connection ended: {e}"),
+    }
+}
+
+/// Answers the requests that arrive on a stream until it ends.
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    limits: &Limits,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let (address, place) = (peer.address, peer.place.clone());
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -118,7 +153,7 @@ pub(super) async fn serve(
         .max_buf_size(BUFFER)
         .max_header_size(HEAD_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream, limits.stall)), service);
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -151,6 +186,7 @@ mod tests {
         let peer = Peer {
             address,
             is_proxy: peers.is_proxy(address),
+            is_tls: false,
             place: Arc::new(peers.enter(address).unwrap()),
         };
         let mut headers = HeaderMap::new();

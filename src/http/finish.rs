@@ -15,6 +15,7 @@ use axum::{
 use super::{
     App,
     connection::Peer,
+    cors::Origins,
     problem::{PROBLEM_JSON, Problem},
 };
 
@@ -33,6 +34,9 @@ const HEADERS: [(&str, &str); 7] = [
     // A link that somebody published is not to be found by its words.
     ("x-robots-tag", "noindex"),
 ];
+
+/// The type of a form that is shown again with what was wrong.
+const HTML: &str = "text/html; charset=utf-8";
 
 /// Paths that machines ask for again and again.
 const QUIET: [&str; 2] = ["/health", "/ready"];
@@ -55,7 +59,12 @@ pub(super) async fn finish(State(app): State<App>, mut request: Request, next: N
     let address = peer.map(|peer| peer.client(request.headers(), &app.peers));
     let user = UserName::default();
     request.extensions_mut().insert(user.clone());
-    let mut response = as_problem(next.run(request).await);
+    let origin = app.origins.of(request.headers()).cloned();
+    let mut response = match app.origins.preflight(&request) {
+        Some(allowed) => allowed,
+        None => as_problem(next.run(request).await),
+    };
+    Origins::allow(origin, response.headers_mut());
     for (name, value) in HEADERS {
         let headers = response.headers_mut();
         headers
@@ -86,13 +95,15 @@ pub(super) async fn finish(State(app): State<App>, mut request: Request, next: N
     response
 }
 
-/// Returns a path as the log shows it: without the secret of a link.
+/// Returns a path as the log shows it: without a secret.
 fn shown(path: &str) -> String {
-    let Some(rest) = path.strip_prefix("/s/") else {
+    let mut prefixes = ["/s/", "/setup/"].into_iter();
+    let found = prefixes.find_map(|prefix| Some((prefix, path.strip_prefix(prefix)?)));
+    let Some((prefix, rest)) = found else {
         return path.to_owned();
     };
     let file = rest.find('/').map_or("", |slash| &rest[slash..]);
-    format!("/s/...{file}")
+    format!("{prefix}...{file}")
 }
 
 /// Gives an error of axum, which is plain text or empty, its object.
@@ -101,7 +112,7 @@ fn as_problem(response: Response) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE);
     if status.is_success()
         || status.is_redirection()
-        || kind.is_some_and(|kind| kind == PROBLEM_JSON)
+        || kind.is_some_and(|kind| kind == PROBLEM_JSON || kind == HTML)
     {
         return response;
     }

@@ -1,6 +1,7 @@
 //! What requests carry besides files: small JSON bodies, and the key of a job in a path.
 
 use axum::{
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{header, request::Parts},
 };
@@ -14,7 +15,7 @@ use super::{
     problem::{Code, Problem},
 };
 
-/// Maximum bytes of a JSON body. The longest is a login or the names of a job; a page of a browser sends less.
+/// Maximum bytes of a JSON body or a form. The longest is a login or the names of a job; a page of a browser sends less.
 const JSON_MAX: usize = 64 << 10;
 
 /// A JSON body, which arrives within the stall timeout.
@@ -25,29 +26,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let kind = request.headers().get(header::CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
         // A form of another origin cannot send this type.
-        let essence = kind.split(';').next().unwrap_or("").trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
-            let detail = "expected a body of type application/json";
-            return Err(Problem::new(Code::UnsupportedMediaType, detail));
-        }
-        let body = Limited::new(request.into_body(), JSON_MAX).collect();
-        let body = match timeout(app.peers.limits.stall, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => {
-                let detail = format!("expected at most {JSON_MAX} bytes");
-                return Err(Problem::new(Code::TooLarge, detail));
-            }
-            Ok(Err(_)) => return Err(Problem::new(Code::BadRequest, "the body ended early")),
-            Err(_) => {
-                return Err(Problem::new(
-                    Code::RequestTimeout,
-                    "the body did not arrive in time",
-                ));
-            }
-        };
+        let body = body(request, app, "application/json").await?;
         // An object: serde would take an array for one as well.
         let fields = serde_json::from_slice::<Map<String, Value>>(&body);
         let input = fields.and_then(|fields| serde_json::from_value(Value::Object(fields)));
@@ -58,6 +38,47 @@ impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
             )
         })?;
         Ok(Self(input))
+    }
+}
+
+/// The body of a form without files, which arrives within the stall timeout.
+#[derive(Debug)]
+pub(super) struct Form<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Form<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let body = body(request, app, "application/x-www-form-urlencoded").await?;
+        let input = serde_urlencoded::from_bytes(&body).map_err(|e| {
+            let detail = format!("cannot use the form of the body: {e}");
+            Problem::new(Code::BadRequest, detail)
+        })?;
+        Ok(Self(input))
+    }
+}
+
+/// Reads a small body of a type.
+async fn body(request: Request, app: &App, expected: &str) -> Result<Bytes, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let essence = kind.split(';').next().unwrap_or("").trim();
+    if !essence.eq_ignore_ascii_case(expected) {
+        let detail = format!("expected a body of type {expected}");
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    let body = Limited::new(request.into_body(), JSON_MAX).collect();
+    match timeout(app.peers.limits.stall, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            let detail = format!("expected at most {JSON_MAX} bytes");
+            Err(Problem::new(Code::TooLarge, detail))
+        }
+        Ok(Err(_)) => Err(Problem::new(Code::BadRequest, "the body ended early")),
+        Err(_) => Err(Problem::new(
+            Code::RequestTimeout,
+            "the body did not arrive in time",
+        )),
     }
 }
 

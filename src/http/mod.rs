@@ -6,6 +6,7 @@
 mod artifacts;
 mod auth;
 mod connection;
+mod cors;
 mod download;
 mod files;
 mod finish;
@@ -19,8 +20,10 @@ mod problem;
 mod range;
 mod routes;
 mod sessions;
+mod setup;
 mod shared;
 mod stills;
+mod tls;
 mod tokens;
 mod upload;
 
@@ -36,11 +39,29 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::{health::Readiness, problem::Problem};
+pub use self::{
+    cors::Origin,
+    setup::Setup,
+    tls::{Tls, TlsError},
+};
+use self::{cors::Origins, health::Readiness, problem::Problem};
 use crate::{jobs::Jobs, peers::Peers, store::Store};
 
 /// Pause after a failure to accept a connection, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Settings of [`serve`].
+#[derive(Debug, Default)]
+pub struct HttpSettings {
+    /// How long requests that run may go on after the stop.
+    pub grace: Duration,
+    /// The certificate; without one nothing is encrypted.
+    pub tls: Option<Arc<Tls>>,
+    /// Origins whose pages may use the API.
+    pub origins: Vec<Origin>,
+    /// The link that makes the first user.
+    pub setup: Option<Setup>,
+}
 
 /// State that all requests share.
 #[derive(Debug)]
@@ -54,14 +75,17 @@ struct Shared {
     waiting: Semaphore,
     /// Files that are being made.
     making: Semaphore,
+    origins: Origins,
+    setup: Option<Setup>,
+    tls: Option<Arc<Tls>>,
 }
 
 type App = Arc<Shared>;
 
-/// Serves until `stopped` turns true; then accepts no more requests, lets those that run finish within `grace`, and returns.
+/// Serves until `stopped` turns true; then accepts no more requests, lets those that run finish within the grace, and returns.
 pub async fn serve(
     listener: TcpListener,
-    grace: Duration,
+    settings: HttpSettings,
     peers: Arc<Peers>,
     store: Store,
     jobs: Jobs,
@@ -75,6 +99,9 @@ pub async fn serve(
         ready: Mutex::default(),
         waiting,
         making,
+        origins: Origins(settings.origins),
+        setup: settings.setup,
+        tls: settings.tls,
     });
     let router = routes::router(app.clone());
     let mut connections = JoinSet::new();
@@ -107,7 +134,10 @@ pub async fn serve(
     }
     drop(listener);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(grace, all_ended).await.is_err() {
+    if tokio::time::timeout(settings.grace, all_ended)
+        .await
+        .is_err()
+    {
         tracing::warn!("some HTTP connections were cut off");
     }
 }

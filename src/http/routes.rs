@@ -3,10 +3,19 @@
 use std::sync::LazyLock;
 
 use axum::{
-    Router, extract::DefaultBodyLimit, http::header, middleware::from_fn_with_state,
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Extensions, HeaderMap, StatusCode, Version, header},
+    middleware::from_fn_with_state,
     response::IntoResponse,
 };
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{Predicate, SizeAbove},
+    },
+};
 use utoipa::openapi::{
     ComponentsBuilder, Info, License, OpenApi, OpenApiBuilder,
     security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -17,7 +26,7 @@ use super::{
     App, artifacts,
     auth::COOKIE,
     finish::{finish, of_panic},
-    health, jobs, links, sessions, shared, stills, tokens, upload,
+    health, jobs, links, sessions, setup, shared, stills, tokens, upload,
 };
 
 /// The document as JSON.
@@ -35,6 +44,20 @@ pub(super) fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(of_panic))
         .layer(from_fn_with_state(app, finish))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(SMALL).and(is_worth_it)))
+}
+
+/// Bytes below which an answer fits into one packet as it is.
+const SMALL: u64 = 1200;
+
+/// Compresses lists and descriptions, which shrink to a tenth. Not files, of which parts are asked for and which are made of
+/// numbers and pictures, and not the answer to a login: its length would tell of its secret what the request shares with it.
+fn is_worth_it(status: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let json = headers.get(header::CONTENT_TYPE);
+    status == StatusCode::OK
+        && json.is_some_and(|kind| kind == "application/json")
+        && !headers.contains_key(header::ETAG)
+        && !headers.contains_key(header::SET_COOKIE)
 }
 
 /// Every route with its description.
@@ -43,6 +66,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
+        .routes(routes!(setup::form, setup::create))
         .routes(routes!(sessions::log_in))
         .routes(routes!(sessions::current, sessions::log_out))
         .routes(routes!(tokens::list, tokens::create))

@@ -69,7 +69,7 @@ pub(super) async fn log_in(
     Input(login): Input<Login>,
 ) -> Result<impl IntoResponse, Problem> {
     // Else a page of another origin could log a browser in as somebody else.
-    check_origin(&peer, &headers, false)?;
+    check_origin(&app, &peer, &headers, false)?;
     let block = peer.block(&headers, &app.peers);
     let user = checked(&app, login, block).await?;
     let user = user.ok_or_else(|| Problem::new(Code::WrongLogin, "wrong name or password"))?;

@@ -72,6 +72,9 @@ pub enum StoreError {
     /// The result has the maximum number of links.
     #[error("there are {0} links to this result, the most that it may have; remove one")]
     TooManyLinks(i64),
+    /// There is a user, so that none is the first.
+    #[error("there are users already")]
+    HasUsers,
     /// There is no user of this name.
     #[error("there is no user {0:?}")]
     UnknownUser(String),

@@ -118,6 +118,24 @@ impl Store {
     /// # Errors
     /// When the name is taken, empty, longer than 64 characters or holds control characters, or the password is empty.
     pub fn add_user(&self, name: &str, password: &str, vip: bool) -> Result<User, StoreError> {
+        self.add(name, password, vip, false)
+    }
+
+    /// As [`Store::add_user`] while there is no user at all.
+    ///
+    /// # Errors
+    /// As there, and when there is a user.
+    pub fn add_first_user(&self, name: &str, password: &str) -> Result<User, StoreError> {
+        self.add(name, password, false, true)
+    }
+
+    fn add(
+        &self,
+        name: &str,
+        password: &str,
+        vip: bool,
+        only_first: bool,
+    ) -> Result<User, StoreError> {
         check_name(name)?;
         let hash = self.hash(password)?;
         let time = now();
@@ -132,6 +150,9 @@ impl Store {
         };
         let row = self.connection()?.immediate_transaction(|conn| {
             // Checked here, since an older table may lack the constraint.
+            if only_first && users::table.count().get_result::<i64>(conn)? > 0 {
+                return Err(StoreError::HasUsers);
+            }
             if find(conn, name)?.is_some() {
                 return Err(StoreError::NameTaken(name.to_owned()));
             }

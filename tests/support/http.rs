@@ -102,7 +102,7 @@ impl Request {
     }
 
     /// Sends it on a connection that goes on.
-    pub(crate) fn send_on(self, stream: &mut TcpStream) -> Response {
+    pub(crate) fn send_on(self, stream: &mut (impl Read + Write)) -> Response {
         stream.write_all(&self.bytes()).unwrap();
         read(stream, false)
     }
@@ -117,7 +117,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Reads one answer.
-pub(crate) fn read(stream: &mut TcpStream, is_head: bool) -> Response {
+pub(crate) fn read(stream: &mut impl Read, is_head: bool) -> Response {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -152,7 +152,7 @@ pub(crate) fn read(stream: &mut TcpStream, is_head: bool) -> Response {
     response
 }
 
-fn chunks(stream: &mut TcpStream) -> Vec<u8> {
+fn chunks(stream: &mut impl Read) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
         let mut line = String::new();

@@ -1,11 +1,21 @@
 //! The flag of the HTTP port.
 
-use std::str::FromStr;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::resolver::Resolver;
+use crate::{
+    http::{HttpSettings, Origin, Setup, Tls},
+    resolver::Resolver,
+    store::random_hash,
+};
 
 /// Where HTTP is served unless an option says otherwise: on this machine alone, one above the TCP port.
 const DEFAULT: (&str, u16) = ("127.0.0.1", 4568);
@@ -16,6 +26,15 @@ pub(super) struct HttpArgs {
     /// Address and port on which to serve HTTP, or "off"; port 0 takes a free one [default: 127.0.0.1:4568, if it is free]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<HttpAddress>,
+    /// Serve HTTPS instead of HTTP with this certificate (PEM, with those of the authorities between); read again on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let pages of this origin use the API with a token, such as https://app.example.org; may be repeated [default: none]
+    #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
+    http_origin: Vec<Origin>,
 }
 
 /// Where HTTP is served.
@@ -49,6 +68,42 @@ impl FromStr for HttpAddress {
 }
 
 impl HttpArgs {
+    /// Reads the certificate, if there is to be one.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(super) fn tls(&self) -> anyhow::Result<Option<Arc<Tls>>> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let tls = Tls::open(certificate, key)?;
+                Ok(Some(Arc::new(tls)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the settings; `at` is where HTTP is served, where nobody can log in yet.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(super) fn settings(
+        &self,
+        grace: Duration,
+        tls: Option<Arc<Tls>>,
+        at: Option<SocketAddr>,
+    ) -> anyhow::Result<HttpSettings> {
+        let setup = match at {
+            Some(at) => Some(tell_setup(at, tls.is_some())?),
+            None => None,
+        };
+        Ok(HttpSettings {
+            grace,
+            tls,
+            origins: self.http_origin.clone(),
+            setup,
+        })
+    }
+
     /// Listens where the flag says; `None` when HTTP is off, or the default cannot be had.
     ///
     /// # Errors
@@ -78,6 +133,22 @@ impl HttpArgs {
             },
         }
     }
+}
+
+/// Tells the link that makes the first user.
+fn tell_setup(mut at: SocketAddr, is_tls: bool) -> anyhow::Result<Setup> {
+    if at.ip().is_unspecified() {
+        at.set_ip(match at.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let secret = random_hash()?;
+    let scheme = if is_tls { "https" } else { "http" };
+    tracing::warn!(
+        "nobody can log in yet: make the first user on this machine at {scheme}://{at}/setup/{secret} or with `vggt user add NAME`"
+    );
+    Ok(Setup::new(&secret))
 }
 
 #[cfg(test)]

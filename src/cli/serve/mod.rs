@@ -150,9 +150,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let source = args.model.source()?;
     let _database = args.store.settings().lock_database()?;
     let store = args.store.open_or_create()?;
-    if store.users()?.is_empty() {
-        tracing::warn!("nobody can log in yet: add users with `vggt user add NAME`");
-    }
     let peers = Arc::new(args.peers(&store));
     let settings = ServerSettings {
         session_by_address: args
@@ -163,13 +160,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     let grace = settings.grace;
     let job_settings = args.decode.settings(args.jobs.settings(&args.model))?;
+    let tls = args.http.tls()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;
     let done = runtime.block_on(async {
         // Installed first: a signal from now on shuts down cleanly.
-        let mut stop = Box::pin(signals::stop_signal()?);
+        let mut stop = Box::pin(signals::stop_signal(tls.clone())?);
         let Some(_folder) = folder::wait_and_lock(&store, stop.as_mut()).await? else {
             return Ok(());
         };
@@ -195,6 +193,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         let _upkeep = store.start_upkeep(args.keep.retention())?;
         tracing::info!("vggt {}: {what}", env!("CARGO_PKG_VERSION"));
         tracing::info!("listening on port {port}");
+        let first = store.users()?.is_empty();
+        if first && http_address.is_none() {
+            tracing::warn!("nobody can log in yet: add users with `vggt user add NAME`");
+        }
+        let http_settings = args
+            .http
+            .settings(grace, tls, http_address.filter(|_| first))?;
         if args.model.demo {
             tracing::warn!("{}", Warning::DemoWeights);
         }
@@ -207,7 +212,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         let (store_too, jobs_too, peers_too) = (store.clone(), jobs.clone(), peers.clone());
         let http = async move {
             if let Some(listener) = http {
-                crate::http::serve(listener, grace, peers_too, store_too, jobs_too, stopped).await;
+                crate::http::serve(
+                    listener,
+                    http_settings,
+                    peers_too,
+                    store_too,
+                    jobs_too,
+                    stopped,
+                )
+                .await;
             }
         };
         tokio::join!(

@@ -30,8 +30,8 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) struct StopSignals;
 
 impl StopSignals {
-    /// Receives it from now on.
-    pub(crate) fn install() -> io::Result<Self> {
+    /// Receives it from now on. Nothing is reloaded: there is no signal for it.
+    pub(crate) fn install(_: Option<Box<dyn Fn() + Send>>) -> io::Result<Self> {
         Ok(Self)
     }
 

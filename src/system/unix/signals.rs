@@ -4,10 +4,16 @@ use std::{fs, future::pending, io, thread};
 
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
-    iterator::Signals,
-    low_level,
+    iterator::{Signals, SignalsInfo, exfiltrator::WithOrigin},
+    low_level::{
+        self,
+        siginfo::{Cause, Origin},
+    },
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
 /// Calls `obey` in a thread of its own on each signal that ends a command: Ctrl-C, SIGTERM, and the end of the terminal.
 pub(crate) fn on_ending_signals(mut obey: impl FnMut() + Send + 'static) -> io::Result<()> {
@@ -33,14 +39,15 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
-    hangup: Option<Signal>,
+    hangup: Option<mpsc::UnboundedReceiver<()>>,
 }
 
 impl StopSignals {
-    /// Receives them from now on.
-    pub(crate) fn install() -> io::Result<Self> {
+    /// Receives them from now on. A SIGHUP that is not the end of the terminal calls `reload` instead, where there is something to
+    /// reload.
+    pub(crate) fn install(reload: Option<Box<dyn Fn() + Send>>) -> io::Result<Self> {
         // The process that started this one may want it to survive its terminal.
-        let hangup = (!contains(ignored_signals(), SIGHUP)).then(|| signal(SignalKind::hangup()));
+        let hangup = (!contains(ignored_signals(), SIGHUP)).then(|| hangups(reload));
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -67,6 +74,37 @@ impl StopSignals {
             _ = hung_up => {}
         }
     }
+}
+
+/// Tells of each SIGHUP that is not one to reload at.
+fn hangups(reload: Option<Box<dyn Fn() + Send>>) -> io::Result<mpsc::UnboundedReceiver<()>> {
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP])?;
+    let (tell, told) = mpsc::unbounded_channel();
+    thread::Builder::new()
+        .name("hangup".to_owned())
+        .spawn(move || {
+            for origin in signals.forever() {
+                match &reload {
+                    Some(reload) if !is_of_terminal(&origin) => reload(),
+                    _ => {
+                        let _ = tell.send(());
+                    }
+                }
+            }
+        })?;
+    Ok(told)
+}
+
+/// Whether a SIGHUP tells the end of the terminal: the kernel sends it to a shell and to what runs in the foreground, and the shell,
+/// which leads the session, passes it on to the rest.
+fn is_of_terminal(origin: &Origin) -> bool {
+    if matches!(origin.cause, Cause::Kernel) {
+        return true;
+    }
+    let leader = rustix::process::getsid(None).map(|pid| pid.as_raw_nonzero().get());
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let sender = origin.process.as_ref().map(|process| process.pid);
+    sender.is_some_and(|sender| sender != own && leader == Ok(sender))
 }
 
 /// Returns the signals that the process was started to ignore: bit 0 is signal 1. None where the system does not tell.
