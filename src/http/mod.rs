@@ -18,6 +18,7 @@ mod paced;
 mod patient;
 mod problem;
 mod range;
+mod rerun;
 mod routes;
 mod sessions;
 mod setup;

@@ -26,7 +26,7 @@ use super::{
     App, artifacts,
     auth::COOKIE,
     finish::{finish, of_panic},
-    health, jobs, links, sessions, setup, shared, stills, tokens, upload,
+    health, jobs, links, rerun, sessions, setup, shared, stills, tokens, upload,
 };
 
 /// The document as JSON.
@@ -73,6 +73,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(jobs::list, upload::submit))
         .routes(routes!(jobs::get, jobs::change, jobs::remove))
+        .routes(routes!(rerun::rerun))
         .routes(routes!(artifacts::get))
         .routes(routes!(stills::frame))
         .routes(routes!(stills::thumbnail))

@@ -313,7 +313,7 @@ async fn queue(
     queued.await?.map(Job::from)
 }
 
-fn not_taken(e: SubmitError) -> Problem {
+pub(super) fn not_taken(e: SubmitError) -> Problem {
     match e {
         SubmitError::Busy { .. } | SubmitError::TooManyOfOne { .. } | SubmitError::ShuttingDown => {
             Problem::new(Code::Busy, e)
