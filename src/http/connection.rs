@@ -2,7 +2,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub(super) struct Peer {
     /// The connection itself is encrypted.
     is_tls: bool,
     pub(super) place: Arc<Place>,
+    /// Read by the socket, see [`Patient`].
+    is_narrow: Arc<AtomicBool>,
 }
 
 impl Peer {
@@ -66,6 +71,11 @@ impl Peer {
             (!peers.is_proxy(address)).then_some(address)
         })
         .unwrap_or(self.address)
+    }
+
+    /// From now on little is sent, now and then: what a peer does not read is not collected in the kernel for it.
+    pub(super) fn expect_little(&self) {
+        self.is_narrow.store(true, Relaxed);
     }
 
     /// As [`Peer::client`], and what of it counts.
@@ -115,8 +125,10 @@ pub(super) async fn serve(
         is_proxy: app.peers.is_proxy(address),
         is_tls: app.tls.is_some(),
         place: place.clone(),
+        is_narrow: Arc::default(),
     };
-    let patient = |stream| Patient::new(stream, limits.stall);
+    let is_narrow = peer.is_narrow.clone();
+    let patient = move |stream| Patient::new(stream, limits.stall, is_narrow);
     let Some(tls) = &app.tls else {
         return answer(patient(stream), peer, limits, router, stopped).await;
     };
@@ -188,6 +200,7 @@ mod tests {
             is_proxy: peers.is_proxy(address),
             is_tls: false,
             place: Arc::new(peers.enter(address).unwrap()),
+            is_narrow: Arc::default(),
         };
         let mut headers = HeaderMap::new();
         for line in forwarded {

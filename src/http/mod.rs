@@ -8,6 +8,7 @@ mod auth;
 mod connection;
 mod cors;
 mod download;
+mod events;
 mod files;
 mod finish;
 mod health;
@@ -79,6 +80,8 @@ struct Shared {
     origins: Origins,
     setup: Option<Setup>,
     tls: Option<Arc<Tls>>,
+    /// True once the server stops.
+    stopped: watch::Receiver<bool>,
 }
 
 type App = Arc<Shared>;
@@ -103,6 +106,7 @@ pub async fn serve(
         origins: Origins(settings.origins),
         setup: settings.setup,
         tls: settings.tls,
+        stopped: stopped.clone(),
     });
     let router = routes::router(app.clone());
     let mut connections = JoinSet::new();

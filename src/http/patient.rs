@@ -3,10 +3,15 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -15,6 +20,10 @@ use tokio::{
 
 use crate::peers::later;
 
+/// Bytes that the kernel keeps for the peer of a stream of events: many events. Its own buffer grows to megabytes, which takes an hour of
+/// events to fill: until then nobody notices that they are not read.
+const NARROW: usize = 4 << 10;
+
 /// A socket on which a write fails when the peer takes nothing for too long. What it sends is limited elsewhere.
 #[derive(Debug)]
 pub(super) struct Patient {
@@ -22,14 +31,27 @@ pub(super) struct Patient {
     stall: Duration,
     /// Runs while the peer takes nothing.
     wait: Option<Pin<Box<Sleep>>>,
+    /// Turns true before a stream of events.
+    wants_narrow: Arc<AtomicBool>,
+    is_narrow: bool,
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, stall: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, stall: Duration, wants_narrow: Arc<AtomicBool>) -> Self {
         Self {
             stream,
             stall,
             wait: None,
+            wants_narrow,
+            is_narrow: false,
+        }
+    }
+
+    fn narrow(&mut self) {
+        if !self.is_narrow && self.wants_narrow.load(Relaxed) {
+            self.is_narrow = true;
+            // Where the system has no such option, its buffer is larger.
+            let _ = SockRef::from(&self.stream).set_send_buffer_size(NARROW);
         }
     }
 
@@ -67,6 +89,7 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.narrow();
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.in_time(cx, written)
     }
@@ -76,6 +99,7 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.narrow();
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.in_time(cx, written)
     }

@@ -51,6 +51,8 @@ pub(super) enum Code {
     LengthRequired,
     /// Too many uploads of the user arrive at the same time.
     TooManyUploads,
+    /// Too many event streams are open.
+    TooManyEvents,
     /// The user holds as much as is allowed.
     QuotaExceeded,
     /// The queue is full, or the server stops.
@@ -84,6 +86,7 @@ impl Code {
             Self::RangeNotSatisfiable => "range_not_satisfiable",
             Self::LengthRequired => "length_required",
             Self::TooManyUploads => "too_many_uploads",
+            Self::TooManyEvents => "too_many_events",
             Self::QuotaExceeded => "quota_exceeded",
             Self::Busy => "busy",
             Self::NotReady => "not_ready",
@@ -110,6 +113,7 @@ impl Code {
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyEvents => StatusCode::TOO_MANY_REQUESTS,
             Self::QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,

@@ -25,6 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App, artifacts,
     auth::COOKIE,
+    events,
     finish::{finish, of_panic},
     health, jobs, links, rerun, sessions, setup, shared, stills, tokens, upload,
 };
@@ -73,6 +74,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(jobs::list, upload::submit))
         .routes(routes!(jobs::get, jobs::change, jobs::remove))
+        .routes(routes!(events::follow))
         .routes(routes!(rerun::rerun))
         .routes(routes!(artifacts::get))
         .routes(routes!(stills::frame))

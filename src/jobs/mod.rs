@@ -9,6 +9,7 @@ mod artifacts;
 mod ending;
 mod error;
 mod faults;
+mod follow;
 mod input;
 mod job;
 mod manage;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 pub use self::{
     artifacts::{Artifact, ArtifactError, MadeFile, MadeOf, Still, StillFile},
     error::{JobsError, SubmitError},
+    follow::Following,
     input::InputFolder,
     job::{JobId, JobRequest, JobState, JobStatus, ListedJob},
     manage::{ChangeError, OwnJob},

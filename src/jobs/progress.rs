@@ -128,11 +128,14 @@ impl Handle {
         self.lock_warnings().clear();
     }
 
-    fn warn(&self, warning: Map<String, Value>) {
+    pub(super) fn warn(&self, warning: Map<String, Value>) {
         let mut warnings = self.lock_warnings();
         if warnings.len() < WARNINGS {
             warnings.push(warning);
         }
+        drop(warnings);
+        // Who follows the job is told of it.
+        self.state.send_modify(|_| {});
     }
 
     fn lock_warnings(&self) -> MutexGuard<'_, Vec<Map<String, Value>>> {

@@ -17,6 +17,10 @@ pub struct Limits {
     pub connections: usize,
     /// Maximum number of connections from one address; the 64 first 64 bits count for an IPv6 address.
     pub connections_per_address: usize,
+    /// Maximum number of event streams, which are not counted as connections.
+    pub event_streams: usize,
+    /// Maximum number of event streams of one user.
+    pub event_streams_per_user: usize,
     /// Timeout of a connection without a request.
     pub idle: Duration,
     /// Timeout of a peer that sends or accepts nothing during a request.
@@ -46,6 +50,10 @@ impl Default for Limits {
             images: DEFAULT_MAX_IMAGES,
             connections: 256,
             connections_per_address: 32,
+            // Together with the connections well within the 1024 files that a process may often open; each takes some 100 KiB at most.
+            event_streams: 512,
+            // One user leaves as many to others.
+            event_streams_per_user: 256,
             idle: Duration::from_secs(600),
             stall: Duration::from_secs(30),
             // A phone on a poor link still reaches 64 kbit/s.

@@ -24,6 +24,12 @@ pub(crate) enum NoPlace {
     /// All of this address are taken.
     #[error("{0} of this address are open (--max-connections-per-address)")]
     Address(usize),
+    /// All of event streams are taken.
+    #[error("{0} event streams are open (--max-event-streams)")]
+    Events(usize),
+    /// All event streams of this user are taken.
+    #[error("{0} event streams of this user are open (--max-event-streams-per-user)")]
+    EventsOfUser(usize),
 }
 
 #[derive(Debug)]
@@ -46,6 +52,8 @@ struct State {
     blocks: HashMap<Block, usize>,
     /// Number of connections that are not logged in.
     strangers: usize,
+    /// Connections that only tell of a job, and the user whose they are. They are not among those that are open.
+    events: HashMap<u64, i32>,
     /// Addresses from which somebody has logged in.
     known: HashSet<Block>,
 }
@@ -55,6 +63,8 @@ struct State {
 pub(crate) struct Places {
     max: usize,
     per_address: usize,
+    events: usize,
+    events_per_user: usize,
     state: Mutex<State>,
 }
 
@@ -64,6 +74,8 @@ impl Places {
         Arc::new(Self {
             max: limits.connections,
             per_address: limits.connections_per_address,
+            events: limits.event_streams,
+            events_per_user: limits.event_streams_per_user,
             state: Mutex::new(State {
                 known: known.take(KNOWN).collect(),
                 ..State::default()
@@ -204,6 +216,27 @@ impl Place {
         Ok(())
     }
 
+    /// Exchanges the place for one of the event streams of a user, until the connection ends. It is free again for its address then, and
+    /// has to give way to nobody.
+    pub(crate) fn follow_job(&self, user: i32) -> Result<(), NoPlace> {
+        let mut state = self.places.lock();
+        if !state.open.contains_key(&self.id) {
+            // It has to end for another one already, or follows a job.
+            return Ok(());
+        }
+        let all = state.events.len();
+        if all >= self.places.events {
+            return Err(NoPlace::Events(all));
+        }
+        let own = state.events.values().filter(|of| **of == user).count();
+        if own >= self.places.events_per_user {
+            return Err(NoPlace::EventsOfUser(own));
+        }
+        state.remove(self.id);
+        state.events.insert(self.id, user);
+        Ok(())
+    }
+
     pub(crate) fn set_logged_in(&self, logged_in: bool) {
         let mut guard = self.places.lock();
         let state = &mut *guard;
@@ -235,7 +268,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.lock().remove(self.id);
+        let mut state = self.places.lock();
+        state.remove(self.id);
+        state.events.remove(&self.id);
     }
 }
 
@@ -319,5 +354,52 @@ mod tests {
         assert!(all[2].belongs_to(Block::of([192, 0, 2, 2].into())).is_ok());
         drop(all);
         assert!(places.lock().blocks.is_empty());
+    }
+
+    #[test]
+    fn event_streams_leave_their_places_to_others_and_have_limits_of_their_own() {
+        let limits = Limits {
+            connections: 8,
+            connections_per_address: 2,
+            event_streams: 6,
+            event_streams_per_user: 4,
+            ..Limits::default()
+        };
+        let places = Places::new(&limits, std::iter::empty());
+        let logged_in = || {
+            let place = places.enter(block(1)).unwrap();
+            place.set_logged_in(true);
+            place
+        };
+        let mut streams = Vec::new();
+        for _ in 0..4 {
+            let place = logged_in();
+            place.follow_job(7).unwrap();
+            // Once more changes nothing.
+            place.follow_job(7).unwrap();
+            place.set_sending(true);
+            place.set_logged_in(false);
+            streams.push(place);
+        }
+        let refused = logged_in();
+        assert_eq!(refused.follow_job(7), Err(NoPlace::EventsOfUser(4)));
+        // It is as it was.
+        assert!(!is_out(&refused));
+        drop(refused);
+        for user in [8, 9] {
+            let place = logged_in();
+            place.follow_job(user).unwrap();
+            streams.push(place);
+        }
+        let [one, two] = [logged_in(), logged_in()];
+        assert_eq!(one.follow_job(10), Err(NoPlace::Events(6)));
+        assert_eq!(places.enter(block(1)).unwrap_err(), NoPlace::Address(2));
+        streams.remove(0);
+        one.follow_job(10).unwrap();
+        assert!(places.enter(block(1)).is_ok());
+        drop((one, two, streams));
+        let state = places.lock();
+        assert!(state.open.is_empty() && state.events.is_empty() && state.blocks.is_empty());
+        assert_eq!(state.strangers, 0);
     }
 }

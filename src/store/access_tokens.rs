@@ -220,6 +220,21 @@ impl Store {
         Ok(Some((user, row.into())))
     }
 
+    /// Returns true as long as a session or named token of a user is there and has not expired. Whether the login behind it holds is for
+    /// [`Store::user_of_session`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn holds_token(&self, user_id: i32, id: i64) -> Result<bool, StoreError> {
+        let row = access_tokens::table
+            .find(id)
+            .filter(access_tokens::user_id.eq(user_id))
+            .select(TokenRow::as_select())
+            .first(&mut *self.connection()?)
+            .optional()?;
+        Ok(row.is_some_and(|row| !row.has_expired(now())))
+    }
+
     /// Returns the named tokens of a user that have not expired, newest first.
     ///
     /// # Errors

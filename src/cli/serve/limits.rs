@@ -28,6 +28,12 @@ pub(super) struct LimitArgs {
     /// Maximum number of connections from one address, or from one /64 of IPv6
     #[arg(long, value_name = "N", default_value_t = 32, hide_short_help = true)]
     max_connections_per_address: u16,
+    /// Maximum number of streams of events over HTTP, which do not count as connections
+    #[arg(long, value_name = "N", default_value_t = 512, hide_short_help = true)]
+    max_event_streams: u16,
+    /// Maximum number of streams of events of one user
+    #[arg(long, value_name = "N", default_value_t = 256, hide_short_help = true)]
+    max_event_streams_per_user: u16,
     /// How long to keep a connection without a request
     #[arg(
         long,
@@ -59,6 +65,8 @@ impl LimitArgs {
             images: self.max_images,
             connections: self.max_connections.into(),
             connections_per_address: self.max_connections_per_address.into(),
+            event_streams: self.max_event_streams.into(),
+            event_streams_per_user: self.max_event_streams_per_user.into(),
             idle: seconds(self.idle_timeout),
             stall: seconds(self.stall_timeout),
             min_rate: self.min_upload_rate.saturating_mul(1 << 10),
