@@ -3,11 +3,11 @@
 //! ```text
 //! module       contents                                  may use
 //! cli          command line: one file per subcommand     all, vggt-model
-//! http         sockets and routes of HTTP; async         peers, jobs, frames, store
-//! server       sockets and sessions of TCP; async        peers, protocol, jobs, store
-//! peers        what a peer may do on any port; async     protocol
+//! http         sockets and routes of HTTP; async         peers, jobs, frames, store, metrics, monitor
+//! server       sockets and sessions of TCP; async        peers, protocol, jobs, store, metrics
+//! peers        what a peer may do on any port; async     protocol, metrics
 //! client       the client's side of the protocol; async  protocol, resolver
-//! jobs         queue and worker: input files -> GLB      pipeline, store, allocator, system, vggt-model
+//! jobs         queue and worker: input files -> GLB      pipeline, store, metrics, allocator, system, vggt-model
 //! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, points, colmap,
 //!              -> file                                   nerfstudio, trajectory, output, allocator, system, vggt-model
 //! decoder      frames decoded in a process of its own    frames, allocator, system
@@ -23,6 +23,7 @@
 //! protocol     the bytes of the wire, no sockets         -
 //! store        users, GLB files and jobs: rows + files   atomic_file, system
 //! hub          find, download and verify weights         resolver, system, vggt-model
+//! metrics      what the service counts, as text          -
 //! monitor      CPU, GPU and memory over time, plotted    -
 //! resolver     host names -> addresses                   -
 //! output       where results go, what they may replace   atomic_file, system
@@ -52,6 +53,7 @@ pub mod html;
 pub mod http;
 pub mod hub;
 pub mod jobs;
+pub mod metrics;
 pub mod monitor;
 pub mod nerfstudio;
 pub mod output;

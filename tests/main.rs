@@ -26,6 +26,7 @@ mod http_basics;
 mod http_events;
 mod http_jobs;
 mod http_links;
+mod http_metrics;
 mod http_origins;
 mod http_rerun;
 mod http_sessions;

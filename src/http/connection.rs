@@ -25,7 +25,10 @@ use tokio::{
 };
 
 use super::{App, patient::Patient};
-use crate::peers::{Block, Limits, Peers, Place};
+use crate::{
+    metrics::Port,
+    peers::{Block, Limits, Peers, Place},
+};
 
 /// Maximum bytes of a request's head: what nginx takes in all by default.
 const HEAD_MAX: usize = 32 << 10;
@@ -127,8 +130,10 @@ pub(super) async fn serve(
         place: place.clone(),
         is_narrow: Arc::default(),
     };
+    let metrics = app.peers.metrics.clone();
+    let _open = metrics.connection(Port::Http);
     let is_narrow = peer.is_narrow.clone();
-    let patient = move |stream| Patient::new(stream, limits.stall, is_narrow);
+    let patient = |stream| Patient::new(stream, limits.stall, is_narrow, metrics);
     let Some(tls) = &app.tls else {
         return answer(patient(stream), peer, limits, router, stopped).await;
     };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -39,7 +39,7 @@ const HEADERS: [(&str, &str); 7] = [
 const HTML: &str = "text/html; charset=utf-8";
 
 /// Paths that machines ask for again and again.
-const QUIET: [&str; 2] = ["/health", "/ready"];
+const QUIET: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 /// Who has asked, for the log; empty until that is known.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +59,7 @@ pub(super) async fn finish(State(app): State<App>, mut request: Request, next: N
     let address = peer.map(|peer| peer.client(request.headers(), &app.peers));
     let user = UserName::default();
     request.extensions_mut().insert(user.clone());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let origin = app.origins.of(request.headers()).cloned();
     let mut response = match app.origins.preflight(&request) {
         Some(allowed) => allowed,
@@ -72,10 +73,12 @@ pub(super) async fn finish(State(app): State<App>, mut request: Request, next: N
             .or_insert(HeaderValue::from_static(value));
     }
     let user = user.0.get().map_or("-", String::as_str);
-    let (status, duration_ms) = (
-        response.status().as_u16(),
-        start.elapsed().as_millis() as u64,
-    );
+    let (status, took) = (response.status().as_u16(), start.elapsed());
+    let duration_ms = took.as_millis() as u64;
+    // Never the path itself, of which there are as many as peers invent.
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let metrics = &app.peers.metrics;
+    metrics.request(route, method.as_str(), status, took);
     let address = address.map_or_else(|| "-".to_owned(), |address| address.to_string());
     if QUIET.contains(&path.as_str()) {
         tracing::debug!(

@@ -15,6 +15,7 @@ mod health;
 mod input;
 mod jobs;
 mod links;
+mod metrics;
 mod paced;
 mod patient;
 mod problem;
@@ -31,7 +32,7 @@ mod upload;
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -47,7 +48,7 @@ pub use self::{
     tls::{Tls, TlsError},
 };
 use self::{cors::Origins, health::Readiness, problem::Problem};
-use crate::{jobs::Jobs, peers::Peers, store::Store};
+use crate::{jobs::Jobs, monitor::GpuMemory, peers::Peers, store::Store};
 
 /// Pause after a failure to accept a connection, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -80,6 +81,8 @@ struct Shared {
     origins: Origins,
     setup: Option<Setup>,
     tls: Option<Arc<Tls>>,
+    /// The GPUs, from the first look at the metrics on.
+    gpus: OnceLock<GpuMemory>,
     /// True once the server stops.
     stopped: watch::Receiver<bool>,
 }
@@ -106,6 +109,7 @@ pub async fn serve(
         origins: Origins(settings.origins),
         setup: settings.setup,
         tls: settings.tls,
+        gpus: OnceLock::new(),
         stopped: stopped.clone(),
     });
     let router = routes::router(app.clone());

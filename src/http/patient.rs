@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::peers::later;
+use crate::{metrics::Metrics, peers::later};
 
 /// Bytes that the kernel keeps for the peer of a stream of events: many events. Its own buffer grows to megabytes, which takes an hour of
 /// events to fill: until then nobody notices that they are not read.
@@ -34,16 +34,23 @@ pub(super) struct Patient {
     /// Turns true before a stream of events.
     wants_narrow: Arc<AtomicBool>,
     is_narrow: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, stall: Duration, wants_narrow: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        stall: Duration,
+        wants_narrow: Arc<AtomicBool>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             stream,
             stall,
             wait: None,
             wants_narrow,
             is_narrow: false,
+            metrics,
         }
     }
 
@@ -60,6 +67,10 @@ impl Patient {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = &written {
+            let sent = *written.as_ref().unwrap_or(&0);
+            self.metrics.http.sent.add(sent as u64);
+        }
         if written.is_ready() {
             self.wait = None;
             return written;
@@ -79,7 +90,11 @@ impl AsyncRead for Patient {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let received = buf.filled().len().saturating_sub(before);
+        self.metrics.http.received.add(received as u64);
+        read
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) enum Code {
     TooManyLogins,
     /// The request comes from a page of another origin.
     CrossSite,
+    /// This is not for everybody.
+    Forbidden,
     /// A named token may not do this.
     SessionRequired,
     /// The state of things does not allow it.
@@ -80,6 +82,7 @@ impl Code {
             Self::WrongLogin => "wrong_login",
             Self::TooManyLogins => "too_many_logins",
             Self::CrossSite => "cross_site",
+            Self::Forbidden => "forbidden",
             Self::SessionRequired => "session_required",
             Self::Conflict => "conflict",
             Self::NotKept => "not_kept",
@@ -108,6 +111,7 @@ impl Code {
             Self::WrongLogin => StatusCode::UNAUTHORIZED,
             Self::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
             Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::SessionRequired => StatusCode::FORBIDDEN,
             Self::Conflict | Self::NotKept => StatusCode::CONFLICT,
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,

@@ -27,7 +27,7 @@ use super::{
     auth::COOKIE,
     events,
     finish::{finish, of_panic},
-    health, jobs, links, rerun, sessions, setup, shared, stills, tokens, upload,
+    health, jobs, links, metrics, rerun, sessions, setup, shared, stills, tokens, upload,
 };
 
 /// The document as JSON.
@@ -66,6 +66,7 @@ fn described() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(empty())
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(openapi))
         .routes(routes!(setup::form, setup::create))
         .routes(routes!(sessions::log_in))

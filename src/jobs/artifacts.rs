@@ -79,7 +79,7 @@ impl From<PipelineError> for ArtifactError {
         match JobError::from(e) {
             JobError::Fault(reason) if reason == DISK_FULL => Self::DiskFull,
             JobError::Fault(reason) => Self::Passing(reason),
-            JobError::Failed(reason) => Self::Failed(reason),
+            JobError::Failed(_, reason) => Self::Failed(reason),
             JobError::Stopped => Self::Passing("the server is shutting down".to_owned()),
         }
     }

@@ -13,7 +13,10 @@ use super::{
     progress::{Handle, StopReason, storing},
     shared::{Running, Shared, Work, shutting_down},
 };
-use crate::store::StoreError;
+use crate::{
+    metrics::{Cause, Outcome},
+    store::StoreError,
+};
 
 /// First and longest pause before an end is written again. Each attempt may wait for the database by itself.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +31,11 @@ pub(super) enum End {
     /// With a GLB, whose row was written together with the job's.
     Done { hash: String },
     /// Without one. With `keep` its input files stay for the operator.
-    Failed { reason: String, keep: bool },
+    Failed {
+        cause: Cause,
+        reason: String,
+        keep: bool,
+    },
     /// Cancelled; its row says so already.
     Cancelled,
     /// The server stops: a row waits for the next start.
@@ -116,6 +123,7 @@ impl Shared {
         };
         if work.row().is_none() {
             return End::Failed {
+                cause: Cause::Fault,
                 reason,
                 keep: false,
             };
@@ -126,6 +134,7 @@ impl Shared {
         match faults::pause(work.tries, self.settings.retry_for) {
             Some(_) => End::Fault(reason),
             None => End::Failed {
+                cause: Cause::Fault,
                 reason: match work.tries {
                     0 => reason,
                     tries => format!("{reason} (tried {} times)", tries + 1),
@@ -145,6 +154,7 @@ impl Shared {
         work.suspect = false;
         let written = self.store.defer_job(id, work.tries, pause, &fault);
         let seconds = pause.as_secs();
+        self.settings.metrics.job_put_aside();
         match &written {
             Ok(false) => return self.end(work.handle.clone(), work.folder, End::Cancelled),
             Ok(true) => quietly(|| {
@@ -171,6 +181,7 @@ impl Shared {
     }
 
     fn end(&self, handle: Arc<Handle>, folder: InputFolder, end: End) {
+        self.count(&end);
         let JobId::Row(id) = handle.id else {
             handle.set(end.state());
             return;
@@ -184,6 +195,17 @@ impl Shared {
             due: Instant::now(),
             pause,
         });
+    }
+
+    fn count(&self, end: &End) {
+        let outcome = match end {
+            End::Done { .. } => Outcome::Done,
+            End::Failed { cause, .. } => Outcome::Failed(*cause),
+            End::Cancelled => Outcome::Cancelled,
+            // It runs again.
+            End::Shutdown | End::Fault(_) => return,
+        };
+        self.settings.metrics.job_ended(outcome);
     }
 
     /// Returns true when the end is in the row.
@@ -223,7 +245,7 @@ impl Shared {
     fn write(&self, id: i64, end: &End) -> Result<Inputs, StoreError> {
         let keep = match end {
             End::Done { .. } => false,
-            End::Failed { reason, keep } => {
+            End::Failed { reason, keep, .. } => {
                 self.store.fail_job(id, reason, *keep)?;
                 *keep
             }
@@ -291,6 +313,7 @@ impl Shared {
             return;
         };
         let end = End::Failed {
+            cause: Cause::Bug,
             reason: BUG.to_owned(),
             keep: true,
         };
@@ -298,6 +321,7 @@ impl Shared {
         match handle.id {
             JobId::Row(_) => self.end(handle, folder, end),
             JobId::Connection(_) => {
+                self.count(&end);
                 handle.set(end.state());
                 folder.remove();
             }

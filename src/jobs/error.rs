@@ -9,7 +9,8 @@ use super::{
     quota::QuotaError,
 };
 use crate::{
-    pipeline::{FramesError, GlbError, PipelineError},
+    metrics::Cause,
+    pipeline::{FramesError, GlbError, PipelineError, WorkerEnd, WorkerError},
     store::StoreError,
 };
 
@@ -67,7 +68,7 @@ pub(super) enum JobError {
     /// [`PipelineError::Cancelled`], or the row had ended.
     Stopped,
     /// The reason, worded for the user.
-    Failed(String),
+    Failed(Cause, String),
     /// The reason likewise; it may be gone at the next try.
     Fault(String),
 }
@@ -81,13 +82,14 @@ impl From<PipelineError> for JobError {
             e if is_of_the_server(&e) => {
                 quietly(|| tracing::error!("cannot run a job: {}", with_causes(&e)));
                 Self::Failed(
+                    Cause::Server,
                     "the server cannot run its network; its operator finds the reason in the log"
                         .to_owned(),
                 )
             }
             e => {
                 let advice = advice(&e).map(|advice| format!("; {advice}"));
-                Self::Failed(with_causes(&e) + &advice.unwrap_or_default())
+                Self::Failed(cause(&e), with_causes(&e) + &advice.unwrap_or_default())
             }
         }
     }
@@ -97,7 +99,7 @@ impl From<QuotaError> for JobError {
     fn from(e: QuotaError) -> Self {
         match e {
             QuotaError::Store(e) => e.into(),
-            e => Self::Failed(e.to_string()),
+            e => Self::Failed(Cause::Quota, e.to_string()),
         }
     }
 }
@@ -114,10 +116,33 @@ impl From<StoreError> for JobError {
                 };
                 match store_passes(&e) {
                     true => Self::Fault(reason.to_owned()),
-                    false => Self::Failed(reason.to_owned()),
+                    false => Self::Failed(Cause::Server, reason.to_owned()),
                 }
             }
         }
+    }
+}
+
+/// Returns in a word why a job fails whose error is not the server's.
+fn cause(e: &PipelineError) -> Cause {
+    match e {
+        PipelineError::OutOfMemory { .. }
+        | PipelineError::Decoder(WorkerError::Ended {
+            end: WorkerEnd::Memory { .. } | WorkerEnd::Killed,
+            ..
+        }) => Cause::OutOfMemory,
+        PipelineError::Frames(FramesError::VideoTooSlow { .. } | FramesError::TooSlow { .. })
+        | PipelineError::Decoder(WorkerError::Ended {
+            end: WorkerEnd::CpuTime { .. },
+            ..
+        }) => Cause::Timeout,
+        PipelineError::Decoder(WorkerError::Ended { .. })
+        | PipelineError::Frames(_)
+        | PipelineError::Attention(_)
+        | PipelineError::Scene(_)
+        | PipelineError::Glb(_)
+        | PipelineError::Vanished { .. } => Cause::Input,
+        _ => Cause::Server,
     }
 }
 
@@ -167,7 +192,7 @@ impl JobError {
         };
         match passes {
             true => Self::Fault(reason),
-            false => Self::Failed(reason),
+            false => Self::Failed(Cause::Server, reason),
         }
     }
 }
@@ -216,7 +241,7 @@ mod tests {
             PipelineError::Network(weights.into()),
             PipelineError::Frames(sky),
         ] {
-            let JobError::Failed(reason) = JobError::from(e) else {
+            let JobError::Failed(_, reason) = JobError::from(e) else {
                 panic!()
             };
             assert!(!reason.contains("secret"), "{reason}");
@@ -240,7 +265,7 @@ mod tests {
         ];
         for e in errors {
             let values = e.to_string();
-            let JobError::Failed(reason) = JobError::from(e) else {
+            let JobError::Failed(_, reason) = JobError::from(e) else {
                 panic!("{values}")
             };
             assert!(reason.starts_with(&values), "{reason}");

@@ -99,6 +99,8 @@ pub struct Jobs {
 pub struct Load {
     /// Waiting jobs.
     pub queued: usize,
+    /// Those of them that are VIPs'.
+    pub queued_vip: usize,
     /// Running jobs.
     pub running: usize,
 }
@@ -160,8 +162,11 @@ impl Jobs {
     /// Returns the number of waiting and running jobs.
     pub fn load(&self) -> Load {
         let state = self.shared.lock();
+        let queued = state.queue.in_order().map(|entry| entry.vip);
+        let delayed = state.delayed.iter().map(|delayed| delayed.work.vip);
         Load {
             queued: state.queue.len() + state.delayed.len(),
+            queued_vip: queued.chain(delayed).filter(|vip| *vip).count(),
             running: usize::from(state.running.is_some()),
         }
     }
@@ -180,6 +185,11 @@ impl Jobs {
             ..
         } = &*self.shared;
         quotas.begin(&settings.quotas, store, user_id, bytes)
+    }
+
+    /// Returns the number of uploads that arrive.
+    pub fn uploads(&self) -> usize {
+        self.shared.quotas.uploads()
     }
 
     /// Queues a job that lives as long as its ticket. A job whose result is stored is done at once.

@@ -1,6 +1,7 @@
 //! The progress of a job: its stages as one fraction, with an estimate of the remaining time.
 
 use std::{
+    cell::Cell,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     thread,
@@ -16,12 +17,17 @@ use super::{
     names::JobNames,
 };
 use crate::{
+    metrics::Metrics,
     pipeline::{Overall, Stage, StopFlag, Warning, Watcher},
     store::Store,
 };
 
 /// Warnings that are kept of one job: more kinds than there are.
 const WARNINGS: usize = 50;
+
+/// The stages around those of the pipeline.
+const LOAD: &str = "load";
+const STORING: &str = "storing";
 
 /// Pause between two looks at the stop flag while a job waits for the store. A cancelled job leaves the worker that soon.
 const WAIT_STEP: Duration = Duration::from_millis(100);
@@ -158,6 +164,32 @@ pub(super) struct Progress<'a> {
     row: Option<(&'a Store, i64)>,
     deadline: Option<Instant>,
     overall: Overall,
+    clock: Option<StageClock>,
+}
+
+/// Counts the time of each stage.
+#[derive(Debug)]
+struct StageClock {
+    metrics: Arc<Metrics>,
+    stage: Cell<&'static str>,
+    since: Cell<Instant>,
+}
+
+impl StageClock {
+    fn enter(&self, stage: &'static str) {
+        if self.stage.get() != stage {
+            let now = Instant::now();
+            let took = now.duration_since(self.since.replace(now));
+            self.metrics.stage_took(self.stage.replace(stage), took);
+        }
+    }
+}
+
+impl Drop for StageClock {
+    fn drop(&mut self) {
+        let took = self.since.get().elapsed();
+        self.metrics.stage_took(self.stage.get(), took);
+    }
 }
 
 impl<'a> Progress<'a> {
@@ -170,6 +202,7 @@ impl<'a> Progress<'a> {
             row: None,
             deadline,
             overall: Overall::begin(),
+            clock: None,
         }
     }
 
@@ -179,13 +212,23 @@ impl<'a> Progress<'a> {
         self
     }
 
+    /// Has the time of each stage counted from now on.
+    pub(super) fn count(&mut self, metrics: Arc<Metrics>) {
+        self.clock = Some(StageClock {
+            metrics,
+            stage: Cell::new(LOAD),
+            since: Cell::new(Instant::now()),
+        });
+    }
+
     /// Reports that the network is being loaded, before the first step.
     pub(super) fn loading(&self) {
-        self.report("load");
+        self.report(LOAD);
     }
 
     /// Waits before the result is stored once more. Returns false when the job is to stop.
     pub(super) fn wait_to_store(&self, pause: Duration) -> bool {
+        self.enter(STORING);
         self.handle.set(storing());
         let end = Instant::now() + pause;
         while self.handle.stopped().is_none() {
@@ -198,7 +241,14 @@ impl<'a> Progress<'a> {
         false
     }
 
+    fn enter(&self, stage: &'static str) {
+        if let Some(clock) = &self.clock {
+            clock.enter(stage);
+        }
+    }
+
     fn report(&self, stage: &'static str) {
+        self.enter(stage);
         let preview = self.handle.preview().map(|preview| preview.hash.clone());
         self.handle.set(JobState::Running {
             stage,
@@ -244,7 +294,7 @@ impl Watcher for Progress<'_> {
 /// Returns the state of a job that has ended, while its end cannot be written.
 pub(super) fn storing() -> JobState {
     JobState::Running {
-        stage: "storing",
+        stage: STORING,
         fraction: 1.0,
         seconds_left: None,
         preview: None,

@@ -299,6 +299,10 @@ impl Quotas {
         }
     }
 
+    pub(super) fn uploads(&self) -> usize {
+        self.lock().values().map(|held| held.uploads).sum()
+    }
+
     fn change(&self, user: i32, change: impl FnOnce(&mut Held)) {
         let mut all = self.lock();
         if let Some(held) = all.get_mut(&user) {

@@ -16,6 +16,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    metrics::Cause,
     pipeline::{
         FolderRule, GlbError, PipelineError, Place, PredictedFrames, Provenance, ReadOptions,
         ReconstructOptions, Reconstruction, Scene, SceneError, SkyNetwork, Source, Spool,
@@ -55,6 +56,7 @@ impl Worker {
         tracing::info!(job.id = %id, user, "job {id} started");
         let mut progress =
             Progress::new(&work.handle, &work.names, deadline).recorded(&shared.store, work.row());
+        progress.count(shared.settings.metrics.clone());
         progress.loading();
         if work.options.mask_sky {
             self.load_sky()?;
@@ -65,6 +67,10 @@ impl Worker {
         };
         self.keep_warnings(work);
         let made = made?;
+        if !work.folder.is_of_rerun() {
+            let frames = made.predictions.count() as u64;
+            shared.settings.metrics.frames.add(frames);
+        }
         if !progress.step(Stage::Write, 0, 1) {
             return Err(JobError::Stopped);
         }
@@ -82,7 +88,10 @@ impl Worker {
         let loaded = self.network().map(|_| ());
         loaded.map_err(|e| JobError::of_loading("its network", &e))?;
         let Some(network) = self.loaded() else {
-            return Err(JobError::Failed("the network is not loaded".to_owned()));
+            return Err(JobError::Failed(
+                Cause::Server,
+                "the network is not loaded".to_owned(),
+            ));
         };
         let preview = |scene: &Scene, frames: &dyn PredictedFrames, provenance: &Provenance| {
             show_preview(work, (scene, frames, provenance));
@@ -135,6 +144,7 @@ impl Worker {
     ) -> Result<Reconstruction, JobError> {
         let spool = open_finished(&work.folder.spool()).map_err(|e| match e {
             SpoolError::NotOurs { .. } | SpoolError::Version { .. } => JobError::Failed(
+                Cause::Server,
                 "what the server kept of the job cannot be read; send the images again".to_owned(),
             ),
             e => PipelineError::from(e).into(),
@@ -160,7 +170,10 @@ impl Worker {
             Ok(None) if work.row().is_some() && !self.shared.store.jobs_dir().is_dir() => Err(
                 JobError::Fault("the server's folder of input files is missing".to_owned()),
             ),
-            Ok(None) => Err(JobError::Failed("the input files are gone".to_owned())),
+            Ok(None) => Err(JobError::Failed(
+                Cause::Server,
+                "the input files are gone".to_owned(),
+            )),
             Err(e) => Err(PipelineError::from(e).into()),
         }
     }
@@ -231,7 +244,9 @@ impl Worker {
         let save = || -> Result<GlbFile, SaveError> {
             // Why the file is not kept, where the store only knows that it was not written.
             let mut refused = None;
-            let store = &self.shared.store;
+            let mut points = 0;
+            let shared = &self.shared;
+            let store = &shared.store;
             let saved = store.save_result(&origin, &mut |mut out| {
                 let glb = work.options.glb();
                 let written = write_glb(&scene, &*predictions, &provenance, glb, &mut out);
@@ -245,8 +260,9 @@ impl Worker {
                 if let Some(Thinned { of, .. }) = written.thinned {
                     tracing::info!("{} of {of} points in the GLB, evenly", written.points);
                 }
+                points = written.points;
                 let bytes = out.stream_position()?;
-                let quotas = &self.shared.settings.quotas;
+                let quotas = &shared.settings.quotas;
                 let checked = quotas.check_result(store, work.handle.user_id, bytes);
                 checked.map_err(|e| match e {
                     // As any other failure of the database.
@@ -257,6 +273,7 @@ impl Worker {
                     }
                 })
             });
+            let saved = saved.inspect(|_| shared.settings.metrics.points.add(points as u64));
             saved.map_err(|e| match refused {
                 Some(reason) => SaveError::Refused(reason),
                 None => SaveError::Store(e),

@@ -102,6 +102,7 @@ impl Shared {
             options,
             names: JobNames::from_row(&row.options_json),
             original_name: row.original_name,
+            queued: Instant::now(),
         };
         match row.next_try_at.and_then(pause_until) {
             Some(pause) => {

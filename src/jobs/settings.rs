@@ -1,12 +1,15 @@
 //! Settings of the queue and the worker.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use candle_core::DType;
 use vggt_model::Precision;
 
 use super::{options::JobOptions, quota::QuotaSettings};
-use crate::pipeline::{Decoding, ImageLimits, VideoLimits};
+use crate::{
+    metrics::Metrics,
+    pipeline::{Decoding, ImageLimits, VideoLimits},
+};
 
 /// How jobs are queued and run.
 #[derive(Debug, Clone)]
@@ -45,6 +48,8 @@ pub struct JobSettings {
     pub quotas: QuotaSettings,
     /// The options of a job that names none.
     pub options: JobOptions,
+    /// Where jobs are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for JobSettings {
@@ -68,6 +73,7 @@ impl Default for JobSettings {
             sky_network: None,
             quotas: QuotaSettings::default(),
             options: JobOptions::default(),
+            metrics: Arc::default(),
         }
     }
 }

@@ -92,6 +92,8 @@ pub(super) struct Work {
     pub(super) options: JobOptions,
     pub(super) original_name: String,
     pub(super) names: JobNames,
+    /// Since when it has been in the queue.
+    pub(super) queued: Instant,
 }
 
 impl Work {
@@ -107,6 +109,7 @@ impl Work {
             options: request.options,
             original_name: request.original_name,
             names: request.names,
+            queued: Instant::now(),
         }
     }
 
@@ -279,7 +282,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn push(&self, state: &mut State, work: Work) {
+    pub(super) fn push(&self, state: &mut State, mut work: Work) {
+        work.queued = Instant::now();
         if state.closing {
             // Reserved before the shutdown: a row waits for the next start, other jobs fail.
             if work.row().is_none() {
@@ -307,6 +311,7 @@ impl Shared {
             }
             if let Some(entry) = state.queue.pop() {
                 let work = entry.item;
+                self.settings.metrics.job_waited(work.queued.elapsed());
                 let limit = self.settings.max_job_time;
                 let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
                 state.running = Some(Running {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     allocator::return_freed_memory,
+    metrics::Cause,
     pipeline::{Network, NetworkSource, PipelineError, SkyNetwork},
     store::remove_folder,
 };
@@ -84,6 +85,7 @@ impl Worker {
         while let Some((work, deadline)) = shared.next() {
             let start = Instant::now();
             let end = self.run_one(&work, deadline);
+            shared.settings.metrics.job_ran(start.elapsed());
             let (id, user) = (work.handle.id, work.handle.user_id);
             quietly(|| log(&end, &id.to_string(), user, start.elapsed().as_millis()));
             shared.finish(work, end);
@@ -108,7 +110,8 @@ impl Worker {
         match done {
             Ok(Ok(hash)) => End::Done { hash },
             Ok(Err(JobError::Stopped)) => self.stopped(work),
-            Ok(Err(JobError::Failed(reason))) => End::Failed {
+            Ok(Err(JobError::Failed(cause, reason))) => End::Failed {
+                cause,
                 reason: worded(reason),
                 keep: false,
             },
@@ -118,6 +121,7 @@ impl Worker {
                 self.network = None;
                 remove_folder(&work.folder.spool());
                 End::Failed {
+                    cause: Cause::Bug,
                     reason: BUG.to_owned(),
                     keep: true,
                 }
@@ -131,6 +135,7 @@ impl Worker {
             Some(StopReason::TimeLimit) => {
                 let limit = self.shared.settings.max_job_time.unwrap_or_default();
                 End::Failed {
+                    cause: Cause::Timeout,
                     reason: format!(
                         "it ran longer than {} s, the server's limit; send fewer images, or set a lower fps for a video",
                         limit.as_secs()

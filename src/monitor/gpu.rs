@@ -74,6 +74,28 @@ impl Gpu {
     }
 }
 
+/// The memory of the GPUs of this machine.
+#[derive(Debug)]
+pub struct GpuMemory(Gpu);
+
+impl GpuMemory {
+    /// Loads the library; a missing driver or GPU is not an error.
+    pub fn open() -> Self {
+        Self(Gpu::open())
+    }
+
+    /// Returns the used bytes and all bytes of each GPU; of none where there is none. One that does not answer is left out.
+    pub fn read(&self) -> Vec<(u64, u64)> {
+        let Gpu::Nvml(nvml) = &self.0 else {
+            return Vec::new();
+        };
+        let count = nvml.device_count().unwrap_or(0);
+        let devices = (0..count).filter_map(|i| nvml.device_by_index(i).ok());
+        let memory = devices.filter_map(|device| device.memory_info().ok());
+        memory.map(|memory| (memory.used, memory.total)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! Memory, from `/proc/meminfo` and `/proc/PID/status`.
 
+use std::fs;
+
 /// Bytes of memory that are in use: all but what the kernel calls available.
 pub(super) fn used_bytes(meminfo: &str) -> Option<u64> {
     let total = kib(meminfo, "MemTotal:")?;
@@ -10,6 +12,11 @@ pub(super) fn used_bytes(meminfo: &str) -> Option<u64> {
 /// Bytes of a process that are resident; `None` for one without memory of its own, a kernel thread or one that has ended.
 pub(super) fn resident_bytes(status: &str) -> Option<u64> {
     kib(status, "VmRSS:").map(|kib| kib << 10)
+}
+
+/// Returns the bytes of this process that are resident; `None` where the system does not tell.
+pub fn own_resident_bytes() -> Option<u64> {
+    resident_bytes(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
 fn kib(text: &str, name: &str) -> Option<u64> {

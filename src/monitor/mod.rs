@@ -19,7 +19,8 @@ mod stats;
 use std::{io, path::PathBuf};
 
 pub use self::{
-    gpu::GpuState,
+    gpu::{GpuMemory, GpuState},
+    memory::own_resident_bytes,
     sample::{Metric, Sample, Sampler},
     session::{End, PERIOD, Session, Watcher, record},
     stats::{Curve, Stats},

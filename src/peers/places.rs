@@ -111,6 +111,10 @@ impl Places {
         })
     }
 
+    pub(crate) fn event_streams(&self) -> usize {
+        self.lock().events.len()
+    }
+
     fn make_room(&self, state: &mut State, block: Option<Block>) -> Result<(), NoPlace> {
         let known = block.is_some_and(|block| state.known.contains(&block));
         let for_strangers = self.max - self.max / KEPT_BACK;

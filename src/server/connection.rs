@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use tokio::{
 
 use super::inbox::Inbox;
 use crate::{
+    metrics::Metrics,
     peers::{DRAIN_BEFORE_LOGIN, Limits, Pace, later},
     protocol::{HEAD_LEN, RequestHead},
 };
@@ -97,6 +99,7 @@ pub(super) struct Connection {
     inbox: Inbox,
     writer: OwnedWriteHalf,
     limits: Limits,
+    metrics: Arc<Metrics>,
     /// Bytes sent since the last [`Connection::take_sent`].
     sent: u64,
     /// Number of bytes of the next answer that have been sent.
@@ -117,16 +120,17 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, limits: Limits) -> Self {
+    pub(super) fn new(stream: TcpStream, limits: Limits, metrics: Arc<Metrics>) -> Self {
         // Replies are written as a whole; Nagle's algorithm would delay the last segment of each.
         let _ = stream.set_nodelay(true);
         // Where the system has no such option, a peer that is gone is noticed when something is sent.
         let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
         let (half, writer) = stream.into_split();
         Self {
-            inbox: Inbox::new(half),
+            inbox: Inbox::new(half, metrics.clone()),
             writer,
             limits,
+            metrics,
             sent: 0,
             begun: 0,
             next_byte: None,
@@ -236,7 +240,7 @@ impl Connection {
             timeout(self.limits.stall, self.writer.write_all(piece))
                 .await
                 .map_err(|_| Disconnect::Slow)??;
-            self.sent += piece.len() as u64;
+            self.count_sent(piece.len() as u64);
         }
         Ok(())
     }
@@ -321,10 +325,15 @@ impl Connection {
             }
             self.begun += 1;
             self.next_byte = None;
-            self.sent += 1;
+            self.count_sent(1);
             let _ = SockRef::from(self.writer.as_ref()).set_tcp_keepalive(&KEEPALIVE_HALF_CLOSED);
         }
         self.inbox.reset().await;
+    }
+
+    fn count_sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+        self.metrics.tcp.sent.add(bytes);
     }
 
     /// Returns the bytes sent since the last call.

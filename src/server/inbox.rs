@@ -1,11 +1,13 @@
 //! What a peer has sent and nobody has read yet.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, Interest},
     net::tcp::OwnedReadHalf,
 };
+
+use crate::metrics::Metrics;
 
 /// Size of the buffer of an idle connection, for heads and small payloads.
 const SMALL: usize = 8 << 10;
@@ -23,15 +25,17 @@ pub(super) struct Inbox {
     start: usize,
     /// True once the peer has closed its sending side.
     ended: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Inbox {
-    pub(super) fn new(half: OwnedReadHalf) -> Self {
+    pub(super) fn new(half: OwnedReadHalf, metrics: Arc<Metrics>) -> Self {
         Self {
             half,
             buffer: Vec::new(),
             start: 0,
             ended: false,
+            metrics,
         }
     }
 
@@ -44,7 +48,7 @@ impl Inbox {
     pub(super) async fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.unread().is_empty() && out.len() >= SMALL && !self.ended {
             let n = self.half.read(out).await?;
-            self.ended = n == 0;
+            self.received(n);
             return Ok(n);
         }
         if !self.has_more().await? {
@@ -101,7 +105,12 @@ impl Inbox {
         }
         self.buffer.reserve(SMALL);
         let n = self.half.read_buf(&mut self.buffer).await?;
-        self.ended = n == 0;
+        self.received(n);
         Ok(n)
+    }
+
+    fn received(&mut self, n: usize) {
+        self.ended = n == 0;
+        self.metrics.tcp.received.add(n as u64);
     }
 }

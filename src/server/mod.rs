@@ -27,6 +27,7 @@ use tokio::{
 use self::{connection::Connection, session::Session};
 use crate::{
     jobs::Jobs,
+    metrics::Port,
     peers::{Block, Peers, Place},
     store::{SessionStamp, Store, User},
 };
@@ -149,7 +150,9 @@ async fn converse(
     place: Arc<Place>,
     stopped: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection::new(stream, shared.peers.limits.clone());
+    let metrics = shared.peers.metrics.clone();
+    let _open = metrics.connection(Port::Tcp);
+    let mut connection = Connection::new(stream, shared.peers.limits.clone(), metrics.clone());
     let mut address = peer;
     if shared.peers.is_proxy(peer) {
         let told = match proxy::read_header(connection.inbox()).await {

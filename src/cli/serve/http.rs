@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     http::{HttpSettings, Origin, Setup, Tls},
+    peers::TrustedProxy,
     resolver::Resolver,
     store::random_hash,
 };
@@ -35,6 +36,9 @@ pub(super) struct HttpArgs {
     /// Let pages of this origin use the API with a token, such as https://app.example.org; may be repeated [default: none]
     #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
     http_origin: Vec<Origin>,
+    /// An address or network from which GET /metrics may be read, beside this machine; may be repeated
+    #[arg(long, value_name = "ADDRESS[/LEN]", hide_short_help = true)]
+    metrics_from: Vec<TrustedProxy>,
 }
 
 /// Where HTTP is served.
@@ -102,6 +106,10 @@ impl HttpArgs {
             origins: self.http_origin.clone(),
             setup,
         })
+    }
+
+    pub(super) fn metrics_from(&self) -> Vec<TrustedProxy> {
+        self.metrics_from.clone()
     }
 
     /// Listens where the flag says; `None` when HTTP is off, or the default cannot be had.

@@ -28,6 +28,7 @@ use super::{log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs, termin
 use crate::{
     atomic_file,
     jobs::{JobSettings, Jobs},
+    metrics::Metrics,
     peers::{PeerSettings, Peers},
     pipeline::Warning,
     protocol::DEFAULT_PORT,
@@ -104,11 +105,13 @@ impl Args {
     }
 
     /// The limits of all peers.
-    fn peers(&self, store: &Store) -> Peers {
+    fn peers(&self, store: &Store, metrics: Arc<Metrics>) -> Peers {
         let settings = PeerSettings {
             limits: self.limits.limits(),
             login: self.login.settings(),
             trusted_proxies: self.login.trusted_proxies(),
+            metrics_from: self.http.metrics_from(),
+            metrics,
         };
         let known = store.known_addresses().unwrap_or_else(|e| {
             tracing::warn!("cannot read from where users have logged in: {e}");
@@ -150,7 +153,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let source = args.model.source()?;
     let _database = args.store.settings().lock_database()?;
     let store = args.store.open_or_create()?;
-    let peers = Arc::new(args.peers(&store));
+    let metrics = Arc::<Metrics>::default();
+    let peers = Arc::new(args.peers(&store, metrics.clone()));
     let settings = ServerSettings {
         session_by_address: args
             .session_by_address
@@ -159,7 +163,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         grace: limits::seconds(args.grace),
     };
     let grace = settings.grace;
-    let job_settings = args.decode.settings(args.jobs.settings(&args.model))?;
+    let mut job_settings = args.decode.settings(args.jobs.settings(&args.model))?;
+    job_settings.metrics = metrics;
     let tls = args.http.tls()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -7,7 +7,7 @@ mod queue;
 mod tests;
 
 use std::{
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use tokio::{
 
 use self::queue::{Attempt, Queue};
 use super::address::Block;
+use crate::metrics::{LoginFailure, Metrics};
 
 /// Bytes of a name that are compared; names of accounts are shorter.
 const NAME_MAX: usize = 256;
@@ -64,13 +65,15 @@ pub(crate) struct LoginGuard {
     queue: Mutex<Queue>,
     /// Notified when an attempt has ended, which moves the turns of those that wait.
     ended: Notify,
+    metrics: Arc<Metrics>,
 }
 
 impl LoginGuard {
-    pub(crate) fn new(settings: LoginSettings) -> Self {
+    pub(crate) fn new(settings: LoginSettings, metrics: Arc<Metrics>) -> Self {
         Self {
             queue: Mutex::new(Queue::new(settings)),
             ended: Notify::new(),
+            metrics,
         }
     }
 
@@ -94,7 +97,13 @@ impl LoginGuard {
             let due = self.lock().due(id, now).unwrap_or(now);
             tokio::select! {
                 biased;
-                checked = &mut verdict => return checked.is_ok_and(|checked| checked).then_some(turn),
+                checked = &mut verdict => {
+                    let checked = checked.is_ok_and(|checked| checked);
+                    if !checked {
+                        self.metrics.login_failed(LoginFailure::Refused);
+                    }
+                    return checked.then_some(turn);
+                }
                 () = sleep_until(due) => self.lock().run(Instant::now()),
                 () = ended => {}
             }
@@ -117,6 +126,9 @@ pub(crate) struct Turn<'a> {
 impl Turn<'_> {
     /// Records the outcome; `good` takes the attempt back.
     pub(crate) fn end(self, good: bool) {
+        if !good {
+            self.guard.metrics.login_failed(LoginFailure::Wrong);
+        }
         // Dropping it tells those that wait.
         self.guard.lock().end(self.id, good, Instant::now());
     }

@@ -278,10 +278,13 @@ fn the_longest_times_there_are_do_not_overflow() {
 
 #[tokio::test]
 async fn a_connection_that_ends_while_it_waits_leaves_the_queue() {
-    let guard = LoginGuard::new(LoginSettings {
-        until_slow: 1,
-        ..LoginSettings::default()
-    });
+    let guard = LoginGuard::new(
+        LoginSettings {
+            until_slow: 1,
+            ..LoginSettings::default()
+        },
+        Arc::default(),
+    );
     guard
         .admit("ann", block(1), false)
         .await
@@ -304,12 +307,15 @@ async fn a_connection_that_ends_while_it_waits_leaves_the_queue() {
 
 #[tokio::test]
 async fn who_waits_is_woken_when_the_turn_comes() {
-    let guard = LoginGuard::new(LoginSettings {
-        delay: Duration::from_millis(1),
-        max_delay: Duration::from_millis(16),
-        max_wait: Duration::from_secs(3600),
-        ..LoginSettings::default()
-    });
+    let guard = LoginGuard::new(
+        LoginSettings {
+            delay: Duration::from_millis(1),
+            max_delay: Duration::from_millis(16),
+            max_wait: Duration::from_secs(3600),
+            ..LoginSettings::default()
+        },
+        Arc::default(),
+    );
     let guard = std::sync::Arc::new(guard);
     // All wait before the first has failed; each gets a turn after the one before, not after the longest wait.
     let all: Vec<_> = (0..40)
