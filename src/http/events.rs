@@ -104,6 +104,7 @@ pub(super) async fn follow(
         heartbeat,
         next_beat: now + heartbeat,
         next_event: now,
+        next_look: now + LOOK,
     };
     let events = stream::unfold(stream, |mut stream| async {
         let event = stream.next().await?;
@@ -174,6 +175,8 @@ struct Stream {
     heartbeat: Duration,
     next_beat: Instant,
     next_event: Instant,
+    /// Of a job that is not followed.
+    next_look: Instant,
     stopped: watch::Receiver<bool>,
 }
 
@@ -216,7 +219,7 @@ impl Stream {
 
     /// Waits for a change, but not less than the time between two events. Loses none when a sign of life comes first.
     async fn wait(&mut self) -> Woken {
-        let next_event = self.next_event;
+        let (next_event, next_look) = (self.next_event, self.next_look);
         let following = &mut self.following;
         // A change that is told of while this sleeps is not lost when the sleep is: nobody has taken it yet.
         let changed = async {
@@ -224,7 +227,7 @@ impl Stream {
             match following {
                 // An error would mean that nobody changes it any more.
                 Some(following) => drop(following.changes().changed().await),
-                None => sleep_until(Instant::now() + LOOK).await,
+                None => sleep_until(next_look).await,
             }
         };
         tokio::select! {
@@ -250,6 +253,7 @@ impl Stream {
         // The row also has the result, and the time.
         let found = look(&self.app, self.caller.user.id, self.id).await;
         (self.own, self.following) = found.ok()??;
+        self.next_look = Instant::now() + LOOK;
         Some(())
     }
 
