@@ -130,10 +130,10 @@ pub(super) async fn serve(
         place: place.clone(),
         is_narrow: Arc::default(),
     };
-    let metrics = app.peers.metrics.clone();
+    let metrics = &app.peers.metrics;
     let _open = metrics.connection(Port::Http);
     let is_narrow = peer.is_narrow.clone();
-    let patient = |stream| Patient::new(stream, limits.stall, is_narrow, metrics);
+    let patient = |stream| Patient::new(stream, limits.stall, is_narrow, metrics.clone());
     let Some(tls) = &app.tls else {
         return answer(patient(stream), peer, limits, router, stopped).await;
     };
