@@ -75,6 +75,11 @@ pub enum StoreError {
     /// There is a user, so that none is the first.
     #[error("there are users already")]
     HasUsers,
+    /// The user has the maximum number of jobs whose files are to be uploaded.
+    #[error(
+        "you have {0} jobs that wait for their files, the most that a user may have; start or remove one"
+    )]
+    TooManyDrafts(i64),
     /// There is no user of this name.
     #[error("there is no user {0:?}")]
     UnknownUser(String),

@@ -218,9 +218,10 @@ impl Store {
     /// Returns how many files and folders the rows name, and how many of them are there.
     fn census(&self) -> Result<(usize, usize), StoreError> {
         let rows = glbs::all(&mut *self.connection()?)?;
-        let jobs = self.pending_jobs()?;
+        let jobs = self.pending_jobs()?.into_iter().map(|job| job.dir);
+        let drafts = self.drafts()?.into_iter().map(|draft| draft.dir);
         let paths = rows.iter().map(|row: &GlbFile| self.glb_path(row));
-        let paths = paths.chain(jobs.iter().map(|job| self.job_dir(&job.dir)));
+        let paths = paths.chain(jobs.chain(drafts).map(|dir| self.job_dir(&dir)));
         let (mut wanted, mut found) = (0, 0);
         for path in paths {
             wanted += 1;

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, drafts,
     glb_files::{check_original_name, no_such_user},
     job_warnings,
     schema::{jobs, kept_inputs},
@@ -182,6 +182,7 @@ pub(super) struct JobRow {
 #[derive(Insertable)]
 #[diesel(table_name = jobs)]
 struct NewJobRow<'a> {
+    id: Option<i64>,
     user_id: i32,
     kind: &'a str,
     original_name: &'a str,
@@ -236,7 +237,8 @@ pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
     all.limit(0).load(conn)?;
     let kept = kept_inputs::table.limit(0);
     kept.load::<(i64, String)>(conn)?;
-    job_warnings::probe(conn)
+    job_warnings::probe(conn)?;
+    drafts::probe(conn)
 }
 
 impl Store {
@@ -246,22 +248,10 @@ impl Store {
     /// When there is no such user, the name does not fit, or the row cannot be written.
     pub fn add_job(&self, job: &NewJob) -> Result<Job, StoreError> {
         check_original_name(&job.original_name)?;
-        let new = NewJobRow {
-            user_id: job.user_id,
-            kind: job.kind.column(),
-            original_name: &job.original_name,
-            options_json: &job.options_json,
-            input_key: &job.input_key,
-            dir: &job.dir,
-            created_at: column(now()),
-        };
-        let row: JobRow = diesel::insert_into(jobs::table)
-            .values(&new)
-            .returning(JobRow::as_returning())
-            .get_result(&mut *self.connection()?)
+        let row = insert(&mut *self.connection()?, job, None)
             .map_err(|e| no_such_user(e, job.user_id))?;
         self.prune_after(row.id, row.user_id);
-        Ok(row.into())
+        Ok(row)
     }
 
     /// Returns the job with this id.
@@ -344,6 +334,29 @@ impl Store {
     pub fn finish_job(&self, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
         finish(&mut *self.connection()?, id, outcome)
     }
+}
+
+/// Inserts a job as queued, under `id` if that was given out already.
+pub(super) fn insert(
+    conn: &mut SqliteConnection,
+    job: &NewJob,
+    id: Option<i64>,
+) -> QueryResult<Job> {
+    let new = NewJobRow {
+        id,
+        user_id: job.user_id,
+        kind: job.kind.column(),
+        original_name: &job.original_name,
+        options_json: &job.options_json,
+        input_key: &job.input_key,
+        dir: &job.dir,
+        created_at: column(now()),
+    };
+    let row: JobRow = diesel::insert_into(jobs::table)
+        .values(&new)
+        .returning(JobRow::as_returning())
+        .get_result(conn)?;
+    Ok(row.into())
 }
 
 /// Ends a job with the file that is being stored.

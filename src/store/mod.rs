@@ -6,6 +6,8 @@
 mod access_tokens;
 mod check;
 mod create_table;
+mod draft_files;
+mod drafts;
 mod error;
 mod files;
 mod glb_files;
@@ -37,13 +39,15 @@ mod users;
 pub use self::{
     access_tokens::{AccessToken, NewSecret},
     check::{CheckReport, Repair},
+    draft_files::{AddedFile, DraftFile, DraftLimits, NewDraftFile},
+    drafts::{Draft, NewDraft},
     error::StoreError,
     files::WriteSeek,
     glb_files::{GlbFile, check_original_name},
     job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     lock::StoreLock,
-    private::{create_private, remove_folder},
+    private::{create_private, open_private, remove_folder},
     random::random_hash,
     save::GlbOrigin,
     sessions::SessionStamp,

@@ -25,6 +25,14 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     private_options().create_new(true).open(path)
 }
 
+/// Opens a file for its owner alone to go on writing it, and creates it where it is not there. What it holds stays as it is.
+///
+/// # Errors
+/// When it is a link or another kind of thing than a file, or cannot be opened.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    open_lock(path)
+}
+
 /// Opens or creates a file that is only locked: what it holds stays as it is.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = private_options();

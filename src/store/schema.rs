@@ -62,6 +62,29 @@ diesel::table! {
 }
 
 diesel::table! {
+    drafts (id) {
+        id -> BigInt,
+        user_id -> Integer,
+        options_json -> Text,
+        dir -> Text,
+        next_file -> Integer,
+        created_at -> Text,
+        expires_at -> Text,
+    }
+}
+
+diesel::table! {
+    draft_files (draft_id, number) {
+        draft_id -> BigInt,
+        number -> Integer,
+        name -> Text,
+        metadata -> Text,
+        length -> BigInt,
+        received -> BigInt,
+    }
+}
+
+diesel::table! {
     results (user_id, input_key) {
         user_id -> Integer,
         input_key -> Text,
@@ -145,6 +168,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     jobs,
     kept_inputs,
     job_warnings,
+    drafts,
+    draft_files,
     results,
     kept_spools,
     known_addresses,

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
-    SessionStamp, Store, StoreError,
+    SessionStamp, Store, StoreError, drafts,
     error::shortened,
     passwords::{Verdict, is_plain},
     private::remove_folder,
@@ -331,10 +331,11 @@ impl Store {
                 .filter(glb_files::user_id.eq(id))
                 .select(glb_files::file_path)
                 .load(conn)?;
-            let dirs: Vec<String> = jobs::table
+            let mut dirs: Vec<String> = jobs::table
                 .filter(jobs::user_id.eq(id))
                 .select(jobs::dir)
                 .load(conn)?;
+            dirs.extend(drafts::dirs_of(conn, id)?);
             for path in &paths {
                 note(conn, path)?;
             }
