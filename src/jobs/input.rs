@@ -29,8 +29,8 @@ const PREVIEW: &str = "preview.glb";
 pub struct InputFolder {
     path: PathBuf,
     durable: bool,
-    /// Counts its bytes.
-    hold: Option<InputHold>,
+    /// Counts its bytes; shared with the draft that the files belong to until the job is queued.
+    hold: Option<Arc<InputHold>>,
 }
 
 impl InputFolder {
@@ -88,7 +88,12 @@ impl InputFolder {
 
     /// Counts the bytes of the upload that filled it until it is dropped.
     pub fn count(&mut self, upload: Upload) {
-        self.hold = upload.received();
+        self.hold = upload.received().map(Arc::new);
+    }
+
+    /// Counts the bytes together with a draft.
+    pub(super) fn count_with(&mut self, hold: Arc<InputHold>) {
+        self.hold = Some(hold);
     }
 
     /// Stops counting: the result counts from now on, and a client that has it may send the next upload before the files are
@@ -101,7 +106,7 @@ impl InputFolder {
     pub(super) fn resume(&mut self, quotas: &Arc<Quotas>, user: i32) {
         let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
-        self.hold = Some(quotas.resume(user, sizes.sum()));
+        self.hold = Some(Arc::new(quotas.resume(user, sizes.sum())));
     }
 
     /// Moves the folder to those of the jobs that have rows, and returns its name there. Once this returns it is on the

@@ -6,6 +6,7 @@
 //! the watcher, follows time and the rows: deadlines, further tries, and what the operator asks for.
 
 mod artifacts;
+mod drafts;
 mod ending;
 mod error;
 mod faults;
@@ -26,12 +27,13 @@ mod shared;
 mod watcher;
 mod worker;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 pub use self::{
     artifacts::{Artifact, ArtifactError, MadeFile, MadeOf, Still, StillFile},
+    drafts::{DraftError, DraftInput, DraftWriter},
     error::{JobsError, SubmitError},
     follow::Following,
     input::InputFolder,
@@ -120,6 +122,7 @@ impl Jobs {
         store.sweep_temporary()?;
         let shared = Arc::new(Shared::new(settings, store, &source, device));
         shared.restore_all()?;
+        shared.restore_drafts()?;
         shared.sweep_folders()?;
         watcher::start(shared.clone())?;
         worker::start(shared.clone(), source)?;
@@ -225,10 +228,20 @@ impl Jobs {
     ///
     /// # Errors
     /// When the queue is full, the server stops, or the job cannot be stored; nothing is left of it then.
-    pub fn submit_durable(&self, mut request: JobRequest) -> Result<i64, SubmitError> {
+    pub fn submit_durable(&self, request: JobRequest) -> Result<i64, SubmitError> {
+        let store = &self.shared.store;
+        self.submit_with(request, |job| Ok(store.add_job(job)?))
+    }
+
+    /// As [`Jobs::submit_durable`]; `add` makes the row.
+    fn submit_with<E: From<SubmitError>>(
+        &self,
+        mut request: JobRequest,
+        add: impl FnOnce(&NewJob) -> Result<Job, E>,
+    ) -> Result<i64, E> {
         let shared = &self.shared;
         let key = shared.input_key(&request);
-        let cached = shared.cached(&request, &key)?;
+        let cached = shared.cached(&request, &key).map_err(SubmitError::from)?;
         let reservation = match cached {
             // Nothing is queued.
             Some(_) => None,
@@ -245,22 +258,21 @@ impl Jobs {
                 .keep(&shared.store)
                 .map_err(SubmitError::Input)?,
         };
-        let mut options = serde_json::to_value(&request.options)
-            .map_err(|e| SubmitError::Input(io::Error::other(e)))?;
-        request.names.add_to(&mut options);
-        let options_json = options.to_string();
-        let row = shared.store.add_job(&NewJob {
+        let row = add(&NewJob {
             user_id: request.user.id,
             kind: request.kind,
             original_name: request.original_name.clone(),
-            options_json,
+            options_json: request
+                .names
+                .options_json(&request.options)
+                .map_err(SubmitError::Input)?,
             input_key: key.clone(),
             dir,
         })?;
         if let Some(hash) = cached {
-            shared
-                .store
-                .finish_job(row.id, &JobOutcome::Done { hash })?;
+            let done = JobOutcome::Done { hash };
+            let finished = shared.store.finish_job(row.id, &done);
+            finished.map_err(SubmitError::from)?;
             return Ok(row.id);
         }
         request.folder.has_row();

@@ -1,9 +1,11 @@
 //! Names that a client gives: to a result, and to the images that it sends, which are stored under numbers.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::options::BadOption;
+use super::options::{BadOption, JobOptions};
 use crate::store::{JobKind, check_original_name};
 
 /// Longest name of an image, in characters: what file systems allow.
@@ -68,8 +70,15 @@ impl JobNames {
         serde_json::from_str(text).unwrap_or_default()
     }
 
+    /// Returns options and names as a row has them.
+    pub(super) fn options_json(&self, options: &JobOptions) -> io::Result<String> {
+        let mut options = serde_json::to_value(options).map_err(io::Error::other)?;
+        self.add_to(&mut options);
+        Ok(options.to_string())
+    }
+
     /// Adds the names to the JSON of options.
-    pub(super) fn add_to(&self, options: &mut Value) {
+    fn add_to(&self, options: &mut Value) {
         if let (Value::Object(all), Ok(Value::Object(own))) = (options, serde_json::to_value(self))
         {
             all.extend(own);

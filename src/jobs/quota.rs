@@ -1,10 +1,16 @@
 //! How much one user may hold: stored files, uploads that arrive, and inputs of jobs that wait. Never deletes anything.
 
+mod drafts;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
+pub(super) use self::drafts::Arrival;
 use crate::store::{DiskSpace, Store, StoreError, Usage};
 
 /// Where nothing is said: the lesser of this and [`RESERVED_PART`] stays free, room for the results of jobs that were taken.
@@ -174,6 +180,27 @@ impl QuotaSettings {
         Ok(true)
     }
 
+    /// Refuses bytes that would not fit on the disk beside all that is to arrive.
+    fn check_disk(
+        &self,
+        disk: Option<DiskSpace>,
+        all: &HashMap<i32, Held>,
+        bytes: u64,
+    ) -> Result<(), QuotaError> {
+        let Some(disk) = disk else { return Ok(()) };
+        let arriving = all.values().map(|held| held.arriving);
+        let arriving = arriving.fold(bytes, u64::saturating_add);
+        let reserved = self.reserved(disk);
+        if disk.free < reserved.saturating_add(arriving) {
+            return Err(QuotaError::Disk {
+                free: disk.free,
+                wanted: arriving,
+                reserved,
+            });
+        }
+        Ok(())
+    }
+
     fn check(&self, stored: Usage, held: Held, wanted: u64) -> Result<(), QuotaError> {
         let files = stored.files.saturating_add(held.inputs as u64);
         if files >= self.user_files {
@@ -214,9 +241,9 @@ fn with_space<T>(
 struct Held {
     /// Uploads that arrive.
     uploads: usize,
-    /// Their bytes.
+    /// Bytes that are still to arrive.
     arriving: u64,
-    /// Uploads that arrive and inputs of jobs that are not over.
+    /// Uploads that arrive, drafts, and inputs of jobs that are not over.
     inputs: usize,
     /// Their bytes.
     bytes: u64,
@@ -259,30 +286,14 @@ impl Quotas {
             });
         }
         settings.check(stored, held, bytes)?;
-        if let Some(disk) = disk {
-            let arriving = all
-                .values()
-                .fold(bytes, |sum, held| sum.saturating_add(held.arriving));
-            let reserved = settings.reserved(disk);
-            if disk.free < reserved.saturating_add(arriving) {
-                return Err(QuotaError::Disk {
-                    free: disk.free,
-                    wanted: arriving,
-                    reserved,
-                });
-            }
-        }
+        settings.check_disk(disk, &all, bytes)?;
         let held = all.entry(user).or_default();
         held.uploads += 1;
         held.arriving += bytes;
         held.inputs += 1;
         held.bytes += bytes;
         Ok(Upload {
-            input: Some(InputHold {
-                quotas: self.clone(),
-                user,
-                bytes,
-            }),
+            input: Some(self.hold(user, bytes, 0)),
         })
     }
 
@@ -292,10 +303,16 @@ impl Quotas {
         let held = all.entry(user).or_default();
         held.inputs += 1;
         held.bytes += bytes;
+        drop(all);
+        self.hold(user, bytes, 0)
+    }
+
+    fn hold(self: &Arc<Self>, user: i32, bytes: u64, arriving: u64) -> InputHold {
         InputHold {
             quotas: self.clone(),
             user,
-            bytes,
+            bytes: bytes.into(),
+            arriving: arriving.into(),
         }
     }
 
@@ -335,15 +352,10 @@ impl Upload {
     }
 
     fn end(&self) {
-        if let Some(InputHold {
-            quotas,
-            user,
-            bytes,
-        }) = &self.input
-        {
-            quotas.change(*user, |held| {
+        if let Some(input) = &self.input {
+            input.quotas.change(input.user, |held| {
                 held.uploads -= 1;
-                held.arriving -= bytes;
+                held.arriving -= input.bytes.load(Relaxed);
             });
         }
     }
@@ -360,15 +372,18 @@ impl Drop for Upload {
 pub(super) struct InputHold {
     quotas: Arc<Quotas>,
     user: i32,
-    bytes: u64,
+    // Changed under the lock of the counts.
+    bytes: AtomicU64,
+    /// Those of them that are still to arrive, of a draft.
+    arriving: AtomicU64,
 }
 
 impl Drop for InputHold {
     fn drop(&mut self) {
-        let bytes = self.bytes;
         self.quotas.change(self.user, |held| {
             held.inputs -= 1;
-            held.bytes -= bytes;
+            held.bytes -= self.bytes.load(Relaxed);
+            held.arriving -= self.arriving.load(Relaxed);
         });
     }
 }

@@ -47,7 +47,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes the folders of uploads, and of jobs that are over. Those of jobs that wait stay, and those that are kept.
+    /// Removes the folders of uploads, and of jobs that are over. Those of jobs that wait or
+    /// whose files arrive stay, and those that are kept.
     ///
     /// # Errors
     /// When the store or the folders cannot be read.
@@ -55,8 +56,10 @@ impl Shared {
         input::remove_kept(&self.store)?;
         let pending = self.store.pending_jobs()?.into_iter().map(|row| row.dir);
         let kept = self.store.kept_inputs()?.into_iter().map(|kept| kept.dir);
+        let drafts = self.store.drafts()?.into_iter().map(|draft| draft.dir);
         let wanted: Vec<PathBuf> = pending
             .chain(kept)
+            .chain(drafts)
             .map(|dir| self.store.job_dir(&dir))
             .collect();
         let swept = input::sweep(&self.store, &wanted)?;

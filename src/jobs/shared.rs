@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     artifacts::Artifacts,
+    drafts::Drafts,
     ending::{Delayed, Unwritten},
     error::SubmitError,
     input::InputFolder,
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) quotas: Arc<Quotas>,
     /// Files that were made of results.
     pub(super) artifacts: Artifacts,
+    /// Jobs whose files are still being uploaded.
+    pub(super) drafts: Arc<Drafts>,
     state: Mutex<State>,
     /// Notified when a job arrives or ends, and at shutdown.
     pub(super) changed: Condvar,
@@ -207,6 +210,7 @@ impl Shared {
             }),
             quotas: Arc::default(),
             artifacts: Artifacts::default(),
+            drafts: Arc::default(),
             changed: Condvar::new(),
             watch: Condvar::new(),
             model: source.name(),

@@ -173,7 +173,8 @@ impl Shared {
             }
         }
         self.stop_users_who_are_gone(&of_connections)?;
-        self.follow_retries(&rows)
+        self.follow_retries(&rows)?;
+        self.sweep_drafts()
     }
 
     /// Stops a job whose row has ended, or is gone with its user.

@@ -1,0 +1,168 @@
+//! A file of a draft that goes on being written.
+//!
+//! How far it got is in its row, and only after the bytes were flushed: the length of the file says nothing after a loss of power, nor
+//! about a part whose checksum was not compared yet. What the file has beyond its row is cut off when the next part comes.
+
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use super::{DraftError, FileLock, path_of};
+use crate::{
+    jobs::{Jobs, quota::Arrival, shared::Shared},
+    store::{Store, open_private},
+    system::sync_folder,
+};
+
+/// How much of a part is written, and for how long, before its row says so: what is sent again when the process is killed. A disk
+/// flushes as much in the time that a link of 1 Gbit/s takes to send it.
+const UNCOMMITTED_BYTES: u64 = 64 << 20;
+const UNCOMMITTED_TIME: Duration = Duration::from_secs(5);
+
+/// A file of a draft to which a part is written. Nobody else writes it until this is dropped. Everything here blocks on the disk.
+#[derive(Debug)]
+pub struct DraftWriter {
+    store: Store,
+    file: File,
+    length: u64,
+    /// What the row says.
+    received: u64,
+    written: u64,
+    committed_at: Instant,
+    expires_at: Option<Timestamp>,
+    /// The part is kept as a whole or not at all.
+    as_whole: bool,
+    lock: FileLock,
+    _arrival: Arrival,
+}
+
+impl Jobs {
+    /// Opens a file of a draft for the part that begins at `offset`. With `as_whole` nothing of it is kept before
+    /// [`DraftWriter::commit`].
+    ///
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// When there is no such file, another part is being written, `offset` is not where the file ends, too many uploads of the
+    /// user arrive, or it cannot be opened.
+    pub fn write_draft(
+        &self,
+        user_id: i32,
+        id: i64,
+        number: i32,
+        offset: u64,
+        as_whole: bool,
+    ) -> Result<DraftWriter, DraftError> {
+        let Shared {
+            settings,
+            store,
+            quotas,
+            drafts,
+            ..
+        } = &*self.shared;
+        let lock = drafts.lock_file(user_id, id, number)?;
+        // Behind the lock: nobody else changes the row.
+        let draft = store.draft_of(user_id, id)?.ok_or(DraftError::NoDraft)?;
+        let found = draft.files.iter().find(|file| file.number == number);
+        let found = found.ok_or(DraftError::NoFile)?;
+        let arrival = quotas.arrive(&settings.quotas, user_id)?;
+        let path = path_of(store, &draft, number);
+        let mut file = open_private(&path)?;
+        let len = file.metadata()?.len();
+        if len == 0 {
+            sync_folder(&store.job_dir(&draft.dir))?;
+        }
+        let received = found.received.min(len);
+        if received < found.received {
+            // A disk lost it, or a copy of the database is newer than that of the files.
+            store.note_received(id, number, received)?;
+        }
+        if offset != received {
+            return Err(DraftError::Offset {
+                given: offset,
+                received,
+            });
+        }
+        file.set_len(received)?;
+        file.seek(SeekFrom::Start(received))?;
+        Ok(DraftWriter {
+            store: store.clone(),
+            file,
+            length: found.length,
+            received,
+            written: received,
+            committed_at: Instant::now(),
+            expires_at: draft.expires_at,
+            as_whole,
+            lock,
+            _arrival: arrival,
+        })
+    }
+}
+
+impl DraftWriter {
+    /// Returns how many bytes of the file are on the disk for certain.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Returns the announced length of the file.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Returns when the draft is removed unless bytes arrive.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// When they go beyond the length of the file, of which none is written then, the disk is full, or the draft is gone.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), DraftError> {
+        let end = self.written.saturating_add(bytes.len() as u64);
+        if end > self.length {
+            return Err(DraftError::Beyond {
+                length: self.length,
+            });
+        }
+        self.file.write_all(bytes)?;
+        self.written = end;
+        let is_due = self.written - self.received >= UNCOMMITTED_BYTES
+            || self.committed_at.elapsed() >= UNCOMMITTED_TIME;
+        match is_due && !self.as_whole {
+            true => self.commit(),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes what was written last.
+    ///
+    /// # Errors
+    /// When it cannot be flushed, or the draft is gone.
+    pub fn commit(&mut self) -> Result<(), DraftError> {
+        if self.written > self.received {
+            self.file.sync_data()?;
+            let FileLock { id, number, .. } = self.lock;
+            let noted = self.store.note_received(id, number, self.written)?;
+            self.expires_at = Some(noted.ok_or(DraftError::NoDraft)?);
+            self.lock.hold.arrived(self.written - self.received);
+            self.received = self.written;
+        }
+        self.committed_at = Instant::now();
+        Ok(())
+    }
+
+    /// Throws away what was written and does not last yet.
+    pub fn undo(&mut self) {
+        // If this fails, the next part does it.
+        let _ = self.file.set_len(self.received);
+        let _ = self.file.seek(SeekFrom::Start(self.received));
+        self.written = self.received;
+    }
+}
