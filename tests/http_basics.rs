@@ -106,6 +106,7 @@ fn the_document_describes_exactly_the_routes_that_there_are() {
     for (path, item) in paths {
         let real = path
             .replace("{id}", "1")
+            .replace("{number}", "1")
             .replace("{link}", "1")
             .replace("{secret}", "1")
             .replace("{format}", "points")

@@ -124,7 +124,9 @@ fn what_is_no_upload_is_refused_with_its_reason_and_leaves_nothing() {
         let problem = answer.problem(status, code);
         assert!(problem["detail"].is_string(), "{problem}");
     }
-    let other = submit(&token).json(&json!({}));
+    // JSON makes a job whose files come later.
+    let other = submit(&token).header("Content-Type", "text/plain");
+    let other = other.body(b"{}");
     other
         .send(service.http())
         .problem(415, "unsupported_media_type");

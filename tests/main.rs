@@ -29,6 +29,8 @@ mod http_links;
 mod http_metrics;
 mod http_origins;
 mod http_rerun;
+mod http_resumable;
+mod http_resumable_refusals;
 mod http_sessions;
 mod http_setup;
 mod http_tls;

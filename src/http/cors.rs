@@ -17,8 +17,8 @@ const SENT: &str = "authorization, content-type, range, if-range, if-none-match,
 
 /// What pages may read of an answer beside its body.
 const READ: &str = "accept-ranges, content-disposition, content-length, content-range, etag, location, retry-after, \
-    tus-resumable, tus-version, tus-extension, tus-max-size, tus-checksum-algorithm, upload-expires, upload-length, upload-offset, \
-    vggt-units-per-value";
+    tus-resumable, tus-version, tus-extension, tus-max-size, tus-checksum-algorithm, upload-expires, upload-length, upload-metadata, \
+    upload-offset, vggt-units-per-value";
 
 /// Seconds for which a browser remembers what is allowed; none keeps it longer than two hours.
 const REMEMBERED: &str = "7200";

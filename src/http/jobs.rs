@@ -1,5 +1,7 @@
 //! A user's jobs: listed, looked at, renamed, published, cancelled and removed.
 
+use std::cmp::Reverse;
+
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -17,10 +19,11 @@ use super::{
     blocking,
     input::{Input, Key},
     problem::{Code, Problem},
+    resumable::UploadKey,
 };
 use crate::{
-    jobs::{ChangeError, JobState, JobStatus, ListedJob, OwnJob},
-    store::GlbFile,
+    jobs::{ChangeError, JobState, JobStatus, Jobs, ListedJob, OwnJob},
+    store::{Draft, DraftFile, GlbFile, StoreError},
 };
 
 /// Most jobs of a page, and how many it has by default.
@@ -31,6 +34,8 @@ const PAGE: u32 = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum JobStateName {
+    /// Its files are being uploaded; it waits for its start.
+    Uploading,
     /// It waits.
     Queued,
     /// It runs.
@@ -49,7 +54,7 @@ pub(super) struct Job {
     /// Its number, never given twice.
     pub(super) id: i64,
     state: JobStateName,
-    /// Name of its result.
+    /// Name of its result; empty for one that is uploading and was given none.
     name: String,
     /// Jobs that run before it, the running one included; of one that is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,13 +79,33 @@ pub(super) struct Job {
     /// Its result; of one that is done, unless that was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<ResultFile>,
-    /// When it was submitted.
+    /// Its files; of one that is uploading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uploads: Option<Vec<Upload>>,
+    /// When it is removed unless bytes arrive; of one that is uploading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// When it was submitted; of one that is uploading, when it was made.
     #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Timestamp>,
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
+}
+
+/// A file of a job that is uploading.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Upload {
+    /// Where its parts go.
+    url: String,
+    /// Its name.
+    name: String,
+    /// Bytes that are on the disk.
+    offset: u64,
+    /// Bytes in all.
+    length: u64,
 }
 
 /// The result of a job.
@@ -157,6 +182,8 @@ impl From<OwnJob> for Job {
             reason: None,
             warnings,
             result: own.result.map(ResultFile::from),
+            uploads: None,
+            expires_at: None,
             created_at,
             finished_at,
         };
@@ -184,6 +211,34 @@ impl From<OwnJob> for Job {
     }
 }
 
+impl Job {
+    /// Returns a job whose files are being uploaded.
+    pub(super) fn uploading(draft: &Draft, name: Option<String>) -> Self {
+        let upload = |file: &DraftFile| Upload {
+            url: UploadKey::path(draft.id, file.number),
+            name: file.name.clone(),
+            offset: file.received,
+            length: file.length,
+        };
+        Self {
+            id: draft.id,
+            state: JobStateName::Uploading,
+            name: name.unwrap_or_default(),
+            place: None,
+            stage: None,
+            fraction: None,
+            seconds_left: None,
+            reason: None,
+            warnings: Vec::new(),
+            result: None,
+            uploads: Some(draft.files.iter().map(upload).collect()),
+            expires_at: draft.expires_at,
+            created_at: draft.created_at,
+            finished_at: None,
+        }
+    }
+}
+
 pub(super) fn no_such_job() -> Problem {
     Problem::new(Code::NotFound, "you have no such job")
 }
@@ -208,12 +263,34 @@ pub(super) async fn list(
     let jobs = app.jobs.clone();
     let user = caller.user.id;
     // One more tells whether there is another page.
-    let found = blocking(move || jobs.page_with_results(user, page.before, limit + 1)).await??;
+    let found = blocking(move || page_of(&jobs, user, page.before, limit + 1)).await??;
     let more = found.len() > limit as usize;
-    let jobs = found.into_iter().take(limit as usize).map(Job::from);
-    let jobs: Vec<Job> = jobs.collect();
+    let jobs: Vec<Job> = found.into_iter().take(limit as usize).collect();
     let next = jobs.last().filter(|_| more).map(|job| job.id);
     Ok(Json(JobPage { jobs, next }))
+}
+
+/// Returns at most `limit` jobs, newest first, those that are uploading among them.
+fn page_of(
+    jobs: &Jobs,
+    user: i32,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Job>, StoreError> {
+    // First, so that none is missing that is started in between.
+    let mut drafts = jobs.drafts_of(user)?;
+    let found = jobs.page_with_results(user, before, limit)?;
+    drafts.retain(|draft| {
+        let is_older = before.is_none_or(|before| draft.id < before);
+        is_older && found.iter().all(|own| own.job.id != draft.id)
+    });
+    let drafts = drafts
+        .iter()
+        .map(|draft| Job::uploading(draft, jobs.name_of_draft(draft)));
+    let mut all: Vec<Job> = drafts.chain(found.into_iter().map(Job::from)).collect();
+    all.sort_by_key(|job| Reverse(job.id));
+    all.truncate(limit as usize);
+    Ok(all)
 }
 
 /// Returns how a job stands.
@@ -229,8 +306,13 @@ pub(super) async fn get(
     Key(id): Key,
 ) -> Result<Json<Job>, Problem> {
     let jobs = app.jobs.clone();
-    let found = blocking(move || jobs.find(caller.user.id, id)).await??;
-    Ok(Json(found.ok_or_else(no_such_job)?.into()))
+    let user = caller.user.id;
+    let found = blocking(move || match jobs.draft(user, id)? {
+        Some(draft) => Ok(Some(Job::uploading(&draft, jobs.name_of_draft(&draft)))),
+        None => jobs.find(user, id).map(|found| found.map(Job::from)),
+    });
+    let found: Result<Option<Job>, StoreError> = found.await?;
+    Ok(Json(found?.ok_or_else(no_such_job)?))
 }
 
 /// Renames the result of a job, or changes who may read it.
@@ -250,7 +332,12 @@ pub(super) async fn change(
 ) -> Result<Json<Job>, Problem> {
     let jobs = app.jobs.clone();
     let Change { name, public } = change;
-    let changed = blocking(move || jobs.change(caller.user.id, id, name, public)).await?;
+    let user = caller.user.id;
+    let changed = blocking(move || match jobs.draft(user, id)? {
+        Some(_) => Err(ChangeError::NoResult(id)),
+        None => jobs.change(user, id, name, public),
+    })
+    .await?;
     let changed = changed.map_err(|e| match e {
         ChangeError::NoJob => no_such_job(),
         ChangeError::NoResult(_) => Problem::new(Code::Conflict, e),
@@ -260,7 +347,7 @@ pub(super) async fn change(
     Ok(Json(changed.into()))
 }
 
-/// Cancels a job that waits or runs; removes one that has ended, with its result unless another job has the same.
+/// Cancels a job that waits or runs; removes one that is uploading, or that has ended, with its result unless another job has the same.
 #[utoipa::path(delete, path = "/api/v1/jobs/{id}", operation_id = "remove_job", tag = "jobs", security(("bearer" = []), ("cookie" = [])),
     params(("id" = i64, Path, description = "The job's number")), responses(
     (status = 200, description = "It was cancelled, and is still listed", body = Job),
@@ -275,6 +362,9 @@ pub(super) async fn remove(
 ) -> Result<Response, Problem> {
     let (jobs, user) = (app.jobs.clone(), caller.user.id);
     let cancelled = blocking(move || {
+        if jobs.discard_draft(user, id)? {
+            return Ok(Ok(None));
+        }
         let Some(found) = jobs.find(user, id)? else {
             return Ok(Err(no_such_job()));
         };
@@ -288,7 +378,7 @@ pub(super) async fn remove(
             false => Ok(Err(no_such_job())),
         }
     });
-    let cancelled: Result<_, crate::store::StoreError> = cancelled.await?;
+    let cancelled: Result<_, StoreError> = cancelled.await?;
     Ok(match cancelled?? {
         Some(job) => Json(Job::from(job)).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),

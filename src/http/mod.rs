@@ -21,6 +21,7 @@ mod patient;
 mod problem;
 mod range;
 mod rerun;
+mod resumable;
 mod routes;
 mod sessions;
 mod setup;
@@ -83,6 +84,8 @@ struct Shared {
     tls: Option<Arc<Tls>>,
     /// The GPUs, from the first look at the metrics on.
     gpus: OnceLock<GpuMemory>,
+    /// Parts of uploads that arrive.
+    arriving: resumable::Arriving,
     /// True once the server stops.
     stopped: watch::Receiver<bool>,
 }
@@ -110,6 +113,7 @@ pub async fn serve(
         setup: settings.setup,
         tls: settings.tls,
         gpus: OnceLock::new(),
+        arriving: resumable::Arriving::default(),
         stopped: stopped.clone(),
     });
     let router = routes::router(app.clone());

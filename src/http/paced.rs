@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::body::{Body, Bytes};
@@ -33,9 +34,45 @@ pub(super) struct Progress {
     held_too_much: AtomicBool,
     /// True once nobody wants the rest.
     is_discarded: AtomicBool,
+    /// True once nobody waits for the rest either.
+    is_given_up: AtomicBool,
+    /// When bytes last arrived, in milliseconds since `begun`.
+    last: AtomicU64,
+    begun: Begun,
+}
+
+/// The beginning of a body.
+#[derive(Debug)]
+struct Begun(Instant);
+
+impl Default for Begun {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Begun {
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Progress {
+    /// Returns for how long nothing has arrived.
+    pub(super) fn silence(&self) -> Duration {
+        let ms = self.begun.elapsed_ms();
+        Duration::from_millis(ms.saturating_sub(self.last.load(Relaxed)))
+    }
+
+    /// From now on nobody waits for the body.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Relaxed);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Relaxed)
+    }
+
     /// Notes that the parser has passed something on.
     pub(super) fn passed_on(&self) {
         self.passed_on.store(self.arrived(), Relaxed);
@@ -126,8 +163,13 @@ impl Paced {
 
     fn counted(&self, piece: Bytes) -> io::Result<Bytes> {
         let Progress {
-            arrived, passed_on, ..
+            arrived,
+            passed_on,
+            last,
+            begun,
+            ..
         } = &*self.progress;
+        last.store(begun.elapsed_ms(), Relaxed);
         let all = arrived.fetch_add(piece.len() as u64, Relaxed) + piece.len() as u64;
         if all - passed_on.load(Relaxed) > HELD_MAX {
             self.progress.held_too_much.store(true, Relaxed);

@@ -47,6 +47,16 @@ pub(super) enum Code {
     Conflict,
     /// What the result was made of is not kept.
     NotKept,
+    /// Files of the job have not arrived as a whole.
+    Incomplete,
+    /// The part does not begin where the upload ends.
+    OffsetMismatch,
+    /// The part has another checksum.
+    ChecksumMismatch,
+    /// Another request writes the upload.
+    Locked,
+    /// The client speaks another version of tus.
+    TusVersion,
     /// The file has no such bytes.
     RangeNotSatisfiable,
     /// The length of the body is not announced.
@@ -86,6 +96,11 @@ impl Code {
             Self::SessionRequired => "session_required",
             Self::Conflict => "conflict",
             Self::NotKept => "not_kept",
+            Self::Incomplete => "incomplete",
+            Self::OffsetMismatch => "offset_mismatch",
+            Self::ChecksumMismatch => "checksum_mismatch",
+            Self::Locked => "locked",
+            Self::TusVersion => "tus_version",
             Self::RangeNotSatisfiable => "range_not_satisfiable",
             Self::LengthRequired => "length_required",
             Self::TooManyUploads => "too_many_uploads",
@@ -114,6 +129,11 @@ impl Code {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::SessionRequired => StatusCode::FORBIDDEN,
             Self::Conflict | Self::NotKept => StatusCode::CONFLICT,
+            Self::Incomplete | Self::OffsetMismatch => StatusCode::CONFLICT,
+            // The status that tus has for it, which HTTP does not know.
+            Self::ChecksumMismatch => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::Locked => StatusCode::LOCKED,
+            Self::TusVersion => StatusCode::PRECONDITION_FAILED,
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
@@ -168,9 +188,13 @@ impl Problem {
     }
 
     fn with_status(status: StatusCode, code: Code, detail: impl ToString) -> Self {
+        let title = match code {
+            Code::ChecksumMismatch => "Checksum Mismatch",
+            _ => status.canonical_reason().unwrap_or("Error"),
+        };
         Self {
             kind: format!("urn:vggt:problem:{}", code.word()),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: title.to_owned(),
             status: status.as_u16(),
             code,
             detail: detail.to_string(),

@@ -27,7 +27,8 @@ use super::{
     auth::COOKIE,
     events,
     finish::{finish, of_panic},
-    health, jobs, links, metrics, rerun, sessions, setup, shared, stills, tokens, upload,
+    health, jobs, links, metrics, rerun, resumable, sessions, setup, shared, stills, tokens,
+    upload,
 };
 
 /// The document as JSON.
@@ -86,6 +87,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(shared::file))
         .routes(routes!(shared::frame))
         .routes(routes!(shared::thumbnail))
+        .merge(resumable::routes())
 }
 
 fn empty() -> OpenApi {

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     extract::{FromRequest, Multipart, Request, State, multipart::Field},
     http::{HeaderMap, StatusCode, header},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
@@ -22,14 +22,15 @@ use super::{
     jobs::{Job, no_such_job},
     paced::{Paced, Progress, linger},
     problem::{Code, Problem},
+    resumable::{DraftRequest, create_draft},
 };
 use crate::{
-    jobs::{self, JobNames, JobOptions, JobRequest, QuotaError, SubmitError},
+    jobs::{self, BadOption, JobNames, JobOptions, JobRequest, QuotaError, SubmitError},
     store::User,
 };
 
 /// Bytes that are written at once, as the TCP port has it.
-const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 256 << 10;
 
 /// Maximum bytes of the options: names of thousands of images fit.
 const OPTIONS_MAX: usize = 1 << 20;
@@ -54,19 +55,20 @@ pub(super) struct JobForm {
 
 /// What was asked for beside the files.
 #[derive(Debug)]
-struct Asked {
-    options: JobOptions,
-    names: JobNames,
+pub(super) struct Asked {
+    pub(super) options: JobOptions,
+    pub(super) names: JobNames,
 }
 
-/// Makes a job of one video or of images.
+/// Makes a job of one video or of images; with a JSON body an empty one, whose files are uploaded in parts.
 #[utoipa::path(post, path = "/api/v1/jobs", operation_id = "create_job", tag = "jobs", security(("bearer" = []), ("cookie" = [])),
-    request_body(content = JobForm, content_type = "multipart/form-data"), responses(
-    (status = 201, description = "The job is on the disk and runs in its turn", body = Job,
+    request_body(content((JobForm = "multipart/form-data"), (DraftRequest = "application/json"))), responses(
+    (status = 201, description = "The job is on the disk, and runs in its turn or waits for its files", body = Job,
         headers(("Location" = String, description = "Where the job is"))),
     (status = 411, description = "`length_required`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`too_large`", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "`too_many_uploads` at the same time", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`too_many_uploads` at the same time, or too many jobs that wait for their files",
+        body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`busy`: the queue is full, or the server stops",
         body = Problem, content_type = "application/problem+json"),
     (status = 507, description = "`quota_exceeded` by the user, or `disk_full`", body = Problem, content_type = "application/problem+json"),
@@ -76,7 +78,10 @@ pub(super) async fn submit(
     State(app): State<App>,
     caller: Caller,
     request: Request,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<Response, Problem> {
+    if is_json(request.headers()) {
+        return create_draft(app, caller, request).await;
+    }
     let (parts, body) = request.into_parts();
     let (paced, progress) = Paced::new(body, &app.peers.limits);
     let length = content_length(&parts.headers)?;
@@ -92,7 +97,7 @@ pub(super) async fn submit(
     let multipart = Multipart::from_request(request, &()).await;
     let mut multipart = multipart.map_err(|e| {
         let detail = format!(
-            "expected a body of type multipart/form-data: {}",
+            "expected a body of type multipart/form-data or application/json: {}",
             e.body_text()
         );
         Problem::new(Code::UnsupportedMediaType, detail)
@@ -108,10 +113,17 @@ pub(super) async fn submit(
     received.folder.count(upload);
     let job = queue(&app, caller, received, asked).await?;
     let place = [(header::LOCATION, format!("/api/v1/jobs/{}", job.id))];
-    Ok((StatusCode::CREATED, place, Json(job)))
+    Ok((StatusCode::CREATED, place, Json(job)).into_response())
 }
 
-fn content_length(headers: &HeaderMap) -> Result<u64, Problem> {
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let essence = kind.split(';').next().unwrap_or("").trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+pub(super) fn content_length(headers: &HeaderMap) -> Result<u64, Problem> {
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     length.ok_or_else(|| {
@@ -128,12 +140,16 @@ async fn admit(app: &App, user: &Arc<User>, length: u64) -> Result<jobs::Upload,
     }
     let (jobs, user_id) = (app.jobs.clone(), user.id);
     let begun = blocking(move || jobs.begin_upload(user_id, length)).await?;
-    begun.map_err(|e| match e {
+    begun.map_err(over_quota)
+}
+
+pub(super) fn over_quota(e: QuotaError) -> Problem {
+    match e {
         QuotaError::Uploads { .. } => Problem::new(Code::TooManyUploads, e),
         QuotaError::Disk { .. } => Problem::new(Code::DiskFull, e),
         QuotaError::Store(e) => e.into(),
         e => Problem::new(Code::QuotaExceeded, e),
-    })
+    }
 }
 
 fn too_large(app: &App) -> Problem {
@@ -243,18 +259,23 @@ async fn text(field: &mut Field<'_>, progress: &Progress) -> Result<String, Prob
 }
 
 fn options(app: &App, text: &str) -> Result<Asked, Problem> {
-    let bad = |e: &dyn std::fmt::Display| Problem::new(Code::BadRequest, e);
     let fields = serde_json::from_str::<Map<String, Value>>(text);
-    let mut fields = fields.map_err(|e| bad(&format!("cannot use the options: {e}")))?;
+    let fields = fields
+        .map_err(|e| Problem::new(Code::BadRequest, format!("cannot use the options: {e}")))?;
+    asked(app, fields)
+}
+
+/// Reads and checks options.
+pub(super) fn asked(app: &App, mut fields: Map<String, Value>) -> Result<Asked, Problem> {
+    let bad = |e: BadOption| Problem::new(Code::BadRequest, e);
     let settings = app.jobs.settings();
-    let names = JobNames::take(&mut fields).map_err(|e| bad(&e))?;
-    let options = settings.options.with_request(&fields);
-    let options = options.map_err(|e| bad(&e))?;
-    options.check(settings).map_err(|e| bad(&e))?;
+    let names = JobNames::take(&mut fields).map_err(bad)?;
+    let options = settings.options.with_request(&fields).map_err(bad)?;
+    options.check(settings).map_err(bad)?;
     Ok(Asked { options, names })
 }
 
-fn refused(e: FilesError) -> Problem {
+pub(super) fn refused(e: FilesError) -> Problem {
     match &e {
         FilesError::Disk(io) => {
             tracing::error!("cannot keep an upload: {e}");
@@ -271,7 +292,7 @@ fn refused(e: FilesError) -> Problem {
 }
 
 /// Words the failure of a body that did not arrive as it should.
-fn broken(e: &dyn std::error::Error, progress: &Progress) -> Problem {
+pub(super) fn broken(e: &dyn std::error::Error, progress: &Progress) -> Problem {
     if progress.is_late() {
         let detail = "the body stalled or was too slow";
         return Problem::new(Code::RequestTimeout, detail);
@@ -324,15 +345,16 @@ pub(super) fn not_taken(e: SubmitError) -> Problem {
 }
 
 /// What is left of a body.
-enum Rest {
+pub(super) enum Rest {
     Raw(Paced),
     Parts(Multipart),
 }
 
 /// Reads on and throws away, so that a peer that sends first and reads then gets the answer. Not for long, and not what is too long.
-async fn drain(app: &App, mut rest: Rest, length: u64, progress: &Progress) {
+pub(super) async fn drain(app: &App, mut rest: Rest, length: u64, progress: &Progress) {
     let limits = &app.peers.limits;
-    if length.saturating_sub(progress.arrived()) > limits.drain_bytes || progress.is_late() {
+    let is_over = progress.is_late() || progress.is_given_up();
+    if length.saturating_sub(progress.arrived()) > limits.drain_bytes || is_over {
         return;
     }
     progress.discard();
