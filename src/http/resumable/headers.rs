@@ -206,7 +206,6 @@ mod tests {
             "filename YQ==,filename Yg==",
             ",",
             "filename YQ==,",
-            " YQ==",
             "caf\u{e9} YQ==",
             &format!("x {}", "A".repeat(METADATA_MAX)),
         ] {
