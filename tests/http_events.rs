@@ -9,6 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::http_resumable::Tus;
 use crate::support::{
     http::{Request, connect, read, request},
     service::{Client, PATIENCE, Service, demo_images, long_job, refs, varied, wait_for},
@@ -182,6 +183,36 @@ fn a_stream_tells_each_state_once_and_ends_with_the_job() {
         assert!(events.next().is_none());
     }
     assert_eq!(service.job(&token, first)["state"], "done");
+}
+
+#[test]
+fn a_job_is_followed_from_its_uploads_on() {
+    let service = Service::start_http(&[]);
+    let tus = Tus::new(&service, "ann");
+    let id = tus.empty_job();
+    let early = format!("/api/v1/jobs/{id}/artifacts/ply");
+    let early = request("GET", &early).bearer(&tus.token);
+    early.send(service.http()).problem(409, "conflict");
+    let mut stream = Events::open(&service, asked(&tus.token, id));
+    let first = stream.next().unwrap().job();
+    assert_eq!(
+        (&first["state"], &first["uploads"]),
+        (&json!("uploading"), &json!([]))
+    );
+    let image = demo_images(1)[0];
+    let url = tus.announce(id, "a.png", image.len());
+    tus.append(&url, 0, image);
+    let start = request("POST", &format!("/api/v1/jobs/{id}/start")).bearer(&tus.token);
+    start.send(service.http()).expect(200);
+    let mut states = Vec::new();
+    while let Some(event) = stream.next() {
+        states.push(event.job()["state"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(
+        states.last().map(String::as_str),
+        Some("done"),
+        "{states:?}"
+    );
 }
 
 #[test]

@@ -207,6 +207,9 @@ pub(super) async fn result_of(app: &App, user: i32, id: i64) -> Result<MadeOf, P
         if let Some(of) = jobs.made_of(user, id)? {
             return Ok(of);
         }
+        if jobs.draft(user, id)?.is_some() {
+            return Err(Problem::new(Code::Conflict, "the job was not started"));
+        }
         let found = jobs.find(user, id)?.ok_or_else(no_such_job)?;
         Err(without_result(&found.job.status.state))
     });

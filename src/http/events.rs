@@ -30,6 +30,7 @@ use super::{
 use crate::{
     jobs::{Following, ListedJob, OwnJob},
     peers::NoPlace,
+    store::Draft,
 };
 
 /// Shortest time between two events: a bar that moves five times in a second looks smooth.
@@ -77,13 +78,10 @@ pub(super) async fn follow(
 ) -> Result<Response, Problem> {
     let seen = headers.get("last-event-id");
     let seen = seen.and_then(|seen| seen.to_str().ok()).map(str::to_owned);
-    let (own, following) = look(&app, caller.user.id, id)
+    let (found, following) = look(&app, caller.user.id, id)
         .await?
         .ok_or_else(no_such_job)?;
-    if own.job.status.state.is_final()
-        && seen.is_some()
-        && seen == told(own.clone()).map(|(id, _)| id)
-    {
+    if found.is_final() && seen.is_some() && seen == told(&found).map(|(id, _)| id) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let user = caller.user.id;
@@ -96,7 +94,7 @@ pub(super) async fn follow(
         app,
         caller,
         id,
-        own,
+        found,
         following,
         seen,
         begun: false,
@@ -134,19 +132,44 @@ async fn look(
     app: &App,
     user: i32,
     id: i64,
-) -> Result<Option<(OwnJob, Option<Following>)>, Problem> {
+) -> Result<Option<(Found, Option<Following>)>, Problem> {
     let jobs = app.jobs.clone();
     blocking(move || {
+        if let Some(draft) = jobs.draft(user, id)? {
+            let name = jobs.name_of_draft(&draft);
+            return Ok(Some((Found::Uploading(draft, name), None)));
+        }
         // Before the row is read: of a job that ends in between it says so.
         let following = jobs.follow(user, id);
-        Ok(jobs.find(user, id)?.map(|own| (own, following)))
+        let found = jobs.find(user, id)?;
+        Ok(found.map(|own| (Found::Job(Box::new(own)), following)))
     })
     .await?
 }
 
+/// A job as its rows have it.
+enum Found {
+    /// With the name that its user gave it.
+    Uploading(Draft, Option<String>),
+    Job(Box<OwnJob>),
+}
+
+impl Found {
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Uploading(..) => false,
+            Self::Job(own) => own.job.status.state.is_final(),
+        }
+    }
+}
+
 /// Returns the JSON of a job, and an id that another state does not have and the same state has after a restart of the server too.
-fn told(own: OwnJob) -> Option<(String, String)> {
-    let json = serde_json::to_string(&Job::from(own)).ok()?;
+fn told(found: &Found) -> Option<(String, String)> {
+    let job = match found {
+        Found::Uploading(draft, name) => Job::uploading(draft, name.clone()),
+        Found::Job(own) => Job::from((**own).clone()),
+    };
+    let json = serde_json::to_string(&job).ok()?;
     let digest = Sha256::digest(&json);
     let id = digest.iter().take(ID_LEN).map(|byte| format!("{byte:02x}"));
     Some((id.collect(), json))
@@ -165,7 +188,7 @@ struct Stream {
     caller: Caller,
     id: i64,
     /// The job as it was when its row was read.
-    own: OwnJob,
+    found: Found,
     /// `None`: the row has to be looked at.
     following: Option<Following>,
     /// The id of what the client knows.
@@ -188,8 +211,8 @@ impl Stream {
             return Some(Event::default().retry(RETRY));
         }
         while !self.over {
-            let is_final = self.own.job.status.state.is_final();
-            let (id, json) = told(self.own.clone())?;
+            let is_final = self.found.is_final();
+            let (id, json) = told(&self.found)?;
             if self.seen.as_ref() != Some(&id) {
                 self.seen = Some(id.clone());
                 self.over = is_final;
@@ -240,19 +263,19 @@ impl Stream {
 
     /// Brings the job up to date; `None` when it is gone.
     async fn update(&mut self) -> Option<()> {
-        if let Some(following) = &mut self.following {
+        if let (Some(following), Found::Job(own)) = (&mut self.following, &mut self.found) {
             let status = following.status();
             if !status.state.is_final() {
-                self.own.job = ListedJob {
+                own.job = ListedJob {
                     status,
-                    ..self.own.job.clone()
+                    ..own.job.clone()
                 };
                 return Some(());
             }
         }
         // The row also has the result, and the time.
         let found = look(&self.app, self.caller.user.id, self.id).await;
-        (self.own, self.following) = found.ok()??;
+        (self.found, self.following) = found.ok()??;
         self.next_look = Instant::now() + LOOK;
         Some(())
     }
