@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Cursor, Read},
+    io::{Cursor, Read, Write},
     path::PathBuf,
 };
 
@@ -11,7 +11,7 @@ use zip::ZipArchive;
 
 use crate::support::{
     glb::Glb,
-    http::{Response, request},
+    http::{Response, connect, request},
     service::{Service, demo_images, long_job, wait_for},
 };
 
@@ -318,6 +318,28 @@ fn frames_are_what_the_network_saw_and_nothing_of_the_originals() {
         let answer = done.get(missing);
         answer.problem(404, "not_found");
     }
+}
+
+#[test]
+fn clients_that_go_away_while_a_file_is_made_take_nothing_along() {
+    let done = Done::new();
+    let path = |i: usize| {
+        let id = done.id;
+        format!("/api/v1/jobs/{id}/artifacts/points?max_points={i}")
+    };
+    // Each asks for another file, and most have gone before theirs is made.
+    for i in 1..=200 {
+        let asked = request("GET", &path(i)).bearer(&done.token);
+        let mut stream = connect(done.service.http());
+        stream.write_all(&asked.bytes()).unwrap();
+    }
+    let answer = wait_for("a free place", || {
+        let asked = request("GET", &path(1000)).bearer(&done.token);
+        let answer = asked.send(done.service.http());
+        (answer.status != 503).then_some(answer)
+    });
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(done.get("frames/0.jpg").status, 200);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The files of a job's result: its GLB, and what is made of it when it is asked for.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::HeaderMap,
     response::Response,
 };
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -24,6 +27,9 @@ use crate::{
 
 /// Requests that may wait for a file to be made; each waits for those before it.
 const WAITING_MAX: usize = 16;
+
+/// Pictures that are drawn at the same time, some megabytes each.
+const DRAWING_MAX: usize = 4;
 
 /// A file of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -271,16 +277,40 @@ pub(super) async fn made(app: &App, of: MadeOf, artifact: Artifact) -> Result<Ma
         return Ok(made);
     }
     let busy = || Problem::new(Code::Busy, "too many files are being made; try again later");
-    let _waiting = app.waiting.try_acquire().map_err(|_| busy())?;
-    let _making = app.making.acquire().await.map_err(|_| busy())?;
+    let Workplaces {
+        waiting, making, ..
+    } = &app.workplaces;
+    let waiting = waiting.clone().try_acquire_owned().map_err(|_| busy())?;
+    let making = making.clone().acquire_owned().await.map_err(|_| busy())?;
     let jobs = app.jobs.clone();
-    let made = blocking(move || jobs.make_artifact(&of, artifact)).await?;
+    let made = blocking(move || {
+        // Held until the end, also when the client has gone: else clients that come and go would take all threads.
+        let _places = (waiting, making);
+        jobs.make_artifact(&of, artifact)
+    });
+    let made = made.await?;
     made.map_err(Problem::from)
 }
 
-/// How many requests may wait for a file to be made, and how many files are made at the same time.
-pub(super) fn places() -> [tokio::sync::Semaphore; 2] {
-    [WAITING_MAX, 1].map(tokio::sync::Semaphore::new)
+/// How many requests work on files of results at the same time.
+#[derive(Debug)]
+pub(super) struct Workplaces {
+    /// Those that wait for a file to be made.
+    waiting: Arc<Semaphore>,
+    /// The one for which it is made.
+    making: Arc<Semaphore>,
+    /// Those for which a picture is drawn.
+    pub(super) drawing: Arc<Semaphore>,
+}
+
+impl Default for Workplaces {
+    fn default() -> Self {
+        Self {
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            making: Arc::new(Semaphore::new(1)),
+            drawing: Arc::new(Semaphore::new(DRAWING_MAX)),
+        }
+    }
 }
 
 pub(super) fn download(made: MadeFile, format: Format, name: Option<String>) -> Download {

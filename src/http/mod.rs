@@ -39,16 +39,16 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Mutex, Semaphore, watch},
+    sync::{Mutex, watch},
     task::JoinSet,
 };
 
+use self::{artifacts::Workplaces, cors::Origins, health::Readiness, problem::Problem};
 pub use self::{
     cors::Origin,
     setup::Setup,
     tls::{Tls, TlsError},
 };
-use self::{cors::Origins, health::Readiness, problem::Problem};
 use crate::{jobs::Jobs, monitor::GpuMemory, peers::Peers, store::Store};
 
 /// Pause after a failure to accept a connection, mostly for lack of file descriptors.
@@ -75,10 +75,7 @@ struct Shared {
     jobs: Jobs,
     /// What `/ready` last found, and when.
     ready: Mutex<Option<(Instant, Readiness)>>,
-    /// Requests that wait for a file of a result to be made.
-    waiting: Semaphore,
-    /// Files that are being made.
-    making: Semaphore,
+    workplaces: Workplaces,
     origins: Origins,
     setup: Option<Setup>,
     tls: Option<Arc<Tls>>,
@@ -101,14 +98,12 @@ pub async fn serve(
     jobs: Jobs,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let [waiting, making] = artifacts::places();
     let app = Arc::new(Shared {
         peers,
         store,
         jobs,
         ready: Mutex::default(),
-        waiting,
-        making,
+        workplaces: Workplaces::default(),
         origins: Origins(settings.origins),
         setup: settings.setup,
         tls: settings.tls,

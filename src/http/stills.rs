@@ -131,8 +131,15 @@ pub(super) async fn send(
             Body::empty()
         }
         false => {
+            let place = app.workplaces.drawing.clone().acquire_owned().await;
+            let place = place.map_err(|_| Problem::internal())?;
             let jobs = app.jobs.clone();
-            let made = blocking(move || jobs.still(&glb, kind, index)).await??;
+            let made = blocking(move || {
+                // Held until the end, also when the client has gone.
+                let _place = place;
+                jobs.still(&glb, kind, index)
+            });
+            let made = made.await??;
             let StillFile {
                 bytes,
                 units_per_value,

@@ -171,6 +171,8 @@ pub(super) struct Artifacts {
     state: Mutex<State>,
     /// Held while a file is made.
     making: Mutex<()>,
+    /// Held while a kept reconstruction is opened: the pictures of a page are asked for together.
+    opening: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -350,6 +352,11 @@ impl Jobs {
 impl Shared {
     fn spool(&self, glb: &GlbFile) -> Result<Arc<Spool>, ArtifactError> {
         let hash = &glb.hashed_name;
+        if let Some(spool) = self.artifacts.opened(hash) {
+            return Ok(spool);
+        }
+        let opening = self.artifacts.opening.lock();
+        let _opening = opening.unwrap_or_else(|e| e.into_inner());
         if let Some(spool) = self.artifacts.opened(hash) {
             return Ok(spool);
         }
