@@ -204,6 +204,13 @@ fn a_job_that_runs_is_cancelled_and_one_that_has_ended_is_removed() {
             .expect(200);
         assert_eq!(job["state"], "cancelled", "{job}");
     }
+    // One who only wants to cancel removes nothing, however late it is.
+    let path = |query: &str| format!("/api/v1/jobs/{running}?{query}");
+    let again = request("DELETE", &path("only_cancel=true")).bearer(&token);
+    let job = again.send(service.http()).expect(200);
+    assert_eq!(job["state"], "cancelled", "{job}");
+    let odd = request("DELETE", &path("only_cancel=1")).bearer(&token);
+    odd.send(service.http()).problem(400, "bad_request");
     for id in [waiting, running] {
         of_job("DELETE", &token, id)
             .send(service.http())

@@ -5,6 +5,8 @@
     tools/client.py --user ann images a.jpg b.jpg c.jpg --out scene.glb
     tools/client.py --user ann video clip.mp4 --out scene.glb --fetch-again
     tools/client.py --user ann get HASH --out scene.glb
+    tools/client.py --server http://127.0.0.1:4568 --user ann images a.jpg b.jpg --format ply      over HTTP or HTTPS, with more
+                                                                     commands; --server http://... --help lists them
 
 Each call logs in, sends its request and writes the GLB. `--fetch-again` then fetches the same GLB by its hash on the same
 connection and compares the two. A GLB is written under a temporary name and renamed, so a file that is there is whole.
@@ -16,6 +18,8 @@ The bytes, all integers being big-endian 32 bits: a request is 1 byte command, 4
     3 video   the file                                  -> as 2
     4 get     64 hex digits                             -> length, GLB
 
+HTTP is spoken by the package vggt_client in the folder python beside this file, or as `pip install` has put it.
+
 An error stands where the GLB would: it does not start with `glTF` and is shorter than 1 KiB. More in src/protocol/README.md.
 Exit codes: 0 done, 1 failed, 2 not called correctly.
 """
@@ -26,6 +30,7 @@ import getpass
 import hashlib
 import json
 import os
+import pathlib
 import re
 import socket
 import struct
@@ -200,6 +205,7 @@ def hash_argument(text):
 
 def arguments():
     parser = argparse.ArgumentParser(description="Sends images or a video to a vggt server and fetches the GLB.")
+    parser.add_argument("--server", help="an address of HTTP in place of host and port; it has more commands: --server http://... --help")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4567)
     parser.add_argument("--user", required=True)
@@ -242,7 +248,26 @@ def run(args):
         print("fetched again by its hash: the same bytes")
 
 
+def http_command(words):
+    """The package's command for a server with an address of HTTP; None where `words` name none."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--server")
+    server = parser.parse_known_args(words)[0].server
+    if server is None:
+        return None
+    if not server.lower().startswith(("http://", "https://")):
+        parser.error(f"cannot use --server {server}: expected http:// or https:// in front; the TCP port has --host and --port")
+    sys.path.append(str(pathlib.Path(__file__).resolve().parent / "python"))
+    try:
+        from vggt_client import command
+    except ImportError as e:
+        sys.exit(f"error: cannot speak HTTP without the package vggt_client ({e}): keep tools/python beside this file")
+    return command.main
+
+
 def main():
+    if command := http_command(sys.argv[1:]):
+        return command()
     args = arguments()
     try:
         run(args)

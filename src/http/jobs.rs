@@ -140,6 +140,16 @@ pub(super) struct PageRequest {
     limit: Option<u32>,
 }
 
+/// What a `DELETE` is to do.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Removal {
+    /// Only cancels: a job that has ended, perhaps just now, stays with its result and is returned.
+    #[serde(default)]
+    only_cancel: bool,
+}
+
 /// What is to be changed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -349,8 +359,8 @@ pub(super) async fn change(
 
 /// Cancels a job that waits or runs; removes one that is uploading, or that has ended, with its result unless another job has the same.
 #[utoipa::path(delete, path = "/api/v1/jobs/{id}", operation_id = "remove_job", tag = "jobs", security(("bearer" = []), ("cookie" = [])),
-    params(("id" = i64, Path, description = "The job's number")), responses(
-    (status = 200, description = "It was cancelled, and is still listed", body = Job),
+    params(("id" = i64, Path, description = "The job's number"), Removal), responses(
+    (status = 200, description = "It was cancelled, or has ended and was to be cancelled only; it is still listed", body = Job),
     (status = 204, description = "It was removed"),
     (status = 404, description = "`not_found`: the user has no such job", body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
@@ -359,7 +369,9 @@ pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
     Key(id): Key,
+    removal: Result<Query<Removal>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(removal) = removal.map_err(|e| Problem::new(Code::BadRequest, e.body_text()))?;
     let (jobs, user) = (app.jobs.clone(), caller.user.id);
     let cancelled = blocking(move || {
         if jobs.discard_draft(user, id)? {
@@ -372,6 +384,9 @@ pub(super) async fn remove(
             jobs.cancel(user, id)?;
             let found = jobs.find(user, id)?;
             return Ok(found.map(Some).ok_or_else(no_such_job));
+        }
+        if removal.only_cancel {
+            return Ok(Ok(Some(found)));
         }
         match jobs.remove(user, id)? {
             true => Ok(Ok(None)),

@@ -5,7 +5,7 @@
     tools/checks/check_client.py --installed            the package that this Python has, as from the wheel
     tools/checks/check_client.py --program dist/vggt    another program
 
-Needs numpy, without which --no-numpy leaves out the saved predictions. Prints each step; exit code 1 at the first that fails.
+Over the TCP port, HTTP and HTTPS, whose certificate openssl makes. Needs numpy, without which --no-numpy leaves out the saved predictions. Prints each step; exit code 1 at the first that fails.
 """
 
 import argparse
@@ -26,9 +26,9 @@ def main():
         sys.path.insert(0, str(HERE.parent / "python"))
     # After the path is set.
     from attack.service import TARGET
-    from python_client import peers, service
+    from python_client import http, http_peers, peers, service
 
-    parts = [service, peers]
+    parts = [service, peers, http, http_peers]
     if not args.no_numpy:
         from python_client import predictions
 

@@ -10,17 +10,22 @@
         job = client.wait(job, on_change=print)
         client.get(job.hash, out="strict.glb")
 
+    with Client("https://vggt.example.org", token=token) as client:     # the same over HTTP
+        job = client.wait(client.submit(["a.jpg", "b.jpg"]))
+        client.download(job, "colmap.zip", out="scene.zip")
+
     predictions = load_predictions("room.safetensors")
     predictions["depth"].shape, predictions.names
 
 Nothing but the standard library is needed, except that `load_predictions` imports numpy. The bytes on the wire are specified in
-src/protocol/README.md of the repository. All errors are subclasses of `Error`; those that the server answers are `ServerError`,
+src/protocol/README.md of the repository, those of HTTP in docs/http.md. All errors are subclasses of `Error`; those that the server answers are `ServerError`,
 with its code and its reason.
 """
 
 from .client import Client
 from .errors import (
     BadRequest,
+    CertificateRefused,
     ConnectionLost,
     Error,
     FileMissing,
@@ -33,6 +38,7 @@ from .errors import (
     JobNotFound,
     LoginRefused,
     NotLoggedIn,
+    NotOffered,
     PredictionsError,
     ProtocolError,
     ServerError,
@@ -40,18 +46,22 @@ from .errors import (
     VideoRequestFailed,
     WaitTimeout,
 )
+from .http_client import HttpClient
 from .predictions import Predictions, load_predictions
-from .replies import Info, Job, JobWarning, Limits, Scene, StoredFile
+from .replies import Artifact, Info, Job, JobWarning, Limits, Scene, StoredFile
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Artifact",
     "BadRequest",
+    "CertificateRefused",
     "Client",
     "ConnectionLost",
     "Error",
     "FileMissing",
     "HashNotFound",
+    "HttpClient",
     "ImageRequestFailed",
     "Info",
     "InternalServerError",
@@ -64,6 +74,7 @@ __all__ = [
     "Limits",
     "LoginRefused",
     "NotLoggedIn",
+    "NotOffered",
     "Predictions",
     "PredictionsError",
     "ProtocolError",

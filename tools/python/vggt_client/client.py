@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from . import wire
-from .errors import BadRequest, JobCancelled, JobFailed, LoginRefused, ProtocolError, UnknownCommand, WaitTimeout, printable
-from .replies import HASH_DIGITS, Info, Job, Reply, Scene, StoredFile, is_hash
+from .errors import (
+    BadRequest,
+    JobCancelled,
+    JobFailed,
+    LoginRefused,
+    NotOffered,
+    ProtocolError,
+    UnknownCommand,
+    WaitTimeout,
+    printable,
+)
+from .replies import HASH_DIGITS, Artifact, Info, Job, Reply, Scene, StoredFile, is_hash
 from .upload import Source, complete_file, images_payload, names_of, video_payload, with_kind
 
 T = TypeVar("T")
@@ -28,15 +39,37 @@ LONGEST_OPTIONS = 48 << 10
 
 
 class Client:
-    """One connection to a server, for one thread at a time. Use it as a context manager, or call `close`."""
+    """One connection to a server, for one thread at a time. Use it as a context manager, or call `close`.
 
-    def __init__(self, host: str = "127.0.0.1", port: int = DEFAULT_PORT, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+    With an address such as `http://127.0.0.1:4568` or `https://vggt.example.org` it speaks HTTP, and is an `HttpClient`.
+    """
+
+    def __new__(cls, host: str = "127.0.0.1", *_: Any, **__: Any) -> Client:
+        if cls is Client and host.lower().startswith(("http://", "https://")):
+            # Which imports this module.
+            from .http_client import HttpClient
+
+            return object.__new__(HttpClient)
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: Optional[int] = None,
+        *,
+        timeout: Optional[float] = None,
+        token: Optional[str] = None,
+        cafile: Optional[PathLike] = None,
+    ) -> None:
         """Connects.
 
         `timeout` is the number of seconds without a byte from the server after which a call raises `ConnectionLost`. `images` and
         `video` hear nothing while the reconstruction runs; for long ones `submit` and `wait` are better, and outlive a lost
-        connection.
+        connection. `token` and `cafile` are for HTTP alone: `HttpClient` describes them.
         """
+        if token is not None or cafile is not None:
+            raise ValueError("token and cafile are for HTTP: give an address that begins with http:// or https://")
+        port, timeout = port or DEFAULT_PORT, timeout or DEFAULT_TIMEOUT_S
         self._connection = wire.Connection(host, port, timeout)
         # What `options` has set for the next reconstruction.
         self._options: Dict[str, Any] = {}
@@ -74,7 +107,7 @@ class Client:
         `images` are paths or contents of image files; the first defines the axes. The GLB goes to the file `out`, which appears
         complete or not at all, or else into `Scene.glb`. `options` are those of `Client.options`.
         """
-        images = _listed(images)
+        images = listed(images)
         upload = images_payload(images)
         self._set_options(options, names_of(images))
         return self._reconstruct(wire.IMAGES, upload, out)
@@ -87,9 +120,20 @@ class Client:
 
     def get(self, hash: str, *, out: Optional[PathLike] = None) -> Scene:
         """Fetches a stored GLB, or a job's preview: of this user, or a public one. It goes where that of `images` goes."""
-        digits = _hash(hash)
+        digits = hash_of(hash)
         size, glb, path = self._receive(out, lambda file: self._connection.get(digits, file))
         return Scene(digits, size, glb, path)
+
+    def download(
+        self, job: Union[Job, int], format: str = "glb", *, out: Optional[PathLike] = None, overwrite: bool = True
+    ) -> Artifact:
+        """Fetches a file of a job that is done. Over HTTP only.
+
+        `format` is one of docs/http.md, such as `ply`, `colmap.zip` or `frames/0.jpg`. The file goes to `out`, which appears
+        complete or not at all and is replaced only where `overwrite` allows it, or else into `Artifact.data`. A transfer that
+        breaks off goes on where it was.
+        """
+        raise _only_http("download")
 
     # Jobs.
 
@@ -105,7 +149,7 @@ class Client:
             raise ValueError("submit takes either images or a video")
         names = None
         if images is not None:
-            images = _listed(images)
+            images = listed(images)
             upload, names = with_kind(wire.IMAGES, images_payload(images)), names_of(images)
         else:
             assert video is not None
@@ -115,7 +159,7 @@ class Client:
 
     def status(self, job: Union[Job, int]) -> Job:
         """Returns the job as it is now."""
-        return self._read(Job.of, self._ask(wire.STATUS, job=_id(job)))
+        return self._read(Job.of, self._ask(wire.STATUS, job=id_of(job)))
 
     def wait(
         self,
@@ -132,25 +176,36 @@ class Client:
         """
         end = None if timeout is None else time.monotonic() + timeout
         last = None
-        while True:
+        with self._following(job, poll) as next_state:
             now = self.status(job)
-            if on_change is not None and now != last:
-                on_change(now)
-            last = now
-            if now.state == "done":
-                return now
-            if now.state == "failed":
-                raise JobFailed(now)
-            if now.state == "cancelled":
-                raise JobCancelled(now)
-            left = poll if end is None else min(poll, end - time.monotonic())
-            if timeout is not None and left <= 0:
-                raise WaitTimeout(now, timeout)
-            time.sleep(left)
+            while True:
+                if on_change is not None and now != last:
+                    on_change(now)
+                last = now
+                if now.state == "done":
+                    return now
+                if now.state == "failed":
+                    raise JobFailed(now)
+                if now.state == "cancelled":
+                    raise JobCancelled(now)
+                left = None if end is None else end - time.monotonic()
+                if timeout is not None and left is not None and left <= 0:
+                    raise WaitTimeout(now, timeout)
+                now = next_state(left)
+
+    @contextlib.contextmanager
+    def _following(self, job: Union[Job, int], poll: float) -> Iterator[Callable[[Optional[float]], Job]]:
+        """Gives what returns the job's next state, or the same again, within the seconds that are left."""
+
+        def look(left: Optional[float]) -> Job:
+            time.sleep(poll if left is None else min(poll, left))
+            return self.status(job)
+
+        yield look
 
     def cancel(self, job: Union[Job, int]) -> Job:
         """Cancels a job; one that has ended stays as it is. A running one stops soon."""
-        return self._read(Job.of, self._ask(wire.CANCEL, job=_id(job)))
+        return self._read(Job.of, self._ask(wire.CANCEL, job=id_of(job)))
 
     def jobs(self, limit: Optional[int] = None) -> List[Job]:
         """Returns the user's jobs, newest first: all that the server remembers, or the newest `limit`. Newer servers only."""
@@ -163,7 +218,11 @@ class Client:
         network, and where the server no longer has the old job's frames.
         """
         self._set_options(options)
-        return self._read(Job.of, self._ask(wire.RERUN, job=_id(job)))
+        return self._read(Job.of, self._ask(wire.RERUN, job=id_of(job)))
+
+    def rename(self, job: Union[Job, int], name: str) -> Job:
+        """Gives the result of a job another name. Over HTTP only."""
+        raise _only_http("rename")
 
     # Stored results.
 
@@ -175,14 +234,18 @@ class Client:
             # A server from before the pages lists the newest 1000.
             return self._items(self._ask(wire.LIST), "files", StoredFile.of)[:limit]
 
+    def remove(self, job: Union[Job, int]) -> None:
+        """Removes a job that has ended, with its result unless another job has the same. Over HTTP only."""
+        raise _only_http("remove")
+
     def publish(self, hash: str, public: bool = True) -> bool:
         """Lets everyone who has the hash fetch this result, or only its user again. Returns the new state."""
-        reply = self._ask(wire.PUBLISH, hash=_hash(hash), public=bool(public))
+        reply = self._ask(wire.PUBLISH, hash=hash_of(hash), public=bool(public))
         return self._read(lambda fields: Reply(fields, "a stored file").flag("public"), reply)
 
     def delete(self, hash: str) -> None:
         """Deletes a stored result of this user."""
-        self._ask(wire.DELETE, hash=_hash(hash))
+        self._ask(wire.DELETE, hash=hash_of(hash))
 
     # The server.
 
@@ -285,21 +348,25 @@ class Client:
         return ProtocolError(f"{self._connection.address} answers {what}: is this a vggt server?")
 
 
+def _only_http(what: str) -> NotOffered:
+    return NotOffered(f"the TCP port has no {what}: give the address of HTTP, such as http://127.0.0.1:4568")
+
+
 def _json(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields).encode()
 
 
-def _listed(images: Iterable[Source]) -> List[Source]:
+def listed(images: Iterable[Source]) -> List[Source]:
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)):
         raise TypeError("images must be a list of paths or of contents, also when it is only one")
     return [*images]
 
 
-def _id(job: Union[Job, int]) -> int:
+def id_of(job: Union[Job, int]) -> int:
     return job.id if isinstance(job, Job) else job
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
     if not is_hash(text):
         raise ValueError(f"{text!r} is not a hash: expected {HASH_DIGITS} hex digits, without .glb")
     return text.lower()

@@ -13,7 +13,15 @@ class Error(Exception):
 
 
 class ConnectionLost(Error, ConnectionError):
-    """There is no connection, or it ended or stalled before the reply was complete. A new `Client` is needed."""
+    """There is no connection, or it ended or stalled before the reply was complete. A new `Client` is needed, except over HTTP."""
+
+
+class CertificateRefused(ConnectionLost):
+    """The certificate of an https server cannot be trusted: of an unknown authority, for another name, or out of date."""
+
+
+class NotOffered(Error):
+    """What was called needs HTTP, or the TCP port, and the client talks to the other one."""
 
 
 class ProtocolError(Error):
@@ -56,7 +64,7 @@ class ServerError(Error):
     """The server refuses a request. The connection may be used further."""
 
     code: str
-    """As in src/protocol/README.md, such as `ERROR_HASH_NOT_FOUND`."""
+    """As in src/protocol/README.md, such as `ERROR_HASH_NOT_FOUND`; over HTTP as in docs/http.md, such as `not_kept`."""
     reason: str
     """What the server says about it, in one line; may be empty. Control characters are escaped."""
 
@@ -117,6 +125,10 @@ OF_CODE: Dict[str, Type[ServerError]] = {
     "ERROR_JOB_NOT_FOUND": JobNotFound,
     "ERROR_INTERNAL": InternalServerError,
     "UNKNOWN_COMMAND": UnknownCommand,
+    # Of HTTP.
+    "bad_request": BadRequest,
+    "not_logged_in": NotLoggedIn,
+    "internal": InternalServerError,
 }
 
 

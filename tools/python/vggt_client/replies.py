@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from dataclasses import dataclass, field
@@ -25,6 +26,19 @@ class Scene:
     """Bytes of the GLB."""
     glb: Optional[bytes] = field(default=None, repr=False)
     """The GLB itself, unless it went to a file."""
+    path: Optional[Path] = None
+    """The file that has it, if one was asked for."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a result, of `Client.download`."""
+
+    format: str
+    size: int
+    """Bytes."""
+    data: Optional[bytes] = field(default=None, repr=False)
+    """Its bytes, unless they went to a file."""
     path: Optional[Path] = None
     """The file that has it, if one was asked for."""
 
@@ -78,7 +92,7 @@ class Job:
 
     id: int
     state: str
-    """`queued`, `running`, `done`, `failed` or `cancelled`."""
+    """`queued`, `running`, `done`, `failed` or `cancelled`; over HTTP also `uploading`."""
     ahead: Optional[int] = None
     """While queued: jobs that run before it."""
     stage: Optional[str] = None
@@ -111,6 +125,24 @@ class Job:
     @classmethod
     def of(cls, fields: Any) -> Job:
         """Reads JOB of the protocol."""
+        job = cls._of(fields)
+        if job.state == "done":
+            # Without it the result cannot be fetched.
+            Reply(fields, "a job").hash("hash")
+        return job
+
+    @classmethod
+    def of_http(cls, fields: Any) -> Job:
+        """Reads a job as HTTP has it; one that is done has no hash where its result was deleted."""
+        reply = Reply(fields, "a job")
+        result = fields.get("result")
+        named = {**fields, "job": reply.count("id"), "ahead": fields.get("place")}
+        if result is not None:
+            named["hash"] = Reply(result, "a job's result").hash("hash")
+        return dataclasses.replace(cls._of(named), fields=fields)
+
+    @classmethod
+    def _of(cls, fields: Any) -> Job:
         reply = Reply(fields, "a job")
         state = reply.text("state")
         has = {name for name, value in fields.items() if value is not None}
@@ -122,8 +154,7 @@ class Job:
             fraction=reply.number("fraction") if "fraction" in has else None,
             seconds_left=reply.number("seconds_left") if "seconds_left" in has else None,
             preview=reply.hash("preview") if "preview" in has else None,
-            # A job that is done has one: without it the result cannot be fetched.
-            hash=reply.hash("hash") if "hash" in has or state == "done" else None,
+            hash=reply.hash("hash") if "hash" in has else None,
             reason=printable(reply.text("reason")) if "reason" in has else None,
             warnings=tuple(JobWarning.of(warning) for warning in reply.items("warnings")) if "warnings" in has else (),
             name=printable(reply.text("name")) if "name" in has else None,

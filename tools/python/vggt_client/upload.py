@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import tempfile
@@ -76,14 +77,16 @@ def name_of(source: Source) -> str:
     return "bytes" if isinstance(source, (bytes, bytearray, memoryview)) else repr(os.fspath(source))
 
 
-def pieces_of(source: Source, length: int) -> Iterator[bytes]:
+def pieces_of(source: Source, length: int, start: int = 0) -> Iterator[bytes]:
+    """The bytes of a file of `length` bytes from `start` on."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         content = memoryview(source).cast("B")
-        for start in range(0, length, PIECE):
-            yield bytes(content[start : start + PIECE])
+        for at in range(start, length, PIECE):
+            yield bytes(content[at : at + PIECE])
         return
     with open(source, "rb") as file:
-        left = length
+        file.seek(start)
+        left = length - start
         while left:
             piece = file.read(min(PIECE, left))
             if not piece:
@@ -93,8 +96,13 @@ def pieces_of(source: Source, length: int) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def complete_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when all of it is written, and is gone otherwise."""
+def complete_file(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A file that takes its name when all of it is written, and is gone otherwise.
+
+    Without `overwrite` a file of that name stays, and this raises `FileExistsError`: at once, or at the end if it came meanwhile.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
@@ -106,6 +114,10 @@ def complete_file(path: Path) -> Iterator[BinaryIO]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            # Unlike a rename, this replaces nothing.
+            os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
