@@ -155,7 +155,9 @@ class HttpClient(Client):
             yield follower.next
 
     def cancel(self, job: Union[Job, int]) -> Job:
-        return self._of_job("DELETE", job, query="?only_cancel=true")
+        reply = self._about_job("DELETE", f"{JOBS}/{id_of(job)}?only_cancel=true")
+        # One whose files were still arriving is gone.
+        return Job.of_http(reply) if reply else Job(id_of(job), "cancelled")
 
     def jobs(self, limit: Optional[int] = None) -> List[Job]:
         if limit is not None and limit < 0:
@@ -238,9 +240,8 @@ class HttpClient(Client):
         job: Union[Job, int],
         below: str = "",
         fields: Optional[Mapping[str, Any]] = None,
-        query: str = "",
     ) -> Job:
-        return Job.of_http(self._about_job(method, f"{JOBS}/{id_of(job)}{below}{query}", fields))
+        return Job.of_http(self._about_job(method, f"{JOBS}/{id_of(job)}{below}", fields))
 
     def _about_job(
         self, method: str, path: str, fields: Optional[Mapping[str, Any]] = None, timeout: Optional[float] = None
