@@ -23,6 +23,7 @@ mod frames;
 mod glb;
 mod http_artifacts;
 mod http_basics;
+mod http_errors;
 mod http_events;
 mod http_jobs;
 mod http_links;

@@ -47,4 +47,6 @@ class Cutter:
                 return
         for end in (source, target):
             with contextlib.suppress(OSError):
+                # Without it, the close waits for the other thread's call.
                 end.shutdown(socket.SHUT_RDWR)
+            end.close()

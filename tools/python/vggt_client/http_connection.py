@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import os
-import select
+import selectors
 import socket
 import ssl
 import urllib.parse
@@ -196,13 +196,29 @@ class Server:
         connection.endheaders()
         try:
             for piece in pieces:
-                # Something arrives before all is sent: a refusal. Under TLS it might be something else.
-                if not self._tls and select.select([connection.sock], [], [], 0)[0]:
+                # Under TLS what arrives may be no answer.
+                if self._tls:
+                    connection.send(piece)
+                elif not _sent(connection.sock, piece):
                     return
-                connection.send(piece)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             # The server may have said why before it closed; if not, reading its answer fails.
             pass
+
+
+def _sent(sock: socket.socket, piece: bytes) -> bool:
+    """Sends `piece`; returns False once something arrives: a refusal, after which the server may read no more."""
+    left = memoryview(piece)
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        while left:
+            ready = selector.select(sock.gettimeout())
+            if not ready:
+                raise socket.timeout("timed out")
+            if ready[0][1] & selectors.EVENT_READ:
+                return False
+            left = left[sock.send(left) :]
+    return True
 
 
 @contextlib.contextmanager
