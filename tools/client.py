@@ -205,7 +205,7 @@ def hash_argument(text):
 
 def arguments():
     parser = argparse.ArgumentParser(description="Sends images or a video to a vggt server and fetches the GLB.")
-    parser.add_argument("--server", help="an address of HTTP in place of host and port; it has more commands: --server http://... --help")
+    parser.add_argument("--server", help="an address of HTTP, in place of host and port; --server http://... --help tells more")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4567)
     parser.add_argument("--user", required=True)

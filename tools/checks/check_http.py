@@ -92,7 +92,8 @@ def examples(service, folder, docs):
     curl = folder / "bin/curl"
     curl.parent.mkdir()
     # A status of 400 or more is an exit code, and each call leaves a line.
-    curl.write_text(f'#!/bin/sh\necho called >>"{folder}/calls"\nexec {shutil.which("curl")} --fail-with-body --show-error "$@"\n')
+    real = f"{shutil.which('curl')} --fail-with-body --show-error"
+    curl.write_text(f'#!/bin/sh\necho called >>"{folder}/calls"\nexec {real} "$@"\n')
     curl.chmod(0o755)
     environment = {**os.environ, "PATH": f"{curl.parent}:{os.environ['PATH']}"}
     for block in blocks:

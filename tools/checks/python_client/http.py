@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 import zipfile
 
 import vggt_client
@@ -31,8 +32,11 @@ class HttpService(Service):
     def start(self, seconds=60):
         before = len(self.log_text())
         super().start(seconds)
-        # The first line of the log.
-        found = re.search(r", HTTPS? on ([0-9.:]+),", self.log_text()[before:])
+        end = time.monotonic() + seconds
+        # The first line of the log, which may come behind that of the port.
+        while not (found := re.search(r", HTTPS? on ([0-9.:]+),", self.log_text()[before:])) and time.monotonic() < end:
+            time.sleep(0.01)
+        expect(found, "no address of HTTP in the log")
         self.url = f"{self.scheme}://{found[1]}"
         # The next start has the same port.
         self.options = ("--http", found[1], *self.options[2:])
@@ -351,8 +355,9 @@ def no_server(service):
 
 def over_tls(program, folder):
     key, certificate = folder / "key.pem", folder / "certificate.pem"
-    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=vggt -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run(["openssl", *made.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=vggt"
+    name = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", *made.split(), *name, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     service = HttpService(
         program, folder / "tls", "--http", "127.0.0.1:0", "--tls-cert", certificate, "--tls-key", key, "--stall-timeout", "5"
     )
@@ -372,9 +377,10 @@ def over_tls(program, folder):
             job = client.wait(client.submit(FRAMES[:3]), on_change=lambda job: None)
             expect(client.download(job, "points").size > 64, "no points")
             password = {"VGGT_PASSWORD": wire.password_of("alice")}
-            command(service, folder, "--cafile", certificate, "--user", "alice", "get", scene.hash, "--out", "tls.glb", token=False, **password)  # fmt: skip
+            words = ("--cafile", certificate, "--user", "alice", "get", scene.hash, "--out", "tls.glb")
+            command(service, folder, *words, token=False, **password)
             expect((folder / "tls.glb").read_bytes() == scene.glb, "other bytes")
-        with step("HTTPS: a refusal in the midst of an upload, and 100 mebibytes"), connect(service, cafile=certificate) as client:
+        with step("HTTPS: a refusal of an upload, and 100 mebibytes"), connect(service, cafile=certificate) as client:
             raises(vggt_client.BadRequest, lambda: client.submit(list(itertools.repeat(b"x" * (1 << 20), 8)), options={"no": 1}))
             if resumable(client):
                 expect(client.wait(client.submit([FRAMES[0], FRAMES[1].read_bytes() + bytes(100 << 20)])).hash, "no hash")

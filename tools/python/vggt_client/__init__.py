@@ -18,8 +18,8 @@
     predictions["depth"].shape, predictions.names
 
 Nothing but the standard library is needed, except that `load_predictions` imports numpy. The bytes on the wire are specified in
-src/protocol/README.md of the repository, and HTTP in docs/http.md. All errors are subclasses of `Error`; those that the server answers
-are `ServerError`, with its code and its reason.
+src/protocol/README.md of the repository, and HTTP in docs/http.md. All errors are subclasses of `Error`; those that the
+server answers are `ServerError`, with its code and its reason.
 """
 
 from .client import Client

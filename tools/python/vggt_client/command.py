@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("images", "video", "wait", "get"):
         files = actions.choices[name]
         files.add_argument("--out", help="where the file goes; scene. and the format by default")
-        files.add_argument("--format", default="glb", help="glb, ply, html, colmap.zip or another one of docs/http.md (%(default)s)")
+        formats = "glb, ply, html, colmap.zip or another one of docs/http.md (%(default)s)"
+        files.add_argument("--format", default="glb", help=formats)
         files.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     for name in ("images", "video", "rerun"):
         command = actions.choices[name]
@@ -133,7 +134,10 @@ def _run(client: HttpClient, args: argparse.Namespace, options: Dict[str, Any]) 
         options["name"] = args.name
     if action in ("images", "video"):
         _check_target(args)
-        sent = client.submit(args.files, options=options) if action == "images" else client.submit(video=args.file, options=options)
+        if action == "images":
+            sent = client.submit(args.files, options=options)
+        else:
+            sent = client.submit(video=args.file, options=options)
         print(f"job   {sent.id}", flush=True)
         if not args.detach:
             _wait_and_fetch(client, sent, args)

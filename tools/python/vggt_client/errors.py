@@ -13,7 +13,7 @@ class Error(Exception):
 
 
 class ConnectionLost(Error, ConnectionError):
-    """There is no connection, or it ended or stalled before the reply was complete. A new `Client` is needed, except over HTTP."""
+    """There is no connection, or it ended or stalled before the reply was complete. Except over HTTP a new `Client` is needed."""
 
 
 class CertificateRefused(ConnectionLost):

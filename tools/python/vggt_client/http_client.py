@@ -42,9 +42,9 @@ class HttpClient(Client):
     """A client of the port of HTTP, for one thread at a time; made by `Client("http://...")` as well.
 
     The methods are those of `Client`. What differs: `wait` follows the server's events and outlives a restart of the server and a
-    lost network for a minute; so do uploads of 16 MiB and more, and downloads. No connection is kept, so that the client may be used
-    after a `ConnectionLost`. Results are those of the user's jobs: there are no public ones of others here, and `delete` removes
-    the jobs too. `ServerError.code` is one of docs/http.md.
+    lost network for a minute; so do uploads of 16 MiB and more, and downloads. No connection is kept, so that the client may be
+    used after a `ConnectionLost`. Results are those of the user's jobs: there are no public ones of others here, and `delete`
+    removes the jobs too. `ServerError.code` is one of docs/http.md.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class HttpClient(Client):
     ) -> None:
         """Takes an address that begins with `http://` or `https://`, and has the port.
 
-        `token` is a named token of the user, in place of `login`. The certificate of https must be of an authority that the system
-        trusts, or of one in the PEM file `cafile`.
+        `token` is a named token of the user, in place of `login`. The certificate of https must be of an authority that the
+        system trusts, or of one in the PEM file `cafile`.
         """
         if port is not None:
             raise ValueError(f"give the port in the address, such as http://127.0.0.1:{port}")

@@ -104,8 +104,8 @@ class Response:
 class Server:
     """Where a server is, and who asks.
 
-    Each request has a connection of its own: the server closes idle ones, and of a request on such a one nobody could tell whether
-    it was acted on, so that it could not be repeated.
+    Each request has a connection of its own: the server closes idle ones, and of a request on such a one nobody could tell
+    whether it was acted on, so that it could not be repeated.
     """
 
     def __init__(self, url: str, timeout: float, cafile: Optional[Union[str, "os.PathLike[str]"]]) -> None:

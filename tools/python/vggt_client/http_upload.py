@@ -68,8 +68,8 @@ def _part_head(boundary: str, file: Source) -> bytes:
     # Quotes as browsers escape them; control characters are not in it.
     name = (file_name(file) or "").replace('"', "%22")
     said = f'; filename="{name}"' if name else ""
-    head = f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="files"{said}\r\nContent-Type: application/octet-stream\r\n\r\n'
-    return head.encode()
+    kind = "Content-Type: application/octet-stream"
+    return f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="files"{said}\r\n{kind}\r\n\r\n'.encode()
 
 
 def file_name(file: Source) -> Optional[str]:
