@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod auth;
+mod behind;
 mod connection;
 mod cors;
 mod download;

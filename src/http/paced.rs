@@ -21,6 +21,10 @@ use crate::peers::{Limits, Pace};
 /// Bytes that the parser of a multipart body may hold without passing anything on: many times the head of a part.
 const HELD_MAX: u64 = 1 << 20;
 
+/// Bytes after which the parser has to pass something on before it gets more. It takes all that is ready before that; mostly that is
+/// one piece, as much as the connection's buffer has.
+const READY_MAX: u64 = 256 << 10;
+
 /// What the reader and the body tell each other.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -87,6 +91,11 @@ impl Progress {
         self.arrived.load(Relaxed)
     }
 
+    /// Bytes that have arrived and that the reader has not got.
+    fn held(&self) -> u64 {
+        self.arrived().saturating_sub(self.passed_on.load(Relaxed))
+    }
+
     pub(super) fn is_late(&self) -> bool {
         self.late.load(Relaxed)
     }
@@ -102,7 +111,7 @@ pub(super) struct Paced {
     pace: Pace,
     wait: Pin<Box<Sleep>>,
     is_waiting: bool,
-    /// True after a piece: the parser of multipart bodies takes all that is ready before it passes something on.
+    /// True once the parser of a multipart body has got a lot and has not passed it on: the next time nothing is ready for it.
     rests: bool,
     progress: Arc<Progress>,
 }
@@ -188,7 +197,7 @@ impl Stream for Paced {
             return Poll::Pending;
         }
         let piece = ready!(self.poll_piece(cx));
-        self.rests = true;
+        self.rests = self.progress.held() >= READY_MAX;
         Poll::Ready(piece)
     }
 }

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::{
     App,
     auth::Caller,
+    behind::{Behind, Sink, written},
     blocking,
     files::{Files, FilesError, Received},
     jobs::{Job, no_such_job},
@@ -28,9 +29,6 @@ use crate::{
     jobs::{self, BadOption, JobNames, JobOptions, JobRequest, QuotaError, SubmitError},
     store::User,
 };
-
-/// Bytes that are written at once, as the TCP port has it.
-pub(super) const CHUNK: usize = 256 << 10;
 
 /// Maximum bytes of the options: names of thousands of images fit.
 const OPTIONS_MAX: usize = 1 << 20;
@@ -212,35 +210,28 @@ async fn on_disk(
     changed.map_err(refused)
 }
 
-/// Writes one file through one buffer, whatever its length.
+/// Writes one file, whatever its length.
 async fn copy(
     app: &App,
-    mut files: Files,
+    files: Files,
     field: &mut Field<'_>,
     left: &mut u64,
     progress: &Progress,
 ) -> Result<Files, Problem> {
-    let mut buffer = Vec::with_capacity(CHUNK);
-    loop {
-        let chunk = field.chunk().await.map_err(|e| broken(&e, progress))?;
+    let mut behind = Behind::new(files);
+    while let Some(chunk) = field.chunk().await.map_err(|e| broken(&e, progress))? {
         progress.passed_on();
-        let is_end = chunk.is_none();
-        if let Some(chunk) = chunk {
-            let rest = left.checked_sub(chunk.len() as u64);
-            *left = rest.ok_or_else(|| too_large(app))?;
-            buffer.extend_from_slice(&chunk);
-        }
-        if buffer.len() >= CHUNK || (is_end && !buffer.is_empty()) {
-            let taken = blocking(move || {
-                let taken = files.take(&buffer);
-                buffer.clear();
-                taken.map(|()| (files, buffer))
-            });
-            (files, buffer) = taken.await?.map_err(refused)?;
-        }
-        if is_end {
-            return Ok(files);
-        }
+        let rest = left.checked_sub(chunk.len() as u64);
+        *left = rest.ok_or_else(|| too_large(app))?;
+        behind.push(&chunk).await?;
+    }
+    progress.passed_on();
+    written(behind).await
+}
+
+impl Sink for Files {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        Self::take(self, bytes).map_err(refused)
     }
 }
 

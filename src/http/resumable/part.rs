@@ -20,10 +20,11 @@ use crate::{
     http::{
         App,
         auth::Caller,
+        behind::{Behind, Sink},
         blocking,
         paced::Paced,
         problem::{Code, Problem},
-        upload::{CHUNK, Rest, broken, content_length, drain},
+        upload::{Rest, broken, content_length, drain},
     },
     jobs::{DraftError, DraftWriter},
 };
@@ -110,7 +111,7 @@ async fn open(
     key: UploadKey,
     given: &HeaderMap,
     length: Option<u64>,
-) -> Result<Sink, Problem> {
+) -> Result<PartSink, Problem> {
     headers::check_version(given)?;
     headers::check_octets(given)?;
     let offset = headers::offset(given)?;
@@ -128,7 +129,7 @@ async fn open(
             Ok(writer)
         });
         match opened.await? {
-            Ok(writer) => return Ok(Sink { writer, checksum }),
+            Ok(writer) => return Ok(PartSink { writer, checksum }),
             // A client that has just heard how far the part before came is not refused because that is about to end.
             Err(DraftError::Locked) if look < LOOKS => sleep(PAUSE).await,
             Err(e) => return Err(of_upload(e)),
@@ -139,19 +140,21 @@ async fn open(
 
 /// Where a part goes. Blocks on the disk.
 #[derive(Debug)]
-struct Sink {
+struct PartSink {
     writer: DraftWriter,
     checksum: Option<Checksum>,
 }
 
-impl Sink {
+impl Sink for PartSink {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         if let Some(checksum) = &mut self.checksum {
             checksum.update(bytes);
         }
         self.writer.take(bytes).map_err(of_upload)
     }
+}
 
+impl PartSink {
     /// Keeps the part, of which `bytes` are the last. One that broke off is kept as far as it came, unless it has a checksum.
     fn end(mut self, bytes: &[u8], arrived: Result<(), Problem>) -> Result<DraftWriter, Problem> {
         let taken = self.take(bytes);
@@ -175,16 +178,16 @@ impl Sink {
     }
 }
 
-/// Writes a part through one buffer, whatever its length. Returns what is left of the body as well.
+/// Writes a part, whatever its length. Returns what is left of the body as well.
 async fn receive(
     app: App,
-    mut sink: Sink,
+    sink: PartSink,
     mut body: Paced,
     part: RunningPart,
 ) -> (Result<DraftWriter, Problem>, Paced) {
     let mut stopped = app.stopped.clone();
     let progress = part.progress();
-    let mut buffer = Vec::with_capacity(CHUNK);
+    let mut behind = Behind::new(sink);
     let arrived = loop {
         let piece = tokio::select! {
             biased;
@@ -201,31 +204,26 @@ async fn receive(
         };
         progress.passed_on();
         match piece {
-            Some(Ok(piece)) => buffer.extend_from_slice(&piece),
+            Some(Ok(piece)) => {
+                if let Err(problem) = behind.push(&piece).await {
+                    break Err(problem);
+                }
+            }
             Some(Err(e)) => break Err(broken(&e, progress)),
             None => break Ok(()),
         }
-        if buffer.len() < CHUNK {
-            continue;
-        }
-        let taken = blocking(move || {
-            let taken = sink.take(&buffer);
-            buffer.clear();
-            (taken, sink, buffer)
-        });
-        match taken.await {
-            Err(problem) => return (Err(problem), body),
-            Ok((taken, back, emptied)) => {
-                (sink, buffer) = (back, emptied);
-                if taken.is_err() {
-                    break taken;
-                }
-            }
-        }
     };
-    let ended = blocking(move || sink.end(&buffer, arrived)).await;
+    let ended = end(behind, arrived).await;
     drop(part);
-    (ended.and_then(|ended| ended), body)
+    (ended, body)
+}
+
+async fn end(
+    behind: Behind<PartSink>,
+    arrived: Result<(), Problem>,
+) -> Result<DraftWriter, Problem> {
+    let (written, sink, rest) = behind.end().await?;
+    blocking(move || sink.end(&rest, arrived.and(written))).await?
 }
 
 fn stopping() -> Problem {
