@@ -1,6 +1,7 @@
 //! One connection: its limits, and its end.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -24,7 +25,11 @@ use tokio::{
     sync::watch,
 };
 
-use super::{App, patient::Patient};
+use super::{
+    App,
+    patient::Patient,
+    unread::{self, Unread},
+};
 use crate::{
     metrics::Port,
     peers::{Block, Limits, Peers, Place},
@@ -161,7 +166,13 @@ async fn answer(
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        router.call(request)
+        let (unread, waits) = (Unread::default(), unread::waits(request.headers()));
+        let answer = router.call(request.map(|body| unread.watch(body)));
+        async move {
+            let mut answer = answer.await?;
+            unread.finish(waits, answer.headers_mut()).await;
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

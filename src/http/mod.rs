@@ -30,6 +30,7 @@ mod shared;
 mod stills;
 mod tls;
 mod tokens;
+mod unread;
 mod upload;
 
 use std::{
