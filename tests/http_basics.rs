@@ -6,13 +6,13 @@ use std::{
     net::{Shutdown, TcpListener},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     command,
     http::{connect, read, request},
     repository,
-    service::{Client, Service, wait_for},
+    service::{Client, PASSWORD, Service, wait_for},
     vggt,
 };
 
@@ -224,6 +224,62 @@ fn connections_go_on_and_pipelined_requests_are_answered_in_order() {
     assert_eq!(read(&mut stream, false).status, 404);
     request("GET", "/health").send_on(&mut stream).expect(200);
     stream.shutdown(Shutdown::Both).unwrap();
+}
+
+#[test]
+fn a_connection_goes_on_after_a_body_that_nobody_reads_or_the_answer_says_that_it_ends() {
+    let service = Service::start_http(&[]);
+    let refused = || request("POST", "/api/v1/tokens").header("Content-Type", "application/json");
+    let mut stream = connect(service.http());
+    // Its body comes later, as the libraries of most clients send it.
+    let later = refused().body(b"{\"name\": \"x\"}").bytes();
+    let (head, body) = later.split_at(later.len() - 13);
+    stream.write_all(head).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    stream.write_all(body).unwrap();
+    let answer = read(&mut stream, false);
+    assert_eq!(answer.header("connection"), None);
+    answer.problem(401, "not_logged_in");
+    // In chunks, of which each is a piece of its own.
+    let chunked = refused().header("Transfer-Encoding", "chunked").bytes();
+    let chunks = [&chunked[..], b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"].concat();
+    stream.write_all(&chunks).unwrap();
+    read(&mut stream, false).problem(401, "not_logged_in");
+    request("GET", "/health").send_on(&mut stream).expect(200);
+    // Too long, or not sent before it is asked for.
+    for (name, value) in [("X", "x"), ("Expect", "100-continue")] {
+        let len = if name == "X" { "2000000" } else { "2" };
+        let mut stream = connect(service.http());
+        let head = refused().header("Content-Length", len).header(name, value);
+        stream.write_all(&head.bytes()).unwrap();
+        let answer = read(&mut stream, false);
+        assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+        answer.problem(401, "not_logged_in");
+        assert!(Client { stream }.is_closed());
+    }
+}
+
+#[test]
+fn a_client_that_takes_no_answer_as_it_is_gets_one_nevertheless() {
+    let service = Service::start_http(&[]);
+    for (asked, encoding) in [
+        ("gzip", Some("gzip")),
+        ("gzip, identity;q=0", Some("gzip")),
+        ("GZIP;q=0.5, *;q=0", Some("gzip")),
+        ("identity;q=0", None),
+        ("gzip;q=0, *;q=0.0", None),
+        ("br, *;q=0", None),
+    ] {
+        let document = request("GET", "/api/v1/openapi.json").header("Accept-Encoding", asked);
+        let document = document.send(service.http());
+        assert_eq!(document.status, 200, "{asked}");
+        assert_eq!(document.header("content-encoding"), encoding, "{asked}");
+        // Its status is not another one once it is done.
+        let login = json!({"username": "ann", "password": PASSWORD});
+        let login = request("POST", "/api/v1/sessions").json(&login);
+        let session = login.header("Accept-Encoding", asked).send(service.http());
+        assert_eq!(session.status, 201, "{asked}");
+    }
 }
 
 #[test]

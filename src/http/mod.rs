@@ -9,6 +9,7 @@ mod behind;
 mod connection;
 mod cors;
 mod download;
+mod encoding;
 mod events;
 mod files;
 mod finish;

@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Extensions, HeaderMap, StatusCode, Version, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn_with_state, map_request},
     response::IntoResponse,
 };
 use tower_http::{
@@ -25,7 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App, artifacts,
     auth::COOKIE,
-    events,
+    encoding, events,
     finish::{finish, of_panic},
     health, jobs, links, metrics, rerun, resumable, sessions, setup, shared, stills, tokens,
     upload,
@@ -47,6 +47,7 @@ pub(super) fn router(app: App) -> Router {
         .layer(CatchPanicLayer::custom(of_panic))
         .layer(from_fn_with_state(app, finish))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(SMALL).and(is_worth_it)))
+        .layer(map_request(encoding::without_refusals))
 }
 
 /// Bytes below which an answer fits into one packet as it is.
