@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
+    time::Instant,
 };
 
 use rustls::{
@@ -18,7 +19,7 @@ use serde_json::json;
 use crate::support::{
     fail,
     http::{connect, request},
-    service::{PASSWORD, Service, wait_for},
+    service::{PASSWORD, PATIENCE, Service, wait_for},
 };
 
 const NAME: &str = "vggt.test";
@@ -132,6 +133,19 @@ fn what_is_no_tls_is_told_or_ended() {
     }
     let mut stream = certificate.connect(service.http(), &TLS13).unwrap();
     request("GET", "/health").send_on(&mut stream).expect(200);
+}
+
+#[test]
+fn a_peer_that_does_not_read_its_answers_is_closed() {
+    let (service, certificate) = start(&["--stall-timeout", "1"]);
+    let mut stream = certificate.connect(service.http(), &TLS13).unwrap();
+    // More than the kernel keeps for a peer: asked for again and again, until nobody takes it any more.
+    let asked = request("GET", "/api/v1/openapi.json").bytes().repeat(64);
+    let begin = Instant::now();
+    while stream.write_all(&asked).is_ok() {
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    assert!(!stream.conn.is_handshaking());
 }
 
 #[test]

@@ -9,6 +9,8 @@ use vggt::protocol::{
     UploadEvent, encode,
 };
 
+use crate::support::random::Random;
+
 #[path = "../fuzz/checks.rs"]
 mod checks;
 
@@ -591,39 +593,6 @@ fn an_older_server_refuses_a_newer_command_in_its_own_way() {
     assert!(refusal.unwrap_err().is(ErrorCode::UnknownCommand));
     let e = JsonReplyDecoder::parse::<FileList>(b"<html>").unwrap_err();
     assert!(matches!(e, ProtocolError::Json { .. }), "{e}");
-}
-
-/// xorshift64*, so that a failure comes back.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// `seed` with up to four bytes changed and perhaps cut, or nothing but noise.
-    fn mutated(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        if self.below(4) == 0 {
-            let len = self.below(64);
-            return (0..len).map(|_| self.next() as u8).collect();
-        }
-        let mut bytes = seeds[self.below(seeds.len())].clone();
-        for _ in 0..self.below(5) {
-            let at = self.below(bytes.len());
-            bytes[at] = self.next() as u8;
-        }
-        if self.below(4) == 0 {
-            bytes.truncate(self.below(bytes.len()));
-        }
-        bytes
-    }
 }
 
 #[test]
