@@ -72,6 +72,7 @@ class Service:
         self.weights, self.prefix, self.stderr, self.before = weights, prefix, stderr, before
         self.environment = {**os.environ, **(environment or {})}
         self.log, self.process, self.port = folder / "log", None, 0
+        self.log_before = 0  # length of the log before the last start
         for user in users:
             self.command("user", "add", user, "--password-stdin", stdin=wire.password_of(user) + "\n")
 
@@ -104,6 +105,7 @@ class Service:
     def start(self, seconds=START_S):
         args = [*self.prefix, self.program, "serve", "--host", self.host, "--port", self.port, "--db", self.db]
         args += ["--out-root", self.out, *self.weights, *self.options]
+        self.log_before = len(self.log_text())
         log = self.stderr if self.stderr is not None else self.log.open("ab")
         try:
             self.process = subprocess.Popen(
