@@ -25,11 +25,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{
-    App,
-    patient::Patient,
-    unread::{self, Unread},
-};
+use super::{App, patient::Patient, unread::Unread};
 use crate::{
     metrics::Port,
     peers::{Block, Limits, Peers, Place},
@@ -166,11 +162,11 @@ async fn answer(
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        let (unread, waits) = (Unread::default(), unread::waits(request.headers()));
+        let unread = Unread::default();
         let answer = router.call(request.map(|body| unread.watch(body)));
         async move {
             let mut answer = answer.await?;
-            unread.finish(waits, answer.headers_mut()).await;
+            unread.finish(answer.headers_mut()).await;
             Ok::<_, Infallible>(answer)
         }
     });

@@ -54,13 +54,13 @@ impl Unread {
 
     /// Reads a short rest and throws it away; returns false when there is more, or when it does not come.
     ///
-    /// `waits`: the client sends nothing of the body before it is asked to.
-    async fn is_over(&self, waits: bool) -> bool {
+    /// A client that waits for 100 Continue gets it here, unless its body is long.
+    async fn is_over(&self) -> bool {
         let rest = self.lock().take();
         let Some(mut rest) = rest.filter(|rest| !rest.is_end_stream()) else {
             return true;
         };
-        if waits || rest.size_hint().lower() > REST_MAX {
+        if rest.size_hint().lower() > REST_MAX {
             return false;
         }
         let read = async {
@@ -78,16 +78,11 @@ impl Unread {
     }
 
     /// As [`Unread::is_over`]; when it is not, the answer says that its connection ends.
-    pub(super) async fn finish(&self, waits: bool, answer: &mut HeaderMap) {
-        if !self.is_over(waits).await {
+    pub(super) async fn finish(&self, answer: &mut HeaderMap) {
+        if !self.is_over().await {
             answer.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
-}
-
-/// Returns true when a client waits for 100 Continue before it sends the body.
-pub(super) fn waits(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::EXPECT)
 }
 
 impl Drop for Watched {
