@@ -3,6 +3,7 @@
 //! `VGGT_FUZZ_REQUESTS` and `VGGT_FUZZ_SEED` take other numbers; `tools/checks/fuzz` sends a million.
 
 mod requests;
+mod values;
 
 use std::{
     collections::BTreeMap,
