@@ -240,6 +240,8 @@ impl Sender<'_> {
         let _ = stream.get_mut().shutdown(Shutdown::Write);
         match Answer::read(&mut stream, sent.is_head()) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            // A client that sends no more has gone: what it was being sent ends.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Ok(answer) => {
                 let is_stream = answer.as_ref().is_some_and(|answer| answer.is_last);
                 if !is_stream {
