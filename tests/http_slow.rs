@@ -52,6 +52,9 @@ fn begun(head: Request, bytes: &[u8]) -> Vec<u8> {
     [&head.bytes(), bytes].concat()
 }
 
+/// What a peer has sent when it falls silent, or begins to drip; and the statuses of the answers.
+type State = (&'static str, Vec<u8>, Vec<u8>, &'static [u16]);
+
 #[test]
 fn peers_that_send_too_slowly_are_closed_in_every_state() {
     let service = Service::start_http(&["--stall-timeout", "1"]);
@@ -73,7 +76,7 @@ fn peers_that_send_too_slowly_are_closed_in_every_state() {
     let health = request("GET", "/health").bytes();
     // What has come, and the status of the last answer: none where no request has begun.
     let part = |i: usize| begun(tus.part(&files[i], 0), b"abc");
-    let states: Vec<(&str, Vec<u8>, Vec<u8>, &[u16])> = vec![
+    let states: Vec<State> = vec![
         ("nothing", vec![], vec![], &[]),
         ("a line", b"GET /hea".to_vec(), b"GET /hea".to_vec(), &[408]),
         (

@@ -105,8 +105,7 @@ pub(super) async fn written<S: Sink>(behind: Behind<S>) -> Result<S, Problem> {
     if rest.is_empty() {
         return Ok(sink);
     }
-    let taken = blocking(move || sink.take(&rest).map(|()| sink)).await?;
-    taken
+    blocking(move || sink.take(&rest).map(|()| sink)).await?
 }
 
 #[cfg(test)]
