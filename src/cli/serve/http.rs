@@ -33,7 +33,7 @@ pub(super) struct HttpArgs {
     /// The private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let pages of this origin use the API with a token, such as https://app.example.org; may be repeated [default: none]
+    /// Let pages of this origin, a scheme and a host, use the API with a token; may be repeated [default: none]
     #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
     http_origin: Vec<Origin>,
     /// An address or network from which GET /metrics may be read, beside this machine; may be repeated
