@@ -353,7 +353,7 @@ fn streams_have_limits_of_their_own_and_leave_the_address_its_connections() {
     asked(&ben, other)
         .send(service.http())
         .problem(429, "too_many_events");
-    // One that ends makes room.
+    // One that ends gives its place free.
     drop(streams.pop());
     wait_for("the place", || {
         let answer = asked(&token, id).header("Last-Event-ID", "x");

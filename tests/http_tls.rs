@@ -1,4 +1,4 @@
-//! HTTPS: the certificate, what is no TLS, and a certificate that is replaced while the service runs.
+//! HTTPS: the certificate, what is not TLS, and a certificate that is replaced while the service runs.
 
 use std::{
     fs,

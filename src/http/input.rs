@@ -6,6 +6,7 @@ use axum::{
     http::{header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
@@ -17,6 +18,24 @@ use super::{
 
 /// Maximum bytes of a JSON body or a form. The longest is a login or the names of a job; a page of a browser sends less.
 const JSON_MAX: usize = 64 << 10;
+
+/// Longest life of a token or a link that ends, ten years.
+const DAYS_MAX: u32 = 3650;
+
+/// Returns when something ends that was asked for with `expires_in_days`; `None`: never.
+pub(super) fn end_after(days: Option<u32>) -> Result<Option<Timestamp>, Problem> {
+    match days {
+        None => Ok(None),
+        Some(days @ 1..=DAYS_MAX) => {
+            let end = Timestamp::now() + SignedDuration::from_hours(24 * i64::from(days));
+            Ok(Some(end))
+        }
+        Some(days) => Err(Problem::new(
+            Code::BadRequest,
+            format!("cannot use {days} as expires_in_days: expected 1 to {DAYS_MAX}"),
+        )),
+    }
+}
 
 /// A JSON body, which arrives within the stall timeout.
 #[derive(Debug)]

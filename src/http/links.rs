@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,13 +15,10 @@ use super::{
     artifacts::result_of,
     auth::Caller,
     blocking,
-    input::{Input, Key, KeyAnd},
+    input::{Input, Key, KeyAnd, end_after},
     problem::{Code, Problem},
 };
 use crate::store::{ShareLink, StoreError};
-
-/// Longest life of a link that ends, ten years.
-const DAYS_MAX: u32 = 3650;
 
 /// A link to be made.
 #[derive(Deserialize, ToSchema)]
@@ -111,16 +108,7 @@ pub(super) async fn create(
     Key(id): Key,
     Input(asked): Input<LinkRequest>,
 ) -> Result<impl IntoResponse, Problem> {
-    let expires = match asked.expires_in_days {
-        None => None,
-        Some(days @ 1..=DAYS_MAX) => {
-            Some(Timestamp::now() + SignedDuration::from_hours(24 * i64::from(days)))
-        }
-        Some(days) => {
-            let detail = format!("cannot use {days} as expires_in_days: expected 1 to {DAYS_MAX}");
-            return Err(Problem::new(Code::BadRequest, detail));
-        }
-    };
+    let expires = end_after(asked.expires_in_days)?;
     let of = result_of(&app, caller.user.id, id).await?;
     let (store, jobs) = (app.store.clone(), app.jobs.clone());
     let made = blocking(move || {

@@ -1,7 +1,7 @@
 //! Named tokens, for programs.
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,13 +9,10 @@ use super::{
     App,
     auth::Caller,
     blocking,
-    input::{Input, Key},
+    input::{Input, Key, end_after},
     problem::{Code, Problem},
 };
 use crate::store::{AccessToken, StoreError};
-
-/// Longest life of a token that ends, ten years.
-const DAYS_MAX: u32 = 3650;
 
 /// A token to be made.
 #[derive(Deserialize, ToSchema)]
@@ -105,18 +102,7 @@ pub(super) async fn create(
     Input(asked): Input<TokenRequest>,
 ) -> Result<impl IntoResponse, Problem> {
     caller.needs_session()?;
-    let expires = match asked.expires_in_days {
-        None => None,
-        Some(days @ 1..=DAYS_MAX) => {
-            Some(Timestamp::now() + SignedDuration::from_hours(24 * i64::from(days)))
-        }
-        Some(days) => {
-            return Err(Problem::new(
-                Code::BadRequest,
-                format!("cannot use {days} as expires_in_days: expected 1 to {DAYS_MAX}"),
-            ));
-        }
-    };
+    let expires = end_after(asked.expires_in_days)?;
     let store = app.store.clone();
     let made = blocking(move || store.add_token(&caller.user, &asked.name, expires)).await?;
     let made = made.map_err(|e| match e {

@@ -139,7 +139,7 @@ impl Answer {
         let is_problem = self.header("content-type") == "application/problem+json";
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let is_whole = body["status"] == status && body["code"].is_string();
-        (!is_problem || !is_whole).then_some("it is no problem object")
+        (!is_problem || !is_whole).then_some("it is not a problem object")
     }
 }
 

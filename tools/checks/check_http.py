@@ -119,7 +119,7 @@ def run_block(service, folder, block, environment):
         expect((folder / name).stat().st_size > 0, f"no {name}")
     found = re.search(r'"token":"(vggt_[^"]+)"', done.stdout)
     if found and "TOKEN" not in environment:
-        # As whoever reads on takes it over.
+        # As the reader takes it over.
         environment["TOKEN"] = found[1]
 
 

@@ -58,7 +58,7 @@ async fn with_version(mut response: Response) -> Response {
     response
 }
 
-/// The numbers in `/api/v1/jobs/{id}/uploads/{number}`. What are no numbers name nothing.
+/// The numbers in `/api/v1/jobs/{id}/uploads/{number}`. What is not a number names nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct UploadKey {
     job: i64,

@@ -61,7 +61,8 @@ pub(in crate::http) async fn options(State(app): State<App>) -> impl IntoRespons
     (status = 404, description = "`not_found`: the user has no such job that takes files",
         body = Problem, content_type = "application/problem+json"),
     (status = 412, description = "`tus_version`", body = Problem, content_type = "application/problem+json"),
-    (status = 413, description = "`too_large`: the files of the job are too long", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "`too_large`: the files of the job are too long",
+        body = Problem, content_type = "application/problem+json"),
     (status = 507, description = "`quota_exceeded` by the user, or `disk_full`", body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = Problem, content_type = "application/problem+json"),
 ))]

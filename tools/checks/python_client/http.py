@@ -269,7 +269,7 @@ def resumable(client):
 
 def command(service, folder, *words, code=0, token=True, script=True, **environment):
     """Runs a command of tools/client.py in `folder`; gives what it printed."""
-    # As whoever has the script alone, or the package alone.
+    # As a user who has the script alone, or the package alone.
     program = [REPOSITORY / "tools/client.py"] if script else ["-m", "vggt_client"]
     environment = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
     if token:

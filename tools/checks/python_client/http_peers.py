@@ -221,7 +221,7 @@ def files(folder):
 
 
 def stream(*events):
-    # Whoever closes the connection ends it.
+    # The peer that closes the connection ends it.
     return head(200, "text/event-stream") + "".join(events).encode()
 
 
