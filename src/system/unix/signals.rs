@@ -101,10 +101,16 @@ fn is_of_terminal(origin: &Origin) -> bool {
     if matches!(origin.cause, Cause::Kernel) {
         return true;
     }
-    let leader = rustix::process::getsid(None).map(|pid| pid.as_raw_nonzero().get());
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let sender = origin.process.as_ref().map(|process| process.pid);
-    sender.is_some_and(|sender| sender != own && leader == Ok(sender))
+    sender.is_some_and(|sender| sender != own && session_leader() == sender)
+}
+
+/// Returns the process that leads this one's session: 0 where it is outside of the container, like each sender out there.
+#[allow(unsafe_code, reason = "rustix::process::getsid panics at 0")]
+fn session_leader() -> libc::pid_t {
+    // SAFETY: takes a number and returns one.
+    unsafe { libc::getsid(0) }
 }
 
 /// Returns the signals that the process was started to ignore: bit 0 is signal 1. None where the system does not tell.
