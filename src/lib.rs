@@ -3,7 +3,8 @@
 //! ```text
 //! module       contents                                  may use
 //! cli          command line: one file per subcommand     all, vggt-model
-//! http         sockets and routes of HTTP; async         peers, jobs, frames, store, metrics, monitor
+//! http         sockets and routes of HTTP; async         peers, jobs, frames, store, metrics, monitor, web,
+//!                                                        system
 //! server       sockets and sessions of TCP; async        peers, protocol, jobs, store, metrics
 //! peers        what a peer may do on any port; async     protocol, metrics
 //! client       the client's side of the protocol; async  protocol, resolver
@@ -13,9 +14,10 @@
 //! decoder      frames decoded in a process of its own    frames, allocator, system
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
-//! html         a web page that draws a GLB               -
+//! html         a web page that draws a GLB               web
 //! ply          scene -> binary PLY                       scene
 //! points       scene -> binary points for viewers        scene
+//! web          the web app's files, built by tools       -
 //! trajectory   scene -> TUM and KITTI text               scene
 //! nerfstudio   scene -> transforms.json                  scene, colmap
 //! colmap       scene -> COLMAP text and binary           scene
@@ -68,3 +70,4 @@ pub mod server;
 pub mod store;
 mod system;
 pub mod trajectory;
+pub mod web;

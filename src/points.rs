@@ -80,6 +80,22 @@ pub fn write(
     Ok(out.flush()?)
 }
 
+/// Writes the confidence of each point of `scene` to `out`, the byte that [`write`] gives it.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_confidence(
+    scene: &Scene,
+    frames: &dyn PredictedFrames,
+    out: &mut impl Write,
+) -> Result<(), PointsError> {
+    let levels = Levels::of(scene, frames)?;
+    scene.points.over(frames).for_each(|cloud| {
+        let bytes = cloud.confidence.iter().map(|value| levels.of_value(*value));
+        Ok(out.write_all(&bytes.collect::<Vec<u8>>())?)
+    })
+}
+
 fn header(count: usize, frames: usize, [min, max]: [[f32; 3]; 2]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER as usize);
     bytes.extend(MAGIC);

@@ -59,7 +59,7 @@ fn readiness_says_what_is_missing() {
 fn every_error_is_a_problem_object() {
     let service = Service::start_http(&[]);
     for path in [
-        "/",
+        "/none",
         "/api",
         "/api/v1",
         "/api/v1/none",

@@ -4,6 +4,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use vggt::html;
@@ -32,6 +33,12 @@ fn glb_of(page: &str) -> (Vec<u8>, usize) {
         .flat_map(|text| BASE64_STANDARD.decode(text).unwrap())
         .collect();
     (bytes, pieces.len())
+}
+
+/// What a page tells of its scene beside the GLB.
+fn about_of(page: &str) -> Value {
+    let open = "<script class=\"about\" type=\"application/json\">";
+    serde_json::from_str(between(page, open, "</script>")).unwrap()
 }
 
 /// What lies between the first `open` and the `close` after it.
@@ -71,6 +78,47 @@ fn the_glb_inside_is_the_one_that_a_file_would_hold() {
 }
 
 #[test]
+fn beside_the_glb_a_page_has_confidence_cameras_and_pictures() {
+    let dir = TempDir::new().unwrap();
+    let demo = |flags: &[&str]| {
+        let all = [&["--demo", "--out", "x.html", "--overwrite"], flags].concat();
+        let said = summary(dir.path(), &all);
+        let page = fs::read_to_string(dir.path().join("x.html")).unwrap();
+        (said["points"].as_u64().unwrap(), page)
+    };
+    let (points, page) = demo(&[]);
+    let about = about_of(&page);
+    let counts = about["frames"].as_array().unwrap();
+    let counts: Vec<u64> = counts.iter().map(|n| n.as_u64().unwrap()).collect();
+    assert_eq!((counts.len(), counts.iter().sum::<u64>()), (8, points));
+    assert_eq!(about["unit"], "arbitrary");
+    assert_eq!(about["cameras"].as_array().unwrap().len(), 8);
+    for pictures in ["photos", "depths"] {
+        let pictures = about[pictures].as_array().unwrap();
+        assert_eq!(pictures.len(), 8);
+        for picture in pictures {
+            let bytes = BASE64_STANDARD.decode(picture.as_str().unwrap()).unwrap();
+            let picture = image::load_from_memory(&bytes).unwrap();
+            assert_eq!((picture.width(), picture.height()), (112, 84));
+        }
+    }
+    let open = "<script class=\"confidence\" type=\"application/octet-stream;base64\">";
+    let ranks = BASE64_STANDARD
+        .decode(between(&page, open, "</script>"))
+        .unwrap();
+    assert_eq!(ranks.len() as u64, points);
+    // Ranks are spread evenly.
+    let below_half = ranks.iter().filter(|rank| **rank < 128).count() as f64;
+    assert!((below_half / ranks.len() as f64 - 0.5).abs() < 0.01);
+
+    // The counts of a frame stand at its number.
+    let (points, page) = demo(&["--frame_filter", "5", "--max_points", "100"]);
+    let about = about_of(&page);
+    assert_eq!((points, &about["frames"][5]), (100, &json!(100)));
+    assert_eq!(about["cameras"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn the_page_asks_for_nothing_and_runs_only_its_own_script() {
     let dir = TempDir::new().unwrap();
     run(
@@ -78,23 +126,25 @@ fn the_page_asks_for_nothing_and_runs_only_its_own_script() {
         &["export", "--demo", "--out", "x.html", "--overwrite"],
     );
     let page = fs::read_to_string(dir.path().join("x.html")).unwrap();
-    for outside in [
-        "http:", "https:", "src=", "href=", "@import", "url(", "fetch(", "import(",
-    ] {
-        assert!(!page.contains(outside), "{outside}");
+    let (script, style) = (
+        between(&page, "<script type=\"module\">", "</script>"),
+        between(&page, "<style>", "</style>"),
+    );
+    let rest = page.replace(script, "");
+    for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
+        assert!(!rest.contains(outside), "{outside}");
     }
     let hash = |part: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(part)));
-    let script = hash(between(&page, "<script>", "</script>"));
-    let style = hash(between(&page, "<style>", "</style>"));
+    let (script, style) = (hash(script), hash(style));
     let policy = between(&page, "Content-Security-Policy\" content=\"", "\"");
     assert_eq!(
         policy,
         format!(
-            "default-src 'none'; script-src {script}; style-src {style}; base-uri 'none'; form-action 'none'"
+            "default-src 'none'; script-src {script}; style-src {style}; img-src data: blob:; base-uri 'none'; form-action 'none'"
         )
     );
     // What the policy forbids would be dead: scripts and styles in attributes.
-    assert!(!page.contains(" style=") && !page.contains(" onclick="));
+    assert!(!rest.contains(" style=") && !rest.contains(" onclick="));
 }
 
 #[test]
@@ -105,18 +155,24 @@ fn a_hostile_title_stays_text() {
     let page = fs::read_to_string(dir.path().join(name)).unwrap();
     let shown = "&lt;script&gt;&lt;b&gt;&quot;&amp;{{script}}&#39;";
     assert!(page.contains(&format!("<title>{shown}</title>")));
-    assert!(page.contains(&format!("<h1>{shown}</h1>")));
     assert!(!page.contains("<b>"));
 
     // No file's name holds a slash, but another caller's title may.
     let mut page = Vec::new();
-    html::write("</title></script><b>", &mut page, |glb| {
-        std::io::Write::write_all(glb, b"glTF")
+    let hostile = html::Page {
+        title: "</title></script><b>",
+        alive: None,
+    };
+    html::write(hostile, &mut page, |contents| {
+        contents.about(&json!({"names": ["</script><b>"]}))?;
+        contents.glb(|out| std::io::Write::write_all(out, b"glTF"))
     })
     .unwrap();
     let page = String::from_utf8(page).unwrap();
     assert!(page.contains("<title>&lt;/title&gt;&lt;/script&gt;&lt;b&gt;</title>"));
     assert_eq!(glb_of(&page), (b"glTF".to_vec(), 1));
+    assert!(!page.contains("</script><b>"));
+    assert_eq!(about_of(&page)["names"][0], "</script><b>");
 }
 
 #[test]

@@ -198,7 +198,8 @@ fn a_disk_that_fails_is_the_writers_error_and_leaves_no_file() {
     for (name, reads) in [
         // Positions and confidence, then both with the image.
         ("a.glb", 12 + 18),
-        ("a.html", 12 + 18),
+        // As the GLB, then the ranks of the confidences, and each frame's photo and depth.
+        ("a.html", 12 + 18 + 2 * 18 + 6 + 2 * 6),
         ("a.ply", 18),
         ("colmap", 18),
         ("nerfstudio", 18),

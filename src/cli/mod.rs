@@ -29,6 +29,7 @@ mod shell;
 mod signals;
 mod terminal;
 mod user;
+mod view;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -83,6 +84,8 @@ struct Cli {
 enum Command {
     /// Reconstruct a scene from images or a video and write it as GLB, web page, PLY or COLMAP model
     Export(Box<export::Args>),
+    /// Show a scene in the browser
+    View(view::Args),
     /// Convert a PyTorch model.pt to safetensors, or change its number type
     Convert(convert::Args),
     /// Download weights ahead of time
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
     terminal::set_up(log_format, &cli.terminal);
     let done = match cli.command {
         Command::Export(args) => export::run(*args),
+        Command::View(args) => view::run(&args),
         Command::Convert(args) => convert::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Bench(args) => bench::run(args),

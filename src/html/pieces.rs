@@ -8,21 +8,23 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 /// the text is 1 MiB. One piece for all would end at 512 MiB, where Chromium's strings do.
 const PIECE: usize = 3 << 18;
 
-const OPEN: &str = "<script class=\"glb\" type=\"model/gltf-binary;base64\">";
 const CLOSE: &str = "</script>\n";
 
-/// Takes the bytes of a GLB and writes them as elements of the page.
+/// Takes bytes and writes them as elements of the page.
 #[derive(Debug)]
 pub struct Pieces<'a, W: Write> {
     out: &'a mut W,
+    /// What stands before a piece.
+    open: String,
     /// What is not written yet, less than a piece.
     bytes: Vec<u8>,
 }
 
 impl<'a, W: Write> Pieces<'a, W> {
-    pub(super) fn new(out: &'a mut W) -> Self {
+    pub(super) fn new(out: &'a mut W, class: &str, kind: &str) -> Self {
         Self {
             out,
+            open: format!("<script class=\"{class}\" type=\"{kind};base64\">"),
             bytes: Vec::with_capacity(PIECE),
         }
     }
@@ -38,7 +40,7 @@ impl<'a, W: Write> Pieces<'a, W> {
     fn put(&mut self) -> io::Result<()> {
         let text = BASE64_STANDARD.encode(&self.bytes);
         self.bytes.clear();
-        for part in [OPEN, &text, CLOSE] {
+        for part in [&self.open, &text, CLOSE] {
             self.out.write_all(part.as_bytes())?;
         }
         Ok(())
@@ -68,14 +70,15 @@ mod tests {
     /// What a page's elements hold, put together again.
     fn written(parts: &[&[u8]]) -> (usize, Vec<u8>) {
         let mut out = Vec::new();
-        let mut pieces = Pieces::new(&mut out);
+        let mut pieces = Pieces::new(&mut out, "glb", "model/gltf-binary");
+        let open = pieces.open.clone();
         for part in parts {
             pieces.write_all(part).unwrap();
         }
         pieces.finish().unwrap();
         let text = String::from_utf8(out).unwrap();
-        let elements = text.matches(OPEN).count();
-        let joined = text.replace(OPEN, "").replace(CLOSE, "");
+        let elements = text.matches(&open).count();
+        let joined = text.replace(&open, "").replace(CLOSE, "");
         (elements, BASE64_STANDARD.decode(joined).unwrap())
     }
 

@@ -65,6 +65,9 @@ pub(super) enum Format {
     /// The cameras, in the pixels of `frames/{i}.jpg`.
     #[serde(rename = "cameras.json")]
     Cameras,
+    /// A picture of the points, for lists.
+    #[serde(rename = "scene.jpg")]
+    Picture,
 }
 
 /// More about the file.
@@ -96,6 +99,7 @@ impl Format {
             Self::Depth => Artifact::DepthZip,
             Self::Points => Artifact::Points(wanted.points()),
             Self::Cameras => Artifact::Cameras,
+            Self::Picture => Artifact::Picture,
         })
     }
 
@@ -106,6 +110,7 @@ impl Format {
             Self::Colmap | Self::Nerfstudio | Self::Depth => "application/zip",
             Self::Ply | Self::Safetensors | Self::Points => "application/octet-stream",
             Self::Cameras => "application/json",
+            Self::Picture => "image/jpeg",
         }
     }
 
@@ -122,6 +127,7 @@ impl Format {
             Self::Depth => "_depth.zip",
             Self::Points => ".points",
             Self::Cameras => "_cameras.json",
+            Self::Picture => ".jpg",
         }
     }
 
@@ -177,7 +183,14 @@ pub(super) async fn get(
         }
         None if format == Format::Glb => {
             let (of, store) = (result_of(&app, user, id).await?, app.store.clone());
-            blocking(move || glb(&store, &of.glb)).await??
+            match of.meters_per_unit {
+                None => blocking(move || glb(&store, &of.glb)).await??,
+                Some(_) => {
+                    let name = format.name(&of.glb.original_name);
+                    let made = made(&app, of, Artifact::Glb).await?;
+                    download(made, format, Some(name))
+                }
+            }
         }
         None => preview(&app, user, id).await?,
     };

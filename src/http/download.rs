@@ -1,9 +1,6 @@
 //! A file as an answer: whole or in part, streamed from the disk.
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-};
+use std::{fs::File, io};
 
 use axum::{
     body::{Body, Bytes},
@@ -13,10 +10,10 @@ use axum::{
 use futures_util::stream;
 
 use super::{
-    blocking,
     problem::{Code, Problem},
     range::{Part, is_known, part_of},
 };
+use crate::system;
 
 /// Size of a piece that is read at once, as the TCP port has it.
 const PIECE: u64 = 256 << 10;
@@ -35,7 +32,7 @@ pub(super) struct Download {
 
 /// Answers a request for a file.
 pub(super) async fn send(headers: &HeaderMap, download: Download) -> Result<Response, Problem> {
-    let Download { mut file, len, .. } = download;
+    let Download { file, len, .. } = download;
     let etag = format!("\"{}\"", download.tag);
     let answer = Response::builder()
         .header(header::ETAG, &etag)
@@ -69,12 +66,7 @@ pub(super) async fn send(headers: &HeaderMap, download: Download) -> Result<Resp
         answer = answer.header(header::CONTENT_RANGE, format!("bytes {first}-{last}/{len}"));
     }
     let (start, left) = (*bytes.start(), bytes.end() - bytes.start() + 1);
-    let file = blocking(move || file.seek(SeekFrom::Start(start)).map(|_| file)).await?;
-    let file = file.map_err(|e| {
-        tracing::error!("cannot read a stored file: {e}");
-        Problem::internal()
-    })?;
-    finished(answer, Body::from_stream(pieces(file, left)))
+    finished(answer, Body::from_stream(pieces(file, start, left)))
 }
 
 fn finished(answer: Builder, body: Body) -> Result<Response, Problem> {
@@ -84,22 +76,29 @@ fn finished(answer: Builder, body: Body) -> Result<Response, Problem> {
     })
 }
 
-/// The next bytes of a file, read on another thread one piece ahead at most.
-fn pieces(file: File, left: u64) -> impl stream::Stream<Item = io::Result<Bytes>> {
-    stream::try_unfold((file, left), |(mut file, left)| async move {
+/// The `left` bytes of a file from `start` on, read on another thread one piece ahead at most.
+pub(super) fn pieces(
+    file: File,
+    start: u64,
+    left: u64,
+) -> impl stream::Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold((file, start, left), |(file, start, left)| async move {
         if left == 0 {
             return Ok(None);
         }
         let read = tokio::task::spawn_blocking(move || {
             let mut piece = vec![0; left.min(PIECE) as usize];
-            file.read_exact(&mut piece)?;
+            system::read_exact_at(&file, &mut piece, start)?;
             Ok::<_, io::Error>((file, piece))
         });
         let (file, piece) = read.await.map_err(io::Error::other)?.inspect_err(|e| {
             tracing::error!("cannot read a stored file: {e}");
         })?;
-        let left = left - piece.len() as u64;
-        Ok(Some((Bytes::from(piece), (file, left))))
+        let read = piece.len() as u64;
+        Ok(Some((
+            Bytes::from(piece),
+            (file, start + read, left - read),
+        )))
     })
 }
 

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
@@ -22,7 +22,7 @@ use super::{
     resumable::UploadKey,
 };
 use crate::{
-    jobs::{ChangeError, JobState, JobStatus, Jobs, ListedJob, OwnJob},
+    jobs::{ChangeError, JobChange, JobOptions, JobState, JobStatus, Jobs, ListedJob, OwnJob},
     store::{Draft, DraftFile, GlbFile, StoreError},
 };
 
@@ -79,6 +79,13 @@ pub(super) struct Job {
     /// Its result; of one that is done, unless that was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<ResultFile>,
+    /// How many meters a unit of its result is, where its user has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meters_per_unit: Option<f64>,
+    /// The options that it runs with; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    options: Option<JobOptions>,
     /// Its files; of one that is uploading.
     #[serde(skip_serializing_if = "Option::is_none")]
     uploads: Option<Vec<Upload>>,
@@ -160,6 +167,15 @@ pub(super) struct Change {
     /// Whether everybody who knows the hash of the result may read it.
     #[serde(default)]
     public: Option<bool>,
+    /// How many meters a unit of the result is, which puts every file that is made of it into meters; null: nobody knows.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<f64>)]
+    meters_per_unit: Option<Option<f64>>,
+}
+
+/// Tells a field that is null from one that is missing.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<f64>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 impl From<GlbFile> for ResultFile {
@@ -192,6 +208,8 @@ impl From<OwnJob> for Job {
             reason: None,
             warnings,
             result: own.result.map(ResultFile::from),
+            meters_per_unit: own.meters_per_unit,
+            options: own.options,
             uploads: None,
             expires_at: None,
             created_at,
@@ -241,6 +259,8 @@ impl Job {
             reason: None,
             warnings: Vec::new(),
             result: None,
+            meters_per_unit: None,
+            options: None,
             uploads: Some(draft.files.iter().map(upload).collect()),
             expires_at: draft.expires_at,
             created_at: draft.created_at,
@@ -325,7 +345,7 @@ pub(super) async fn get(
     Ok(Json(found?.ok_or_else(no_such_job)?))
 }
 
-/// Renames the result of a job, or changes who may read it.
+/// Renames the result of a job, sets its scale, or changes who may read it.
 #[utoipa::path(patch, path = "/api/v1/jobs/{id}", operation_id = "change_job", tag = "jobs", request_body = Change,
     security(("bearer" = []), ("cookie" = [])),
     params(("id" = i64, Path, description = "The job's number")), responses(
@@ -341,17 +361,26 @@ pub(super) async fn change(
     Input(change): Input<Change>,
 ) -> Result<Json<Job>, Problem> {
     let jobs = app.jobs.clone();
-    let Change { name, public } = change;
+    let Change {
+        name,
+        public,
+        meters_per_unit,
+    } = change;
+    let change = JobChange {
+        name,
+        public,
+        meters_per_unit,
+    };
     let user = caller.user.id;
     let changed = blocking(move || match jobs.draft(user, id)? {
         Some(_) => Err(ChangeError::NoResult(id)),
-        None => jobs.change(user, id, name, public),
+        None => jobs.change(user, id, change),
     })
     .await?;
     let changed = changed.map_err(|e| match e {
         ChangeError::NoJob => no_such_job(),
         ChangeError::NoResult(_) => Problem::new(Code::Conflict, e),
-        ChangeError::Name(e) => Problem::new(Code::BadRequest, e),
+        ChangeError::Value(e) => Problem::new(Code::BadRequest, e),
         ChangeError::Store(e) => e.into(),
     })?;
     Ok(Json(changed.into()))

@@ -19,12 +19,14 @@ mod jobs;
 mod links;
 mod metrics;
 mod paced;
+mod pages;
 mod patient;
 mod problem;
 mod range;
 mod rerun;
 mod resumable;
 mod routes;
+mod service;
 mod sessions;
 mod setup;
 mod shared;
@@ -33,6 +35,7 @@ mod tls;
 mod tokens;
 mod unread;
 mod upload;
+mod viewing;
 
 use std::{
     net::SocketAddr,
@@ -51,6 +54,7 @@ pub use self::{
     cors::Origin,
     setup::Setup,
     tls::{Tls, TlsError},
+    viewing::{ALIVE, view},
 };
 use crate::{jobs::Jobs, monitor::GpuMemory, peers::Peers, store::Store};
 

@@ -8,6 +8,7 @@ use axum::{
     http::{Extensions, HeaderMap, StatusCode, Version, header},
     middleware::{from_fn_with_state, map_request},
     response::IntoResponse,
+    routing::get,
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -27,8 +28,8 @@ use super::{
     auth::COOKIE,
     encoding, events,
     finish::{finish, of_panic},
-    health, jobs, links, metrics, rerun, resumable, sessions, setup, shared, stills, tokens,
-    upload,
+    health, jobs, links, metrics, pages, rerun, resumable, service, sessions, setup, shared,
+    stills, tokens, upload,
 };
 
 /// The document as JSON.
@@ -40,7 +41,11 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
 /// Returns the router of all requests.
 pub(super) fn router(app: App) -> Router {
     let (router, _) = described().split_for_parts();
+    let router = pages::ADDRESSES.iter().fold(router, |router, address| {
+        router.route(address, get(pages::app))
+    });
     router
+        .route("/assets/{name}", get(pages::asset))
         .with_state(app.clone())
         // Each handler has a limit of its own.
         .layer(DefaultBodyLimit::disable())
@@ -53,13 +58,25 @@ pub(super) fn router(app: App) -> Router {
 /// Bytes below which an answer fits into one packet as it is.
 const SMALL: u64 = 1200;
 
-/// Compresses lists and descriptions, which shrink to a tenth. Not files, of which parts are asked for and which are made of
-/// numbers and pictures, and not the answer to a login: its length would tell of its secret what the request shares with it.
+/// Compresses lists, descriptions and the web app, which shrink to a third or a tenth. Not files, of which parts are asked for and which
+/// are made of numbers and pictures, and not the answer to a login: its length would tell of its secret what the request shares with it.
 fn is_worth_it(status: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
-    let json = headers.get(header::CONTENT_TYPE);
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_text = [
+        "application/json",
+        "text/html",
+        "text/javascript",
+        "text/css",
+    ]
+    .iter()
+    .any(|text| kind.starts_with(text));
+    // A strong ETag stands for the bytes as they are sent.
+    let tag = headers.get(header::ETAG);
+    let has_strong_tag = tag.is_some_and(|tag| !tag.as_bytes().starts_with(b"W/"));
     status == StatusCode::OK
-        && json.is_some_and(|kind| kind == "application/json")
-        && !headers.contains_key(header::ETAG)
+        && is_text
+        && !has_strong_tag
         && !headers.contains_key(header::SET_COOKIE)
 }
 
@@ -70,6 +87,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::ready))
         .routes(routes!(metrics::metrics))
         .routes(routes!(openapi))
+        .routes(routes!(service::service))
+        .routes(routes!(service::storage))
         .routes(routes!(setup::form, setup::create))
         .routes(routes!(sessions::log_in))
         .routes(routes!(sessions::current, sessions::log_out))

@@ -4,8 +4,8 @@
 use axum::{
     Json,
     extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, request::Parts},
-    response::Response,
+    http::{HeaderMap, HeaderName, header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,10 +16,14 @@ use super::{
     artifacts::{Format, Wanted, check, download, made},
     blocking,
     download::send,
+    pages::{self, wants_page},
     problem::{Code, Problem},
     stills::{self, frame_of, thumbnail_of},
 };
 use crate::jobs::{Artifact, MadeOf, Still};
+
+/// The same address has a page and JSON.
+const VARY: (HeaderName, &str) = (header::VARY, "accept");
 
 /// Longest secret that is looked for; those of links are shorter.
 const SECRET_MAX: usize = 64;
@@ -60,8 +64,11 @@ impl FromRequestParts<App> for Shown {
         let (secret, store) = (secret.ok_or_else(none)?, app.store.clone());
         let found = blocking(move || store.shared_by(&secret)).await??;
         let shared = found.ok_or_else(none)?;
+        let (store, glb) = (app.store.clone(), shared.glb.clone());
+        let meters_per_unit = blocking(move || store.meters_per_unit(&glb)).await??;
         Ok(Self {
             of: MadeOf {
+                meters_per_unit,
                 glb: shared.glb,
                 options_json: shared.options_json,
             },
@@ -71,7 +78,7 @@ impl FromRequestParts<App> for Shown {
     }
 }
 
-/// Returns what a link leads to.
+/// Returns what a link leads to; to a browser, the page that shows it.
 #[utoipa::path(get, path = "/s/{link}", operation_id = "get_shared", tag = "shared",
     params(("link" = String, Path, description = "The secret of the link")), responses(
     (status = 200, description = "The scene", body = SharedScene),
@@ -83,26 +90,33 @@ impl FromRequestParts<App> for Shown {
 ))]
 pub(super) async fn about(
     State(app): State<App>,
-    shown: Shown,
-) -> Result<Json<SharedScene>, Problem> {
+    headers: HeaderMap,
+    shown: Result<Shown, Problem>,
+) -> Result<Response, Problem> {
+    // Somebody follows the link in a browser. The page asks again, for the JSON.
+    if wants_page(&headers) {
+        return Ok(([VARY], pages::app().await).into_response());
+    }
+    let shown = shown?;
     let (jobs, glb) = (app.jobs.clone(), shown.of.glb.clone());
     let (frames, (height, width)) = blocking(move || jobs.frames_of(&glb)).await??;
     let name = shown.of.glb.original_name;
-    Ok(Json(SharedScene {
+    let scene = SharedScene {
         name: name.strip_suffix(".glb").unwrap_or(&name).to_owned(),
         frames,
         width,
         height,
         expires_at: shown.expires_at,
-    }))
+    };
+    Ok(([VARY], Json(scene)).into_response())
 }
 
-/// Sends the `points` or the `cameras.json` of a result, as `/api/v1/jobs/{id}/artifacts/{format}` does, without the names of the
+/// Sends the `points`, the `cameras.json` or the `scene.jpg` of a result, as `/api/v1/jobs/{id}/artifacts/{format}` does, without the names of the
 /// photos.
 #[utoipa::path(get, path = "/s/{link}/{format}", operation_id = "get_shared_file", tag = "shared",
     params(
         ("link" = String, Path, description = "The secret of the link"),
-        ("format" = String, Path, description = "`points` or `cameras.json`"),
+        ("format" = String, Path, description = "`points`, `cameras.json` or `scene.jpg`"),
         Wanted,
         ("Range" = Option<String>, Header, description = "One range of bytes"),
         ("If-None-Match" = Option<String>, Header, description = "ETags that the client has"),
@@ -129,6 +143,7 @@ pub(super) async fn file(
     let (format, artifact) = match shown.rest.as_str() {
         "points" => (Format::Points, Artifact::Points(wanted.points())),
         "cameras.json" => (Format::Cameras, Artifact::UnnamedCameras),
+        "scene.jpg" => (Format::Picture, Artifact::Picture),
         _ => return Err(not_shown()),
     };
     check(format, &wanted)?;

@@ -25,9 +25,9 @@ use super::{
 pub use crate::pipeline::Artifact;
 use crate::{
     pipeline::{
-        PipelineError, PredictedFrames, ReconstructOptions, SkyNetwork, Spool, SpoolError, Stage,
-        Warning, Watcher, artifact_space, depth_still, make_artifact, open_finished, rebuild_kept,
-        still, thumbnail,
+        ArtifactAbout, PipelineError, PredictedFrames, ReconstructOptions, SkyNetwork, Spool,
+        SpoolError, Stage, Warning, Watcher, artifact_space, depth_still, make_artifact,
+        open_finished, rebuild_kept, still, thumbnail,
     },
     store::{GlbFile, StoreError},
     system,
@@ -98,6 +98,8 @@ pub struct MadeOf {
     pub glb: GlbFile,
     /// As in the row of its job.
     pub options_json: String,
+    /// How many meters a unit of the result is, where its user has said so.
+    pub meters_per_unit: Option<f64>,
 }
 
 /// A file that was made, open at its beginning.
@@ -133,22 +135,28 @@ pub struct StillFile {
     pub units_per_value: Option<f32>,
 }
 
-/// Which file: the result's hash, what is made of it, and its title, as far as that is in the file.
+/// Which file: the result's hash, what is made of it, and its title and scale, as far as these are in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     hash: String,
     artifact: Artifact,
     title: String,
+    /// The bits of meters per unit.
+    scale: Option<u64>,
 }
 
 impl Key {
-    fn new(glb: &GlbFile, artifact: Artifact) -> Self {
+    fn new(of: &MadeOf, artifact: Artifact) -> Self {
         Self {
-            hash: glb.hashed_name.clone(),
+            hash: of.glb.hashed_name.clone(),
             artifact,
             title: match artifact {
-                Artifact::Html => title_of(glb).to_owned(),
+                Artifact::Html => title_of(&of.glb).to_owned(),
                 _ => String::new(),
+            },
+            scale: match artifact {
+                Artifact::Points(_) | Artifact::Picture => None,
+                _ => of.meters_per_unit.map(f64::to_bits),
             },
         }
     }
@@ -280,7 +288,7 @@ impl Watcher for Quiet {
 impl Jobs {
     /// Returns a file that was made before and is still there. Blocks on the disk.
     pub fn made_artifact(&self, of: &MadeOf, artifact: Artifact) -> Option<MadeFile> {
-        self.shared.artifacts.find(&Key::new(&of.glb, artifact))
+        self.shared.artifacts.find(&Key::new(of, artifact))
     }
 
     /// Makes a file of a result. Takes seconds to minutes, in which other calls wait. Blocks.
@@ -299,7 +307,7 @@ impl Jobs {
         if let Some(made) = self.made_artifact(of, artifact) {
             return Ok(made);
         }
-        let key = Key::new(&of.glb, artifact);
+        let key = Key::new(of, artifact);
         let made = shared.make(of, artifact)?;
         shared.artifacts.add(key.clone(), made);
         let gone = || ArtifactError::Passing("the file is gone already; try again".to_owned());
@@ -384,6 +392,7 @@ impl Shared {
         let scene = ReconstructOptions {
             scene: options.scene.clone(),
             sky: sky.as_ref(),
+            meters_per_unit: of.meters_per_unit.filter(|_| artifact.has_scale()),
             provenance: serde_json::to_value(&options).unwrap_or_default(),
             ..ReconstructOptions::default()
         };
@@ -398,7 +407,12 @@ impl Shared {
             .prefix("artifact-")
             .tempdir_in(self.store.uploads_dir())?;
         let path = folder.path().join("artifact");
-        make_artifact(&made, artifact, (&path, title_of(&of.glb)))?;
+        let about = ArtifactAbout {
+            title: title_of(&of.glb),
+            glb: options.glb(),
+            meters_per_unit: of.meters_per_unit,
+        };
+        make_artifact(&made, artifact, &path, about)?;
         Ok(Made {
             len: path.metadata()?.len(),
             path,

@@ -30,6 +30,7 @@ mod worker;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
+use vggt_model::demo;
 
 pub use self::{
     artifacts::{Artifact, ArtifactError, MadeFile, MadeOf, Still, StillFile},
@@ -38,7 +39,7 @@ pub use self::{
     follow::Following,
     input::InputFolder,
     job::{JobId, JobRequest, JobState, JobStatus, ListedJob},
-    manage::{ChangeError, OwnJob},
+    manage::{ChangeError, JobChange, OwnJob},
     names::JobNames,
     options::{BadOption, JobOptions},
     quota::{QuotaError, QuotaSettings, Upload},
@@ -152,6 +153,11 @@ impl Jobs {
     pub fn has_weights(&self) -> bool {
         let mut files = self.shared.weights.iter();
         files.all(|file| file.is_file())
+    }
+
+    /// Returns true when the network has the demo weights, which know synthetic scenes only.
+    pub fn has_demo_weights(&self) -> bool {
+        self.shared.model == demo::WEIGHTS_NAME
     }
 
     /// Returns true when the disk of the files has more free space than uploads have to leave.

@@ -6,7 +6,7 @@ use super::{PipelineError, Reconstruction, write::original_images};
 use crate::{
     colmap::Model,
     frames::Placement,
-    scene::{PointCloud, WORLD_AXES},
+    scene::{PointCloud, Scene, WORLD_AXES},
 };
 
 /// Returns the cameras of the shown frames in the pixels of their original images.
@@ -22,7 +22,17 @@ pub(super) fn cameras_of(
     made: &Reconstruction,
     placements: &[Placement],
 ) -> Result<Value, PipelineError> {
-    let (scene, points) = (&made.scene, PointCloud::default());
+    let mut cameras = cameras_of_scene(&made.scene, placements)?;
+    cameras["unit"] = json!(made.predictions.unit());
+    Ok(cameras)
+}
+
+/// As [`cameras`], of a scene alone, without the unit.
+pub(super) fn cameras_of_scene(
+    scene: &Scene,
+    placements: &[Placement],
+) -> Result<Value, PipelineError> {
+    let points = PointCloud::default();
     // Indices tell frames apart: names need not differ here.
     let names: Vec<String> = (0..scene.frames).map(|i| i.to_string()).collect();
     let images = original_images(scene, placements, &names);
@@ -46,7 +56,6 @@ pub(super) fn cameras_of(
         .collect();
     Ok(json!({
         "axes": WORLD_AXES,
-        "unit": "arbitrary",
         "pixel_centers": 0.5,
         "cameras": cameras,
     }))

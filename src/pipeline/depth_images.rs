@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use image::RgbImage;
 use png::{BitDepth, ColorType};
 use serde_json::{Value, json};
 
@@ -82,7 +83,7 @@ pub fn save_depth(
     let index = json!({
         "generator": MARK,
         "units_per_value": range.units_per_value,
-        "unit": "arbitrary",
+        "unit": frames.unit(),
         "width": w,
         "height": h,
         "files": files,
@@ -131,6 +132,25 @@ pub fn depth_still(
         units_per_value: range.units_per_value,
         color: encode(&color, size, ColorType::Rgb, BitDepth::Eight).map_err(failed)?,
     })
+}
+
+/// Returns the depth of frame `index` in the colors of [`depth_still`], its photo alone.
+///
+/// # Errors
+/// When the depth cannot be read.
+pub(super) fn depth_colors(
+    frames: &dyn PredictedFrames,
+    index: usize,
+) -> Result<RgbImage, PipelineError> {
+    let range = Range::of(frames, index..index + 1)?;
+    let depth = depth(frames, index)?;
+    let (photo, (_, width)) = (frames.photo_area(index), frames.size());
+    let (rows, columns) = (photo.rows(), photo.columns());
+    let size = [columns.len(), rows.len()].map(|n| n as u32);
+    let shown = rows.flat_map(|row| &depth[row * width..][columns.clone()]);
+    let color: Vec<u8> = shown.flat_map(|d| range.color(*d)).collect();
+    // Three bytes for each pixel.
+    Ok(RgbImage::from_raw(size[0], size[1], color).unwrap_or_default())
 }
 
 /// Returns the entry of one map: `map_x = photo_x * scale_x + offset_x`, and the same for y, where pixel i covers [i, i + 1).

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::{PipelineError, Stage, Watcher, sky::frame_mask};
 use crate::{
     frames::SkyNetwork,
-    scene::{Field, PhotoArea, PredictedFrames, SceneError},
+    scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit},
 };
 
 /// Frames, and the mask that removes their sky.
@@ -70,6 +70,10 @@ impl PredictedFrames for MaskedFrames {
 
     fn photo_area(&self, index: usize) -> PhotoArea {
         self.frames.photo_area(index)
+    }
+
+    fn unit(&self) -> Unit {
+        self.frames.unit()
     }
 }
 

@@ -24,10 +24,13 @@ mod network;
 mod network_source;
 mod noting;
 mod overall;
+mod page;
 mod predictions_file;
 mod progress;
 mod reconstruct;
+mod rendering;
 mod retry;
+mod scaled;
 mod sky;
 mod source;
 mod space;
@@ -38,7 +41,7 @@ mod video;
 mod warning_json;
 mod write;
 
-pub use artifact::{Artifact, artifact_space, make_artifact};
+pub use artifact::{Artifact, ArtifactAbout, artifact_space, make_artifact};
 pub use attention::{AnchorCacheType, Attention, AttentionOptions, AttentionUsed};
 pub use cameras::cameras;
 pub use dataset::{DatasetImages, WrittenImages};
@@ -51,6 +54,7 @@ pub use memory::available_memory;
 pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use overall::Overall;
+pub use page::write_view;
 pub use predictions_file::{SavedFrames, SavedPredictions, load_predictions, save_predictions};
 pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
 pub use reconstruct::{
@@ -58,6 +62,7 @@ pub use reconstruct::{
     reconstruct,
 };
 use retry::predict_what_fits;
+pub use scaled::{METERS_PER_UNIT, ScaledFrames};
 pub use sky::frame_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use space::{DEPTH_BYTES, PREDICTION_BYTES, scene_bytes};

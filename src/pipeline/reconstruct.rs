@@ -12,8 +12,8 @@ use vggt_model::{ForwardOptions, Tracks, demo};
 
 use super::{
     Attention, AttentionOptions, AttentionUsed, Decoded, Fields, FrameLimit, MadeOf, MaskedFrames,
-    Network, PipelineError, ReadOptions, SavedFrames, SkyNetwork, Source, Spool, Spooled, Spooling,
-    Stamps, Warning, Watcher,
+    Network, PipelineError, ReadOptions, SavedFrames, ScaledFrames, SkyNetwork, Source, Spool,
+    Spooled, Spooling, Stamps, Warning, Watcher,
     attention::{AnchorScene, unrelated, warning_of},
     compute::Computation,
     noting::Noting,
@@ -46,6 +46,8 @@ pub struct ReconstructOptions<'a> {
     pub all_heads: bool,
     /// Points (x, y) of the first frame to track, in pixels of the network's input.
     pub query_points: Vec<[f32; 2]>,
+    /// Meters in a unit of the predictions, where that is known: the scene and all that is written of it are in meters then.
+    pub meters_per_unit: Option<f64>,
     /// The options as the provenance of the scene records them.
     pub provenance: serde_json::Value,
     /// Called with the frames before the network runs, so that a result that cannot be kept is not computed.
@@ -72,6 +74,7 @@ impl Default for ReconstructOptions<'_> {
             sky: None,
             all_heads: false,
             query_points: Vec::new(),
+            meters_per_unit: None,
             provenance: serde_json::Value::Null,
             before_network: None,
             spooling: Spooling::default(),
@@ -201,6 +204,10 @@ pub fn rebuild(
         Some(sky) => Box::new(MaskedFrames::without_sky(predictions, sky, watcher)?),
         None => predictions,
     };
+    let predictions = match options.meters_per_unit {
+        Some(scale) => Box::new(ScaledFrames::new(predictions, scale)),
+        None => predictions,
+    };
     let mut scene = scene::build_from(&*predictions, &options.scene)?;
     scene.names.clone_from(&frames.names);
     let provenance = Provenance::new(
@@ -209,7 +216,8 @@ pub fn rebuild(
         scene.frames,
         options.provenance.clone(),
     )
-    .with_frames_available(frames.available);
+    .with_frames_available(frames.available)
+    .with_unit(predictions.unit());
     Ok(Reconstruction {
         frames,
         predictions,

@@ -31,11 +31,19 @@ pub fn still(frames: &dyn PredictedFrames, index: usize) -> Result<Vec<u8>, Pipe
 /// # Errors
 /// When the frame cannot be read or encoded.
 pub fn thumbnail(frames: &dyn PredictedFrames, index: usize) -> Result<Vec<u8>, PipelineError> {
-    let photo = photo(frames, index)?;
-    let (width, height) = photo.dimensions();
+    small_jpeg(&photo(frames, index)?, index, THUMBNAIL)
+}
+
+/// Returns `image`, which belongs to frame `index`, as a JPEG whose longer side has at most `longest` pixels.
+pub(super) fn small_jpeg(
+    image: &RgbImage,
+    index: usize,
+    longest: u32,
+) -> Result<Vec<u8>, PipelineError> {
+    let (width, height) = image.dimensions();
     let longer = width.max(height).max(1);
-    let small = |side: u32| (side * THUMBNAIL).div_ceil(longer).clamp(1, side.max(1));
-    let small = imageops::resize(&photo, small(width), small(height), FilterType::Triangle);
+    let small = |side: u32| (side * longest).div_ceil(longer).clamp(1, side.max(1));
+    let small = imageops::resize(image, small(width), small(height), FilterType::Triangle);
     jpeg(&small, index)
 }
 
@@ -76,7 +84,8 @@ pub(super) fn placements(frames: &dyn PredictedFrames) -> Vec<Placement> {
     (0..frames.count()).map(of_frame).collect()
 }
 
-fn jpeg(image: &RgbImage, frame: usize) -> Result<Vec<u8>, PipelineError> {
+/// Returns `image`, which belongs to frame `frame`, as a JPEG.
+pub(super) fn jpeg(image: &RgbImage, frame: usize) -> Result<Vec<u8>, PipelineError> {
     let mut bytes = Vec::new();
     let encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
     let encoded = image.write_with_encoder(encoder);

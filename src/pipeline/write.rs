@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use super::{
     DatasetImages, Format, PipelineError, Reconstruction, WrittenImages,
     dataset::{IMAGES, MODEL},
+    page::write_page,
 };
 use crate::{
     colmap::{self, OriginalImage},
     frames::Placement,
-    glb::{self, GlbOptions, Orientation, Thinned},
-    html, nerfstudio,
+    glb::{self, GlbOptions, Thinned},
+    html::Page,
+    nerfstudio,
     output::{OutputError, OutputRules, Sink, Target},
     ply,
     scene::{PredictedFrames, Provenance, Scene, confident_and_even},
@@ -67,15 +69,12 @@ pub fn write_file(
             }
             Format::Html => {
                 let title = target.path().file_stem().unwrap_or_default();
-                // The page begins at the origin and looks along z.
-                let glb = GlbOptions {
-                    orientation: Orientation::Script,
-                    ..options.glb
+                let page = Page {
+                    title: &title.to_string_lossy(),
+                    alive: None,
                 };
-                html::write(&title.to_string_lossy(), out, |page| {
-                    of_glb(glb::write(scene, frames, provenance, glb, page)?);
-                    Ok::<(), PipelineError>(())
-                })?;
+                let of = (scene, frames);
+                of_glb(write_page(page, of, provenance, options.glb, out)?);
             }
             Format::Ply => {
                 ply::write(scene, frames, provenance, out)?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use candle_core::Tensor;
 use vggt_model::{Predictions, preprocess::Placement};
 
-use super::{PhotoArea, SceneError};
+use super::{PhotoArea, SceneError, Unit};
 
 /// One of the network's outputs, or its input, for a single frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +102,11 @@ pub trait PredictedFrames {
 
     /// Returns the pixels of the frame `index` that show the photo. The padding around it is not part of the scene.
     fn photo_area(&self, index: usize) -> PhotoArea;
+
+    /// Returns the unit of depths, points and positions of cameras.
+    fn unit(&self) -> Unit {
+        Unit::Arbitrary
+    }
 }
 
 /// The frames of [`Predictions`] that are in memory as a whole.

@@ -35,6 +35,7 @@ mod rule;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thin;
+mod unit;
 
 use vggt_model::Predictions;
 
@@ -50,6 +51,7 @@ pub use point_cloud::PointCloud;
 pub use points::ScenePoints;
 pub use provenance::{GLTF_AXES, Provenance, VIEW_AXES, WORLD_AXES};
 pub use rotation::quaternion;
+pub use unit::Unit;
 
 pub(crate) use flat::Flat;
 

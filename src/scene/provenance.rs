@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::Unit;
+
 /// Axes of files in view space: GLB and PLY.
 pub const VIEW_AXES: &str =
     "x left, y up, z forward, seen from the first shown frame's camera, which is at the origin";
@@ -41,8 +43,8 @@ pub struct Provenance {
     /// Warnings of the run as JSON objects with a `kind` and numbers; without names of files, since others may see it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<serde_json::Value>,
-    /// Unit of a length of 1: arbitrary, since the network does not predict a metric scale.
-    pub unit: &'static str,
+    /// What a length of 1 stands for.
+    pub unit: Unit,
     /// What is right, up and forward in the file, where its format sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub axes: Option<&'static str>,
@@ -66,7 +68,7 @@ impl Provenance {
             options,
             attention: None,
             warnings: Vec::new(),
-            unit: "arbitrary",
+            unit: Unit::Arbitrary,
             axes: None,
         }
     }
@@ -84,6 +86,12 @@ impl Provenance {
     #[must_use]
     pub fn with_keyframes(self, keyframes: Option<serde_json::Value>) -> Self {
         Self { keyframes, ..self }
+    }
+
+    /// Sets what a length of 1 stands for.
+    #[must_use]
+    pub fn with_unit(self, unit: Unit) -> Self {
+        Self { unit, ..self }
     }
 
     /// Sets the warnings of the run.

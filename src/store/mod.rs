@@ -27,6 +27,7 @@ mod random;
 mod removed;
 mod results;
 mod save;
+mod scales;
 mod schema;
 mod sessions;
 mod share_links;

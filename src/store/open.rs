@@ -14,7 +14,7 @@ use diesel::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{StoreError, access_tokens, glb_files, jobs, keys, share_links, spools, users};
+use super::{StoreError, access_tokens, glb_files, jobs, keys, scales, share_links, spools, users};
 use crate::atomic_file::AtomicFile;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -111,6 +111,7 @@ fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
         spools::probe(conn),
         access_tokens::probe(conn),
         share_links::probe(conn),
+        scales::probe(conn),
     ] {
         probe.map_err(|e| StoreError::NotOurs {
             path: db.to_owned(),

@@ -142,6 +142,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    result_scales (glb_id) {
+        glb_id -> Integer,
+        meters_per_unit -> Double,
+    }
+}
+
+diesel::table! {
     identity (id) {
         id -> Integer,
         identifier -> Text,

@@ -16,12 +16,13 @@ use crate::{
         model_args::ModelArgs,
         output_error,
         scene_flags::SceneFlags,
+        view::BrowserArgs,
     },
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
     glb::{ColorSpace, GlbEncoding, GlbOptions, Orientation},
     hub::Hub,
     output::{Place, extension, place},
-    pipeline::Format,
+    pipeline::{Format, METERS_PER_UNIT},
     scene::{self, FrameFilter, PredictionMode, SceneError, SceneOptions},
     trajectory::TrajectoryFormat,
 };
@@ -112,6 +113,10 @@ pub(super) struct SceneArgs {
         hide_short_help = true
     )]
     pub(super) frame_filter: FrameFilter,
+    /// How many meters a unit of the network's result is, as the viewer tells it once a length was measured: every output is in
+    /// meters then [default: not known, lengths are relative]
+    #[arg(long, value_name = "X", value_parser = parse_scale, allow_negative_numbers = true, hide_short_help = true)]
+    pub(super) meters_per_unit: Option<f64>,
     /// Drop points that are sky (downloads a small network once)
     #[arg(long)]
     pub(super) mask_sky: bool,
@@ -184,6 +189,11 @@ pub(super) struct OutputArgs {
     /// with a track head: facebook/VGGT-1B has one, facebook/VGGT-1B-Commercial and --demo have none
     #[arg(long, value_name = "POINTS", requires = "save_predictions", value_parser = parse_points, hide_short_help = true)]
     pub(super) query_points: Option<Points>,
+    /// Then show the scene in the browser, as `vggt view` does; ends when the tab is closed
+    #[arg(long)]
+    pub(super) open: bool,
+    #[command(flatten)]
+    pub(super) browser: BrowserArgs,
     /// Print the summary as one JSON object; `--json full` adds cameras: poses and intrinsics
     #[arg(
         long,
@@ -221,6 +231,15 @@ fn parse_rate(s: &str) -> Result<f64, String> {
     match s.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
         _ => Err(format!("invalid rate {s:?}: expected a number above 0")),
+    }
+}
+
+fn parse_scale(s: &str) -> Result<f64, String> {
+    match s.parse::<f64>() {
+        Ok(scale) if METERS_PER_UNIT.contains(&scale) => Ok(scale),
+        _ => Err(format!(
+            "invalid scale {s:?}: expected a number from 1e-6 to 1e6"
+        )),
     }
 }
 

@@ -181,6 +181,7 @@ impl Args {
             sky,
             all_heads: self.output.save_predictions.is_some(),
             query_points: self.output.query_points(),
+            meters_per_unit: self.scene.meters_per_unit,
             provenance: self.options_for_provenance(&scene, plan),
             scene: SceneOptions {
                 // A dataset chooses its points by another rule; every writer thins for itself then.
@@ -242,6 +243,9 @@ impl Args {
         let given = json!(self.many.attention);
         for (name, value) in given.as_object().into_iter().flatten() {
             options[name] = value.clone();
+        }
+        if let Some(scale) = self.scene.meters_per_unit {
+            options["meters_per_unit"] = json!(scale);
         }
         options["mask_sky"] = json!(self.scene.mask_sky);
         if plan.scenes.iter().any(|scene| scene.format.holds_glb()) {

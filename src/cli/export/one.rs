@@ -10,7 +10,7 @@ use super::{
     write::{Writer, WrittenScene, tell_thinned},
 };
 use crate::{
-    cli::{UsageError, output_error, save_to_db::Destination, terminal::StageBars},
+    cli::{UsageError, output_error, save_to_db::Destination, terminal::StageBars, view},
     frames::SkyNetwork,
     glb::{self, GlbOptions},
     pipeline::{
@@ -44,6 +44,9 @@ pub(super) fn export(
     name: Option<&str>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
+    if args.output.open {
+        view::check_available()?;
+    }
     if resident.is_none() {
         args.model.set_threads()?;
     }
@@ -155,7 +158,13 @@ pub(super) fn export(
         skipped: bars.skipped(),
         seconds: start.elapsed(),
     };
-    summary.print(args.output.json, plan.uses_standard_output())
+    summary.print(args.output.json, plan.uses_standard_output())?;
+    if args.output.open {
+        let first = outputs.first().map(|output| output.path.file_stem());
+        let title = first.flatten().unwrap_or_default().to_string_lossy();
+        view::show_made(&made, &title, &args.output.browser)?;
+    }
+    Ok(())
 }
 
 fn warn_of_cameras(options: &SceneOptions, plan: &Plan) {

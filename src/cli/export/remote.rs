@@ -40,7 +40,7 @@ pub(super) struct RemoteArgs {
         "from_predictions", "max_frames", "preprocess", "max_image_pixels", "max_image_side", "max_image_bytes",
         "max_image_memory", "max_video_seconds", "max_video_pixels", "max_decode_seconds", "max_decode_memory", "isolate",
         "preview", "frame_filter", "sky_network", "color_space", "orient", "save_predictions", "save_depth", "save_trajectory",
-        "query_points",
+        "query_points", "meters_per_unit", "open",
         "resume", "spool", "no_cache", "cache_size", "save_to_db", "checkpoint", "config", "demo", "repo", "revision",
         "offline", "device", "dtype", "precision", "threads",
     ])]
@@ -204,8 +204,12 @@ fn write(file: &mut File, format: Format, target: &Target) -> anyhow::Result<u64
     let mut out = target.create()?;
     if format == Format::Html {
         let title = target.path().file_stem().unwrap_or_default();
-        html::write(&title.to_string_lossy(), &mut out, |page| {
-            io::copy(file, page).map(drop)
+        let page = html::Page {
+            title: &title.to_string_lossy(),
+            alive: None,
+        };
+        html::write(page, &mut out, |contents| {
+            contents.glb(|out| io::copy(file, out)).map(drop)
         })?;
     } else {
         io::copy(file, &mut out)?;

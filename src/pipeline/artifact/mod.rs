@@ -7,19 +7,21 @@ mod archive;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     DATASET_POINTS, DEPTH_BYTES, DatasetImages, Format, PREDICTION_BYTES, PipelineError,
     Reconstruction, WriteOptions,
     cameras::cameras_of,
+    page::write_page,
+    rendering::rendering,
     save_depth, save_predictions, scene_bytes,
     stills::placements,
     write::{to_target, write_dataset, write_file},
 };
 use crate::{
-    glb::{GlbOptions, Orientation, write as write_glb},
-    html,
+    glb::GlbOptions,
+    html::Page,
     output::{OutputRules, Target},
     points,
 };
@@ -27,6 +29,8 @@ use crate::{
 /// A file that is made of a reconstruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Artifact {
+    /// The scene as binary glTF: what the job left, unless lengths are in meters by now.
+    Glb,
     /// The scene's points with confidence.
     Ply,
     /// A page that draws the scene.
@@ -45,6 +49,30 @@ pub enum Artifact {
     Cameras,
     /// The same without the names of the photos, for people who may not know them.
     UnnamedCameras,
+    /// A picture of the points.
+    Picture,
+}
+
+impl Artifact {
+    /// Whether its lengths are in meters where it is known how long something in the scene is. Viewers do that themselves, so that
+    /// another scale needs no other points, and a picture has no lengths.
+    pub fn has_scale(self) -> bool {
+        !matches!(
+            self,
+            Self::Points(_) | Self::Cameras | Self::UnnamedCameras | Self::Picture
+        )
+    }
+}
+
+/// What is told of a reconstruction in the files that are made of it.
+#[derive(Debug, Clone, Copy)]
+pub struct ArtifactAbout<'a> {
+    /// What a page is called.
+    pub title: &'a str,
+    /// How a GLB is encoded.
+    pub glb: GlbOptions,
+    /// How many meters a unit of the network is, for the descriptions of cameras.
+    pub meters_per_unit: Option<f64>,
 }
 
 /// Bytes of a point in [`points`].
@@ -58,6 +86,7 @@ pub fn artifact_space(artifact: Artifact, frames: usize, (height, width): (usize
     let pixels = (frames * height * width) as u64;
     let dataset = |format| 2 * scene_bytes(format, pixels, None) + IMAGE_BYTES * pixels;
     match artifact {
+        Artifact::Glb => scene_bytes(Format::Glb, pixels, None),
         Artifact::Ply => scene_bytes(Format::Ply, pixels, None),
         Artifact::Html => scene_bytes(Format::Html, pixels, None),
         Artifact::ColmapZip => dataset(Format::Colmap),
@@ -65,24 +94,26 @@ pub fn artifact_space(artifact: Artifact, frames: usize, (height, width): (usize
         Artifact::Safetensors => PREDICTION_BYTES * pixels,
         Artifact::DepthZip => 2 * DEPTH_BYTES * pixels,
         Artifact::Points(max) => POINT_BYTES * max.map_or(pixels, |max| pixels.min(max as u64)),
-        Artifact::Cameras | Artifact::UnnamedCameras => 0,
+        Artifact::Cameras | Artifact::UnnamedCameras | Artifact::Picture => 0,
     }
 }
 
-/// Writes `artifact` to the new file `path`; a folder beside it is used in between. `title` is what a page is called.
+/// Writes `artifact` to the new file `path`; a folder beside it is used in between.
 ///
 /// # Errors
 /// When the frames cannot be read or something cannot be written.
 pub fn make_artifact(
     made: &Reconstruction,
     artifact: Artifact,
-    (path, title): (&Path, &str),
+    path: &Path,
+    about: ArtifactAbout<'_>,
 ) -> Result<(), PipelineError> {
     let target = Target::replacing(path)?;
     let (scene, frames) = (&made.scene, &*made.predictions);
     match artifact {
-        Artifact::Ply => ply(made, &target),
-        Artifact::Html => page(made, &target, title),
+        Artifact::Glb => one_file(made, about.glb, Format::Glb, &target),
+        Artifact::Ply => one_file(made, about.glb, Format::Ply, &target),
+        Artifact::Html => page(made, &target, about),
         Artifact::Safetensors => save_predictions(&target, frames, None, &made.frames),
         Artifact::Points(max) => {
             let thinned = max.map(|max| scene.thinned(max));
@@ -91,13 +122,14 @@ pub fn make_artifact(
             Ok(())
         }
         Artifact::Cameras => {
-            let cameras = cameras_of(made, &placements(frames))?;
+            let cameras = described_cameras(made, about)?;
             Ok(target.write(cameras.to_string().as_bytes())?)
         }
         Artifact::UnnamedCameras => {
-            let cameras = without_names(cameras_of(made, &placements(frames))?);
+            let cameras = without_names(described_cameras(made, about)?);
             Ok(target.write(cameras.to_string().as_bytes())?)
         }
+        Artifact::Picture => Ok(target.write(&rendering(scene, frames)?)?),
         Artifact::ColmapZip | Artifact::NerfstudioZip | Artifact::DepthZip => {
             let folder = path.with_extension("folder");
             match artifact {
@@ -111,25 +143,46 @@ pub fn make_artifact(
     }
 }
 
-fn ply(made: &Reconstruction, target: &Target) -> Result<(), PipelineError> {
+fn one_file(
+    made: &Reconstruction,
+    glb: GlbOptions,
+    format: Format,
+    target: &Target,
+) -> Result<(), PipelineError> {
     let (scene, frames) = (&made.scene, &*made.predictions);
-    let (provenance, options) = (&made.provenance, options(&[]));
-    write_file(scene, frames, provenance, &options, Format::Ply, target)?;
+    let provenance = &made.provenance;
+    let options = WriteOptions {
+        glb,
+        ..options(&[])
+    };
+    write_file(scene, frames, provenance, &options, format, target)?;
     Ok(())
 }
 
-fn page(made: &Reconstruction, target: &Target, title: &str) -> Result<(), PipelineError> {
+/// Returns the cameras in the pixels of the photos that viewers get, and the scale.
+fn described_cameras(
+    made: &Reconstruction,
+    about: ArtifactAbout<'_>,
+) -> Result<Value, PipelineError> {
+    let mut cameras = cameras_of(made, &placements(&*made.predictions))?;
+    cameras["meters_per_unit"] = json!(about.meters_per_unit);
+    Ok(cameras)
+}
+
+fn page(
+    made: &Reconstruction,
+    target: &Target,
+    about: ArtifactAbout<'_>,
+) -> Result<(), PipelineError> {
     let (scene, frames) = (&made.scene, &*made.predictions);
     to_target(target, |out| {
-        html::write(title, out, |page| {
-            // The page begins at the origin and looks along z.
-            let glb = GlbOptions {
-                orientation: Orientation::Script,
-                ..GlbOptions::default()
-            };
-            write_glb(scene, frames, &made.provenance, glb, page)?;
-            Ok::<(), PipelineError>(())
-        })
+        let page = Page {
+            title: about.title,
+            alive: None,
+        };
+        let (provenance, options) = (&made.provenance, GlbOptions::default());
+        write_page(page, (scene, frames), provenance, options, out)?;
+        Ok(())
     })?;
     Ok(())
 }

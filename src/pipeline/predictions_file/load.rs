@@ -9,11 +9,11 @@ use safetensors::{
 };
 use serde::Deserialize;
 
-use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, MAX_METADATA, SavedFrames};
+use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, MAX_METADATA, SavedFrames, UNIT_KEY};
 use crate::{
     frames::{Placement, open_regular},
     pipeline::PipelineError,
-    scene::{Field, PhotoArea, PredictedFrames, SceneError},
+    scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit},
     system,
 };
 
@@ -28,6 +28,7 @@ pub struct SavedPredictions {
     frames: usize,
     height: usize,
     width: usize,
+    unit: Unit,
 }
 
 /// Opens predictions of this program, or of another with the same names and shapes. Reads no tensor yet.
@@ -81,6 +82,11 @@ pub fn load_predictions(path: &Path) -> Result<(SavedPredictions, SavedFrames), 
             weights_sha256: None,
         },
     };
+    let unit = header.metadata().as_ref().and_then(|m| m.get(UNIT_KEY));
+    let unit = match unit.is_some_and(|unit| unit == Unit::Meters.name()) {
+        true => Unit::Meters,
+        false => Unit::Arbitrary,
+    };
     let predictions = SavedPredictions {
         file,
         data_start,
@@ -89,6 +95,7 @@ pub fn load_predictions(path: &Path) -> Result<(SavedPredictions, SavedFrames), 
         frames,
         height,
         width,
+        unit,
     };
     Ok((predictions, saved))
 }
@@ -218,5 +225,9 @@ impl PredictedFrames for SavedPredictions {
             Some(placement) => PhotoArea::new(placement, self.height, self.width),
             None => PhotoArea::whole(self.height, self.width),
         }
+    }
+
+    fn unit(&self) -> Unit {
+        self.unit
     }
 }

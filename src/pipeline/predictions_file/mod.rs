@@ -41,6 +41,9 @@ pub struct SavedFrames {
 /// Key of [`SavedFrames`] in the metadata of the file.
 const FRAMES_KEY: &str = "vggt.frames";
 
+/// Key of the unit in the metadata of the file.
+const UNIT_KEY: &str = "vggt.unit";
+
 /// Longest metadata that is read back, enough for ten thousand frames.
 const MAX_METADATA: usize = 16 << 20;
 

@@ -6,7 +6,7 @@ use safetensors::{Dtype, tensor::TensorInfo};
 use serde::Serialize;
 use vggt_model::Tracks;
 
-use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, SavedFrames};
+use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, SavedFrames, UNIT_KEY};
 use crate::{
     output::{MARK, Sink, Target},
     pipeline::{PipelineError, write::to_target},
@@ -113,7 +113,7 @@ fn header(
             (FRAMES_KEY, json.as_str()),
             ("vggt.generator", MARK),
             ("vggt.axes", WORLD_AXES),
-            ("vggt.unit", "arbitrary"),
+            (UNIT_KEY, frames.unit().name()),
         ]),
         tensors: infos,
     };
