@@ -1,6 +1,7 @@
 """What is inside the programs of a release and no crate: cargo does not know of it."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -110,6 +111,25 @@ def archive_of_gcc(name):
     return path
 
 
+def web_parts():
+    """What the web app is made of besides this project's own code, as tools/build_web found it in its bundles."""
+    try:
+        inside = json.loads((ROOT / "web/dist/licenses.json").read_text())
+    except FileNotFoundError:
+        raise Missing("web/dist/licenses.json is not there: run tools/build_web") from None
+    return [
+        Part(
+            part["name"],
+            part["version"],
+            part["license"],
+            "Part of the web app",
+            f"pkg:npm/{quote(part['name'], safe='/')}@{part['version']}",
+            [part["text"]],
+        )
+        for part in inside
+    ]
+
+
 def other_parts(static, ffmpeg, folders):
     """What cargo does not know. `static`: with the C library; `folders`: of the crates, by name and version."""
     sqlite_head = (folder_of("libsqlite3-sys", folders) / "sqlite3/sqlite3.h").read_text()
@@ -172,6 +192,7 @@ def other_parts(static, ffmpeg, folders):
             "The compiler's run-time library, linked statically; the exception leaves the program its own terms",
         ),
     ]
+    parts += web_parts()
     if static:
         glibc = debian_package(
             archive_of_gcc("libc.a"), "glibc", "LGPL-2.1-or-later", "The C library, linked statically"
