@@ -6,10 +6,11 @@ export const STRIDE = 20;
 
 /** Points as `src/points.rs` has them: f32 x y z, u8 red green blue, u8 confidence, u32 frame, without the header. */
 export interface PointBlock {
+  /** Belongs to the viewer once it is shown: the viewer changes the order of the points. */
   bytes: ArrayBuffer;
   count: number;
-  /** Points of the scene, of which these are a part. */
-  total: number;
+  /** Points of the scene, of which these are a part; null: more than these, but not known how many. */
+  total: number | null;
   /** Whether the byte of confidence is there; without it every point has 255. */
   hasConfidence: boolean;
   /** Whether the number of the frame is there; without it every point has 0. */
@@ -48,4 +49,22 @@ export interface Scene {
   metersPerUnit: number | null;
   /** What made it, by name: shown as it is. */
   details: Record<string, string>;
+}
+
+export interface ViewerOptions {
+  /** Keeps what a length of 1 is in meters, or forgets it. Absent: it holds for this view only. */
+  saveScale?(metersPerUnit: number | null): Promise<void>;
+  /** The view, the confidence and the frame stand in the address after #. */
+  keepViewInUrl?: boolean;
+  /** A page's GLB, in meters where the scale is known. Absent: there is no button for it. */
+  saveGlb?(metersPerUnit: number | null): Promise<Blob>;
+  /** Of the title in the panel; 2 unless set. */
+  headingLevel?: 1 | 2;
+}
+
+export interface Viewer {
+  /** Shows another scene from where one looks now, such as the result after a preview. */
+  setScene(scene: Scene): void;
+  /** Ends it and empties the host. */
+  dispose(): void;
 }
