@@ -2,8 +2,6 @@
 import {
   BufferAttribute,
   BufferGeometry,
-  DataTexture,
-  FloatType,
   GLSL3,
   InterleavedBuffer,
   InterleavedBufferAttribute,
@@ -11,12 +9,11 @@ import {
   type PerspectiveCamera,
   Points,
   RawShaderMaterial,
-  RGBAFormat,
 } from "three";
-import { tangentsOf, type Pose } from "./poses";
-import type { PointStore } from "./points";
-import { WORDS } from "./points";
+import { type PointStore, WORDS } from "./points";
+import type { Pose } from "./poses";
 import type { Camera } from "./scene";
+import { diameter, type Spacing, spacingOf } from "./spacing";
 
 // The block is bound as words, so that every bit arrives as it is: a float attribute might lose those of the color and the frame.
 const VERTEX_SHADER = `
@@ -27,10 +24,10 @@ in uint look;
 in uint frame;
 uniform mat4 clip_from_world;
 uniform uint threshold;
-// Camera in world space, and how far apart its points are at distance 1; 0 where that is not known.
+// Camera in world space, and the step of its points' grid at distance 1; 0 where that is not known.
 uniform highp sampler2D frames;
 uniform float spacing;
-// Pixels of a length of 1 at distance 1.
+// Pixels of a step of 1 at distance 1.
 uniform float pixels;
 uniform float largest;
 out vec3 color;
@@ -65,15 +62,8 @@ void main() {
   shown = vec4(color, 1.0);
 }`;
 
-/** Frames in a row of the texture; no card has fewer than 2048. */
-const ROW = 1024;
-/** Neighbors lie on a square grid: a disc that reaches the middle of four of them leaves no gap. */
-const COVER = Math.SQRT2;
 /** Largest disc, in CSS pixels. */
 const LARGEST = 48;
-/** A sample's discs grow by this at most. */
-const MOST_GROWTH = 3;
-
 /** What is drawn of the points. */
 export class Cloud {
   readonly object: Points<BufferGeometry, RawShaderMaterial>;
@@ -82,7 +72,7 @@ export class Cloud {
   /** Numbers of the chosen frame's points; room for those of any frame, since three frees a buffer only with its geometry. */
   private index: BufferAttribute | null = null;
   private indexed: Uint32Array | null = null;
-  private readonly frames: DataTexture;
+  private readonly spacing: Spacing;
 
   constructor(
     readonly store: PointStore,
@@ -95,8 +85,7 @@ export class Cloud {
     geometry.setAttribute("position", new InterleavedBufferAttribute(block, 3, 0));
     geometry.setAttribute("look", new InterleavedBufferAttribute(block, 1, 3));
     geometry.setAttribute("frame", new InterleavedBufferAttribute(block, 1, 4));
-    const { spacing, texture } = spacings(store, cameras, poses, depth);
-    this.frames = texture;
+    this.spacing = spacingOf(store, cameras, poses, depth);
     const material = new RawShaderMaterial({
       glslVersion: GLSL3,
       vertexShader: VERTEX_SHADER,
@@ -104,8 +93,8 @@ export class Cloud {
       uniforms: {
         clip_from_world: { value: new Matrix4() },
         threshold: { value: 0 },
-        frames: { value: texture },
-        spacing: { value: spacing },
+        frames: { value: this.spacing.frames },
+        spacing: { value: this.spacing.typical },
         pixels: { value: 1 },
         largest: { value: LARGEST },
       },
@@ -125,12 +114,14 @@ export class Cloud {
     const count = Math.min(most, this.drawable);
     geometry.setIndex(this.indexOf(this.store.chosen));
     geometry.setDrawRange(0, count);
-    const growth = Math.min(MOST_GROWTH, Math.sqrt(this.drawable / Math.max(1, count)));
+    const { chosen, shown } = this.store;
+    const overlap = chosen ? 1 : Math.max(1, (this.spacing.overlap * shown) / this.store.count);
+    const steps = diameter(overlap, count / Math.max(1, this.drawable));
     const { uniforms } = material;
     const clip = uniforms["clip_from_world"]!.value as Matrix4;
     clip.multiplyMatrices(camera.matrixWorldInverse, this.object.matrixWorld).premultiply(camera.projectionMatrix);
     uniforms["threshold"]!.value = this.store.threshold;
-    uniforms["pixels"]!.value = (camera.projectionMatrix.elements[5]! * height * this.size * growth) / 2;
+    uniforms["pixels"]!.value = (camera.projectionMatrix.elements[5]! * height * this.size * steps) / 2;
     uniforms["largest"]!.value = LARGEST * ratio;
     return count;
   }
@@ -149,28 +140,6 @@ export class Cloud {
   dispose(): void {
     this.object.geometry.dispose();
     this.object.material.dispose();
-    this.frames.dispose();
+    this.spacing.frames.dispose();
   }
-}
-
-/**
- * How far apart neighbors are. A frame's points lie on the grid of its pixels, so that they are the farther apart the farther away they
- * are from its camera. Of all frames the one with the most points tells the grid's step: in others more were left out.
- */
-function spacings(store: PointStore, cameras: Camera[], poses: (Pose | null)[], depth: number) {
-  const rows = Math.max(1, Math.ceil(store.frames / ROW));
-  const width = Math.max(1, Math.min(ROW, store.frames));
-  const data = new Float32Array(4 * width * rows);
-  const most = store.perFrame.reduce((a, b) => Math.max(a, b), 1);
-  cameras.forEach((camera, i) => {
-    const pose = poses[i];
-    if (!pose || camera.frame >= store.frames) return;
-    const [left, right, up, down] = tangentsOf(camera);
-    const step = COVER * Math.sqrt(((left + right) * (up + down)) / most);
-    if (Number.isFinite(step)) data.set([...pose.center.toArray(), Math.min(0.03, step)], 4 * camera.frame);
-  });
-  const texture = new DataTexture(data, width, rows, RGBAFormat, FloatType);
-  texture.needsUpdate = true;
-  const step = data[3]! > 0 ? data[3]! : 1 / Math.max(50, 0.8 * Math.sqrt(store.frames > 1 ? most : store.count));
-  return { spacing: depth * step, texture };
 }

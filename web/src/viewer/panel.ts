@@ -20,7 +20,7 @@ const HELP: [string, string][] = [
   ["Move", "right drag; Shift and drag; two fingers; Shift and arrow keys"],
   ["Zoom", "wheel; pinch; + and -"],
   ["Set pivot", "double click; double tap"],
-  ["Look out of a camera", "click its photo; choose it above"],
+  ["View from a camera", "click its photo; choose it above"],
   ["Reset the view", "R"],
   ["Leave a photo, end measuring", "Escape"],
 ];
@@ -65,7 +65,7 @@ export class Panel {
     this.rows = {
       confidence: make("div", { class: "row", hidden: true }, [make("label", { for: this.confidence.id }, ["Confidence"]), this.hidden, this.confidence]),
       frames: chooser("Points of", this.frames, "photo"),
-      eyes: chooser("Look out of", this.eyes, "camera"),
+      eyes: chooser("View from", this.eyes, "camera"),
       cameras: make("div", { class: "row" }, [this.cameras.row, this.cameraSize]),
     };
     const save = events.save && make("button", { type: "button", class: "save" }, ["Save GLB"], { click: events.save });

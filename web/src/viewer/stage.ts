@@ -170,7 +170,6 @@ export class Stage {
       this.fitLens(this.camera);
       if (this.controls.update(passed)) this.move();
     }
-    if (this.controls.active && !this.pilot) this.move();
     this.draw(this.moving ? this.pace.budget : Infinity);
     if (this.moving) this.pace.moved(now, this.drawnPoints, this.cloud?.drawable ?? 0);
     else this.pace.rested();

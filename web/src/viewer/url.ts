@@ -18,12 +18,19 @@ const DELAY = 400;
 
 export function textOf({ view, level, threshold, frame, camera }: Kept): string {
   const parts = new URLSearchParams();
-  if (view) parts.set("v", [...view.eye.toArray(), ...view.target.toArray()].map((n) => Number(n.toPrecision(6))).join(","));
+  if (view) parts.set("v", numbersOf(view).join(","));
   if (threshold) parts.set("c", String(threshold));
   if (frame !== null) parts.set("f", String(frame));
   if (camera !== null) parts.set("from", String(camera));
   if (!level) parts.set("level", "0");
   return parts.toString().replaceAll("%2C", ",");
+}
+
+/** Eye and target with as many digits as can be seen. */
+function numbersOf({ eye, target }: View): number[] {
+  const digits = Math.min(20, Math.max(0, 5 - Math.floor(Math.log10(eye.distanceTo(target)))));
+  // Adding 0 makes 0 of -0.
+  return [...eye.toArray(), ...target.toArray()].map((n) => Number(n.toFixed(digits)) + 0);
 }
 
 /** What an address has; what is missing or damaged is as at first. */
