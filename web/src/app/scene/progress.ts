@@ -1,0 +1,78 @@
+// A job that waits or runs: its place, what is being done, and a preview once there is one.
+
+import { artifacts, type Job } from "../api";
+import { button, fill, h, setText } from "../dom";
+import { sceneName, sentence } from "../format";
+import { cancelJob } from "../job_card";
+import { liveRegion } from "../layout";
+import type { JobPage, Panel } from "../pages/job";
+import { progressText, stateText } from "../words";
+import { sceneView, type SceneView } from "./view";
+
+export function progressPanel(first: Job, page: JobPage): Panel {
+  let job = first;
+  let preview: SceneView | null = null;
+  let told = "";
+  const live = liveRegion();
+  const text = h("p", { class: "stage" });
+  const bar = h("progress", { max: 1, "aria-label": "Progress" });
+  const percent = h("span", { class: "muted" });
+  const warnings = h("ul", { class: "warnings", role: "status" });
+  const end = new AbortController();
+  page.signal.addEventListener("abort", () => end.abort());
+
+  const cancel = async () => {
+    const cancelled = await cancelJob(job);
+    if (cancelled) page.show(cancelled);
+  };
+  const card = h(
+    "section",
+    { class: "card pad stack" },
+    text,
+    h("div", { class: "bar" }, bar, percent),
+    warnings,
+    h("p", { class: "muted" }, "You can close this page and come back: the job goes on without it."),
+    live.element,
+    h("div", { class: "row" }, button("close", "Cancel", () => void cancel())),
+  );
+  const place = h("div", { class: "preview" });
+  const element = h("div", { class: "progress-panel" }, h("div", { class: "narrow" }, card), place);
+
+  const showPreview = () => {
+    preview = sceneView(end.signal, { keepViewInUrl: false });
+    const view = preview;
+    view.fetchGlb(`${artifacts(job.id)}/preview.glb`, sceneName(job.name)).then(
+      () => {
+        if (end.signal.aborted) return;
+        fill(place, h("p", { class: "muted narrow" }, "A first look, from the anchors alone. The whole scene replaces it."), view.element);
+        element.classList.add("has-preview");
+      },
+      () => (preview = null),
+    );
+  };
+
+  return {
+    element,
+    update(next) {
+      job = next;
+      setText(text, progressText(job));
+      if (job.fraction !== undefined && job.state === "running") bar.value = job.fraction;
+      else bar.removeAttribute("value");
+      setText(percent, job.fraction !== undefined ? `${Math.floor(job.fraction * 100)} %` : "");
+      showWarnings(warnings, job);
+      // The stage and each half, not every percent.
+      const spoken = `${stateText(job)}${(job.fraction ?? 0) >= 0.5 ? ", more than half is done" : ""}`;
+      if (spoken !== told) live.say(spoken);
+      told = spoken;
+      if (job.preview && !preview) showPreview();
+    },
+    end: () => end.abort(),
+  };
+}
+
+/** Shows what is to be known of a job as sentences. */
+export function showWarnings(list: HTMLElement, job: Job): void {
+  const texts = job.warnings.map((warning) => sentence(warning.text));
+  list.hidden = texts.length === 0;
+  if (list.children.length !== texts.length) fill(list, ...texts.map((text) => h("li", {}, text)));
+}

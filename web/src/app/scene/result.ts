@@ -1,0 +1,46 @@
+// A scene that is done: the viewer, and what can be done with it.
+
+import { api, artifacts, type Job } from "../api";
+import { button } from "../dom";
+import { sceneName } from "../format";
+import { removeJob, rename } from "../job_card";
+import type { JobPage, Panel } from "../pages/job";
+import { navigate } from "../router";
+import { detailsDialog } from "./details";
+import { downloadDialog } from "./download";
+import { rerunDialog } from "./rerun";
+import { shareDialog } from "./share";
+import { sceneView } from "./view";
+
+export function resultPanel(first: Job, page: JobPage, whole: HTMLElement): Panel {
+  let job = first;
+  const end = new AbortController();
+  page.signal.addEventListener("abort", () => end.abort());
+  const view = sceneView(end.signal, {
+    saveScale: async (metersPerUnit) => {
+      const { meters_per_unit, ...rest } = await api.setScale(job.id, metersPerUnit);
+      job = meters_per_unit === undefined ? { ...rest } : { ...rest, meters_per_unit };
+    },
+  });
+  const renamed = async () => {
+    const found = await rename(job);
+    if (found) page.show(found);
+  };
+  const remove = async () => {
+    if (await removeJob(job)) navigate("/");
+  };
+  whole.querySelector(".job-actions")!.append(
+    button("pencil", "Rename", () => void renamed()),
+    button("download", "Download", () => downloadDialog(job), { class: "primary" }),
+    button("share", "Share", () => shareDialog(job)),
+    button("again", "Rerun", () => void rerunDialog(job)),
+    button("info", "Details", () => detailsDialog(job)),
+    button("trash", "Delete", () => void remove()),
+  );
+  void view.fetch(artifacts(job.id), sceneName(job.name));
+  return {
+    element: view.element,
+    update: (next) => (job = next),
+    end: () => end.abort(),
+  };
+}

@@ -1,0 +1,110 @@
+// The viewer inside a page of the app. Its script is loaded when there is a scene to show.
+
+import type { Scene } from "../../viewer/scene";
+import { isAbort, messageOf, send } from "../api";
+import { h, setText } from "../dom";
+
+/** What /assets/viewer.js exports, see src/viewer/main.ts. */
+interface ViewerModule {
+  openViewer(host: HTMLElement, scene: Scene, options?: ViewerOptions): Viewer;
+  fetchScene(base: string, options: { title: string; signal?: AbortSignal; onProgress?(share: number): void }): Promise<Scene>;
+  sceneOfGlb(bytes: ArrayBuffer, title: string): Scene;
+}
+
+export interface ViewerOptions {
+  saveScale?(metersPerUnit: number | null): Promise<void>;
+  keepViewInUrl?: boolean;
+}
+
+interface Viewer {
+  setScene(scene: Scene): void;
+  dispose(): void;
+}
+
+let loaded: Promise<ViewerModule> | null = null;
+
+function viewerModule(): Promise<ViewerModule> {
+  loaded ??= load();
+  loaded.catch(() => (loaded = null));
+  return loaded;
+}
+
+async function load(): Promise<ViewerModule> {
+  const style = h("link", { rel: "stylesheet", href: "/assets/viewer.css" });
+  const styled = new Promise((resolve, reject) => (style.addEventListener("load", resolve), style.addEventListener("error", reject)));
+  document.head.append(style);
+  // Not a literal, which the bundler would look for.
+  const address = "/assets/viewer.js";
+  const [module] = await Promise.all([import(address) as Promise<ViewerModule>, styled]).catch(() => {
+    style.remove();
+    throw new Error("The viewer cannot be loaded. Check the connection, then reload the page.");
+  });
+  return module;
+}
+
+export interface SceneView {
+  element: HTMLElement;
+  /** Shows what is below an address, as `fetchScene` reads it. */
+  fetch(base: string, title: string): Promise<void>;
+  /** Shows a GLB, such as a preview. */
+  fetchGlb(address: string, title: string): Promise<void>;
+  dispose(): void;
+}
+
+/** Makes the place of a viewer, with what is to be said until there is a scene. */
+export function sceneView(signal: AbortSignal, options: ViewerOptions): SceneView {
+  let viewer: Viewer | null = null;
+  const bar = h("progress", { "aria-label": "Loading the scene", max: 1 });
+  const text = h("p", { role: "status" }, "Loading the scene\u2026");
+  const waiting = h("div", { class: "viewer-wait" }, text, bar);
+  const host = h("div", { class: "viewer-host", hidden: true });
+  const element = h("div", { class: "scene-view" }, waiting, host);
+
+  const show = async (read: (module: ViewerModule) => Promise<Scene>) => {
+    const module = await viewerModule();
+    const scene = await read(module);
+    if (signal.aborted) return;
+    host.hidden = false;
+    waiting.remove();
+    if (viewer) viewer.setScene(scene);
+    else viewer = module.openViewer(host, scene, { keepViewInUrl: true, ...options });
+  };
+  const glb = async (module: ViewerModule, address: string, title: string) => {
+    const answer = await send(address, { signal });
+    return module.sceneOfGlb(await answer.arrayBuffer(), title);
+  };
+  const failed = (e: unknown) => {
+    if (isAbort(e) || signal.aborted || viewer) return;
+    bar.remove();
+    setText(text, messageOf(e));
+    text.classList.add("error");
+  };
+  const dispose = () => {
+    viewer?.dispose();
+    viewer = null;
+  };
+  signal.addEventListener("abort", dispose);
+  return {
+    element,
+    async fetch(base, title) {
+      const onProgress = (share: number) => (bar.value = share);
+      try {
+        await show(async (module) => {
+          try {
+            return await module.fetchScene(base, { title, signal, onProgress });
+          } catch (e) {
+            // Where only the GLB is kept, it is shown: without photos and confidence, but better than nothing.
+            if (isAbort(e) || signal.aborted || base.startsWith("/s/")) throw e;
+            return glb(module, `${base}/glb`, title).catch(() => {
+              throw e;
+            });
+          }
+        });
+      } catch (e) {
+        failed(e);
+      }
+    },
+    fetchGlb: (address, title) => show((module) => glb(module, address, title)),
+    dispose,
+  };
+}
