@@ -6,7 +6,10 @@ import { button, h, newId, type Child } from "./dom";
 export function openDialog(title: string, ...children: Child[]): HTMLDialogElement {
   const id = newId();
   const close = h("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => dialog.close() }, "\u00d7");
-  const dialog = h("dialog", { "aria-labelledby": id }, h("header", {}, h("h2", { id }, title), close), ...children);
+  // Takes the focus where no field does: the button that closes it would be an odd beginning.
+  const heading = h("h2", { id, tabindex: -1, autofocus: true }, title);
+  const dialog = h("dialog", { "aria-labelledby": id }, h("header", {}, heading, close), ...children);
+  if (dialog.querySelectorAll("[autofocus]").length > 1) heading.removeAttribute("autofocus");
   dialog.addEventListener("close", () => dialog.remove());
   // A click beside it hits the dialog itself, one inside hits what is in it.
   dialog.addEventListener("mousedown", (event) => {

@@ -96,9 +96,8 @@ export function jobCard(first: Job, events: Events): JobCard {
     const time = job.finished_at ?? job.created_at;
     setText(when, time && final ? age(time) : "");
     if (time) [when.dateTime, when.title] = [time, dateAndTime(time)];
-    bar.hidden = job.state !== "running" && job.state !== "queued";
-    if (job.state === "running" && job.fraction !== undefined) bar.value = job.fraction;
-    else bar.removeAttribute("value");
+    bar.hidden = job.state !== "running";
+    bar.value = job.fraction ?? 0;
     renameButton.hidden = !job.result;
     const action = final || job.state === "uploading" ? "Delete" : "Cancel";
     for (const [button, text] of [[renameButton, "Rename"], [removeButton, action]] as const) {

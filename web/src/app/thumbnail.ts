@@ -12,9 +12,9 @@ const AT_ONCE = 2;
 const waiting: (() => Promise<void>)[] = [];
 let running = 0;
 
-/** Makes the tile of a photo or video, with its name until the picture is there, and for good where the browser cannot read it. */
+/** Makes the tile of a photo or video: what kind of file it is until the picture is there, and for good where the browser cannot read it. */
 export function thumbnail(item: Item): HTMLElement {
-  const name = h("span", { class: "tile-name" }, item.file.name);
+  const name = h("span", { class: "tile-name" }, (item.file.name.match(/\.(\w+)$/)?.[1] ?? "").toUpperCase());
   const tile = h("div", { class: "tile" }, icon(item.isVideo ? "film" : "photos"), name);
   if (item.isVideo) return tile;
   const seen = new IntersectionObserver((entries) => {
