@@ -1,7 +1,7 @@
 import { api, messageOf, type JobOptions, type Service } from "../api";
 import { field, fill, h, icon, newId, setText } from "../dom";
 import { ACCEPT, add, dropped, totalBytes, type Item } from "../files";
-import { bytes, counted } from "../format";
+import { bytes, counted, dateAndTime } from "../format";
 import { NAME_MAX } from "../job_card";
 import { liveRegion } from "../layout";
 import { optionsForm, type OptionsForm } from "../options";
@@ -125,7 +125,7 @@ export const newScene: Route = ({ signal }) => {
     setText(submit, "Beginning\u2026");
     try {
       const options = form.value();
-      if (name.value.trim()) options.name = name.value.trim();
+      options.name = name.value.trim() || `Scene of ${dateAndTime(new Date().toISOString())}`;
       const job = await api.createJob(options);
       beginUpload(job, draft.items.map((item) => item.file));
       Object.assign(draft, { items: [], name: "", named: false });

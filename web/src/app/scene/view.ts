@@ -1,25 +1,11 @@
 // The viewer inside a page of the app. Its script is loaded when there is a scene to show.
 
-import type { Scene } from "../../viewer/scene";
+import type { Scene, Viewer, ViewerOptions } from "../../viewer/main";
 import { isAbort, messageOf, send } from "../api";
 import { h, setText } from "../dom";
 
-/** What /assets/viewer.js exports, see src/viewer/main.ts. */
-interface ViewerModule {
-  openViewer(host: HTMLElement, scene: Scene, options?: ViewerOptions): Viewer;
-  fetchScene(base: string, options: { title: string; signal?: AbortSignal; onProgress?(share: number): void }): Promise<Scene>;
-  sceneOfGlb(bytes: ArrayBuffer, title: string): Scene;
-}
-
-export interface ViewerOptions {
-  saveScale?(metersPerUnit: number | null): Promise<void>;
-  keepViewInUrl?: boolean;
-}
-
-interface Viewer {
-  setScene(scene: Scene): void;
-  dispose(): void;
-}
+/** What /assets/viewer.js exports. */
+type ViewerModule = typeof import("../../viewer/main");
 
 let loaded: Promise<ViewerModule> | null = null;
 
