@@ -127,7 +127,7 @@ fn the_page_asks_for_nothing_and_runs_only_its_own_script() {
     );
     let page = fs::read_to_string(dir.path().join("x.html")).unwrap();
     let (script, style) = (
-        between(&page, "<script type=\"module\">", "</script>"),
+        between(&page, "<script type=\"module\" async>", "</script>"),
         between(&page, "<style>", "</style>"),
     );
     let rest = page.replace(script, "");

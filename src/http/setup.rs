@@ -158,5 +158,5 @@ const AGAIN: &str = "\
 ";
 
 const MADE: &str = "\
-<p>The user can log in now. <code>vggt user add NAME</code> adds more.
+<p>The user can <a href=\"/login\">log in</a> now. <code>vggt user add NAME</code> adds more.
 ";
