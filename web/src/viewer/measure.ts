@@ -35,6 +35,7 @@ export class Measure {
     " m",
     make("button", { type: "submit" }, ["Set scale"]),
   ]);
+  private readonly clearButton = make("button", { type: "button", hidden: true }, ["Clear"], { click: () => this.clear() });
   private readonly forget = make("button", { type: "button", hidden: true }, ["Forget scale"], { click: () => this.events.scaled(null) });
 
   constructor(
@@ -44,7 +45,7 @@ export class Measure {
     this.svg.setAttribute("aria-hidden", "true");
     this.overlay.append(this.svg as unknown as HTMLElement, this.label, this.cross);
     const buttons = make("p", {}, [
-      make("button", { type: "button" }, ["Clear"], { click: () => this.clear() }),
+      this.clearButton,
       this.forget,
       make("button", { type: "button" }, ["Done"], { click: () => this.toggle(false) }),
     ]);
@@ -110,7 +111,10 @@ export class Measure {
     const { length } = this;
     this.bar.hidden = !this.active;
     this.cross.hidden = !this.active;
-    const steps = ["Choose the first point: click or tap it, or turn until the cross is on it and press Enter.", "Choose the second point."];
+    const touch = matchMedia("(pointer: coarse)").matches;
+    const how = touch ? "tap it." : "click it. Or turn until it is in the middle, and press Enter.";
+    const steps = [`Choose the first point: ${how}`, "Choose the second point."];
+    this.clearButton.hidden = this.ends.length === 0;
     this.words.textContent = length === null ? steps[this.ends.length]! : `Length: ${this.lengthText(length)}`;
     this.known.hidden = length === null;
     this.forget.hidden = this.metersPerUnit === null;

@@ -40,6 +40,8 @@ export interface StageEvents {
   drawn(): void;
   /** A sentence for the user; none takes it away. */
   tell(sentence: string): void;
+  /** The canvas has another size. */
+  resized(): void;
 }
 
 export class Stage {
@@ -92,7 +94,10 @@ export class Stage {
     for (const type of ["control", "controlstart", "transitionstart", "wake"] as const) this.controls.addEventListener(type, () => this.move());
     canvas.addEventListener("webglcontextlost", this.onLost);
     canvas.addEventListener("webglcontextrestored", this.onRestored);
-    this.resizes = new ResizeObserver(() => this.request());
+    this.resizes = new ResizeObserver(() => {
+      this.events.resized();
+      this.request();
+    });
     this.resizes.observe(canvas);
     // The pixels of another screen are no change of size.
     addEventListener("resize", this.request);

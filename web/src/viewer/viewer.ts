@@ -31,6 +31,10 @@ export class SceneViewer implements Viewer {
   private readonly cameraView: CameraView | null = null;
   private readonly cameraBar: CameraBar | null = null;
   private readonly measure: Measure | null = null;
+  private readonly measureButton = iconButton("measure", "Measure", () => {
+    this.cameraView?.leave();
+    this.measure?.toggle(!this.measure.active);
+  }, { "aria-pressed": "false" });
   private readonly address = new Rest(() => this.keepView());
   private readonly ended = new AbortController();
   private scene!: Scene;
@@ -71,14 +75,21 @@ export class SceneViewer implements Viewer {
     this.root = make("div", { class: "vggt-viewer" }, [area, this.panel.element]);
     host.replaceChildren(this.root);
     try {
-      const stage = new Stage(this.canvas, { drawn: () => this.afterDrawing(), tell: (sentence) => this.tell(sentence) });
+      const stage = new Stage(this.canvas, {
+        drawn: () => this.afterDrawing(),
+        tell: (sentence) => this.tell(sentence),
+        resized: () => this.touched || this.firstLook(),
+      });
       this.stage = stage;
       this.cameraView = new CameraView(stage, () => this.cameraChanged());
       this.cameraBar = new CameraBar(this.cameraView, (by) => this.stepCamera(by));
       this.measure = new Measure(stage, {
         scaled: (metersPerUnit) => void this.setScale(metersPerUnit),
         tell: (sentence) => this.tell(sentence),
-        changed: () => stage.request(),
+        changed: () => {
+          this.measureButton.setAttribute("aria-pressed", String(this.measure?.active ?? false));
+          stage.request();
+        },
       });
       area.append(this.cameraView.element, this.measure.overlay, this.toolbar(), this.cameraBar.element, this.measure.bar);
       listenToPointers(stage, this.hands(), this.ended.signal);
@@ -150,13 +161,19 @@ export class SceneViewer implements Viewer {
   }
 
   private reset(): void {
-    const { stage, frusta } = this;
-    if (!stage) return;
+    if (!this.stage) return;
     this.cameraView?.end();
     this.cameraChanged();
+    this.firstLook();
+    this.touched = false;
+  }
+
+  /** Sets the view that fits the window as it is now. */
+  private firstLook(): void {
+    const { stage, frusta } = this;
+    if (!stage || !this.scene) return;
     const corners = this.camerasShown && frusta ? frusta.corners() : [];
     stage.setView(firstView(this.firstPose, this.sample, corners, stage.world.matrix, stage.aspect));
-    this.touched = false;
   }
 
   private setLevel(level: boolean): void {
@@ -281,10 +298,7 @@ export class SceneViewer implements Viewer {
     full.hidden = !document.fullscreenEnabled;
     return make("div", { class: "toolbar", role: "group", "aria-label": "View" }, [
       iconButton("reset", "Reset view", () => this.reset()),
-      iconButton("measure", "Measure", () => {
-        this.cameraView?.leave();
-        this.measure?.toggle(!this.measure.active);
-      }),
+      this.measureButton,
       iconButton("picture", "Save a picture of the view", () => this.savePicture()),
       full,
     ]);
