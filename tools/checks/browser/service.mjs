@@ -23,7 +23,12 @@ export class Service {
     service.port = await freePort();
     service.url = `http://127.0.0.1:${service.port}`;
     service.log = "";
-    await service.run();
+    try {
+      await service.run();
+    } catch (e) {
+      await service.stop();
+      throw e;
+    }
     return service;
   }
 
@@ -43,6 +48,7 @@ export class Service {
 
   /** Ends it as a loss of power does. */
   async kill() {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
     const ended = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.kill("SIGKILL");
     await ended;

@@ -45,8 +45,19 @@ export async function named(page, role, name) {
 /** Clicks a button or link by its name. */
 export async function click(page, name, role = "button") {
   const element = await named(page, role, name);
-  await element.evaluate((e) => e.scrollIntoView({ block: "center" }));
-  await element.click();
+  // Not to the middle: what sticks to the window would move away from under the mouse.
+  await element.evaluate((e) => {
+    e.scrollIntoView({ block: "nearest" });
+    window.clickArrived = false;
+    e.addEventListener("click", () => (window.clickArrived = true), { once: true, capture: true });
+  });
+  // Chromium drops the clicks on a page that has not been painted yet.
+  for (let tries = 0; tries < 5; tries++) {
+    await element.click();
+    const arrived = page.waitForFunction(() => window.clickArrived !== false, { timeout: 1000, polling: 50 });
+    if (await arrived.then(() => true, (e) => e.name !== "TimeoutError")) return;
+  }
+  throw new Error(`${role} ${JSON.stringify(name)} cannot be clicked`);
 }
 
 /** Types over what a field has. */

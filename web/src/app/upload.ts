@@ -24,6 +24,8 @@ interface Part {
   offset: number;
   /** Bytes of the part that is on its way. */
   onTheWay: number;
+  /** Whether the server may have more than `offset`: a part was cut off, by this tab or an earlier one. */
+  unsure: boolean;
 }
 
 /** An upload in this tab. */
@@ -162,9 +164,9 @@ export class Upload {
     const ask = async () => {
       part.onTheWay = 0;
       part.offset = await offsetOf(part.url!, signal);
+      part.unsure = false;
     };
-    // A part that was cut off by this tab or an earlier one may have arrived further than is known here.
-    await this.repeated(signal, ask);
+    if (part.unsure) await this.repeated(signal, ask);
     while (part.offset < part.file.size) {
       await this.repeated(signal, () => this.sendPart(part, signal), ask);
     }
@@ -179,9 +181,10 @@ export class Upload {
       if (this.stage === "waiting") this.set("sending");
       else for (const listener of this.listeners) listener();
     };
+    part.unsure = true;
     try {
       part.offset = await patch(part.url!, part.offset, piece, progress, signal);
-      part.onTheWay = 0;
+      [part.onTheWay, part.unsure] = [0, false];
       this.set("sending");
     } catch (e) {
       if (e instanceof ApiError && e.status === 0) await checkReadable(part.file);
@@ -214,7 +217,7 @@ const forgetCount = (job: number) => localStorage.removeItem(countKey(job));
 /** Begins to upload the files of a new job. */
 export function beginUpload(job: Job, files: File[]): Upload {
   localStorage.setItem(countKey(job.id), String(files.length));
-  return new Upload(job.id, files.map((file) => ({ file, url: null, offset: 0, onTheWay: 0 })));
+  return new Upload(job.id, files.map((file) => ({ file, url: null, offset: 0, onTheWay: 0, unsure: false })));
 }
 
 /** What is missing of a job that was left while it was uploading. */
@@ -236,14 +239,14 @@ export function continueUpload(job: Job, chosen: File[]): string[] {
   };
   for (const { url, name, offset, length } of missing) {
     const file = take(name, length);
-    if (file) parts.push({ file, url, offset, onTheWay: 0 });
+    if (file) parts.push({ file, url, offset, onTheWay: 0, unsure: true });
     else lacking.push(name);
   }
   if (lacking.length > 0) return lacking;
   // Those that were sent as a whole are not needed again; what is left then had not been announced.
   const whole = (job.uploads ?? []).filter((file) => file.offset === file.length);
   for (const { name, length } of whole) take(name, length);
-  for (const file of left.slice(0, unknown)) parts.push({ file, url: null, offset: 0, onTheWay: 0 });
+  for (const file of left.slice(0, unknown)) parts.push({ file, url: null, offset: 0, onTheWay: 0, unsure: false });
   new Upload(job.id, parts, whole);
   return [];
 }
