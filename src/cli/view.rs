@@ -66,9 +66,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     show(page, &args.browser)
 }
 
-/// Returns an error when this program has no viewer.
+/// Returns an error when this program has no viewer, which is part of the web app.
 pub(super) fn check_available() -> anyhow::Result<()> {
-    match html::is_available() {
+    match web::is_built() {
         true => Ok(()),
         false => Err(UsageError(web::MISSING.to_owned()).into()),
     }

@@ -50,11 +50,6 @@ pub struct Contents<'a, W: Write> {
     out: &'a mut W,
 }
 
-/// Returns whether pages can be written: a build without the web app has no viewer.
-pub fn is_available() -> bool {
-    web::file("page.html").is_some()
-}
-
 /// Writes a page to `out`; `contents` writes the scene into it.
 ///
 /// The scene passes through in pieces: beside its own writer this needs some 2 MiB.

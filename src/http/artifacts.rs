@@ -23,6 +23,7 @@ use super::{
 use crate::{
     jobs::{Artifact, ArtifactError, JobState, MadeFile, MadeOf},
     store::{GlbFile, Store},
+    web,
 };
 
 /// Requests that may wait for a file to be made; each waits for those before it.
@@ -215,6 +216,9 @@ pub(super) fn check(format: Format, wanted: &Wanted) -> Result<(), Problem> {
             Code::BadRequest,
             "max_points belongs to the format points",
         )),
+        _ if format == Format::Html && !web::is_built() => {
+            Err(Problem::new(Code::NotFound, web::MISSING))
+        }
         _ => Ok(()),
     }
 }

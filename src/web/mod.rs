@@ -15,6 +15,11 @@ pub fn file(name: &str) -> Option<&'static [u8]> {
     found.map(|(_, bytes)| *bytes)
 }
 
+/// Returns whether the app was there when this program was built.
+pub fn is_built() -> bool {
+    !FILES.is_empty()
+}
+
 /// Returns the names of all files.
 pub fn names() -> impl Iterator<Item = &'static str> {
     FILES.iter().map(|(name, _)| *name)

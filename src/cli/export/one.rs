@@ -44,9 +44,6 @@ pub(super) fn export(
     name: Option<&str>,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    if args.output.open {
-        view::check_available()?;
-    }
     if resident.is_none() {
         args.model.set_threads()?;
     }

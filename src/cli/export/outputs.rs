@@ -8,7 +8,7 @@ use std::{
 
 use super::args::OutputArgs;
 use crate::{
-    cli::output_error,
+    cli::{output_error, view::check_available},
     output::{OutputError, OutputRules, Place, Target, disk_of, place, require_space},
     pipeline::{
         DEPTH_BYTES, DatasetImages, Format, PREDICTION_BYTES, Source, dataset_files, depth_files,
@@ -72,6 +72,9 @@ impl Plan {
     ) -> anyhow::Result<Self> {
         let rules = OutputRules::new(inputs, args.overwrite);
         let scenes = args.targets(scene, mask_sky)?;
+        if args.open || scenes.iter().any(|(_, format)| *format == Format::Html) {
+            check_available()?;
+        }
         let scenes = scenes.into_iter().map(|(path, format)| {
             Ok(PlannedScene {
                 format,
