@@ -1,4 +1,5 @@
 // A short way in Firefox, whose engine is another one.
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -16,17 +17,29 @@ function findFirefox() {
   return found;
 }
 
+/** A screen in memory: Firefox draws WebGL by software only where there is a display. */
+function startDisplay() {
+  const server = spawn("Xvfb", ["-displayfd", "3", "-screen", "0", "1400x900x24", "-nolisten", "tcp"], { stdio: ["ignore", "ignore", "ignore", "pipe"] });
+  return new Promise((resolve, reject) => {
+    server.once("error", () => reject(new Error("cannot start Xvfb: install it (Debian: apt-get install xvfb)")));
+    server.once("exit", (code) => reject(new Error(`Xvfb ended with ${code}`)));
+    server.stdio[3].once("data", (number) => resolve({ display: `:${String(number).trim()}`, end: () => server.kill() }));
+  });
+}
+
 export async function firefox(world) {
   await step("Firefox: login, gallery, viewer and shared link", async () => {
     const profile = mkdtempSync(join(tmpdir(), "vggt-firefox-"));
+    const screen = await startDisplay();
     const browser = await puppeteer.launch({
       browser: "firefox",
       protocol: "webDriverBiDi",
       executablePath: findFirefox(),
-      headless: true,
+      headless: false,
       userDataDir: profile,
-      // Without a graphics card it refuses WebGL unless it is told to draw by software.
-      extraPrefsFirefox: { "webgl.force-enabled": true, "webgl.disable-fail-if-major-performance-caveat": true },
+      env: { ...process.env, DISPLAY: screen.display, LIBGL_ALWAYS_SOFTWARE: "1" },
+      // Without a graphics card it refuses WebGL else.
+      extraPrefsFirefox: { "webgl.force-enabled": true },
     });
     try {
       const page = await browser.newPage();
@@ -50,6 +63,7 @@ export async function firefox(world) {
       check(problems.length === 0, `problems in Firefox: ${problems}`);
     } finally {
       await browser.close();
+      screen.end();
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
     }
   });
