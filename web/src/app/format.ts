@@ -57,6 +57,11 @@ export function date(time: string): string {
   return new Date(time).toLocaleDateString("en-US", { year: "numeric", month: "short", day: "numeric" });
 }
 
+/** A moment of this year as a name. */
+export function shortDateAndTime(time: number): string {
+  return new Date(time).toLocaleString("en-US", { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
+}
+
 /** A moment as date and time. */
 export function dateAndTime(time: string): string {
   return new Date(time).toLocaleString("en-US", { dateStyle: "medium", timeStyle: "short" });

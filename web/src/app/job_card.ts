@@ -6,6 +6,7 @@ import { fill, h, icon, iconButton, setText } from "./dom";
 import { isFinal } from "./follow";
 import { age, dateAndTime, sceneName, timeLeft } from "./format";
 import { toast } from "./layout";
+import { uploadOf } from "./upload";
 import { stateText } from "./words";
 
 export interface JobCard {
@@ -40,7 +41,7 @@ export async function removeJob(job: Job): Promise<boolean> {
   const text = job.result ? `\u201c${name}\u201d, its files and its links will be gone for good.` : `\u201c${name}\u201d will be removed from the list.`;
   if (!(await confirmed("Delete this scene?", text, "Delete"))) return false;
   try {
-    await api.remove(job.id);
+    await (uploadOf(job.id)?.cancel() ?? api.remove(job.id));
     return true;
   } catch (e) {
     toast(messageOf(e));

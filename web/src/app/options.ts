@@ -139,6 +139,8 @@ export function optionsForm(service: Service, kind: Kind, wanted: JobOptions, ch
     follow();
     change(value());
   });
+  // Else a wrong value in there would only stop the form.
+  element.addEventListener("invalid", (event) => (event.target as Element).closest("details")?.setAttribute("open", ""), true);
   follow();
   return {
     element,

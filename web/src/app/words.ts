@@ -2,6 +2,7 @@
 
 import type { Job } from "./api";
 import { counted, sentence, timeLeft } from "./format";
+import { uploadOf } from "./upload";
 
 const STAGES: Record<string, string> = {
   load: "Loading the network",
@@ -20,7 +21,7 @@ const STAGES: Record<string, string> = {
 export function stateText(job: Job): string {
   switch (job.state) {
     case "uploading":
-      return "Upload not finished";
+      return uploadOf(job.id)?.isActive ? `Uploading, ${sentPercent(job)} %` : "Upload not finished";
     case "queued":
       return job.place ? `Waiting: ${counted(job.place, "job")} before it` : "Waiting: next in line";
     case "running":
@@ -32,6 +33,11 @@ export function stateText(job: Job): string {
     case "cancelled":
       return "Cancelled";
   }
+}
+
+function sentPercent({ uploads = [] }: Job): number {
+  const length = uploads.reduce((sum, file) => sum + file.length, 0);
+  return length > 0 ? Math.floor((100 * uploads.reduce((sum, file) => sum + file.offset, 0)) / length) : 0;
 }
 
 /** The same with the time that is left. */

@@ -7,13 +7,12 @@ import { endedPanel } from "../scene/ended";
 import { progressPanel } from "../scene/progress";
 import { resultPanel } from "../scene/result";
 import { uploadPanel } from "../scene/uploading";
+import { sceneView, type SceneView } from "../scene/view";
 
 /** A part of the page: what is shown of a job in some of its states. */
 export interface Panel {
   element: HTMLElement;
   update(job: Job): void;
-  /** Takes the scene that the panel before has shown, so that its view stays. */
-  end?(): void;
 }
 
 /** What panels may do with the page. */
@@ -24,6 +23,8 @@ export interface JobPage {
   show(job: Job): void;
   /** Asks how the job stands, and follows it. */
   reload(): void;
+  /** The viewer, which goes from the preview over to the result. */
+  view(): SceneView;
 }
 
 /** A job, from its upload to its scene. */
@@ -49,7 +50,6 @@ export const job: Route = ({ params, signal }) => {
     setTitle(name);
     const wanted = kindOf(job);
     if (wanted !== kind) {
-      panel?.end?.();
       kind = wanted;
       element.dataset.kind = kind;
       element.querySelector(".job-actions")!.replaceChildren();
@@ -90,8 +90,9 @@ export const job: Route = ({ params, signal }) => {
       show(job);
     }, failed);
   };
-  const page: JobPage = { id, signal, show, reload };
-  signal.addEventListener("abort", () => panel?.end?.());
+  let view: SceneView | null = null;
+  const saveScale = async (metersPerUnit: number | null) => show(await api.setScale(id, metersPerUnit));
+  const page: JobPage = { id, signal, show, reload, view: () => (view ??= sceneView(signal, { saveScale })) };
   reload();
   return { title: "Scene", element, full: true };
 };

@@ -1,7 +1,7 @@
 import { api, messageOf, type JobOptions, type Service } from "../api";
 import { field, fill, h, icon, newId, setText } from "../dom";
 import { ACCEPT, add, dropped, totalBytes, type Item } from "../files";
-import { bytes, counted, dateAndTime } from "../format";
+import { bytes, counted, shortDateAndTime } from "../format";
 import { NAME_MAX } from "../job_card";
 import { liveRegion } from "../layout";
 import { optionsForm, type OptionsForm } from "../options";
@@ -125,7 +125,7 @@ export const newScene: Route = ({ signal }) => {
     setText(submit, "Beginning\u2026");
     try {
       const options = form.value();
-      options.name = name.value.trim() || `Scene of ${dateAndTime(new Date().toISOString())}`;
+      options.name = name.value.trim() || `Scene, ${shortDateAndTime(Date.now())}`;
       const job = await api.createJob(options);
       beginUpload(job, draft.items.map((item) => item.file));
       Object.assign(draft, { items: [], name: "", named: false });
@@ -153,7 +153,12 @@ export const newScene: Route = ({ signal }) => {
     h("h1", {}, "New scene"),
     live.element,
     h("div", { class: "new-files" }, drop, notes, count, list.element, advice),
-    h("div", { class: "new-options card pad stack" }, h("h2", {}, "Options"), field("Name", name), optionsPlace, alert, submit),
+    h(
+      "div",
+      { class: "new-side" },
+      h("div", { class: "new-options card pad stack" }, h("h2", {}, "Options"), field("Name", name), optionsPlace),
+      h("div", { class: "new-submit stack" }, alert, submit),
+    ),
   );
   set(draft.items);
   return { title: "New scene", element };

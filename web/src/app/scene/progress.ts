@@ -7,19 +7,16 @@ import { cancelJob } from "../job_card";
 import { liveRegion } from "../layout";
 import type { JobPage, Panel } from "../pages/job";
 import { progressText, stateText } from "../words";
-import { sceneView, type SceneView } from "./view";
 
 export function progressPanel(first: Job, page: JobPage): Panel {
   let job = first;
-  let preview: SceneView | null = null;
+  let previewed = false;
   let told = "";
   const live = liveRegion();
   const text = h("p", { class: "stage" });
   const bar = h("progress", { max: 1, "aria-label": "Progress" });
   const percent = h("span", { class: "muted" });
   const warnings = h("ul", { class: "warnings", role: "status" });
-  const end = new AbortController();
-  page.signal.addEventListener("abort", () => end.abort());
 
   const cancel = async () => {
     const cancelled = await cancelJob(job);
@@ -38,17 +35,19 @@ export function progressPanel(first: Job, page: JobPage): Panel {
   const place = h("div", { class: "preview" });
   const element = h("div", { class: "progress-panel" }, h("div", { class: "narrow" }, card), place);
 
-  const showPreview = () => {
-    preview = sceneView(end.signal, { keepViewInUrl: false });
-    const view = preview;
-    view.fetchGlb(`${artifacts(job.id)}/preview.glb`, sceneName(job.name)).then(
-      () => {
-        if (end.signal.aborted) return;
-        fill(place, h("p", { class: "muted narrow" }, "A first look, from the anchors alone. The whole scene replaces it."), view.element);
-        element.classList.add("has-preview");
-      },
-      () => (preview = null),
-    );
+  const showPreview = async () => {
+    previewed = true;
+    const view = page.view();
+    try {
+      await view.fetchGlb(`${artifacts(job.id)}/preview.glb`, sceneName(job.name));
+    } catch {
+      // The job may have ended since; its result comes then.
+      previewed = false;
+      return;
+    }
+    if (!element.isConnected) return;
+    fill(place, h("p", { class: "muted narrow" }, "A first look, from the anchors alone. The whole scene replaces it."), view.element);
+    element.classList.add("has-preview");
   };
 
   return {
@@ -64,9 +63,8 @@ export function progressPanel(first: Job, page: JobPage): Panel {
       const spoken = `${stateText(job)}${(job.fraction ?? 0) >= 0.5 ? ", more than half is done" : ""}`;
       if (spoken !== told) live.say(spoken);
       told = spoken;
-      if (job.preview && !preview) showPreview();
+      if (job.preview && !previewed) void showPreview();
     },
-    end: () => end.abort(),
   };
 }
 

@@ -1,6 +1,6 @@
 // A scene that is done: the viewer, and what can be done with it.
 
-import { api, artifacts, type Job } from "../api";
+import { artifacts, type Job } from "../api";
 import { button } from "../dom";
 import { sceneName } from "../format";
 import { removeJob, rename } from "../job_card";
@@ -10,18 +10,9 @@ import { detailsDialog } from "./details";
 import { downloadDialog } from "./download";
 import { rerunDialog } from "./rerun";
 import { shareDialog } from "./share";
-import { sceneView } from "./view";
 
 export function resultPanel(first: Job, page: JobPage, whole: HTMLElement): Panel {
   let job = first;
-  const end = new AbortController();
-  page.signal.addEventListener("abort", () => end.abort());
-  const view = sceneView(end.signal, {
-    saveScale: async (metersPerUnit) => {
-      const { meters_per_unit, ...rest } = await api.setScale(job.id, metersPerUnit);
-      job = meters_per_unit === undefined ? { ...rest } : { ...rest, meters_per_unit };
-    },
-  });
   const renamed = async () => {
     const found = await rename(job);
     if (found) page.show(found);
@@ -37,10 +28,10 @@ export function resultPanel(first: Job, page: JobPage, whole: HTMLElement): Pane
     button("info", "Details", () => detailsDialog(job)),
     button("trash", "Delete", () => void remove()),
   );
+  const view = page.view();
   void view.fetch(artifacts(job.id), sceneName(job.name));
   return {
     element: view.element,
     update: (next) => (job = next),
-    end: () => end.abort(),
   };
 }

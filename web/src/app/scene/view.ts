@@ -34,10 +34,9 @@ export interface SceneView {
   fetch(base: string, title: string): Promise<void>;
   /** Shows a GLB, such as a preview. */
   fetchGlb(address: string, title: string): Promise<void>;
-  dispose(): void;
 }
 
-/** Makes the place of a viewer, with what is to be said until there is a scene. */
+/** Makes the place of a viewer, with what is to be said until there is a scene. A scene that replaces another one keeps the view. */
 export function sceneView(signal: AbortSignal, options: ViewerOptions): SceneView {
   let viewer: Viewer | null = null;
   const bar = h("progress", { "aria-label": "Loading the scene", max: 1 });
@@ -60,16 +59,14 @@ export function sceneView(signal: AbortSignal, options: ViewerOptions): SceneVie
     return module.sceneOfGlb(await answer.arrayBuffer(), title);
   };
   const failed = (e: unknown) => {
-    if (isAbort(e) || signal.aborted || viewer) return;
+    if (isAbort(e) || signal.aborted) return;
     bar.remove();
     setText(text, messageOf(e));
     text.classList.add("error");
+    // Above what is shown already.
+    if (viewer) element.prepend(text);
   };
-  const dispose = () => {
-    viewer?.dispose();
-    viewer = null;
-  };
-  signal.addEventListener("abort", dispose);
+  signal.addEventListener("abort", () => viewer?.dispose());
   return {
     element,
     async fetch(base, title) {
@@ -91,6 +88,5 @@ export function sceneView(signal: AbortSignal, options: ViewerOptions): SceneVie
       }
     },
     fetchGlb: (address, title) => show((module) => glb(module, address, title)),
-    dispose,
   };
 }
