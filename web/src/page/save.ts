@@ -1,8 +1,8 @@
 // The GLB of a page as a file.
 import type { Document } from "../viewer/glb";
 
-/** A GLB whose lengths are in meters: the matrix of its root is scaled, and its extras say so. Nothing else is touched. */
-export async function inMeters(glb: Blob, metersPerUnit: number): Promise<Blob> {
+/** A GLB whose lengths are in meters: `factor` times as long as they were. The matrix of its root is scaled, and its extras say so. */
+export async function inMeters(glb: Blob, factor: number): Promise<Blob> {
   const head = new DataView(await glb.slice(0, 20).arrayBuffer());
   const length = head.getUint32(12, true);
   const document = JSON.parse(await glb.slice(20, 20 + length).text()) as Document;
@@ -10,7 +10,7 @@ export async function inMeters(glb: Blob, metersPerUnit: number): Promise<Blob> 
   if (!root) throw new Error("the GLB has no scene");
   const matrix = root.matrix ?? [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
   // Every row but the last one.
-  root.matrix = matrix.map((x, i) => (i % 4 < 3 ? Math.fround(x * metersPerUnit) : x));
+  root.matrix = matrix.map((x, i) => (i % 4 < 3 ? Math.fround(x * factor) : x));
   document.asset ??= {};
   document.asset.extras = { ...document.asset.extras, unit: "meters" };
   const json = new TextEncoder().encode(JSON.stringify(document));

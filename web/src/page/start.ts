@@ -48,7 +48,9 @@ async function open(host: HTMLElement, tell: (sentence: string) => void): Promis
     new SceneViewer(host, scene, {
       keepViewInUrl: true,
       headingLevel: 1,
-      saveGlb: async (metersPerUnit) => (metersPerUnit === null || metersPerUnit === scene.metersPerUnit ? file : inMeters(file, metersPerUnit)),
+      // What is in meters already gets another scale on top.
+      saveGlb: async (metersPerUnit) =>
+        metersPerUnit === null || metersPerUnit === scene.metersPerUnit ? file : inMeters(file, metersPerUnit / (scene.metersPerUnit ?? 1)),
     });
     tell("");
   } catch (error) {

@@ -33,8 +33,10 @@ export class CameraView {
   private leaving = false;
   private distance = 1;
 
+  /** `covered` tells how much of the canvas lies under the panel, from the left, in CSS pixels. */
   constructor(
     private readonly stage: Stage,
+    private readonly covered: () => number,
     private readonly changed: () => void,
   ) {
     this.element.append(this.image);
@@ -168,8 +170,10 @@ export class CameraView {
   /** Where a photo of this size lies on the canvas. */
   private frameOf(width: number, height: number): { scale: number; left: number; top: number } {
     const { stage } = this;
-    const scale = Math.min((stage.width - 2 * MARGIN) / width, (stage.height - 2 * MARGIN) / height);
-    return { scale, left: (stage.width - scale * width) / 2, top: (stage.height - scale * height) / 2 };
+    const covered = this.covered();
+    const free = stage.width - covered;
+    const scale = Math.min((free - 2 * MARGIN) / width, (stage.height - 2 * MARGIN) / height);
+    return { scale, left: covered + (free - scale * width) / 2, top: (stage.height - scale * height) / 2 };
   }
 
   private placePhoto(): void {

@@ -11,6 +11,8 @@ export interface PanelEvents {
   level(level: boolean): void;
   light(light: boolean): void;
   save?(): void;
+  /** It was opened or closed. */
+  toggled(): void;
 }
 
 /** Steps of the confidence: a share of the points in 256ths. */
@@ -85,6 +87,15 @@ export class Panel {
     ]);
     this.element = make("details", { class: "panel" }, [make("summary", {}, [this.heading, this.brief]), body]);
     this.element.open = matchMedia("(min-width: 700px) and (min-height: 500px)").matches;
+    this.element.addEventListener("toggle", () => events.toggled());
+  }
+
+  /** How much of an element lies under the panel, from the left, in CSS pixels; 0 where it would be most of it. */
+  covers(element: HTMLElement): number {
+    const [panel, other] = [this.element.getBoundingClientRect(), element.getBoundingClientRect()];
+    if (panel.top >= other.bottom || panel.height < other.height / 4) return 0;
+    const covered = panel.right - other.left;
+    return covered < other.width / 3 ? covered : 0;
   }
 
   /** The background follows the system until the user chooses. */

@@ -1,9 +1,12 @@
 // The block of points in main memory: what can be told, picked and drawn of it.
+import { PageError } from "./errors";
 import { STRIDE, type PointBlock } from "./scene";
 
 /** 32-bit words of a point: x, y, z, color with confidence, frame. */
 export const WORDS = STRIDE / 4;
 const LEVELS = 256;
+/** No scene has more. */
+const MOST_FRAMES = 1 << 16;
 
 /** Blocks that are in random order already. */
 const shuffled = new WeakSet<ArrayBuffer>();
@@ -32,6 +35,7 @@ export class PointStore {
     shuffled.add(block.bytes);
     let frames = 0;
     for (let i = 0; i < this.count; i++) frames = Math.max(frames, this.words[WORDS * i + 4]! + 1);
+    if (frames > MOST_FRAMES) throw new PageError("The points are damaged: they name frames that cannot be. Load the scene again.");
     this.frames = frames;
     this.levels = new Uint32Array(frames * LEVELS);
     for (let i = 0; i < this.count; i++) {

@@ -2,7 +2,6 @@
 import CameraControls from "camera-controls";
 import {
   Box3,
-  type Camera as ThreeCamera,
   Group,
   LinearSRGBColorSpace,
   Matrix4,
@@ -53,8 +52,7 @@ export class Stage {
   readonly world = new Group();
   readonly pace = new Pace();
   cloud: Cloud | null = null;
-  /** A length that is typical of the scene. */
-  extent = 1;
+  private extent = 1;
   /** Points in the last picture. */
   drawnPoints = 0;
   /** Takes the eye over from the controls while it returns true. */
@@ -64,6 +62,8 @@ export class Stage {
   private moving = false;
   private last = 0;
   private lost = false;
+  /** Whether the points were not drawn yet. */
+  private unproved = true;
   private readonly resizes: ResizeObserver;
 
   constructor(
@@ -109,12 +109,19 @@ export class Stage {
     this.scene.updateMatrixWorld(true);
   }
 
+  /** Tells a length that is typical of the scene: the view comes to rest by it. */
+  setExtent(length: number): void {
+    this.extent = length;
+    this.controls.restThreshold = this.controls.minDistance = 1e-4 * length;
+  }
+
   setCloud(cloud: Cloud): void {
     if (this.cloud) {
       this.world.remove(this.cloud.object);
       this.cloud.dispose();
     }
     this.cloud = cloud;
+    this.unproved = true;
     this.world.add(cloud.object);
     this.scene.updateMatrixWorld(true);
   }
@@ -205,8 +212,17 @@ export class Stage {
     if (this.canvas.width !== width || this.canvas.height !== height) this.renderer.setDrawingBufferSize(this.width, this.height, ratio);
     this.camera.updateMatrixWorld();
     this.drawnPoints = this.cloud?.prepare(this.camera, height, ratio, most) ?? 0;
-    this.renderer.render(this.scene, this.camera as ThreeCamera);
+    this.renderer.render(this.scene, this.camera);
+    if (this.unproved && this.cloud) this.prove();
     this.events.drawn();
+  }
+
+  /** Says when the points found no place. */
+  private prove(): void {
+    this.unproved = false;
+    const gl = this.renderer.getContext();
+    if (gl.getError() !== gl.OUT_OF_MEMORY) return;
+    this.events.tell(`The graphics memory does not hold ${this.cloud?.store.count.toLocaleString("en")} points. Fewer need less: vggt export --max-points.`);
   }
 
   private readonly onLost = (): void => {

@@ -1,26 +1,28 @@
 // Puts stage, points, cameras and panel together.
-import { Matrix4, Vector3 } from "three";
 import { CameraBar } from "./camera_bar";
 import { CameraView } from "./camera_view";
 import { Cloud } from "./cloud";
-import { iconButton, make, saveFile } from "./dom";
+import { make, saveFile } from "./dom";
 import { sentenceOf } from "./errors";
-import { firstView, medianDepth, type View } from "./first_view";
 import { Frusta, MOST_PHOTOS, type Placed, planeDepth } from "./frusta";
 import { type HandEvents, listenToKeys, listenToPointers } from "./hands";
-import { levelMatrix, upOf } from "./horizon";
 import { Measure } from "./measure";
 import { Panel } from "./panel";
 import { pickPoint } from "./pick";
 import { PointStore } from "./points";
-import { poseOf, type Pose } from "./poses";
+import { poseOf } from "./poses";
 import type { Scene, Viewer, ViewerOptions } from "./scene";
 import { Stage } from "./stage";
+import { Standpoint } from "./standpoint";
+import { savePicture, Toolbar } from "./toolbar";
 import { read, Rest, textOf, write } from "./url";
 
 /** Points that decide on the first view. */
 const SAMPLE = 20_000;
-const WORLD_POSE: Pose = { center: new Vector3(), right: new Vector3(1, 0, 0), down: new Vector3(0, 1, 0), forward: new Vector3(0, 0, 1) };
+/** So near to a point a double click has to be, in CSS pixels. */
+const PIVOT = 24;
+/** With more points it is not looked whether some are before the camera that the pointer rests on. */
+const MOST_AT_HAND = 3_000_000;
 
 export class SceneViewer implements Viewer {
   private readonly root: HTMLElement;
@@ -28,13 +30,11 @@ export class SceneViewer implements Viewer {
   private readonly status = make("p", { class: "status", role: "status" });
   private readonly panel: Panel;
   private readonly stage: Stage | null = null;
+  private readonly standpoint: Standpoint | null = null;
   private readonly cameraView: CameraView | null = null;
   private readonly cameraBar: CameraBar | null = null;
   private readonly measure: Measure | null = null;
-  private readonly measureButton = iconButton("measure", "Measure", () => {
-    this.cameraView?.leave();
-    this.measure?.toggle(!this.measure.active);
-  }, { "aria-pressed": "false" });
+  private readonly toolbar: Toolbar | null = null;
   private readonly address = new Rest(() => this.keepView());
   private readonly ended = new AbortController();
   private scene!: Scene;
@@ -42,12 +42,8 @@ export class SceneViewer implements Viewer {
   private frusta: Frusta | null = null;
   private placed: Placed[] = [];
   private names: string[] = [];
-  private sample: Float64Array = new Float64Array();
-  private isLevel = true;
   private camerasShown = true;
   private cameraSize = 1;
-  /** Whether somebody moved the view; until then it follows what is shown. */
-  private touched = false;
   private disposed = false;
 
   constructor(
@@ -66,6 +62,7 @@ export class SceneViewer implements Viewer {
         cameraSize: (factor) => this.change(() => this.frusta?.resize((this.cameraSize = factor))),
         look: (index) => this.lookOutOf(index),
         level: (level) => this.setLevel(level),
+        toggled: () => this.stage?.request(),
         light: (light) => this.change(() => (this.root.dataset["theme"] = light ? "light" : "dark")),
         ...(options.saveGlb && { save: () => void this.saveGlb() }),
       },
@@ -78,20 +75,27 @@ export class SceneViewer implements Viewer {
       const stage = new Stage(this.canvas, {
         drawn: () => this.afterDrawing(),
         tell: (sentence) => this.tell(sentence),
-        resized: () => this.touched || this.firstLook(),
+        resized: () => this.standpoint?.touched === false && this.standpoint.fit(),
       });
       this.stage = stage;
-      this.cameraView = new CameraView(stage, () => this.cameraChanged());
+      this.standpoint = new Standpoint(stage, () => (this.camerasShown && this.frusta ? this.frusta.corners() : []));
+      this.cameraView = new CameraView(stage, () => this.panel.covers(area), () => this.cameraChanged());
       this.cameraBar = new CameraBar(this.cameraView, (by) => this.stepCamera(by));
       this.measure = new Measure(stage, {
         scaled: (metersPerUnit) => void this.setScale(metersPerUnit),
         tell: (sentence) => this.tell(sentence),
         changed: () => {
-          this.measureButton.setAttribute("aria-pressed", String(this.measure?.active ?? false));
+          this.toolbar?.setMeasuring(this.measure?.active ?? false);
           stage.request();
         },
       });
-      area.append(this.cameraView.element, this.measure.overlay, this.toolbar(), this.cameraBar.element, this.measure.bar);
+      this.toolbar = new Toolbar(this.root, {
+        reset: () => this.reset(),
+        measure: () => this.toggleMeasure(),
+        picture: () => this.savePicture(),
+        tell: (sentence) => this.tell(sentence),
+      });
+      area.append(this.cameraView.element, this.measure.overlay, this.toolbar.element, this.cameraBar.element, this.measure.bar);
       listenToPointers(stage, this.hands(), this.ended.signal);
       listenToKeys(stage, this.root, this.hands(), this.ended.signal);
     } catch (error) {
@@ -101,10 +105,12 @@ export class SceneViewer implements Viewer {
     area.append(this.status);
     this.setScene(scene);
     this.restore();
+    // Another address of the same page, typed or followed.
+    addEventListener("hashchange", this.restore, { signal: this.ended.signal });
   }
 
   setScene(scene: Scene): void {
-    const { stage, cameraView } = this;
+    const { stage, cameraView, standpoint } = this;
     this.scene = scene;
     const before = this.store as PointStore | undefined;
     this.store = new PointStore(scene.points);
@@ -113,7 +119,6 @@ export class SceneViewer implements Viewer {
     const poses = scene.cameras.map(poseOf);
     this.placed = scene.cameras.flatMap((camera, i) => (poses[i] ? [{ camera, pose: poses[i] }] : []));
     this.names = this.placed.map(({ camera }) => camera.name ?? `photo ${camera.frame + 1}`);
-    this.sample = this.store.sample(SAMPLE);
     const named = new Map(this.placed.map(({ camera }, i) => [camera.frame, this.names[i]!]));
     this.panel.describe({
       title: scene.title,
@@ -126,12 +131,11 @@ export class SceneViewer implements Viewer {
     });
     this.measure?.clear();
     this.applyScale(scene.metersPerUnit);
-    if (stage && cameraView) {
+    if (stage && cameraView && standpoint) {
       cameraView.end();
-      const depth = medianDepth(this.sample, this.firstPose);
-      stage.extent = depth;
-      stage.controls.restThreshold = 1e-4 * depth;
-      stage.controls.minDistance = 1e-4 * depth;
+      const sample = this.store.sample(SAMPLE);
+      const depth = standpoint.setScene(this.placed.map(({ pose }) => pose), sample);
+      stage.setExtent(depth);
       const size = stage.cloud?.size ?? 1;
       stage.setCloud(new Cloud(this.store, scene.cameras, poses, depth));
       stage.cloud!.size = size;
@@ -142,62 +146,25 @@ export class SceneViewer implements Viewer {
       this.frusta = new Frusta(this.placed, scene, planeDepth(this.placed, depth), () => stage.request());
       if (this.cameraSize !== 1) this.frusta.resize(this.cameraSize);
       stage.world.add(this.frusta.object);
-      Object.assign(cameraView, { placed: this.placed, scene, sample: this.sample });
-      stage.setWorld(this.worldMatrix());
-      if (!this.touched) this.reset();
+      Object.assign(cameraView, { placed: this.placed, scene, sample });
+      stage.scene.updateMatrixWorld(true);
+      if (!standpoint.touched) standpoint.fit();
       this.showCameras(this.camerasShown);
       this.panel.tellLimit(this.frusta.photosAreLimited ? `Only ${MOST_PHOTOS} of the ${this.placed.length} cameras show their photo.` : "");
     }
     this.show({});
   }
 
-  private get firstPose(): Pose {
-    return this.placed[0]?.pose ?? WORLD_POSE;
-  }
-
-  /** Without a level horizon up is that of the first camera. */
-  private worldMatrix(): Matrix4 {
-    return levelMatrix(upOf(this.isLevel && this.placed.length ? this.placed.map(({ pose }) => pose) : [this.firstPose]));
-  }
-
   private reset(): void {
-    if (!this.stage) return;
     this.cameraView?.end();
     this.cameraChanged();
-    this.firstLook();
-    this.touched = false;
-  }
-
-  /** Sets the view that fits the window as it is now. */
-  private firstLook(): void {
-    const { stage, frusta } = this;
-    if (!stage || !this.scene) return;
-    const corners = this.camerasShown && frusta ? frusta.corners() : [];
-    stage.setView(firstView(this.firstPose, this.sample, corners, stage.world.matrix, stage.aspect));
+    this.standpoint?.reset();
   }
 
   private setLevel(level: boolean): void {
-    const { stage } = this;
-    this.isLevel = level;
     this.panel.setLevel(level);
-    if (!stage) return;
-    // The eye stays where it is in the scene.
-    const kept = this.worldView();
-    stage.setWorld(this.worldMatrix());
-    this.setWorldView(kept);
-    if (!this.touched) this.reset();
+    this.standpoint?.setLevel(level);
     this.address.changed();
-  }
-
-  private worldView(): View {
-    const inverse = this.stage!.world.matrix.clone().invert();
-    const { eye, target } = this.stage!.view();
-    return { eye: eye.applyMatrix4(inverse), target: target.applyMatrix4(inverse) };
-  }
-
-  private setWorldView({ eye, target }: View): void {
-    const { matrix } = this.stage!.world;
-    this.stage!.setView({ eye: eye.clone().applyMatrix4(matrix), target: target.clone().applyMatrix4(matrix) });
   }
 
   /** Shows other points than before. */
@@ -213,7 +180,8 @@ export class SceneViewer implements Viewer {
 
   private change(apply: () => void): void {
     apply();
-    this.stage?.request();
+    // A slider moves too: fewer points until it rests.
+    this.stage?.move();
     this.address.changed();
   }
 
@@ -225,7 +193,6 @@ export class SceneViewer implements Viewer {
   private lookOutOf(index: number): void {
     if (!this.cameraView || index >= this.placed.length) return;
     this.measure?.toggle(false);
-    this.touched = true;
     this.cameraView.enter(index);
   }
 
@@ -254,23 +221,17 @@ export class SceneViewer implements Viewer {
       },
       doubleClick: (x, y) => {
         if (this.measure?.active) return;
-        const hit = pickPoint(stage, x, y, 24);
+        const hit = pickPoint(stage, x, y, PIVOT);
         if (!hit) return;
-        this.touched = true;
-        // What is chosen comes to the middle; its size stays.
-        const target = hit.place.applyMatrix4(stage.world.matrix);
-        const { eye } = stage.view();
-        const ahead = stage.camera.getWorldDirection(new Vector3());
-        const shift = target.clone().sub(eye).addScaledVector(ahead, -hit.depth);
-        stage.setView({ eye: eye.add(shift), target }, true);
+        this.standpoint?.center(hit.place, hit.depth);
       },
       hover: (x, y) => {
-        const camera = this.measure?.active ? null : this.cameraAt(x, y);
+        const camera = this.measure?.active ? null : this.cameraAt(x, y, this.store.count <= MOST_AT_HAND);
         this.canvas.classList.toggle("over", camera !== null);
         this.canvas.title = camera === null ? "" : this.names[camera]!;
       },
       grab: () => {
-        this.touched = true;
+        this.standpoint!.touched = true;
         if (this.cameraView?.current != null) this.cameraView.stay();
       },
       reset: () => this.reset(),
@@ -283,44 +244,27 @@ export class SceneViewer implements Viewer {
   }
 
   /** The camera under x and y, unless points are before it. */
-  private cameraAt(x: number, y: number): number | null {
+  private cameraAt(x: number, y: number, exact = true): number | null {
     const hit = this.stage && this.cameraView?.current === null ? this.frusta?.at(this.stage, x, y) : null;
     if (!hit) return null;
+    if (!exact) return hit.index;
     const point = pickPoint(this.stage!, x, y, 3);
     return point && point.depth < 0.98 * hit.depth ? null : hit.index;
   }
 
-  private toolbar(): HTMLElement {
-    const full = iconButton("full", "Full screen", () => {
-      if (document.fullscreenElement) void document.exitFullscreen();
-      else void this.root.requestFullscreen().catch(() => this.tell("This browser allows no full screen here."));
-    });
-    full.hidden = !document.fullscreenEnabled;
-    return make("div", { class: "toolbar", role: "group", "aria-label": "View" }, [
-      iconButton("reset", "Reset view", () => this.reset()),
-      this.measureButton,
-      iconButton("picture", "Save a picture of the view", () => this.savePicture()),
-      full,
-    ]);
+  private toggleMeasure(): void {
+    this.cameraView?.leave();
+    this.measure?.toggle(!this.measure.active);
   }
 
   private savePicture(): void {
-    const { stage, canvas } = this;
-    if (!stage) return;
-    stage.draw(Infinity);
-    const picture = make("canvas", { width: canvas.width, height: canvas.height });
-    const context = picture.getContext("2d");
-    if (!context) return;
-    context.fillStyle = getComputedStyle(this.root).backgroundColor;
-    context.fillRect(0, 0, picture.width, picture.height);
-    context.drawImage(canvas, 0, 0);
-    const ratio = canvas.width / stage.width;
-    this.cameraView?.paint(context, ratio);
-    if (this.measure?.active) this.measure.paint(context, ratio);
-    picture.toBlob((blob) => {
-      if (blob) saveFile(blob, `${this.scene.title || "view"}.png`);
-      else this.tell("This browser cannot save the picture.");
-    });
+    const paint = (context: CanvasRenderingContext2D, ratio: number) => {
+      this.cameraView?.paint(context, ratio);
+      if (this.measure?.active) this.measure.paint(context, ratio);
+    };
+    if (!this.stage) return;
+    const background = getComputedStyle(this.root).backgroundColor;
+    savePicture(this.stage, background, `${this.scene.title || "view"}.png`, paint, (sentence) => this.tell(sentence));
   }
 
   private async saveGlb(): Promise<void> {
@@ -345,8 +289,10 @@ export class SceneViewer implements Viewer {
 
   private applyScale(metersPerUnit: number | null): void {
     this.measure?.setScale(metersPerUnit);
-    const flag = metersPerUnit !== null && metersPerUnit !== this.scene.metersPerUnit && this.options.saveGlb;
-    this.panel.tellScale(flag ? `The GLB is saved in meters. For other files: vggt export --meters-per-unit ${Number(metersPerUnit.toPrecision(6))}` : "");
+    const { metersPerUnit: before } = this.scene;
+    if (!this.options.saveGlb || metersPerUnit === null || metersPerUnit === before) return this.panel.tellScale("");
+    const flag = before === null ? ` For other files: vggt export --meters-per-unit ${Number(metersPerUnit.toPrecision(6))}` : "";
+    this.panel.tellScale(`The GLB is saved in meters.${flag}`);
   }
 
   private afterDrawing(): void {
@@ -360,33 +306,37 @@ export class SceneViewer implements Viewer {
 
   /** Puts the view into the address. */
   private keepView(): void {
-    const { stage, cameraView } = this;
-    if (!stage) return;
+    const { standpoint, cameraView } = this;
+    if (!standpoint) return;
     const current = cameraView?.current ?? null;
-    const view = this.worldView();
+    const view = standpoint.worldView();
     const kept = {
-      level: this.isLevel,
+      level: standpoint.isLevel,
       threshold: this.store.threshold,
       frame: this.store.frame,
       camera: current === null ? null : this.placed[current]!.camera.frame,
     };
     this.root.dataset["view"] = textOf({ view, ...kept });
-    if (this.options.keepViewInUrl) write(textOf({ view: this.touched ? view : null, ...kept }));
+    if (this.options.keepViewInUrl) write(textOf({ view: standpoint.touched ? view : null, ...kept }));
   }
 
   /** Takes the view of the address. */
-  private restore(): void {
-    if (!this.options.keepViewInUrl || !this.stage) return;
+  private readonly restore = (): void => {
+    const { standpoint } = this;
+    if (!this.options.keepViewInUrl || !standpoint) return;
     const kept = read(location.hash);
+    this.cameraView?.end();
     this.setLevel(kept.level);
-    if (kept.view) this.setWorldView(kept.view);
-    this.touched = kept.view !== null;
-    const threshold = this.scene.points.hasConfidence ? kept.threshold : 0;
-    const frame = this.scene.points.hasFrames && kept.frame !== null && kept.frame < this.store.frames ? kept.frame : null;
-    this.show({ threshold, frame });
+    if (kept.view) standpoint.setWorldView(kept.view);
+    else standpoint.fit();
+    standpoint.touched = kept.view !== null;
+    const { hasConfidence, hasFrames } = this.scene.points;
+    const frame = hasFrames && kept.frame !== null && kept.frame < this.store.frames ? kept.frame : null;
+    this.show({ threshold: hasConfidence ? kept.threshold : 0, frame });
     const camera = this.placed.findIndex(({ camera }) => camera.frame === kept.camera);
     if (camera >= 0) this.lookOutOf(camera);
-  }
+    else this.cameraChanged();
+  };
 
   private tell(sentence: string): void {
     this.status.textContent = sentence;
