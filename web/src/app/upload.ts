@@ -246,7 +246,8 @@ export function continueUpload(job: Job, chosen: File[]): string[] {
   // Those that were sent as a whole are not needed again; what is left then had not been announced.
   const whole = (job.uploads ?? []).filter((file) => file.offset === file.length);
   for (const { name, length } of whole) take(name, length);
-  for (const file of left.slice(0, unknown)) parts.push({ file, url: null, offset: 0, onTheWay: 0, unsure: false });
+  const fresh = job.uploads?.length ? left.slice(0, unknown) : left;
+  for (const file of fresh) parts.push({ file, url: null, offset: 0, onTheWay: 0, unsure: false });
   new Upload(job.id, parts, whole);
   return [];
 }

@@ -36,18 +36,15 @@ export function progressPanel(first: Job, page: JobPage): Panel {
   const element = h("div", { class: "progress-panel" }, h("div", { class: "narrow" }, card), place);
 
   const showPreview = async () => {
-    previewed = true;
     const view = page.view();
-    try {
-      await view.fetchGlb(`${artifacts(job.id)}/preview.glb`, sceneName(job.name));
-    } catch {
-      // The job may have ended since; its result comes then.
-      previewed = false;
-      return;
-    }
-    if (!element.isConnected) return;
-    fill(place, h("p", { class: "muted narrow" }, "A first look, from the anchors alone. The whole scene replaces it."), view.element);
-    element.classList.add("has-preview");
+    fill(place, h("p", { class: "muted" }, "A first look, from the anchors alone. The whole scene replaces it."), view.element);
+    const shown = (is: boolean) => {
+      previewed = is;
+      element.classList.toggle("has-preview", is);
+    };
+    shown(true);
+    // It may be gone: the job has ended since, and its result comes.
+    await view.fetchGlb(`${artifacts(job.id)}/preview.glb`, sceneName(job.name)).catch(() => shown(false));
   };
 
   return {

@@ -124,9 +124,9 @@ function left(job: Job, page: JobPage, begun: (upload: Upload) => void): HTMLEle
     "section",
     { class: "card pad stack" },
     h("h2", {}, "This upload is not finished"),
-    h("p", {}, `${bytesOf(have, length)} have arrived. Choose the same files again, and it goes on where it stopped.${ends}`),
+    h("p", {}, all.length > 0 ? `${bytesOf(have, length)} have arrived. Choose the same files again, and it goes on where it stopped.${ends}` : `Nothing has arrived yet. Choose the files.${ends}`),
     files.length > 0 && h("details", {}, h("summary", {}, `${counted(several, "file")} still missing`), h("ul", {}, ...names)),
     alert,
-    h("div", { class: "row" }, input, h("label", { for: id, class: "button primary" }, icon("photos"), h("span", {}, "Choose the same files")), remove),
+    h("div", { class: "row" }, input, h("label", { for: id, class: "button primary" }, icon("photos"), h("span", {}, all.length > 0 ? "Choose the same files" : "Choose files")), remove),
   );
 }
