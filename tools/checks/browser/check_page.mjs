@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkFaults, checkLoss, checkWithoutScript, checkWithoutWebgl } from "./check_faults.mjs";
 import { checkHands } from "./check_hands.mjs";
-import { checkAddress, checkFingers, checkMeasuring, checkPace } from "./check_tools.mjs";
+import { checkAddress, checkFingers, checkHorizon, checkMeasuring, checkPace } from "./check_tools.mjs";
 import { launch } from "./launch.mjs";
 import { Opened } from "./opened.mjs";
 import { readPage } from "./pages.mjs";
@@ -133,18 +133,18 @@ async function checkCamera(opened, { about }) {
   const { clip } = await opened.points();
   const size = await opened.page.evaluate(() => ({ width: document.querySelector("canvas").clientWidth, height: document.querySelector("canvas").clientHeight }));
   const photo = await opened.page.evaluate(() => document.querySelector(".overlay img").hidden ? null : document.querySelector(".overlay img").getBoundingClientRect().toJSON());
-  const scale = Math.min((size.width - 24) / width, (size.height - 24) / height);
-  const frame = { x: (size.width - scale * width) / 2, y: (size.height - scale * height) / 2 };
-  if (about.photos) {
-    assert(photo, "the photo is not shown");
-    assert(Math.abs(photo.x - frame.x) < 1 && Math.abs(photo.y - frame.y) < 1 && Math.abs(photo.width - scale * width) < 1, "where the photo lies");
+  assert.equal(photo !== null, about.photos !== undefined, "whether the photo is shown");
+  const scale = photo && photo.width / width;
+  if (photo) {
+    assert(Math.abs(photo.height - scale * height) < 0.5, "the photo is distorted");
+    assert(photo.x >= 0 && photo.y >= 0 && photo.right <= size.width && photo.bottom <= size.height, "the photo is cut off");
   }
   // A point before the camera is at its pixel of the photo.
-  for (const [x, y, z] of [[0, 0, 2], [0.4, -0.3, 1.5]]) {
+  for (const [x, y, z] of photo ? [[0, 0, 2], [0.4, -0.3, 1.5]] : []) {
     const inCamera = [x - rows[0][3], y - rows[1][3], z - rows[2][3]];
     const world = [0, 1, 2].map((k) => rows.slice(0, 3).reduce((sum, row, r) => sum + row[k] * inCamera[r], 0));
     const at = project(clip, world);
-    const pixel = [frame.x + scale * ((fx * x) / z + cx), frame.y + scale * ((fy * y) / z + cy)];
+    const pixel = [photo.x + scale * ((fx * x) / z + cx), photo.y + scale * ((fy * y) / z + cy)];
     const got = [((at.x + 1) / 2) * size.width, ((1 - at.y) / 2) * size.height];
     assert(length(minus(pixel, got)) < 0.5, `a pixel of the photo lies at ${got} instead of ${pixel}`);
   }
@@ -209,6 +209,7 @@ async function main(places) {
       const page = readPage(file);
       await run("measuring", () => checkMeasuring(openPage, page, folder));
       await run("the view in the address", () => checkAddress(openPage, page, folder));
+      await run("the horizon", () => checkHorizon(openPage, page, folder));
       await run("fingers", () => checkFingers(openPage, page, folder));
       await run("many points", () => checkPace(openPage, page, folder));
       await run("damaged pages", () => checkFaults(openPage, page, folder));

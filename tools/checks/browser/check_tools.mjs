@@ -6,11 +6,13 @@ import { Opened } from "./opened.mjs";
 import { writePage } from "./pages.mjs";
 import { readPlainly } from "./plain_glb.mjs";
 import { glbOf, room } from "./scenes.mjs";
-import { length, minus, project } from "./vectors.mjs";
+import { axesOf, dot, length, minus, project } from "./vectors.mjs";
 
 const WINDOW = { width: 900, height: 600 };
 /** More points than are drawn before the pace is known. */
 const MANY = 400_000;
+/** Sine of the angle by which the horizon may be off. */
+const LEVEL = 0.02;
 
 /** A page of a room. */
 function roomPage(path, head, count) {
@@ -102,6 +104,26 @@ export async function checkAddress(openPage, { head }, folder) {
   assert.equal((await opened.data()).shown, shown);
   assert(length(minus((await opened.view()).eye, view.eye)) < 1e-3);
   assert.equal((await opened.points()).threshold, 77);
+  await opened.close();
+}
+
+/** The horizon is that of the room, although its first camera looks down; without it that of the first camera. */
+export async function checkHorizon(openPage, { head }, folder) {
+  const path = join(folder, "horizon.html");
+  const { up } = roomPage(path, head, 20_000);
+  const opened = await Opened.open(openPage, path, WINDOW);
+  await opened.page.focus("canvas");
+  for (const key of ["ArrowLeft", "ArrowLeft", "ArrowUp"]) await opened.page.keyboard.press(key);
+  await opened.rest();
+  const axes = axesOf((await opened.points()).clip);
+  assert(Math.abs(dot(axes.right, up)) < LEVEL && dot(axes.up, up) > 0.5, `the room is tilted: ${dot(axes.right, up)}`);
+  const { eye } = await opened.view();
+  await opened.set(".row > .check:has(+ .check) input", false);
+  await opened.rest();
+  assert(length(minus((await opened.view()).eye, eye)) < 1e-3, "the eye moves");
+  // The first camera is the world.
+  const tilted = axesOf((await opened.points()).clip);
+  assert(Math.abs(dot(tilted.right, [0, -1, 0])) < 1e-3 && Math.abs(dot(tilted.right, up)) > 3 * LEVEL, "the room is level still");
   await opened.close();
 }
 

@@ -37,7 +37,7 @@ function trace(eye, direction) {
 
 /**
  * A room seen by `frames` cameras on an arc that look down a bit, as vggt has it: the world is the first camera's space. Points lie on the
- * pixels of the photos, by frame; one in a hundred is a stray with little confidence.
+ * pixels of the photos, by frame; one in a hundred is a stray with little confidence. `up` is that of the room.
  */
 export function room(count, frames) {
   let seed = 1;
@@ -81,7 +81,7 @@ export function room(count, frames) {
       confidence[at] = 256 * random() * (stray ? 0.04 : 1);
     }
   });
-  return { count, frames, perFrame, cameras, positions, colors, confidence };
+  return { count, frames, perFrame, cameras, positions, colors, confidence, up: turned([0, -1, 0]) };
 }
 
 /** The GLB of a scene as `vggt export` writes it, without its shapes of cameras. */

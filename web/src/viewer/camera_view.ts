@@ -33,10 +33,10 @@ export class CameraView {
   private leaving = false;
   private distance = 1;
 
-  /** `covered` tells how much of the canvas lies under the panel, from the left, in CSS pixels. */
+  /** `covered` tells how much of the canvas lies under the panel, from the left, and under the bar, from below, in CSS pixels. */
   constructor(
     private readonly stage: Stage,
-    private readonly covered: () => number,
+    private readonly covered: () => { left: number; bottom: number },
     private readonly changed: () => void,
   ) {
     this.element.append(this.image);
@@ -171,9 +171,9 @@ export class CameraView {
   private frameOf(width: number, height: number): { scale: number; left: number; top: number } {
     const { stage } = this;
     const covered = this.covered();
-    const free = stage.width - covered;
-    const scale = Math.min((free - 2 * MARGIN) / width, (stage.height - 2 * MARGIN) / height);
-    return { scale, left: covered + (free - scale * width) / 2, top: (stage.height - scale * height) / 2 };
+    const [across, down] = [stage.width - covered.left, stage.height - covered.bottom];
+    const scale = Math.max(0.01, Math.min((across - 2 * MARGIN) / width, (down - 2 * MARGIN) / height));
+    return { scale, left: covered.left + (across - scale * width) / 2, top: (down - scale * height) / 2 };
   }
 
   private placePhoto(): void {

@@ -1,5 +1,6 @@
 // The cameras: a pyramid each, with its photo on the image plane.
 import {
+  BufferAttribute,
   BufferGeometry,
   CanvasTexture,
   Color,
@@ -24,6 +25,8 @@ import type { Stage } from "./stage";
 export const MOST_PHOTOS = 256;
 /** Longest side of a photo on a frustum, in pixels. */
 const PHOTO_SIZE = 160;
+/** Ends of lines of a camera: eye to corners, from corner to corner, and a mark of what is up. */
+const CORNERS = 2 * (4 + 4 + 2);
 /** Photos that are read at a time. */
 const AT_A_TIME = 4;
 /** Colors from the first to the last camera, bright enough on dark and dark enough on light ground. */
@@ -39,6 +42,7 @@ export class Frusta {
   readonly object = new Group();
   private readonly lines = new LineSegments(new BufferGeometry(), new LineBasicMaterial({ vertexColors: true }));
   private readonly photos = new Map<number, Mesh<BufferGeometry, MeshBasicMaterial>>();
+  private planeDepth = 0;
   private gone = false;
 
   /** `depth` is how far the image planes are at size 1. */
@@ -50,6 +54,8 @@ export class Frusta {
   ) {
     this.lines.frustumCulled = false;
     this.object.add(this.lines);
+    this.lines.geometry.setAttribute("position", new BufferAttribute(new Float32Array(3 * CORNERS * placed.length), 3));
+    this.lines.geometry.setAttribute("color", new BufferAttribute(this.colors(), 3));
     this.resize(1);
     void this.loadPhotos();
   }
@@ -64,15 +70,24 @@ export class Frusta {
     return this.placed.flatMap(({ camera, pose }) => [pose.center, ...cornersOf(camera, pose, this.depth)]);
   }
 
+  private colors(): Float32Array {
+    const colors = new Float32Array(3 * CORNERS * this.placed.length);
+    const last = Math.max(1, this.placed.length - 1);
+    this.placed.forEach((_, i) => {
+      const color = rampColor(i / last);
+      for (let n = 0; n < CORNERS; n++) color.toArray(colors, 3 * (CORNERS * i + n));
+    });
+    return colors;
+  }
+
   resize(size: number): void {
-    const places: number[] = [];
-    const colors: number[] = [];
+    this.planeDepth = this.depth * size;
+    const places = this.lines.geometry.getAttribute("position") as BufferAttribute;
+    let end = 0;
     this.placed.forEach(({ camera, pose }, i) => {
-      const corners = cornersOf(camera, pose, this.depth * size);
-      const color = rampColor(this.placed.length > 1 ? i / (this.placed.length - 1) : 0);
+      const corners = cornersOf(camera, pose, this.planeDepth);
       const line = (a: Vector3, b: Vector3) => {
-        places.push(...a.toArray(), ...b.toArray());
-        for (let n = 0; n < 2; n++) colors.push(color.r, color.g, color.b);
+        for (const { x, y, z } of [a, b]) places.setXYZ(end++, x, y, z);
       };
       corners.forEach((corner, k) => {
         line(pose.center, corner);
@@ -87,12 +102,9 @@ export class Frusta {
       const photo = this.photos.get(i);
       if (photo) setPlane(photo.geometry, corners);
     });
-    this.lines.geometry.setAttribute("position", new Float32BufferAttribute(places, 3));
-    this.lines.geometry.setAttribute("color", new Float32BufferAttribute(colors, 3));
-    this.planeDepth = this.depth * size;
+    places.needsUpdate = true;
     this.changed();
   }
-  private planeDepth = 0;
 
   /** The camera whose image plane or eye lies under x and y, and how far it is; null where there is none. */
   at(stage: Stage, x: number, y: number): { index: number; depth: number } | null {
@@ -142,6 +154,7 @@ export class Frusta {
     map.minFilter = LinearFilter;
     const geometry = new BufferGeometry();
     geometry.setAttribute("uv", new Float32BufferAttribute([0, 1, 1, 1, 1, 0, 0, 0], 2));
+    geometry.setAttribute("position", new BufferAttribute(new Float32Array(12), 3));
     geometry.setIndex([0, 3, 2, 0, 2, 1]);
     const mesh = new Mesh(geometry, new MeshBasicMaterial({ map, side: DoubleSide, polygonOffset: true, polygonOffsetFactor: 1, polygonOffsetUnits: 1 }));
     setPlane(geometry, corners);
@@ -164,21 +177,25 @@ export class Frusta {
   }
 }
 
+/** Cameras for which the nearest other one is looked for. */
+const MOST_GAPS = 200;
+
 /** How far image planes are from their eyes: less than from camera to camera, and little next to the scene. */
 export function planeDepth(placed: Placed[], depth: number): number {
-  const gaps = placed.map(({ pose }, i) => {
-    let least = Infinity;
-    placed.forEach((other, k) => {
-      if (k !== i) least = Math.min(least, pose.center.distanceTo(other.pose.center));
-    });
-    return least;
+  const step = Math.ceil(placed.length / MOST_GAPS);
+  const some = placed.filter((_, i) => i % step === 0);
+  const gaps = some.map(({ pose }) => {
+    const others = placed.filter((other) => other.pose !== pose);
+    return others.reduce((least, other) => Math.min(least, pose.center.distanceTo(other.pose.center)), Infinity);
   });
   const gap = gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)] ?? Infinity;
   return Math.min(0.12 * depth, Math.max(0.02 * depth, 0.6 * gap));
 }
 
 function setPlane(geometry: BufferGeometry, corners: Vector3[]): void {
-  geometry.setAttribute("position", new Float32BufferAttribute(corners.flatMap((corner) => corner.toArray()), 3));
+  const places = geometry.getAttribute("position") as BufferAttribute;
+  corners.forEach(({ x, y, z }, i) => places.setXYZ(i, x, y, z));
+  places.needsUpdate = true;
 }
 
 /** The color at `share` of the ramp; its bytes are those of the screen. */

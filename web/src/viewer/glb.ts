@@ -77,7 +77,7 @@ export function need(ok: unknown, what: string): asserts ok {
 export function readContainer(bytes: Uint8Array): { document: Document; json: number; binary: DataView } {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const word = (at: number) => view.getUint32(at, true);
-  need(bytes.length >= 28 && word(0) === 0x46546c67 && word(4) === 2, "it is no GLB of version 2");
+  need(bytes.length >= 28 && word(0) === 0x46546c67 && word(4) === 2, "it is not a GLB of version 2");
   const json = word(12);
   need(word(16) === 0x4e4f534a && 28 + json <= bytes.length, "it has no document");
   const binary = word(20 + json);
@@ -88,7 +88,7 @@ export function readContainer(bytes: Uint8Array): { document: Document; json: nu
   } catch {
     // As if there were none.
   }
-  need(document && typeof document === "object", "its document is no JSON");
+  need(document && typeof document === "object", "its document is not JSON");
   return { document, json, binary: new DataView(bytes.buffer, bytes.byteOffset + 28 + json, binary) };
 }
 

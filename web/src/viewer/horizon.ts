@@ -4,8 +4,8 @@ import type { Pose } from "./poses";
 
 /** World space to three's, y up and z back, before the horizon is level. */
 const THREE_FROM_WORLD = new Matrix4().makeScale(1, -1, -1);
-/** How much the mean of the cameras' own up counts against their being held level. */
-const WEIGHT_OF_MEAN = 0.05;
+/** How much the mean of the cameras' own up counts against their being held level: more than hands shake, (2 degrees)^2 = 0.001. */
+const WEIGHT_OF_MEAN = 0.005;
 
 /**
  * Up in world space, as the cameras were held: near the mean of their up axes, and as square as can be to their right axes, since people
@@ -32,7 +32,7 @@ export function upOf(poses: Pose[]): Vector3 {
 function smallestEigenvector(a: number[][], start: Vector3): Vector3 {
   const trace = a[0]![0]! + a[1]![1]! + a[2]![2]!;
   let v = start.clone();
-  for (let i = 0; i < 500; i++) {
+  for (let i = 0; i < 2000; i++) {
     const [x, y, z] = v.toArray();
     const next = new Vector3(...(a.map((row, r) => trace * v.getComponent(r) - (row[0]! * x + row[1]! * y + row[2]! * z)) as [number, number, number]));
     next.normalize();

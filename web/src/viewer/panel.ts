@@ -90,6 +90,12 @@ export class Panel {
     this.element.addEventListener("toggle", () => events.toggled());
   }
 
+  /** Leaves out what is of no use when nothing can be drawn. */
+  withoutView(): void {
+    this.element.classList.add("without-view");
+    this.element.open = true;
+  }
+
   /** How much of an element lies under the panel, from the left, in CSS pixels; 0 where it would be most of it. */
   covers(element: HTMLElement): number {
     const [panel, other] = [this.element.getBoundingClientRect(), element.getBoundingClientRect()];
@@ -126,7 +132,8 @@ export class Panel {
     const points = loaded === 1 ? "point" : "points";
     this.brief.textContent = `${count(shown)} ${points}`;
     const thinned = total === null ? ", a part of the scene" : total > loaded ? `, of ${inWords(total)} in the scene` : "";
-    this.counts.textContent = `${count(shown)} of ${count(loaded)} ${points} shown${thinned}`;
+    const isShown = !this.element.classList.contains("without-view");
+    this.counts.textContent = isShown ? `${count(shown)} of ${count(loaded)} ${points} shown${thinned}` : `${count(loaded)} ${points}`;
     this.confidence.value = String(threshold);
     const share = Math.round((100 * threshold) / LEVELS);
     const text = threshold ? `hides the least confident ${share} %` : "shows all";

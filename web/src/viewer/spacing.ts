@@ -19,7 +19,7 @@ export interface Spacing {
   frames: DataTexture;
   /** Of all other points, and about that of all. */
   typical: number;
-  /** How many frames show the same surface, about. */
+  /** How many frames show the same surface, at least in most places. */
   overlap: number;
 }
 
@@ -66,8 +66,9 @@ function overlapOf({ floats, words, count }: PointStore, frames: Float32Array): 
     }
     found.push(neighbors / EXPECTED);
   }
-  const median = found.sort((a, b) => a - b)[Math.floor(found.length / 2)] ?? 1;
-  return Math.min(MOST_OVERLAP, Math.max(1, median));
+  // Where fewer frames overlap than elsewhere there must be no gaps either.
+  const lower = found.sort((a, b) => a - b)[Math.floor(found.length / 4)] ?? 1;
+  return Math.min(MOST_OVERLAP, Math.max(1, lower));
 }
 
 /** Area of a disc in cells of the grid, so that discs of a single grid leave no gap: each reaches the middle of four points. */

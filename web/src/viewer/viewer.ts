@@ -19,6 +19,8 @@ import { read, Rest, textOf, write } from "./url";
 
 /** Points that decide on the first view. */
 const SAMPLE = 20_000;
+/** How long a sentence stays that needs no answer, in ms. */
+const MENTION = 8000;
 /** So near to a point a double click has to be, in CSS pixels. */
 const PIVOT = 24;
 /** With more points it is not looked whether some are before the camera that the pointer rests on. */
@@ -79,11 +81,11 @@ export class SceneViewer implements Viewer {
       });
       this.stage = stage;
       this.standpoint = new Standpoint(stage, () => (this.camerasShown && this.frusta ? this.frusta.corners() : []));
-      this.cameraView = new CameraView(stage, () => this.panel.covers(area), () => this.cameraChanged());
+      this.cameraView = new CameraView(stage, () => ({ left: this.panel.covers(area), bottom: (this.cameraBar?.element.offsetHeight ?? 0) + 12 }), () => this.cameraChanged());
       this.cameraBar = new CameraBar(this.cameraView, (by) => this.stepCamera(by));
       this.measure = new Measure(stage, {
         scaled: (metersPerUnit) => void this.setScale(metersPerUnit),
-        tell: (sentence) => this.tell(sentence),
+        tell: (sentence) => this.mention(sentence),
         changed: () => {
           this.toolbar?.setMeasuring(this.measure?.active ?? false);
           stage.request();
@@ -93,13 +95,14 @@ export class SceneViewer implements Viewer {
         reset: () => this.reset(),
         measure: () => this.toggleMeasure(),
         picture: () => this.savePicture(),
-        tell: (sentence) => this.tell(sentence),
+        tell: (sentence) => this.mention(sentence),
       });
       area.append(this.cameraView.element, this.measure.overlay, this.toolbar.element, this.cameraBar.element, this.measure.bar);
       listenToPointers(stage, this.hands(), this.ended.signal);
       listenToKeys(stage, this.root, this.hands(), this.ended.signal);
     } catch (error) {
       this.canvas.hidden = true;
+      this.panel.withoutView();
       this.tell(sentenceOf(error));
     }
     area.append(this.status);
@@ -264,7 +267,7 @@ export class SceneViewer implements Viewer {
     };
     if (!this.stage) return;
     const background = getComputedStyle(this.root).backgroundColor;
-    savePicture(this.stage, background, `${this.scene.title || "view"}.png`, paint, (sentence) => this.tell(sentence));
+    savePicture(this.stage, background, `${this.scene.title || "view"}.png`, paint, (sentence) => this.mention(sentence));
   }
 
   private async saveGlb(): Promise<void> {
@@ -283,7 +286,7 @@ export class SceneViewer implements Viewer {
       await this.options.saveScale?.(metersPerUnit);
     } catch (error) {
       this.applyScale(before);
-      this.tell(error instanceof Error ? error.message : String(error));
+      this.mention(error instanceof Error ? error.message : String(error));
     }
   }
 
@@ -340,6 +343,12 @@ export class SceneViewer implements Viewer {
 
   private tell(sentence: string): void {
     this.status.textContent = sentence;
+  }
+
+  /** Tells what needs no answer. */
+  private mention(sentence: string): void {
+    this.tell(sentence);
+    setTimeout(() => this.status.textContent === sentence && this.tell(""), MENTION);
   }
 
   dispose(): void {
