@@ -42,9 +42,10 @@ export async function named(page, role, name) {
   return element;
 }
 
-/** Clicks a button or link by its name. */
+/** Clicks a button or link by its name, once it can be clicked. */
 export async function click(page, name, role = "button") {
   const element = await named(page, role, name);
+  await page.waitForFunction((e) => !e.disabled, { timeout: PATIENCE, polling: 50 }, element);
   // Not to the middle: what sticks to the window would move away from under the mouse.
   await element.evaluate((e) => {
     e.scrollIntoView({ block: "nearest" });

@@ -4,7 +4,7 @@ import { logIn, viewer } from "./web_jobs.mjs";
 import { accessible, at, check, click, fits, named, noProblems, seen, step, wait } from "./steps.mjs";
 
 /** Most presses of Tab until something is reached. */
-const TABS = 60;
+const TABS = 120;
 
 /** Moves the focus with Tab until the focused element's name fits. */
 async function tabTo(page, pattern) {
@@ -56,6 +56,7 @@ export async function keyboard(world) {
     await tabTo(page, /Remove frame_01.png/);
     await page.keyboard.press("Enter");
     await seen(page, "3 photos");
+    await page.waitForSelector(".new-submit button:not(:disabled)");
     await tabTo(page, /^Name/);
     await page.keyboard.type("By keyboard");
     await tabTo(page, /Make the scene/);

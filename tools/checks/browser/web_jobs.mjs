@@ -145,6 +145,10 @@ export async function interruptedUpload(page, world) {
     const path = await at(page, "^/jobs/\\d+$");
     await wait(page, "progress of the upload", () => document.querySelector("[data-upload=sending] progress")?.value > 0.05);
     await world.shot(page, "upload_desktop");
+    await click(page, "Pause");
+    await seen(page, "Paused");
+    await click(page, "Go on");
+    await wait(page, "upload that goes on", () => document.querySelector("[data-upload=sending]"));
     let warned = false;
     page.once("dialog", (dialog) => ((warned = dialog.type() === "beforeunload"), dialog.accept()));
     await page.reload();

@@ -108,7 +108,7 @@ export async function measures(page, world) {
     const canvas = await page.$(".vggt-viewer canvas");
     const box = await canvas.boundingBox();
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    const view = await page.$eval(".vggt-viewer", (e) => new URLSearchParams(e.dataset.view).get("v").split(",").map(Number));
+    const view = await viewOf(page);
     const up = [...predicted.extrinsic.subarray(4, 7)].map((x) => -x);
     const onScreen = (pixel) => {
       const { x, y } = project(place(pixel), view.slice(0, 3), view.slice(3), up, box);
@@ -141,6 +141,13 @@ export async function measures(page, world) {
   });
 }
 
+/** Eye and target as the viewer tells them, once the view rests. */
+const viewOf = (page) =>
+  wait(page, "view", () => {
+    const found = new URLSearchParams(document.querySelector(".vggt-viewer").dataset.view ?? "").get("v");
+    return found && found.split(",").map(Number);
+  });
+
 /** Where a point is drawn in a view from `eye` to `target`. */
 function project(point, eye, target, up, { width, height }) {
   const sub = (a, b) => a.map((x, i) => x - b[i]);
@@ -166,9 +173,8 @@ export async function touch(world) {
     const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
     const client = await page.createCDPSession();
     const fingers = (type, ...points) => client.send("Input.dispatchTouchEvent", { type, touchPoints: points.map(([x, y], id) => ({ x, y, id })) });
-    const view = () => page.$eval(".vggt-viewer", (e) => new URLSearchParams(e.dataset.view).get("v").split(",").map(Number));
     const gesture = async (...path) => {
-      const before = await view();
+      const before = await viewOf(page);
       await fingers("touchStart", ...path[0]);
       for (const points of path.slice(1)) {
         await fingers("touchMove", ...points);
@@ -181,7 +187,7 @@ export async function touch(world) {
       }, before.join());
       check(after, "the view does not change");
       await new Promise((resolve) => setTimeout(resolve, 800));
-      return { before, after: await view() };
+      return { before, after: await viewOf(page) };
     };
     const far = (view) => distance(view.slice(0, 3), view.slice(3));
     const turned = await gesture([[x, y]], [[x + 20, y]], [[x + 45, y + 5]], [[x + 70, y + 10]]);

@@ -56,7 +56,7 @@ export const newScene: Route = ({ signal }) => {
     setText(alert, tooMuch());
     drop.classList.toggle("small", items.length > 0);
     advice.hidden = items.length > 0;
-    submit.disabled = items.length === 0 || tooMuch() !== "";
+    submit.disabled = !form || items.length === 0 || tooMuch() !== "";
   };
 
   const take = (files: File[], folder: string | null = null, inOrder = true) => {
