@@ -1,7 +1,7 @@
 // From the login to a scene, and what may happen on the way.
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { at, check, click, drop, named, noProblems, seen, step, type, wait } from "./steps.mjs";
+import { accessible, at, check, click, drop, noProblems, seen, step, type, wait } from "./steps.mjs";
 
 /** Errors of the browser's log when a server is gone, or says no. */
 const LOST = [/ERR_CONNECTION|ERR_EMPTY|ERR_INCOMPLETE|ERR_SOCKET|net::ERR/];
@@ -40,6 +40,7 @@ export async function login(page, world) {
     await page.goto(world.url);
     await seen(page, "Make your first scene");
     await seen(page, "60 to 80 %");
+    await accessible(page, "an empty gallery");
     await world.shot(page, "gallery_empty_desktop");
     noProblems(page);
   });
@@ -147,6 +148,7 @@ export async function interruptedUpload(page, world) {
     await world.shot(page, "upload_desktop");
     await click(page, "Pause");
     await seen(page, "Paused");
+    await accessible(page, "an upload");
     await click(page, "Go on");
     await wait(page, "upload that goes on", () => document.querySelector("[data-upload=sending]"));
     let warned = false;
@@ -158,6 +160,7 @@ export async function interruptedUpload(page, world) {
     const input = await page.$("input[data-test=files]");
     await input.uploadFile(world.photos[0]);
     await seen(page, "Not among them");
+    await accessible(page, "an upload that was left");
     await input.uploadFile(...world.photos.slice(0, 6));
     await viewer(page);
     check((await page.evaluate(() => location.pathname)) === path, "another job was made of it");
@@ -181,6 +184,7 @@ export async function reloadedJob(page, world) {
     const path = await submitMany(page, world, world.manyPhotos("walk", 14));
     await running(page);
     await world.shot(page, "running_desktop");
+    await accessible(page, "a running job");
     await page.reload();
     await click(page, "VGGT", "link");
     await wait(page, "card of the job", () => [...document.querySelectorAll(".card h2")].some((e) => e.textContent === "walk"));
@@ -212,6 +216,7 @@ export async function loginEnds(page, world) {
     await page.deleteCookie(...(await page.cookies()));
     await click(page, "Make the scene");
     await seen(page, "Your login has ended");
+    await accessible(page, "the dialog of the login");
     noProblems(page, status(401));
     await type(page, "Password", world.password);
     await click(page, "Log in");

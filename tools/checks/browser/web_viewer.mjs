@@ -18,6 +18,11 @@ const TAN_HALF_FIELD = Math.tan((25 / 180) * Math.PI);
 /** Share of the canvas that points cover at least in the first view. */
 const COVERED = 0.05;
 
+/** Milliseconds until the pause of a moved view is over, in which fewer points are drawn. */
+const REST = 700;
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 export async function draws(page) {
   await step("the viewer draws: pixels of many colors are read back", async () => {
     // From a picture of the page, since WebGL does not keep what it has drawn.
@@ -30,7 +35,7 @@ export async function draws(page) {
 /** How much of an element differs from the color of its corner, and how many colors it has. */
 export async function picture(page, selector) {
   const element = await page.waitForSelector(selector);
-  await new Promise((resolve) => setTimeout(resolve, 700));
+  await pause(REST);
   const png = await element.screenshot({ encoding: "base64" });
   return page.evaluate(async (png) => {
     const image = new Image();
@@ -107,7 +112,7 @@ export async function measures(page, world) {
     await click(page, "Measure");
     const canvas = await page.$(".vggt-viewer canvas");
     const box = await canvas.boundingBox();
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await pause(REST);
     const view = await viewOf(page);
     const up = [...predicted.extrinsic.subarray(4, 7)].map((x) => -x);
     const onScreen = (pixel) => {
@@ -178,7 +183,7 @@ export async function touch(world) {
       await fingers("touchStart", ...path[0]);
       for (const points of path.slice(1)) {
         await fingers("touchMove", ...points);
-        await new Promise((resolve) => setTimeout(resolve, 40));
+        await pause(40);
       }
       await fingers("touchEnd");
       const after = await wait(page, "another view", (before) => {
@@ -186,7 +191,7 @@ export async function touch(world) {
         return new URLSearchParams(now).get("v") !== before && now;
       }, before.join());
       check(after, "the view does not change");
-      await new Promise((resolve) => setTimeout(resolve, 800));
+      await pause(REST);
       return { before, after: await viewOf(page) };
     };
     const far = (view) => distance(view.slice(0, 3), view.slice(3));

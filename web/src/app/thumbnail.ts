@@ -9,6 +9,7 @@ const [WIDTH, HEIGHT] = [240, 180];
 /** Photos that are decoded at the same time: each takes some 50 MB. */
 const AT_ONCE = 2;
 
+/** The last one is next: it came into view last. */
 const waiting: (() => Promise<void>)[] = [];
 let running = 0;
 
@@ -34,7 +35,7 @@ export function thumbnail(item: Item): HTMLElement {
 async function work(): Promise<void> {
   if (running >= AT_ONCE) return;
   running += 1;
-  for (let next = waiting.shift(); next; next = waiting.shift()) await next();
+  for (let next = waiting.pop(); next; next = waiting.pop()) await next();
   running -= 1;
 }
 
