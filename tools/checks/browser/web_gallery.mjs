@@ -42,6 +42,8 @@ export async function downloads(page, world) {
       while (!name) {
         check(Date.now() < until, `${format} does not arrive`);
         await new Promise((resolve) => setTimeout(resolve, 50));
+        const refused = await page.$eval("dialog", (e) => e.querySelector(".error")?.textContent);
+        check(!refused, `${format} is refused: ${refused}`);
         name = readdirSync(folder).find((name) => !before.has(name) && !/\.(crdownload|tmp)$/.test(name) && !name.startsWith("."));
       }
       const bytes = readFileSync(join(folder, name));

@@ -16,7 +16,7 @@ export function progressPanel(first: Job, page: JobPage): Panel {
   const text = h("p", { class: "stage" });
   const bar = h("progress", { max: 1, "aria-label": "Progress" });
   const percent = h("span", { class: "muted" });
-  const warnings = h("ul", { class: "warnings", role: "status" });
+  const warnings = h("ul", { class: "warnings" });
 
   const cancel = async () => {
     const cancelled = await cancelJob(job);
@@ -27,7 +27,7 @@ export function progressPanel(first: Job, page: JobPage): Panel {
     { class: "card pad stack" },
     text,
     h("div", { class: "bar" }, bar, percent),
-    warnings,
+    h("div", { class: "warnings-place", role: "status" }, warnings),
     h("p", { class: "muted" }, "You can close this page and come back: the job goes on without it."),
     live.element,
     h("div", { class: "row" }, button("close", "Cancel", () => void cancel())),
