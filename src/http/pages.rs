@@ -56,7 +56,7 @@ fn without_app() -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>vggt</title>\n<h1>vggt</h1>\n\
-         <p>There is no web app here: {what}.\n\
+         <p>This page is missing: {what}.\n\
          <p>The API is there, <a href=\"/api/v1/openapi.json\">/api/v1/openapi.json</a> describes it.\n</html>\n"
     )
 }
