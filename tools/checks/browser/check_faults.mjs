@@ -70,7 +70,9 @@ export async function checkLoss(openPage, file) {
     globalThis.loss = document.querySelector("canvas").getContext("webgl2").getExtension("WEBGL_lose_context");
     loss.loseContext();
   });
-  await opened.page.waitForFunction(() => document.querySelector(".vggt-viewer .status").textContent.startsWith("The browser took the graphics away."));
+  await opened.page.waitForFunction(() =>
+    document.querySelector(".vggt-viewer .status").textContent.startsWith("The browser took the graphics away."),
+  );
   const before = await opened.page.evaluate(() => {
     probe.block = null;
     loss.restoreContext();

@@ -27,7 +27,10 @@ function pixelOf(clip, point, { width, height }) {
 
 export async function checkHands(opened, { plain }) {
   const { page } = opened;
-  const size = await page.evaluate(() => ({ width: document.querySelector("canvas").clientWidth, height: document.querySelector("canvas").clientHeight }));
+  const size = await page.evaluate(() => ({
+    width: document.querySelector("canvas").clientWidth,
+    height: document.querySelector("canvas").clientHeight,
+  }));
   const free = [Math.round(0.75 * size.width), Math.round(0.8 * size.height)];
   const first = await opened.points();
   const start = await opened.view();
@@ -54,7 +57,10 @@ export async function checkHands(opened, { plain }) {
   assert.equal(await opened.rest(), 0, "it draws although nothing moves");
 
   // Moving brings along what the hand holds, with the right button and with Shift.
-  for (const [by, button, key] of [[[50, -40], "right", null], [[-50, 30], "left", "Shift"]]) {
+  for (const [by, button, key] of [
+    [[50, -40], "right", null],
+    [[-50, 30], "left", "Shift"],
+  ]) {
     const { target } = await opened.view();
     if (key) await page.keyboard.down(key);
     await drag(opened, free, by, button);
@@ -72,7 +78,12 @@ export async function checkHands(opened, { plain }) {
   const { right, up: upward } = axesOf(before.clip);
   const at = pixelOf(before.clip, target, size);
   // A point of the plane through the pivot, some pixels beside it.
-  const perPixel = pixelOf(before.clip, target.map((t, k) => t + right[k]), size).x - at.x;
+  const perPixel =
+    pixelOf(
+      before.clip,
+      target.map((t, k) => t + right[k]),
+      size,
+    ).x - at.x;
   const held = target.map((t, k) => t + (80 / perPixel) * right[k] - (60 / perPixel) * upward[k]);
   const pointer = pixelOf(before.clip, held, size);
   await page.mouse.move(pointer.x, pointer.y);
@@ -107,7 +118,8 @@ async function checkPivot(opened, { positions, count }, clip, size) {
   let chosen = null;
   for (let n = 0; n < count && !chosen; n++) {
     const at = pixelOf(clip, point((n * 7919) % count), size);
-    if (at.w > 0 && at.x > 0.5 * size.width && at.x < 0.9 * size.width && at.y > 0.4 * size.height && at.y < 0.9 * size.height) chosen = at;
+    if (at.w > 0 && at.x > 0.5 * size.width && at.x < 0.9 * size.width && at.y > 0.4 * size.height && at.y < 0.9 * size.height)
+      chosen = at;
   }
   if (!chosen) return;
   await opened.page.mouse.click(chosen.x, chosen.y, { count: 2 });

@@ -13,7 +13,10 @@ import { readPlainly, recordsOf, sorted, transform } from "./plain_glb.mjs";
 import { length, minus, project } from "./vectors.mjs";
 
 /** A desktop's window and a phone's. */
-const WINDOWS = [{ width: 900, height: 600 }, { width: 390, height: 844 }];
+const WINDOWS = [
+  { width: 900, height: 600 },
+  { width: 390, height: 844 },
+];
 /** At least this share of the points must be seen at the start. */
 const SEEN_AT_START = 0.94;
 /** Of lengths near 1: the matrix that the card gets is rounded to single precision. */
@@ -25,7 +28,11 @@ const SERIOUS = ["serious", "critical"];
 async function checkPoints(opened, { plain, about, confidence }) {
   const { bytes, pointers } = await opened.block();
   const [UNSIGNED_INT, STRIDE] = [5125, 20];
-  assert.deepEqual(pointers, { 0: [3, UNSIGNED_INT, STRIDE], 12: [1, UNSIGNED_INT, STRIDE], 16: [1, UNSIGNED_INT, STRIDE] }, "how the block is bound");
+  assert.deepEqual(
+    pointers,
+    { 0: [3, UNSIGNED_INT, STRIDE], 12: [1, UNSIGNED_INT, STRIDE], 16: [1, UNSIGNED_INT, STRIDE] },
+    "how the block is bound",
+  );
   assert(sorted(bytes).equals(recordsOf(plain, about.frames, confidence)), "the points on the card are not those of the GLB");
   const { count, threshold } = await opened.points();
   assert.equal(count, plain.count, "points that are drawn at rest");
@@ -50,15 +57,25 @@ function firstPhoto({ plain, about }) {
 async function checkFirstView(opened, scene) {
   const { clip } = await opened.points();
   const { eye, forward, down } = firstPhoto(scene);
-  const at = (distance) => project(clip, eye.map((e, k) => e + distance * forward[k]));
+  const at = (distance) =>
+    project(
+      clip,
+      eye.map((e, k) => e + distance * forward[k]),
+    );
   const [here, ahead] = [at(0), at(1)];
   const scale = Math.max(1, Math.abs(ahead.w));
   for (const { clipX, clipY } of [here, ahead]) {
-    assert(Math.abs(clipX) < TOLERANCE * scale && Math.abs(clipY) < TOLERANCE * scale, `it does not look where the first photo does: ${clipX}, ${clipY}`);
+    assert(
+      Math.abs(clipX) < TOLERANCE * scale && Math.abs(clipY) < TOLERANCE * scale,
+      `it does not look where the first photo does: ${clipX}, ${clipY}`,
+    );
   }
   assert(Math.abs(ahead.w - here.w - 1) < TOLERANCE * scale, "it does not look the way of the first photo");
   assert(here.w > -TOLERANCE * scale, `the eye stands ${-here.w} before the first photo's camera`);
-  const below = project(clip, eye.map((e, k) => e + forward[k] + 0.1 * down[k]));
+  const below = project(
+    clip,
+    eye.map((e, k) => e + forward[k] + 0.1 * down[k]),
+  );
   assert(below.clipY < 0, "it is upside down");
   const { positions, count } = scene.plain;
   let seen = 0;
@@ -67,7 +84,10 @@ async function checkFirstView(opened, scene) {
   for (const { frame, camera_from_world: rows } of scene.about.cameras ?? []) {
     const center = [0, 1, 2].map((k) => -rows.slice(0, 3).reduce((sum, row) => sum + row[k] * row[3], 0));
     const { clipX, clipY, w } = project(clip, center);
-    assert(Math.max(Math.abs(clipX), Math.abs(clipY)) <= w + TOLERANCE * scale, `the camera of frame ${frame} is out of the window`);
+    assert(
+      Math.max(Math.abs(clipX), Math.abs(clipY)) <= w + TOLERANCE * scale,
+      `the camera of frame ${frame} is out of the window`,
+    );
   }
 }
 
@@ -80,7 +100,9 @@ async function checkPanel(opened, { plain, about, confidence, glb }) {
   await opened.page.evaluate(() => (document.querySelector(".panel").open = true));
   const counts = await opened.text(".counts");
   assert(counts.startsWith(`${number(count)} of ${number(count)} point`), `it tells ${counts}`);
-  const told = await opened.page.evaluate(() => [...document.querySelectorAll(".about dt")].map((dt) => [dt.textContent, dt.nextElementSibling.textContent]));
+  const told = await opened.page.evaluate(() =>
+    [...document.querySelectorAll(".about dt")].map((dt) => [dt.textContent, dt.nextElementSibling.textContent]),
+  );
   assert.equal(Object.fromEntries(told).weights_sha256, plain.extras.weights_sha256, "weights_sha256");
   assert.equal(Object.fromEntries(told).conf_thres, String(plain.extras.options.conf_thres), "conf_thres");
 
@@ -131,8 +153,15 @@ async function checkCamera(opened, { about }) {
   assert.equal(camera, String(index), "the camera one looks out of");
   const { camera_from_world: rows, width, height, fx, fy, cx, cy } = about.cameras[index];
   const { clip } = await opened.points();
-  const size = await opened.page.evaluate(() => ({ width: document.querySelector("canvas").clientWidth, height: document.querySelector("canvas").clientHeight }));
-  const photo = await opened.page.evaluate(() => document.querySelector(".overlay img").hidden ? null : document.querySelector(".overlay img").getBoundingClientRect().toJSON());
+  const size = await opened.page.evaluate(() => ({
+    width: document.querySelector("canvas").clientWidth,
+    height: document.querySelector("canvas").clientHeight,
+  }));
+  const photo = await opened.page.evaluate(() =>
+    document.querySelector(".overlay img").hidden
+      ? null
+      : document.querySelector(".overlay img").getBoundingClientRect().toJSON(),
+  );
   assert.equal(photo !== null, about.photos !== undefined, "whether the photo is shown");
   const scale = photo && photo.width / width;
   if (photo) {
@@ -140,7 +169,12 @@ async function checkCamera(opened, { about }) {
     assert(photo.x >= 0 && photo.y >= 0 && photo.right <= size.width && photo.bottom <= size.height, "the photo is cut off");
   }
   // A point before the camera is at its pixel of the photo.
-  for (const [x, y, z] of photo ? [[0, 0, 2], [0.4, -0.3, 1.5]] : []) {
+  for (const [x, y, z] of photo
+    ? [
+        [0, 0, 2],
+        [0.4, -0.3, 1.5],
+      ]
+    : []) {
     const inCamera = [x - rows[0][3], y - rows[1][3], z - rows[2][3]];
     const world = [0, 1, 2].map((k) => rows.slice(0, 3).reduce((sum, row, r) => sum + row[k] * inCamera[r], 0));
     const at = project(clip, world);
@@ -150,7 +184,11 @@ async function checkCamera(opened, { about }) {
   }
   await opened.page.keyboard.press("Escape");
   await opened.rest();
-  assert.deepEqual((await opened.points()).clip.map((x) => x.toFixed(4)), before.clip.map((x) => x.toFixed(4)), "the view before the camera");
+  assert.deepEqual(
+    (await opened.points()).clip.map((x) => x.toFixed(4)),
+    before.clip.map((x) => x.toFixed(4)),
+    "the view before the camera",
+  );
 }
 
 /** Nothing that keeps people from using it. */
@@ -158,7 +196,11 @@ async function checkAccess(opened, axe) {
   await opened.page.evaluate(axe);
   const { violations } = await opened.page.evaluate(() => globalThis.axe.run());
   const serious = violations.filter(({ impact }) => SERIOUS.includes(impact));
-  assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`), [], "axe");
+  assert.deepEqual(
+    serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`),
+    [],
+    "axe",
+  );
 }
 
 async function check(openPage, file, axe) {

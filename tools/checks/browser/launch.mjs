@@ -41,7 +41,13 @@ export async function launch({ flags = [] } = {}) {
   const remove = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   let browser;
   try {
-    browser = await puppeteer.launch({ executablePath: findBrowser(), headless: true, args: [...FLAGS, ...flags], userDataDir: profile, protocolTimeout: 300_000 });
+    browser = await puppeteer.launch({
+      executablePath: findBrowser(),
+      headless: true,
+      args: [...FLAGS, ...flags],
+      userDataDir: profile,
+      protocolTimeout: 300_000,
+    });
   } catch (error) {
     remove();
     throw error;

@@ -16,17 +16,22 @@ export class Opened {
     if (probe) await page.evaluateOnNewDocument(installProbe);
     await page.goto(pathToFileURL(file).href, { waitUntil: "load", timeout: 120_000 });
     const opened = new Opened(page);
-    await page.waitForFunction(() => {
-      const status = document.querySelector("#status").textContent;
-      return document.querySelector(".vggt-viewer") || (status && !status.startsWith("Reading"));
-    }, { timeout: 120_000, polling: 50 });
+    await page.waitForFunction(
+      () => {
+        const status = document.querySelector("#status").textContent;
+        return document.querySelector(".vggt-viewer") || (status && !status.startsWith("Reading"));
+      },
+      { timeout: 120_000, polling: 50 },
+    );
     if (!(await opened.status())) await opened.rest();
     return opened;
   }
 
   /** The sentence on the page, if there is one. */
   status() {
-    return this.page.evaluate(() => document.querySelector("#status").textContent || document.querySelector(".vggt-viewer .status")?.textContent || "");
+    return this.page.evaluate(
+      () => document.querySelector("#status").textContent || document.querySelector(".vggt-viewer .status")?.textContent || "",
+    );
   }
 
   /** Waits until nothing is drawn any more and the view was noted. Returns the number of draws while it waited. */
@@ -35,11 +40,15 @@ export class Opened {
       probe.seen = -1;
       return probe.draws.length;
     });
-    await this.page.waitForFunction((rest) => {
-      const { length } = probe.draws;
-      if (probe.seen !== length) Object.assign(probe, { seen: length, since: performance.now() });
-      return length > 0 && performance.now() - probe.since > rest;
-    }, { timeout: 120_000, polling: 50 }, REST);
+    await this.page.waitForFunction(
+      (rest) => {
+        const { length } = probe.draws;
+        if (probe.seen !== length) Object.assign(probe, { seen: length, since: performance.now() });
+        return length > 0 && performance.now() - probe.since > rest;
+      },
+      { timeout: 120_000, polling: 50 },
+      REST,
+    );
     return (await this.page.evaluate(() => probe.draws.length)) - before;
   }
 
@@ -50,7 +59,9 @@ export class Opened {
 
   /** Modes of the draws since the last one of points. */
   modes() {
-    return this.page.evaluate(() => probe.draws.slice(probe.draws.findLastIndex(({ mode }) => mode === 0)).map(({ mode }) => mode));
+    return this.page.evaluate(() =>
+      probe.draws.slice(probe.draws.findLastIndex(({ mode }) => mode === 0)).map(({ mode }) => mode),
+    );
   }
 
   /** What the viewer tells of itself. */
@@ -71,12 +82,16 @@ export class Opened {
 
   /** Sets an input and tells the page, as a user would. */
   set(selector, value) {
-    return this.page.evaluate((selector, value) => {
-      const input = document.querySelector(selector);
-      if (input.type === "checkbox") input.checked = value;
-      else input.value = String(value);
-      for (const type of ["input", "change"]) input.dispatchEvent(new Event(type, { bubbles: true }));
-    }, selector, value);
+    return this.page.evaluate(
+      (selector, value) => {
+        const input = document.querySelector(selector);
+        if (input.type === "checkbox") input.checked = value;
+        else input.value = String(value);
+        for (const type of ["input", "change"]) input.dispatchEvent(new Event(type, { bubbles: true }));
+      },
+      selector,
+      value,
+    );
   }
 
   /** The block of points as it was sent to the graphics card, and how it was bound. */

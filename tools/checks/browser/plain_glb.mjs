@@ -47,7 +47,9 @@ export function readPlainly(glb) {
   const count = positions.length / 3;
   const colors = new Uint8Array(3 * count);
   for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) colors[3 * i + c] = Math.round(255 * shown(all[4 * i + c]));
-  const cameras = children.filter(({ camera }) => camera !== undefined).map(({ matrix }) => matrix ?? [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]);
+  const cameras = children
+    .filter(({ camera }) => camera !== undefined)
+    .map(({ matrix }) => matrix ?? [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]);
   return { count, positions, colors, cameras, root: root.matrix, extras };
 }
 

@@ -4,7 +4,9 @@
 export function installProbe() {
   const probe = { block: null, pointers: {}, draws: [], violations: [], blobs: [] };
   Object.defineProperty(window, "probe", { value: probe });
-  document.addEventListener("securitypolicyviolation", (event) => probe.violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
+  document.addEventListener("securitypolicyviolation", (event) =>
+    probe.violations.push(`${event.violatedDirective}: ${event.blockedURI}`),
+  );
   const { createObjectURL } = URL;
   URL.createObjectURL = (blob) => {
     probe.blobs.push(blob);

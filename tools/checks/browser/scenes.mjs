@@ -77,7 +77,10 @@ export function room(count, frames) {
       const stray = random() < 0.01;
       const reach = distance * (stray ? 1 + random() : 1 + 0.004 * (random() - 0.5));
       positions.set(turned(eye.map((e, k) => e + reach * direction[k] - first.eye[k])), 3 * at);
-      colors.set(color.map((c) => Math.min(255, Math.max(0, c + 10 * (random() - 0.5)))), 3 * at);
+      colors.set(
+        color.map((c) => Math.min(255, Math.max(0, c + 10 * (random() - 0.5)))),
+        3 * at,
+      );
       confidence[at] = 256 * random() * (stray ? 0.04 : 1);
     }
   });
@@ -86,7 +89,10 @@ export function room(count, frames) {
 
 /** The GLB of a scene as `vggt export` writes it, without its shapes of cameras. */
 export function glbOf({ count, frames, cameras, positions, colors }, { quantized = false, srgb = false, gltfAxes = false } = {}) {
-  const [low, high] = [[Infinity, Infinity, Infinity], [-Infinity, -Infinity, -Infinity]];
+  const [low, high] = [
+    [Infinity, Infinity, Infinity],
+    [-Infinity, -Infinity, -Infinity],
+  ];
   positions.forEach((x, i) => {
     low[i % 3] = Math.min(low[i % 3], x);
     high[i % 3] = Math.max(high[i % 3], x);
@@ -117,7 +123,9 @@ export function glbOf({ count, frames, cameras, positions, colors }, { quantized
     const flipped = axes.map((axis, k) => axis.map((x) => (k ? -x : x)));
     nodes.push({ name, camera, matrix: [...flipped.flatMap((axis) => [...axis, 0]), ...center, 1] });
   });
-  const matrix = gltfAxes ? [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1] : [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
+  const matrix = gltfAxes
+    ? [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]
+    : [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
   nodes.push({ name: "scene", children: nodes.map((_, i) => i), matrix });
   const extras = {
     ...{ generator: "a check", weights: "none", weights_sha256: "0".repeat(64), frames, unit: "arbitrary" },
@@ -162,7 +170,8 @@ export function container(document, binary) {
 /** Writes a page as `src/html` does. `confidence` and `about` may be missing. */
 export function writePage(path, { title, glb, confidence, about }) {
   const read = (name) => readFileSync(new URL(name, DIST), "utf8");
-  const inside = (text) => text.replaceAll("</script", "<\\/script").replaceAll("</style", "<\\/style").replaceAll("<!--", "<\\!--");
+  const inside = (text) =>
+    text.replaceAll("</script", "<\\/script").replaceAll("</style", "<\\/style").replaceAll("<!--", "<\\!--");
   const [script, style] = [inside(read("viewer.js")), inside(read("viewer.css"))];
   const hash = (text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
   const policy = `default-src 'none'; script-src ${hash(script)}; style-src ${hash(style)}; img-src data: blob:; base-uri 'none'; form-action 'none'`;
@@ -172,12 +181,19 @@ export function writePage(path, { title, glb, confidence, about }) {
   writeSync(file, html);
   const pieces = (name, type, bytes) => {
     for (let at = 0; at < bytes.length; at += PIECE) {
-      writeSync(file, `<script class="${name}" type="${type};base64">${Buffer.from(bytes.subarray(at, at + PIECE)).toString("base64")}</script>\n`);
+      writeSync(
+        file,
+        `<script class="${name}" type="${type};base64">${Buffer.from(bytes.subarray(at, at + PIECE)).toString("base64")}</script>\n`,
+      );
     }
   };
   pieces("glb", "model/gltf-binary", glb);
   if (confidence) pieces("confidence", "application/octet-stream", confidence);
-  if (about) writeSync(file, `<script class="about" type="application/json">${JSON.stringify(about).replaceAll("<", "\\u003c")}</script>\n`);
+  if (about)
+    writeSync(
+      file,
+      `<script class="about" type="application/json">${JSON.stringify(about).replaceAll("<", "\\u003c")}</script>\n`,
+    );
   writeSync(file, "</body>\n</html>\n");
   closeSync(file);
 }

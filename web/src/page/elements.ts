@@ -9,7 +9,11 @@ const PAUSE = 100;
  * The bytes that the elements of a class hold together, in base64. `lengthOf` tells their number from the first piece. Each element is
  * removed once it is read, so that text and bytes are never there both in full. `tell` hears the share that is done.
  */
-export async function takeBytes(className: string, lengthOf: (first: string, pieces: number) => number, tell: (share: number) => void): Promise<Uint8Array<ArrayBuffer>> {
+export async function takeBytes(
+  className: string,
+  lengthOf: (first: string, pieces: number) => number,
+  tell: (share: number) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
   const elements = [...document.querySelectorAll(`script.${className}`)];
   need(elements.length > 0, "it is not there, as if the file had been cut off");
   let bytes: Uint8Array<ArrayBuffer> | null = null;
@@ -49,7 +53,9 @@ function allocate(length: number): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(length);
   } catch {
-    throw new PageError(`This browser has no memory for the ${Math.ceil(length / 1e6)} MB in this page. Fewer points need less: vggt export --max-points.`);
+    throw new PageError(
+      `This browser has no memory for the ${Math.ceil(length / 1e6)} MB in this page. Fewer points need less: vggt export --max-points.`,
+    );
   }
 }
 

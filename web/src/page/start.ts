@@ -30,10 +30,13 @@ export function startPage(): void {
   else void open(host, tell);
 }
 
+/** Held here, since the browser may end one that nobody holds. */
+let server: EventSource | undefined;
+
 /** A local server of its own ends once no page listens any more. */
 function keepServer(): void {
   const { alive } = document.documentElement.dataset;
-  if (alive) new EventSource(alive);
+  if (alive) server ??= new EventSource(alive);
 }
 
 async function open(host: HTMLElement, tell: (sentence: string) => void): Promise<void> {
@@ -50,14 +53,17 @@ async function open(host: HTMLElement, tell: (sentence: string) => void): Promis
       headingLevel: 1,
       // What is in meters already gets another scale on top.
       saveGlb: async (metersPerUnit) =>
-        metersPerUnit === null || metersPerUnit === scene.metersPerUnit ? file : inMeters(file, metersPerUnit / (scene.metersPerUnit ?? 1)),
+        metersPerUnit === null || metersPerUnit === scene.metersPerUnit
+          ? file
+          : inMeters(file, metersPerUnit / (scene.metersPerUnit ?? 1)),
     });
     tell("");
   } catch (error) {
     tell(sentenceOf(error));
     // What cannot be shown can still be looked into.
     const file = glb;
-    if (file) host.append(make("button", { type: "button", id: "save" }, ["Save GLB"], { click: () => saveFile(file, `${title}.glb`) }));
+    if (file)
+      host.append(make("button", { type: "button", id: "save" }, ["Save GLB"], { click: () => saveFile(file, `${title}.glb`) }));
   }
 }
 

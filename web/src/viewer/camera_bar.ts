@@ -9,7 +9,10 @@ export class CameraBar {
   private readonly title = make("span", { class: "name", role: "status" });
   private readonly layers = make("span", { class: "layers", role: "radiogroup", "aria-label": "Shown over the points" });
   private readonly opacity = make("input", { id: newId(), type: "range", min: 0, max: 100, step: 1 });
-  private readonly opacityRow = make("span", { class: "opacity" }, [make("label", { for: this.opacity.id }, ["Opacity"]), this.opacity]);
+  private readonly opacityRow = make("span", { class: "opacity" }, [
+    make("label", { for: this.opacity.id }, ["Opacity"]),
+    this.opacity,
+  ]);
   private readonly name = newId();
 
   constructor(

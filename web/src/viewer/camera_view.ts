@@ -181,7 +181,9 @@ export class CameraView {
     if (!camera) return;
     const { scale, left, top } = this.frameOf(camera.width, camera.height);
     const { style } = this.image;
-    [style.left, style.top, style.width, style.height] = [left, top, scale * camera.width, scale * camera.height].map((n) => `${n}px`) as [string, string, string, string];
+    [style.left, style.top, style.width, style.height] = [left, top, scale * camera.width, scale * camera.height].map(
+      (n) => `${n}px`,
+    ) as [string, string, string, string];
     style.opacity = String(this.opacity);
   }
 
@@ -217,7 +219,9 @@ export class CameraView {
   /** Draws what lies over the canvas into a picture. */
   paint(context: CanvasRenderingContext2D, ratio: number): void {
     if (this.image.hidden || !this.image.complete) return;
-    const [left, top, width, height] = ["left", "top", "width", "height"].map((name) => parseFloat(this.image.style.getPropertyValue(name)) * ratio) as [number, number, number, number];
+    const [left, top, width, height] = ["left", "top", "width", "height"].map(
+      (name) => parseFloat(this.image.style.getPropertyValue(name)) * ratio,
+    ) as [number, number, number, number];
     context.globalAlpha = this.opacity;
     context.drawImage(this.image, left, top, width, height);
     context.globalAlpha = 1;

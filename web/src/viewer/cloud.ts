@@ -62,8 +62,8 @@ void main() {
   shown = vec4(color, 1.0);
 }`;
 
-/** Largest disc, in CSS pixels. */
-const LARGEST = 48;
+/** Largest disc, in CSS pixels, of all points and of a sample while the view moves: filling them may be what takes long. */
+const LARGEST = { all: 40, sample: 20 };
 /** What is drawn of the points. */
 export class Cloud {
   readonly object: Points<BufferGeometry, RawShaderMaterial>;
@@ -96,7 +96,7 @@ export class Cloud {
         frames: { value: this.spacing.frames },
         spacing: { value: this.spacing.typical },
         pixels: { value: 1 },
-        largest: { value: LARGEST },
+        largest: { value: LARGEST.all },
       },
     });
     this.object = new Points(geometry, material);
@@ -122,7 +122,7 @@ export class Cloud {
     clip.multiplyMatrices(camera.matrixWorldInverse, this.object.matrixWorld).premultiply(camera.projectionMatrix);
     uniforms["threshold"]!.value = this.store.threshold;
     uniforms["pixels"]!.value = (camera.projectionMatrix.elements[5]! * height * this.size * steps) / 2;
-    uniforms["largest"]!.value = LARGEST * ratio;
+    uniforms["largest"]!.value = (count < this.drawable ? LARGEST.sample : LARGEST.all) * ratio;
     return count;
   }
 

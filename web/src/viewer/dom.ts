@@ -32,16 +32,27 @@ const ICONS = {
 export type Icon = keyof typeof ICONS;
 
 export function icon(name: Icon): SVGSVGElement {
-  const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag)) as [SVGSVGElement, SVGPathElement];
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: "20", height: "20", "aria-hidden": "true" })) svg.setAttribute(key, value);
+  const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag)) as [
+    SVGSVGElement,
+    SVGPathElement,
+  ];
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: "20", height: "20", "aria-hidden": "true" }))
+    svg.setAttribute(key, value);
   path.setAttribute("d", ICONS[name]);
   svg.append(path);
   return svg;
 }
 
 /** A button with an icon alone, whose label is told to screen readers and shown when the pointer rests on it. */
-export function iconButton(name: Icon, label: string, click: () => void, attributes: Record<string, string | boolean> = {}): HTMLButtonElement {
-  return make("button", { type: "button", class: "icon", "aria-label": label, title: label, ...attributes }, [icon(name)], { click });
+export function iconButton(
+  name: Icon,
+  label: string,
+  click: () => void,
+  attributes: Record<string, string | boolean> = {},
+): HTMLButtonElement {
+  return make("button", { type: "button", class: "icon", "aria-label": label, title: label, ...attributes }, [icon(name)], {
+    click,
+  });
 }
 
 let ids = 0;

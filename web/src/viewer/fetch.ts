@@ -28,7 +28,10 @@ interface CamerasFile {
 export async function fetchScene(base: string, options: FetchOptions): Promise<Scene> {
   const phone = matchMedia("(pointer: coarse) and (max-width: 900px)").matches;
   const maxPoints = options.maxPoints ?? (phone ? POINTS.phone : POINTS.desktop);
-  const [block, cameras] = await Promise.all([fetchPoints(`${base}/points?max_points=${maxPoints}`, maxPoints, options), fetchCameras(`${base}/cameras.json`, options.signal)]);
+  const [block, cameras] = await Promise.all([
+    fetchPoints(`${base}/points?max_points=${maxPoints}`, maxPoints, options),
+    fetchCameras(`${base}/cameras.json`, options.signal),
+  ]);
   // A link to show others has no depth.
   const shared = base.startsWith("/s/");
   return {
@@ -56,7 +59,8 @@ async function get(address: string, signal: AbortSignal | undefined, accept: str
   if (response.ok) return response;
   const problem = (await response.json().catch(() => null)) as { detail?: string; code?: string } | null;
   if (response.status === 401) throw new PageError("You are not logged in any more. Log in and open the scene again.");
-  if (problem?.code === "not_kept") throw new PageError("What the view is made of is not kept any more. The GLB can still be downloaded.");
+  if (problem?.code === "not_kept")
+    throw new PageError("What the view is made of is not kept any more. The GLB can still be downloaded.");
   const detail = problem?.detail ?? `the service answered ${response.status}`;
   throw new PageError(`The scene cannot be shown: ${detail.replace(/\.$/, "")}.`);
 }
@@ -99,12 +103,21 @@ async function fetchPoints(address: string, maxPoints: number, { signal, onProgr
   if (!points || end - HEADER !== points.length) throw damaged();
   const { count, total } = readHeader(head);
   // An older service does not tell how many there are; fewer than were asked for are all.
-  return { bytes: points.buffer, count, total: total || (count < maxPoints ? count : null), hasConfidence: true, hasFrames: true };
+  return {
+    bytes: points.buffer,
+    count,
+    total: total || (count < maxPoints ? count : null),
+    hasConfidence: true,
+    hasFrames: true,
+  };
 }
 
 function readHeader(head: Uint8Array<ArrayBuffer>): { count: number; total: number } {
   const view = new DataView(head.buffer);
-  const known = new TextDecoder().decode(head.subarray(0, 8)) === MAGIC && view.getUint32(8, true) === HEADER && view.getUint32(12, true) === STRIDE;
+  const known =
+    new TextDecoder().decode(head.subarray(0, 8)) === MAGIC &&
+    view.getUint32(8, true) === HEADER &&
+    view.getUint32(12, true) === STRIDE;
   if (!known) throw new PageError("The service sent no points that this page knows. Reload the page.");
   return { count: Number(view.getBigUint64(16, true)), total: Number(view.getBigUint64(56, true)) };
 }

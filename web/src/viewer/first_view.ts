@@ -24,7 +24,9 @@ export function medianDepth(sample: Float64Array, { center, forward }: Pose): nu
   const depths = new Float64Array(sample.length / 3);
   for (let i = 0; i < depths.length; i++) {
     depths[i] =
-      (sample[3 * i]! - center.x) * forward.x + (sample[3 * i + 1]! - center.y) * forward.y + (sample[3 * i + 2]! - center.z) * forward.z;
+      (sample[3 * i]! - center.x) * forward.x +
+      (sample[3 * i + 1]! - center.y) * forward.y +
+      (sample[3 * i + 2]! - center.z) * forward.z;
   }
   const median = depths.sort()[Math.floor((depths.length - 1) / 2)] ?? 1;
   return median > 0 ? median : 1;
@@ -49,7 +51,9 @@ export function firstView(pose: Pose, sample: Float64Array, corners: Vector3[], 
     from.set(x, y, z).applyMatrix4(threeFromWorld).sub(eye);
     return Math.max(Math.abs(from.dot(right)) / tanX, Math.abs(from.dot(up)) / tanY) - from.dot(forward);
   };
-  const steps = new Float64Array(sample.length / 3).map((_, i) => stepTo(sample[3 * i]!, sample[3 * i + 1]!, sample[3 * i + 2]!)).sort();
+  const steps = new Float64Array(sample.length / 3)
+    .map((_, i) => stepTo(sample[3 * i]!, sample[3 * i + 1]!, sample[3 * i + 2]!))
+    .sort();
   const depth = medianDepth(sample, pose);
   // Somewhat behind the cameras: within a shape one would not see it.
   const toCorners = corners.length ? Math.max(...corners.map(({ x, y, z }) => stepTo(x, y, z))) + depth / 4 : 0;

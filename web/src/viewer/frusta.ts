@@ -95,7 +95,11 @@ export class Frusta {
       });
       // Which way is up.
       const [a, b] = [corners[0]!, corners[1]!];
-      const tip = a.clone().add(b).multiplyScalar(0.5).addScaledVector(pose.down, -0.25 * a.distanceTo(b));
+      const tip = a
+        .clone()
+        .add(b)
+        .multiplyScalar(0.5)
+        .addScaledVector(pose.down, -0.25 * a.distanceTo(b));
       const [left, right] = [a.clone().lerp(b, 0.35), a.clone().lerp(b, 0.65)];
       line(left, tip);
       line(tip, right);
@@ -119,7 +123,12 @@ export class Frusta {
       if (depth > 0 && (!nearest || depth < nearest.depth)) nearest = { index, depth };
     };
     this.placed.forEach(({ camera, pose }, index) => {
-      const [a, b, c, d] = cornersOf(camera, pose, this.planeDepth).map((corner) => corner.applyMatrix4(matrix)) as [Vector3, Vector3, Vector3, Vector3];
+      const [a, b, c, d] = cornersOf(camera, pose, this.planeDepth).map((corner) => corner.applyMatrix4(matrix)) as [
+        Vector3,
+        Vector3,
+        Vector3,
+        Vector3,
+      ];
       const hit = new Vector3();
       if (ray.ray.intersectTriangle(a, b, c, false, hit) || ray.ray.intersectTriangle(a, c, d, false, hit)) offer(index, hit);
       const eye = pose.center.clone().applyMatrix4(matrix);
@@ -156,7 +165,10 @@ export class Frusta {
     geometry.setAttribute("uv", new Float32BufferAttribute([0, 1, 1, 1, 1, 0, 0, 0], 2));
     geometry.setAttribute("position", new BufferAttribute(new Float32Array(12), 3));
     geometry.setIndex([0, 3, 2, 0, 2, 1]);
-    const mesh = new Mesh(geometry, new MeshBasicMaterial({ map, side: DoubleSide, polygonOffset: true, polygonOffsetFactor: 1, polygonOffsetUnits: 1 }));
+    const mesh = new Mesh(
+      geometry,
+      new MeshBasicMaterial({ map, side: DoubleSide, polygonOffset: true, polygonOffsetFactor: 1, polygonOffsetUnits: 1 }),
+    );
     setPlane(geometry, corners);
     mesh.frustumCulled = false;
     this.photos.set(index, mesh);

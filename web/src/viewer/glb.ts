@@ -127,17 +127,29 @@ export function readGlb(bytes: Uint8Array): Glb {
   return { parts, count, cameras, rootMatrix, extras, linear: options?.["color_space"] !== "srgb" };
 }
 
-function readColumn(document: Document, binary: DataView, index: number | undefined, kind: string | null, types: number[]): Column {
+function readColumn(
+  document: Document,
+  binary: DataView,
+  index: number | undefined,
+  kind: string | null,
+  types: number[],
+): Column {
   const accessor = document.accessors?.[index ?? -1];
   const view = document.bufferViews?.[accessor?.bufferView ?? -1];
   need(accessor && view, "a column is missing");
   const { componentType: type = 0, count } = accessor;
   const size = NUMBERS[accessor.type ?? ""];
-  need(types.includes(type) && size && (kind ?? accessor.type) === accessor.type && size >= 3, "a column has another type than vggt writes");
+  need(
+    types.includes(type) && size && (kind ?? accessor.type) === accessor.type && size >= 3,
+    "a column has another type than vggt writes",
+  );
   const bytes = size * BYTES[type]!;
   const stride = view.byteStride ?? bytes;
   const start = (view.byteOffset ?? 0) + (accessor.byteOffset ?? 0);
-  need([count, stride, start].every((n) => Number.isSafeInteger(n) && n! >= 0) && count && stride >= bytes, "a column's place is wrong");
+  need(
+    [count, stride, start].every((n) => Number.isSafeInteger(n) && n! >= 0) && count && stride >= bytes,
+    "a column's place is wrong",
+  );
   const length = (count - 1) * stride + bytes;
   need(start + length <= binary.byteLength, "a column goes beyond its end");
   return { view: new DataView(binary.buffer, binary.byteOffset + start, length), type, stride, count };
@@ -161,7 +173,10 @@ export function unpack({ parts, linear }: Glb, block: ArrayBuffer): void {
   const out = new DataView(block);
   let at = 0;
   for (const { position, color, matrix: m } of parts) {
-    const place = position.type === F32 ? (i: number) => position.view.getFloat32(i, true) : (i: number) => position.view.getUint16(i, true) / 65535;
+    const place =
+      position.type === F32
+        ? (i: number) => position.view.getFloat32(i, true)
+        : (i: number) => position.view.getUint16(i, true) / 65535;
     const width = BYTES[position.type]!;
     const wide = color.type === U16;
     const codes = srgbCodes(wide, linear);

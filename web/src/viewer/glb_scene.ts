@@ -53,7 +53,9 @@ function allocate(count: number): ArrayBuffer {
   try {
     return new ArrayBuffer(STRIDE * count);
   } catch {
-    throw new PageError(`This browser has no memory for ${count.toLocaleString("en")} points. Fewer need less: vggt export --max-points.`);
+    throw new PageError(
+      `This browser has no memory for ${count.toLocaleString("en")} points. Fewer need less: vggt export --max-points.`,
+    );
   }
 }
 
@@ -69,7 +71,12 @@ function camerasOf({ cameras, rootMatrix, extras }: Glb): Camera[] {
   // A GLB without cameras still faces the way its first one did. See `Orientation` in src/glb/mod.rs: the root is either
   // world_from_camera after half a turn about z, or takes the world to that camera with glTF's axes.
   const faces = String(extras["axes"] ?? "").startsWith("x right");
-  const pose = faces ? root.clone().invert() : root.clone().multiply(new Matrix4().makeScale(-1, -1, 1)).multiply(new Matrix4().makeScale(1, -1, -1));
+  const pose = faces
+    ? root.clone().invert()
+    : root
+        .clone()
+        .multiply(new Matrix4().makeScale(-1, -1, 1))
+        .multiply(new Matrix4().makeScale(1, -1, -1));
   if (!pose.elements.every(Number.isFinite) || Math.abs(pose.determinant()) < 1e-12) return [];
   return [cameraOf({ name: "", matrix: pose.elements, yfov: USUAL_FIELD, aspect: 4 / 3 }, 0)];
 }
@@ -78,7 +85,10 @@ function cameraOf({ name, matrix, yfov, aspect }: GltfCamera, frame: number): Ca
   const [height, width] = [HEIGHT, HEIGHT * aspect];
   const focal = height / 2 / Math.tan(yfov / 2);
   // glTF's cameras look along -z and have y up.
-  const pose = new Matrix4().fromArray(matrix).multiply(new Matrix4().makeScale(1, -1, -1)).invert().elements;
+  const pose = new Matrix4()
+    .fromArray(matrix)
+    .multiply(new Matrix4().makeScale(1, -1, -1))
+    .invert().elements;
   return {
     frame,
     ...(name && { name }),

@@ -32,27 +32,35 @@ export function listenToPointers({ canvas, controls }: Stage, events: HandEvents
   let last: { x: number; y: number; time: number } | null = null;
   let hovered = 0;
   // Before the controls see it.
-  canvas.addEventListener("pointerdown", (event) => {
-    const { ROTATE, TRUCK } = CameraControls.ACTION;
-    controls.mouseButtons.left = event.shiftKey ? TRUCK : ROTATE;
-    fingers += 1;
-    const [x, y] = place(event);
-    pressed = fingers === 1 && event.button === 0 ? { x, y, moved: false } : null;
-    if (fingers > 1 || event.button > 0) events.grab();
-  }, { capture: true, signal });
-  addEventListener("pointermove", (event) => {
-    if (event.target !== canvas && !pressed) return;
-    const [x, y] = place(event);
-    if (pressed && !pressed.moved && Math.hypot(x - pressed.x, y - pressed.y) > CLICK) {
-      pressed.moved = true;
-      events.grab();
-    }
-    if (pressed || event.pointerType === "touch" || event.buttons) return;
-    hovered ||= requestAnimationFrame(() => {
-      hovered = 0;
-      events.hover(x, y);
-    });
-  }, { signal });
+  canvas.addEventListener(
+    "pointerdown",
+    (event) => {
+      const { ROTATE, TRUCK } = CameraControls.ACTION;
+      controls.mouseButtons.left = event.shiftKey ? TRUCK : ROTATE;
+      fingers += 1;
+      const [x, y] = place(event);
+      pressed = fingers === 1 && event.button === 0 ? { x, y, moved: false } : null;
+      if (fingers > 1 || event.button > 0) events.grab();
+    },
+    { capture: true, signal },
+  );
+  addEventListener(
+    "pointermove",
+    (event) => {
+      if (event.target !== canvas && !pressed) return;
+      const [x, y] = place(event);
+      if (pressed && !pressed.moved && Math.hypot(x - pressed.x, y - pressed.y) > CLICK) {
+        pressed.moved = true;
+        events.grab();
+      }
+      if (pressed || event.pointerType === "touch" || event.buttons) return;
+      hovered ||= requestAnimationFrame(() => {
+        hovered = 0;
+        events.hover(x, y);
+      });
+    },
+    { signal },
+  );
   const release = (event: PointerEvent) => {
     fingers = Math.max(0, fingers - 1);
     const press = pressed;
@@ -73,7 +81,12 @@ export function listenToPointers({ canvas, controls }: Stage, events: HandEvents
 
 /** Keys while the canvas, or nothing, has the focus; Escape anywhere in `root`; until `signal` aborts. */
 export function listenToKeys(stage: Stage, root: HTMLElement, events: HandEvents, signal: AbortSignal): void {
-  const arrows: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const arrows: Record<string, [number, number]> = {
+    ArrowLeft: [-1, 0],
+    ArrowRight: [1, 0],
+    ArrowUp: [0, -1],
+    ArrowDown: [0, 1],
+  };
   const zooms: Record<string, number> = { "+": 0.85, "=": 0.85, "-": 1 / 0.85, _: 1 / 0.85 };
   const { controls } = stage;
   const listener = (event: KeyboardEvent) => {

@@ -34,7 +34,9 @@ function smallestEigenvector(a: number[][], start: Vector3): Vector3 {
   let v = start.clone();
   for (let i = 0; i < 2000; i++) {
     const [x, y, z] = v.toArray();
-    const next = new Vector3(...(a.map((row, r) => trace * v.getComponent(r) - (row[0]! * x + row[1]! * y + row[2]! * z)) as [number, number, number]));
+    const next = new Vector3(
+      ...(a.map((row, r) => trace * v.getComponent(r) - (row[0]! * x + row[1]! * y + row[2]! * z)) as [number, number, number]),
+    );
     next.normalize();
     const moved = next.distanceTo(v);
     v = next;

@@ -36,7 +36,9 @@ export class Measure {
     make("button", { type: "submit" }, ["Set scale"]),
   ]);
   private readonly clearButton = make("button", { type: "button", hidden: true }, ["Clear"], { click: () => this.clear() });
-  private readonly forget = make("button", { type: "button", hidden: true }, ["Forget scale"], { click: () => this.events.scaled(null) });
+  private readonly forget = make("button", { type: "button", hidden: true }, ["Forget scale"], {
+    click: () => this.events.scaled(null),
+  });
 
   constructor(
     private readonly stage: Stage,
@@ -125,7 +127,10 @@ export class Measure {
   /** Puts line and label where the ends are now. */
   update(): void {
     const at = this.places();
-    this.line.setAttribute("d", at.length ? `${pathOf(at)}${at.map(({ x, y }) => `M${x - 5} ${y}h10M${x} ${y - 5}v10`).join("")}` : "");
+    this.line.setAttribute(
+      "d",
+      at.length ? `${pathOf(at)}${at.map(({ x, y }) => `M${x - 5} ${y}h10M${x} ${y - 5}v10`).join("")}` : "",
+    );
     const [a, b] = at;
     this.label.hidden = !(this.active && a && b);
     if (a && b) this.label.style.transform = `translate(${(a.x + b.x) / 2}px, ${(a.y + b.y) / 2}px) translate(-50%, -140%)`;
@@ -142,7 +147,10 @@ export class Measure {
     const at = this.places().map(({ x, y }) => ({ x: x * ratio, y: y * ratio }));
     const [a, b] = at;
     if (!a || !b) return;
-    for (const [color, width] of [["#000", 5], ["#ffd34d", 2.5]] as const) {
+    for (const [color, width] of [
+      ["#000", 5],
+      ["#ffd34d", 2.5],
+    ] as const) {
       context.strokeStyle = color;
       context.lineWidth = width * ratio;
       context.stroke(new Path2D(pathOf(at)));

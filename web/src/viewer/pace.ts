@@ -3,7 +3,7 @@
 /** The longest time between two pictures that passes as smooth, and the time below which there is room for more, in ms. */
 const SLOW = 45;
 const FAST = 28;
-const FEWEST = 15_000;
+const FEWEST = 10_000;
 /** Few enough for drawing by software; a graphics card has all of them after some pictures. */
 const AT_FIRST = 200_000;
 const GROWTH = 1.25;

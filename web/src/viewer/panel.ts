@@ -38,7 +38,14 @@ export class Panel {
   private readonly level = checkbox("Level horizon", true);
   private readonly light = checkbox("Light background", false);
   private readonly cameras = checkbox("Cameras", true);
-  private readonly cameraSize = make("input", { type: "range", min: -2, max: 3, step: 0.25, value: 0, "aria-label": "Size of the cameras" });
+  private readonly cameraSize = make("input", {
+    type: "range",
+    min: -2,
+    max: 3,
+    step: 0.25,
+    value: 0,
+    "aria-label": "Size of the cameras",
+  });
   private readonly limited = make("p", { class: "note", hidden: true });
   private readonly flag = make("p", { class: "note", hidden: true });
   private readonly details = make("dl");
@@ -65,7 +72,11 @@ export class Panel {
     });
     this.following.addEventListener("change", this.follow);
     this.rows = {
-      confidence: make("div", { class: "row", hidden: true }, [make("label", { for: this.confidence.id }, ["Confidence"]), this.hidden, this.confidence]),
+      confidence: make("div", { class: "row", hidden: true }, [
+        make("label", { for: this.confidence.id }, ["Confidence"]),
+        this.hidden,
+        this.confidence,
+      ]),
       frames: chooser("Points of", this.frames, "photo"),
       eyes: chooser("View from", this.eyes, "camera"),
       cameras: make("div", { class: "row" }, [this.cameras.row, this.cameraSize]),
@@ -111,7 +122,13 @@ export class Panel {
   };
 
   /** Sets everything that depends on the scene. */
-  describe(scene: { title: string; details: Record<string, string>; frames: [number, string][]; cameras: string[]; hasConfidence: boolean }): void {
+  describe(scene: {
+    title: string;
+    details: Record<string, string>;
+    frames: [number, string][];
+    cameras: string[];
+    hasConfidence: boolean;
+  }): void {
     this.heading.textContent = scene.title;
     this.details.replaceWith(this.fillDetails(scene.details));
     this.rows.confidence.hidden = !scene.hasConfidence;
@@ -133,7 +150,9 @@ export class Panel {
     this.brief.textContent = `${count(shown)} ${points}`;
     const thinned = total === null ? ", a part of the scene" : total > loaded ? `, of ${inWords(total)} in the scene` : "";
     const isShown = !this.element.classList.contains("without-view");
-    this.counts.textContent = isShown ? `${count(shown)} of ${count(loaded)} ${points} shown${thinned}` : `${count(loaded)} ${points}`;
+    this.counts.textContent = isShown
+      ? `${count(shown)} of ${count(loaded)} ${points} shown${thinned}`
+      : `${count(loaded)} ${points}`;
     this.confidence.value = String(threshold);
     const share = Math.round((100 * threshold) / LEVELS);
     const text = threshold ? `hides the least confident ${share} %` : "shows all";
@@ -199,7 +218,11 @@ function option(value: string, text: string): HTMLOptionElement {
 }
 
 function list(entries: [string, string][]): HTMLDListElement {
-  return make("dl", {}, entries.flatMap(([name, text]) => [make("dt", {}, [name]), make("dd", {}, [text])]));
+  return make(
+    "dl",
+    {},
+    entries.flatMap(([name, text]) => [make("dt", {}, [name]), make("dd", {}, [text])]),
+  );
 }
 
 function inWords(n: number): string {

@@ -16,7 +16,9 @@ export interface Hit {
 export function pickPoint(stage: Stage, x: number, y: number, radius: number): Hit | null {
   const { camera, cloud, width, height } = stage;
   if (!cloud) return null;
-  const clip = new Matrix4().multiplyMatrices(camera.matrixWorldInverse, cloud.object.matrixWorld).premultiply(camera.projectionMatrix);
+  const clip = new Matrix4()
+    .multiplyMatrices(camera.matrixWorldInverse, cloud.object.matrixWorld)
+    .premultiply(camera.projectionMatrix);
   const m = clip.elements;
   const [atX, atY] = [(2 * x) / width - 1, 1 - (2 * y) / height];
   const [scaleX, scaleY] = [width / 2, height / 2];

@@ -35,7 +35,8 @@ export class PointStore {
     shuffled.add(block.bytes);
     let frames = 0;
     for (let i = 0; i < this.count; i++) frames = Math.max(frames, this.words[WORDS * i + 4]! + 1);
-    if (frames > MOST_FRAMES) throw new PageError("The points are damaged: they name frames that cannot be. Load the scene again.");
+    if (frames > MOST_FRAMES)
+      throw new PageError("The points are damaged: they name frames that cannot be. Load the scene again.");
     this.frames = frames;
     this.levels = new Uint32Array(frames * LEVELS);
     for (let i = 0; i < this.count; i++) {

@@ -76,7 +76,7 @@ const GRID = Math.PI / 2;
 /** Discs at random places that have so many times the area which they are to cover leave some 2 % of it free. */
 const RANDOM = 4;
 /** Discs of a sample grow to this at most: more of them show more. */
-const LARGEST = 4 * GRID;
+const LARGEST = 2.5 * GRID;
 
 /** The diameter of discs in steps of the grid, when `share` of the points are drawn of frames that overlap so much. */
 export function diameter(overlap: number, share: number): number {

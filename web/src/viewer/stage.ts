@@ -71,7 +71,12 @@ export class Stage {
     private readonly events: StageEvents,
   ) {
     // three logs a failure as an error; the page tells it in a sentence.
-    const context = canvas.getContext("webgl2", { alpha: true, antialias: false, depth: true, powerPreference: "high-performance" });
+    const context = canvas.getContext("webgl2", {
+      alpha: true,
+      antialias: false,
+      depth: true,
+      powerPreference: "high-performance",
+    });
     if (!context) throw new PageError(NO_WEBGL);
     this.renderer = new WebGLRenderer({ canvas, context });
     this.renderer.setClearColor(0x000000, 0);
@@ -91,7 +96,8 @@ export class Stage {
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.controls.smoothTime = still ? 0 : 0.12;
     this.controls.draggingSmoothTime = still ? 0 : 0.04;
-    for (const type of ["control", "controlstart", "transitionstart", "wake"] as const) this.controls.addEventListener(type, () => this.move());
+    for (const type of ["control", "controlstart", "transitionstart", "wake"] as const)
+      this.controls.addEventListener(type, () => this.move());
     canvas.addEventListener("webglcontextlost", this.onLost);
     canvas.addEventListener("webglcontextrestored", this.onRestored);
     this.resizes = new ResizeObserver(() => {
@@ -209,7 +215,8 @@ export class Stage {
     if (this.lost) return;
     const ratio = Math.min(devicePixelRatio, MOST_PIXELS);
     const [width, height] = [Math.floor(this.width * ratio), Math.floor(this.height * ratio)];
-    if (this.canvas.width !== width || this.canvas.height !== height) this.renderer.setDrawingBufferSize(this.width, this.height, ratio);
+    if (this.canvas.width !== width || this.canvas.height !== height)
+      this.renderer.setDrawingBufferSize(this.width, this.height, ratio);
     this.camera.updateMatrixWorld();
     this.drawnPoints = this.cloud?.prepare(this.camera, height, ratio, most) ?? 0;
     this.renderer.render(this.scene, this.camera);
@@ -222,7 +229,9 @@ export class Stage {
     this.unproved = false;
     const gl = this.renderer.getContext();
     if (gl.getError() !== gl.OUT_OF_MEMORY) return;
-    this.events.tell(`The graphics memory does not hold ${this.cloud?.store.count.toLocaleString("en")} points. Fewer need less: vggt export --max-points.`);
+    this.events.tell(
+      `The graphics memory does not hold ${this.cloud?.store.count.toLocaleString("en")} points. Fewer need less: vggt export --max-points.`,
+    );
   }
 
   private readonly onLost = (): void => {

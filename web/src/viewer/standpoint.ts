@@ -6,7 +6,12 @@ import type { Pose } from "./poses";
 import type { Stage } from "./stage";
 
 /** The camera of a scene that has none. */
-const ORIGIN: Pose = { center: new Vector3(), right: new Vector3(1, 0, 0), down: new Vector3(0, 1, 0), forward: new Vector3(0, 0, 1) };
+const ORIGIN: Pose = {
+  center: new Vector3(),
+  right: new Vector3(1, 0, 0),
+  down: new Vector3(0, 1, 0),
+  forward: new Vector3(0, 0, 1),
+};
 
 export class Standpoint {
   isLevel = true;

@@ -5,10 +5,10 @@ import { Cloud } from "./cloud";
 import { make, saveFile } from "./dom";
 import { sentenceOf } from "./errors";
 import { Frusta, MOST_PHOTOS, type Placed, planeDepth } from "./frusta";
-import { type HandEvents, listenToKeys, listenToPointers } from "./hands";
+import { gesturesOf } from "./gestures";
+import { listenToKeys, listenToPointers } from "./hands";
 import { Measure } from "./measure";
 import { Panel } from "./panel";
-import { pickPoint } from "./pick";
 import { PointStore } from "./points";
 import { poseOf } from "./poses";
 import type { Scene, Viewer, ViewerOptions } from "./scene";
@@ -21,10 +21,6 @@ import { read, Rest, textOf, write } from "./url";
 const SAMPLE = 20_000;
 /** How long a sentence stays that needs no answer, in ms. */
 const MENTION = 8000;
-/** So near to a point a double click has to be, in CSS pixels. */
-const PIVOT = 24;
-/** With more points it is not looked whether some are before the camera that the pointer rests on. */
-const MOST_AT_HAND = 3_000_000;
 
 export class SceneViewer implements Viewer {
   private readonly root: HTMLElement;
@@ -81,7 +77,11 @@ export class SceneViewer implements Viewer {
       });
       this.stage = stage;
       this.standpoint = new Standpoint(stage, () => (this.camerasShown && this.frusta ? this.frusta.corners() : []));
-      this.cameraView = new CameraView(stage, () => ({ left: this.panel.covers(area), bottom: (this.cameraBar?.element.offsetHeight ?? 0) + 12 }), () => this.cameraChanged());
+      this.cameraView = new CameraView(
+        stage,
+        () => ({ left: this.panel.covers(area), bottom: (this.cameraBar?.element.offsetHeight ?? 0) + 12 }),
+        () => this.cameraChanged(),
+      );
       this.cameraBar = new CameraBar(this.cameraView, (by) => this.stepCamera(by));
       this.measure = new Measure(stage, {
         scaled: (metersPerUnit) => void this.setScale(metersPerUnit),
@@ -98,8 +98,15 @@ export class SceneViewer implements Viewer {
         tell: (sentence) => this.mention(sentence),
       });
       area.append(this.cameraView.element, this.measure.overlay, this.toolbar.element, this.cameraBar.element, this.measure.bar);
-      listenToPointers(stage, this.hands(), this.ended.signal);
-      listenToKeys(stage, this.root, this.hands(), this.ended.signal);
+      const gestures = gesturesOf({
+        ...{ stage, standpoint: this.standpoint, cameraView: this.cameraView, measure: this.measure },
+        frusta: () => this.frusta,
+        names: () => this.names,
+        lookOutOf: (index) => this.lookOutOf(index),
+        reset: () => this.reset(),
+      });
+      listenToPointers(stage, gestures, this.ended.signal);
+      listenToKeys(stage, this.root, gestures, this.ended.signal);
     } catch (error) {
       this.canvas.hidden = true;
       this.panel.withoutView();
@@ -127,7 +134,9 @@ export class SceneViewer implements Viewer {
       title: scene.title,
       details: scene.details,
       frames: scene.points.hasFrames
-        ? [...this.store.perFrame].flatMap((n, frame): [number, string][] => (n ? [[frame, named.get(frame) ?? `photo ${frame + 1}`]] : []))
+        ? [...this.store.perFrame].flatMap((n, frame): [number, string][] =>
+            n ? [[frame, named.get(frame) ?? `photo ${frame + 1}`]] : [],
+          )
         : [],
       cameras: this.names,
       hasConfidence: scene.points.hasConfidence,
@@ -137,7 +146,10 @@ export class SceneViewer implements Viewer {
     if (stage && cameraView && standpoint) {
       cameraView.end();
       const sample = this.store.sample(SAMPLE);
-      const depth = standpoint.setScene(this.placed.map(({ pose }) => pose), sample);
+      const depth = standpoint.setScene(
+        this.placed.map(({ pose }) => pose),
+        sample,
+      );
       stage.setExtent(depth);
       const size = stage.cloud?.size ?? 1;
       stage.setCloud(new Cloud(this.store, scene.cameras, poses, depth));
@@ -153,7 +165,9 @@ export class SceneViewer implements Viewer {
       stage.scene.updateMatrixWorld(true);
       if (!standpoint.touched) standpoint.fit();
       this.showCameras(this.camerasShown);
-      this.panel.tellLimit(this.frusta.photosAreLimited ? `Only ${MOST_PHOTOS} of the ${this.placed.length} cameras show their photo.` : "");
+      this.panel.tellLimit(
+        this.frusta.photosAreLimited ? `Only ${MOST_PHOTOS} of the ${this.placed.length} cameras show their photo.` : "",
+      );
     }
     this.show({});
   }
@@ -212,47 +226,6 @@ export class SceneViewer implements Viewer {
     if (current === null) delete this.root.dataset["camera"];
     else this.root.dataset["camera"] = String(current);
     this.address.changed();
-  }
-
-  private hands(): HandEvents {
-    const stage = this.stage!;
-    return {
-      click: (x, y, finger) => {
-        if (this.measure?.active) return this.measure.pick(x, y, finger);
-        const camera = this.cameraAt(x, y);
-        if (camera !== null) this.lookOutOf(camera);
-      },
-      doubleClick: (x, y) => {
-        if (this.measure?.active) return;
-        const hit = pickPoint(stage, x, y, PIVOT);
-        if (!hit) return;
-        this.standpoint?.center(hit.place, hit.depth);
-      },
-      hover: (x, y) => {
-        const camera = this.measure?.active ? null : this.cameraAt(x, y, this.store.count <= MOST_AT_HAND);
-        this.canvas.classList.toggle("over", camera !== null);
-        this.canvas.title = camera === null ? "" : this.names[camera]!;
-      },
-      grab: () => {
-        this.standpoint!.touched = true;
-        if (this.cameraView?.current != null) this.cameraView.stay();
-      },
-      reset: () => this.reset(),
-      escape: () => {
-        if (this.cameraView?.current != null) this.cameraView.leave();
-        else if (this.measure?.active) this.measure.toggle(false);
-      },
-      enter: () => this.measure?.active && this.measure.pickMiddle(),
-    };
-  }
-
-  /** The camera under x and y, unless points are before it. */
-  private cameraAt(x: number, y: number, exact = true): number | null {
-    const hit = this.stage && this.cameraView?.current === null ? this.frusta?.at(this.stage, x, y) : null;
-    if (!hit) return null;
-    if (!exact) return hit.index;
-    const point = pickPoint(this.stage!, x, y, 3);
-    return point && point.depth < 0.98 * hit.depth ? null : hit.index;
   }
 
   private toggleMeasure(): void {
