@@ -39,6 +39,8 @@ function findBrowser() {
 export async function launch({ flags = [] } = {}) {
   const profile = mkdtempSync(join(tmpdir(), "vggt-browser-"));
   const remove = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  // Also where a check fails, or is stopped.
+  process.once("exit", remove);
   let browser;
   try {
     browser = await puppeteer.launch({
@@ -57,6 +59,7 @@ export async function launch({ flags = [] } = {}) {
     openPage: (viewport = DESKTOP, options = {}) => openPage(browser, viewport, options),
     async close() {
       await browser.close();
+      process.off("exit", remove);
       remove();
     },
   };
