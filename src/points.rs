@@ -10,7 +10,7 @@
 //! | 28 | `u32` | 0 |
 //! | 32 | 3 `f32` | smallest x, y and z |
 //! | 44 | 3 `f32` | largest x, y and z |
-//! | 56 | 8 bytes | 0 |
+//! | 56 | `u64` | number of points of the scene, of which these may be a part |
 //!
 //! Each point is `f32 x y z`, `u8 red green blue`, `u8 confidence`, `u32 frame`. Positions are in world space: x right, y down, z
 //! forward of the first camera. Colors are sRGB. The confidence is a rank: the share of the points that are less
@@ -62,7 +62,8 @@ pub fn write(
     let points = scene.points.over(frames);
     let levels = Levels::of(scene, frames)?;
     let bounds = points.bounds()?;
-    out.write_all(&header(scene.points.len(), scene.frames, bounds))?;
+    let counts = [scene.points.len(), scene.points.kept().max(1)];
+    out.write_all(&header(counts, scene.frames, bounds))?;
     points.for_each(|cloud| {
         let mut bytes = Vec::with_capacity(CHUNK * STRIDE as usize);
         for start in (0..cloud.len()).step_by(CHUNK) {
@@ -96,7 +97,7 @@ pub fn write_confidence(
     })
 }
 
-fn header(count: usize, frames: usize, [min, max]: [[f32; 3]; 2]) -> Vec<u8> {
+fn header([count, total]: [usize; 2], frames: usize, [min, max]: [[f32; 3]; 2]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER as usize);
     bytes.extend(MAGIC);
     bytes.extend(HEADER.to_le_bytes());
@@ -106,7 +107,7 @@ fn header(count: usize, frames: usize, [min, max]: [[f32; 3]; 2]) -> Vec<u8> {
     bytes.extend(0_u32.to_le_bytes());
     let corners = min.into_iter().chain(max);
     bytes.extend(corners.flat_map(f32::to_le_bytes));
-    bytes.resize(HEADER as usize, 0);
+    bytes.extend((total as u64).to_le_bytes());
     bytes
 }
 

@@ -198,7 +198,10 @@ fn points_for_viewers_are_those_of_the_ply_file() {
     }
     assert!(all.is_sorted_by_key(|point| point.3));
 
-    let (some, _) = points(&done.bytes("points?max_points=100"));
+    let some = done.bytes("points?max_points=100");
+    let total = u64::from_le_bytes(some[56..64].try_into().unwrap());
+    assert_eq!(total as usize, all.len());
+    let (some, _) = points(&some);
     assert_eq!(some.len(), 100);
     let (more, _) = points(&done.bytes("points?max_points=4000000000"));
     assert_eq!(more, all);
@@ -412,6 +415,9 @@ fn a_job_that_runs_has_a_preview_and_no_other_file() {
         (answer.status == 200).then_some(answer)
     });
     Glb::parse(&preview.body);
+    // Unless it has ended since.
+    let job = service.job(&token, id);
+    assert!(job["preview"] == true || job["state"] == "done", "{job}");
     assert_eq!(service.finished_job(&token, id)["state"], "done");
     get("preview.glb").problem(409, "conflict");
     // Another one, that waits.

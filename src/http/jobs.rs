@@ -70,6 +70,9 @@ pub(super) struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     seconds_left: Option<f32>,
+    /// Whether `preview.glb` is there; of one that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview: Option<bool>,
     /// Why it ended without a result; of one that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -205,6 +208,7 @@ impl From<OwnJob> for Job {
             stage: None,
             fraction: None,
             seconds_left: None,
+            preview: None,
             reason: None,
             warnings,
             result: own.result.map(ResultFile::from),
@@ -221,12 +225,13 @@ impl From<OwnJob> for Job {
                 stage,
                 fraction,
                 seconds_left,
-                preview: _,
+                preview,
             } => {
                 job.state = JobStateName::Running;
                 job.stage = Some(stage.to_owned());
                 job.fraction = Some(fraction);
                 job.seconds_left = seconds_left;
+                job.preview = Some(preview.is_some());
             }
             JobState::Done { .. } => job.state = JobStateName::Done,
             JobState::Failed { reason } => {
@@ -256,6 +261,7 @@ impl Job {
             stage: None,
             fraction: None,
             seconds_left: None,
+            preview: None,
             reason: None,
             warnings: Vec::new(),
             result: None,

@@ -86,6 +86,7 @@ fn about(scene: &Scene, frames: &dyn PredictedFrames) -> Result<Value, PipelineE
     let mut about = json!({
         "frames": counts,
         "cameras": cameras["cameras"],
+        "total": scene.points.kept().max(1),
         "unit": frames.unit(),
     });
     let longest = PHOTOS.iter().find(|(most, _)| scene.frames <= *most);

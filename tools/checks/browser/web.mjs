@@ -7,8 +7,9 @@ import { PASSWORD, Service, USER } from "./service.mjs";
 import { noProblems, step } from "./steps.mjs";
 import { accessibility, keyboard } from "./web_access.mjs";
 import { deleting, downloads, rename, rerun, search, share, tokens } from "./web_gallery.mjs";
-import { dropPhotos, fileInput, interruptedUpload, killedServer, login, loginEnds, reloadedJob, wrongFiles } from "./web_jobs.mjs";
+import { dropPhotos, fileInput, interruptedUpload, killedServer, login, loginEnds, preview, reloadedJob, wrongFiles } from "./web_jobs.mjs";
 import { confidence, draws, measures, touch } from "./web_viewer.mjs";
+import { localView } from "./web_view.mjs";
 import { firefox } from "./web_firefox.mjs";
 
 const root = new URL("../../../", import.meta.url).pathname;
@@ -67,6 +68,7 @@ try {
   await interruptedUpload(page, world);
   await reloadedJob(page, world);
   await killedServer(page, world);
+  await preview(page, world);
   await loginEnds(page, world);
   await search(page, world);
   await deleting(page, world);
@@ -75,6 +77,7 @@ try {
   await keyboard(world);
   for (const [viewport, scheme] of [[DESKTOP, "light"], [DESKTOP, "dark"], [PHONE, "dark"]]) await accessibility(world, viewport, scheme);
   await touch(world);
+  await localView(world);
   await close();
   await firefox(world);
 } catch (e) {

@@ -1,7 +1,7 @@
 // From the login to a scene, and what may happen on the way.
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { accessible, at, check, click, drop, noProblems, seen, step, type, wait } from "./steps.mjs";
+import { accessible, at, check, click, drop, named, noProblems, seen, step, type, wait } from "./steps.mjs";
 
 /** Errors of the browser's log when a server is gone, or says no. */
 const LOST = [/ERR_CONNECTION|ERR_EMPTY|ERR_INCOMPLETE|ERR_SOCKET|net::ERR/];
@@ -204,6 +204,34 @@ export async function killedServer(page, world) {
     await viewer(page);
     check(!(await page.evaluate(() => document.body.innerText.includes("is lost"))), "the page still says that the connection is lost");
     noProblems(page, LOST);
+  });
+}
+
+export async function preview(page, world) {
+  await step("the anchors' scene is shown while the other pictures are computed, and its view stays", async () => {
+    await page.goto(`${world.url}/new`);
+    await drop(page, ".drop", [world.manyPhotos("anchors", 25)]);
+    await seen(page, "200 photos,");
+    await page.$$eval(".options details", (all) => all.forEach((e) => (e.open = true)));
+    await (await named(page, "combobox", "Attention")).select("anchors");
+    await type(page, "Number of anchors", "4", "spinbutton");
+    await click(page, "Make the scene");
+    await at(page, "^/jobs/\\d+$");
+    await wait(page, "preview", () => document.querySelector(".has-preview .vggt-viewer[data-shown]")?.dataset.shown > 1000);
+    await page.focus(".vggt-viewer canvas");
+    for (const key of ["ArrowLeft", "ArrowLeft", "+"]) await page.keyboard.press(key);
+    const view = () => page.$eval(".vggt-viewer", (e) => e.dataset.view);
+    const still = await wait(page, "view that rests", () => {
+      const { view } = document.querySelector(".vggt-viewer").dataset;
+      const rests = window.lastView === view;
+      window.lastView = view;
+      return rests && view;
+    });
+    await world.shot(page, "preview_desktop");
+    await wait(page, "result", () => document.querySelector(".job[data-kind=result] .vggt-viewer[data-shown]"));
+    await viewer(page);
+    check((await view()) === still, `the view was ${still} and is ${await view()}`);
+    noProblems(page);
   });
 }
 

@@ -41,7 +41,7 @@ export function sceneOfGlb(bytes: ArrayBuffer | Uint8Array, title: string, besid
   }
   return {
     title,
-    points: { bytes: block, count, total: Math.max(count, beside.total ?? 0), hasConfidence, hasFrames },
+    points: { bytes: block, count, total: Math.max(count, beside.total ?? 0), hasConfidence, hasFrames, frames: framesOf(extras) },
     cameras: beside.cameras ?? camerasOf(glb),
     pictures: (frame) => beside.pictures?.(frame) ?? {},
     metersPerUnit: extras["unit"] === "meters" ? scaleOf(glb.rootMatrix) : null,
@@ -57,6 +57,12 @@ function allocate(count: number): ArrayBuffer {
       `This browser has no memory for ${count.toLocaleString("en")} points. Fewer need less: vggt export --max-points.`,
     );
   }
+}
+
+/** Number of frames that a GLB's points are from, as it tells. */
+function framesOf({ frames, options }: Record<string, unknown>): number {
+  const filter = options && typeof options === "object" && "frame_filter" in options ? options.frame_filter : "All";
+  return filter === "All" && typeof frames === "number" && frames > 1 ? frames : 1;
 }
 
 /** How many times longer things are above the root than below it. */

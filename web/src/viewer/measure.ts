@@ -92,6 +92,8 @@ export class Measure {
       return;
     }
     if (this.ends.length > 1) this.ends = [];
+    // What was typed belongs to another length.
+    this.meters.value = "";
     this.ends.push(hit.place);
     this.show();
     this.events.changed();

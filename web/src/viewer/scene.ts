@@ -15,6 +15,8 @@ export interface PointBlock {
   hasConfidence: boolean;
   /** Whether the number of the frame is there; without it every point has 0. */
   hasFrames: boolean;
+  /** Number of frames that the points are from, where that is all that is known of them: it tells how densely they lie. */
+  frames?: number;
 }
 
 /** A frame's camera, in the pixels of its photo. */

@@ -30,7 +30,8 @@ export interface Spacing {
 export function spacingOf(store: PointStore, cameras: Camera[], poses: (Pose | null)[], depth: number): Spacing {
   const width = Math.max(1, Math.min(ROW, store.frames));
   const data = new Float32Array(4 * width * Math.max(1, Math.ceil(store.frames / ROW)));
-  const most = store.perFrame.reduce((a, b) => Math.max(a, b), 1);
+  const { hasFrames, frames: from = 1 } = store.block;
+  const most = hasFrames ? store.perFrame.reduce((a, b) => Math.max(a, b), 1) : store.count / from;
   cameras.forEach((camera, i) => {
     const pose = poses[i];
     if (!pose || camera.frame >= store.frames) return;
@@ -40,8 +41,8 @@ export function spacingOf(store: PointStore, cameras: Camera[], poses: (Pose | n
   });
   const frames = new DataTexture(data, width, data.length / 4 / width, RGBAFormat, FloatType);
   frames.needsUpdate = true;
-  const step = data[3]! > 0 ? data[3]! : 1 / Math.max(70, 1.1 * Math.sqrt(store.frames > 1 ? most : store.count));
-  return { frames, typical: depth * step, overlap: store.block.hasFrames ? overlapOf(store, data) : 1 };
+  const step = data[3]! > 0 ? data[3]! : 1 / Math.max(70, 1.1 * Math.sqrt(most));
+  return { frames, typical: depth * step, overlap: hasFrames ? overlapOf(store, data) : 1 };
 }
 
 /** Counts neighbors of some points, and compares with how many there would be if no other frame showed the same. */
