@@ -81,10 +81,10 @@ pub fn write(
     Ok(out.flush()?)
 }
 
-/// Writes the confidence of each point of `scene` to `out`, the byte that [`write`] gives it.
+/// Writes the confidence of each point of `scene` to `out`, the byte that [`write()`] gives it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_confidence(
     scene: &Scene,
     frames: &dyn PredictedFrames,

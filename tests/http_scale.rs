@@ -134,6 +134,41 @@ fn a_scale_puts_files_into_meters_and_leaves_what_viewers_scale_themselves() {
 }
 
 #[test]
+fn what_a_client_has_is_not_made_again() {
+    let Done { service, token, id } = Done::new();
+    let get = |service: &Service, artifact: &str, known: &str| {
+        let path = format!("/api/v1/jobs/{id}/artifacts/{artifact}");
+        let asked = request("GET", &path).bearer(&token);
+        asked.header("if-none-match", known).send(service.http())
+    };
+    let picture = get(&service, "scene.jpg", "\"other\"");
+    assert_eq!(
+        (picture.status, picture.header("content-type")),
+        (200, Some("image/jpeg"))
+    );
+    let size = image::load_from_memory(&picture.body).unwrap();
+    assert_eq!((size.width(), size.height()), (480, 360));
+    let tag = picture.header("etag").unwrap();
+
+    // In the next process nothing is made yet.
+    let service = Service::start_in(service.kill(), &["--http", "127.0.0.1:0"]);
+    let answer = get(&service, "scene.jpg", tag);
+    assert_eq!((answer.status, answer.header("etag")), (304, Some(tag)));
+    assert!(answer.body.is_empty());
+
+    // Another scale is another file.
+    let tag = get(&service, "ply", "\"other\"")
+        .header("etag")
+        .unwrap()
+        .to_owned();
+    assert_eq!(get(&service, "ply", &tag).status, 304);
+    let change = request("PATCH", &format!("/api/v1/jobs/{id}")).bearer(&token);
+    let change = change.json(&json!({"meters_per_unit": 2}));
+    change.send(service.http()).expect(200);
+    assert_eq!(get(&service, "ply", &tag).status, 200);
+}
+
+#[test]
 fn a_scale_that_cannot_be_is_refused() {
     let done = Done::new();
     for scale in [json!(0), json!(-1), json!(1e9), json!("1 m"), json!([1])] {

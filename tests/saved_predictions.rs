@@ -14,7 +14,9 @@ use vggt::{
 use vggt_model::Tracks;
 
 use crate::support::{
-    fail, files, run,
+    fail, files,
+    glb::Glb,
+    run,
     scene::{frames, predictions},
     synthetic::Synthetic,
     text,
@@ -275,4 +277,58 @@ fn halves_are_read_as_their_values() {
             "a.ply",
         ],
     );
+}
+
+#[test]
+fn a_known_length_puts_every_output_into_meters_and_stays_in_saved_predictions() {
+    let dir = TempDir::new().unwrap();
+    let here = dir.path();
+    let demo = ["export", "--demo", "--max-frames", "2"];
+    run(here, &[&demo[..], &["--out", "units.glb"]].concat());
+    let scaled = [
+        "--meters-per-unit",
+        "2.5",
+        "--out",
+        "meters.glb",
+        "--save-predictions",
+        "meters.safetensors",
+        "--save-depth",
+        "depth",
+        "--save-trajectory",
+        "poses.txt",
+    ];
+    run(here, &[&demo[..], &scaled].concat());
+    let again = ["export", "--from-predictions", "meters.safetensors"];
+    run(here, &[&again[..], &["--out", "again.glb"]].concat());
+    // A scale of what is in meters already.
+    let twice = ["--meters-per-unit", "2", "--out", "twice.glb"];
+    run(here, &[&again[..], &twice].concat());
+
+    let glb = |name: &str| Glb::parse(&fs::read(here.join(name)).unwrap());
+    let unit = |name: &str| glb(name).json["asset"]["extras"]["unit"].clone();
+    assert_eq!(unit("units.glb"), "arbitrary");
+    let units = glb("units.glb").attribute("points", "POSITION");
+    for (name, factor) in [("meters.glb", 2.5), ("again.glb", 2.5), ("twice.glb", 5.0)] {
+        assert_eq!(unit(name), "meters", "{name}");
+        let meters = glb(name).attribute("points", "POSITION");
+        assert_eq!(meters.len(), units.len(), "{name}");
+        for (meters, units) in meters.iter().flatten().zip(units.iter().flatten()) {
+            let off = (meters - factor * units).abs();
+            // Two roundings of F32.
+            assert!(
+                off <= 1e-6 * factor * units.abs().max(1.0),
+                "{name}: {meters} {units}"
+            );
+        }
+    }
+    let depth = fs::read_to_string(here.join("depth/depth.json")).unwrap();
+    assert!(depth.contains("\"unit\": \"meters\""), "{depth}");
+    let poses = fs::read_to_string(here.join("poses.txt")).unwrap();
+    assert!(poses.contains("\"unit\":\"meters\""), "{poses}");
+
+    for wrong in ["0", "-1", "nan", "1e9", "1 m"] {
+        let all = [&demo[..], &["--meters-per-unit", wrong]].concat();
+        let err = fail(here, 2, &all);
+        assert!(err.contains("expected a number from 1e-6 to 1e6"), "{err}");
+    }
 }

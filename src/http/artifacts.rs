@@ -15,10 +15,11 @@ use super::{
     App,
     auth::Caller,
     blocking,
-    download::{Download, send},
+    download::{self, Download, send},
     input::KeyAnd,
     jobs::no_such_job,
     problem::{Code, Problem},
+    range::is_known,
 };
 use crate::{
     jobs::{Artifact, ArtifactError, JobState, MadeFile, MadeOf},
@@ -179,8 +180,7 @@ pub(super) async fn get(
         Some(artifact) => {
             let of = result_of(&app, user, id).await?;
             let name = format.name(&of.glb.original_name);
-            let made = made(&app, of, artifact).await?;
-            download(made, format, Some(name))
+            return send_made(&app, of, artifact, (format, Some(name)), &headers).await;
         }
         None if format == Format::Glb => {
             let (of, store) = (result_of(&app, user, id).await?, app.store.clone());
@@ -188,8 +188,8 @@ pub(super) async fn get(
                 None => blocking(move || glb(&store, &of.glb)).await??,
                 Some(_) => {
                     let name = format.name(&of.glb.original_name);
-                    let made = made(&app, of, Artifact::Glb).await?;
-                    download(made, format, Some(name))
+                    let named = (format, Some(name));
+                    return send_made(&app, of, Artifact::Glb, named, &headers).await;
                 }
             }
         }
@@ -287,8 +287,24 @@ async fn preview(app: &App, user: i32, id: i64) -> Result<Download, Problem> {
     found.await?
 }
 
+/// Sends a file that is made of a result; what the client has already is not made for it.
+pub(super) async fn send_made(
+    app: &App,
+    of: MadeOf,
+    artifact: Artifact,
+    (format, name): (Format, Option<String>),
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let etag = format!("\"{}\"", app.jobs.artifact_tag(&of, artifact));
+    if is_known(headers, &etag) {
+        return Ok(download::unchanged(&etag));
+    }
+    let made = made(app, of, artifact).await?;
+    send(headers, download(made, format, name)).await
+}
+
 /// Returns a file that is made of a result, now unless it is there.
-pub(super) async fn made(app: &App, of: MadeOf, artifact: Artifact) -> Result<MadeFile, Problem> {
+async fn made(app: &App, of: MadeOf, artifact: Artifact) -> Result<MadeFile, Problem> {
     let (jobs, wanted) = (app.jobs.clone(), of.clone());
     if let Some(made) = blocking(move || jobs.made_artifact(&wanted, artifact)).await? {
         return Ok(made);
@@ -330,7 +346,7 @@ impl Default for Workplaces {
     }
 }
 
-pub(super) fn download(made: MadeFile, format: Format, name: Option<String>) -> Download {
+fn download(made: MadeFile, format: Format, name: Option<String>) -> Download {
     Download {
         file: made.file,
         len: made.len,

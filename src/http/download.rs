@@ -18,6 +18,9 @@ use crate::system;
 /// Size of a piece that is read at once, as the TCP port has it.
 const PIECE: u64 = 256 << 10;
 
+/// Asked for again with the tag each time: the result may be deleted.
+const CACHED: &str = "private, no-cache";
+
 /// A file to be sent.
 #[derive(Debug)]
 pub(super) struct Download {
@@ -34,13 +37,12 @@ pub(super) struct Download {
 pub(super) async fn send(headers: &HeaderMap, download: Download) -> Result<Response, Problem> {
     let Download { file, len, .. } = download;
     let etag = format!("\"{}\"", download.tag);
+    if is_known(headers, &etag) {
+        return Ok(unchanged(&etag));
+    }
     let answer = Response::builder()
         .header(header::ETAG, &etag)
-        // Asked for again with the tag each time: the result may be deleted.
-        .header(header::CACHE_CONTROL, "private, no-cache");
-    if is_known(headers, &etag) {
-        return finished(answer.status(StatusCode::NOT_MODIFIED), Body::empty());
-    }
+        .header(header::CACHE_CONTROL, CACHED);
     let (status, bytes) = match part_of(headers, &etag, len) {
         Part::Whole => (StatusCode::OK, 0..=len.saturating_sub(1)),
         Part::Bytes(bytes) => (StatusCode::PARTIAL_CONTENT, bytes),
@@ -67,6 +69,12 @@ pub(super) async fn send(headers: &HeaderMap, download: Download) -> Result<Resp
     }
     let (start, left) = (*bytes.start(), bytes.end() - bytes.start() + 1);
     finished(answer, Body::from_stream(pieces(file, start, left)))
+}
+
+/// Tells a client that it has the file with this ETag.
+pub(super) fn unchanged(etag: &str) -> Response {
+    let about = [(header::ETAG, etag), (header::CACHE_CONTROL, CACHED)];
+    (StatusCode::NOT_MODIFIED, about).into_response()
 }
 
 fn finished(answer: Builder, body: Body) -> Result<Response, Problem> {

@@ -13,9 +13,8 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    artifacts::{Format, Wanted, check, download, made},
+    artifacts::{Format, Wanted, check, send_made},
     blocking,
-    download::send,
     pages::{self, wants_page},
     problem::{Code, Problem},
     stills::{self, frame_of, thumbnail_of},
@@ -147,8 +146,7 @@ pub(super) async fn file(
         _ => return Err(not_shown()),
     };
     check(format, &wanted)?;
-    let made = made(&app, shown.of, artifact).await?;
-    send(&headers, download(made, format, None)).await
+    send_made(&app, shown.of, artifact, (format, None), &headers).await
 }
 
 fn not_shown() -> Problem {

@@ -291,6 +291,11 @@ impl Jobs {
         self.shared.artifacts.find(&Key::new(of, artifact))
     }
 
+    /// Returns the tag that a file of a result has, made or not.
+    pub fn artifact_tag(&self, of: &MadeOf, artifact: Artifact) -> String {
+        Key::new(of, artifact).tag()
+    }
+
     /// Makes a file of a result. Takes seconds to minutes, in which other calls wait. Blocks.
     ///
     /// # Errors

@@ -18,6 +18,9 @@ const TAN_HALF_FIELD: f32 = 0.466;
 /// looks like a scene and not like its first photo.
 const TURN: [f32; 2] = [18.0, 14.0];
 
+/// Points that are drawn: several for each pixel.
+const MOST: usize = 2_000_000;
+
 /// Points that decide from how far the scene is seen.
 const SAMPLE: usize = 20_000;
 
@@ -36,6 +39,8 @@ pub(super) fn rendering(
     scene: &Scene,
     frames: &dyn PredictedFrames,
 ) -> Result<Vec<u8>, PipelineError> {
+    let thinned = (scene.points.len() > MOST).then(|| scene.thinned(MOST));
+    let scene = thinned.as_ref().unwrap_or(scene);
     let points = scene.points.over(frames);
     let step = scene.points.len().div_ceil(SAMPLE).max(1);
     let (mut sample, mut index) = (Vec::new(), 0);

@@ -25,7 +25,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     FILES.iter().map(|(name, _)| *name)
 }
 
-/// Returns a file of text; `None` as [`file`].
+/// Returns a file of text; `None` as [`file()`].
 pub fn text(name: &str) -> Option<&'static str> {
     std::str::from_utf8(file(name)?).ok()
 }
