@@ -16,6 +16,7 @@ use crate::{
     peers::TrustedProxy,
     resolver::Resolver,
     store::random_hash,
+    web,
 };
 
 /// Where HTTP is served unless an option says otherwise: on this machine alone, one above the TCP port.
@@ -143,18 +144,31 @@ impl HttpArgs {
     }
 }
 
-/// Tells the link that makes the first user.
-fn tell_setup(mut at: SocketAddr, is_tls: bool) -> anyhow::Result<Setup> {
+/// Returns how a browser on this machine reaches the port.
+fn address_here(mut at: SocketAddr, is_tls: bool) -> String {
     if at.ip().is_unspecified() {
         at.set_ip(match at.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let secret = random_hash()?;
     let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{at}")
+}
+
+/// Tells the address of the web app, or how to get it.
+pub(super) fn tell_app(at: SocketAddr, is_tls: bool) {
+    match web::is_built() {
+        true => tracing::info!("the web app is at {}/", address_here(at, is_tls)),
+        false => tracing::info!("there is no web app: {}", web::MISSING),
+    }
+}
+
+/// Tells the link that makes the first user.
+fn tell_setup(at: SocketAddr, is_tls: bool) -> anyhow::Result<Setup> {
+    let (secret, address) = (random_hash()?, address_here(at, is_tls));
     tracing::warn!(
-        "nobody can log in yet: make the first user on this machine at {scheme}://{at}/setup/{secret} or with `vggt user add NAME`"
+        "nobody can log in yet: make the first user on this machine at {address}/setup/{secret} or with `vggt user add NAME`"
     );
     Ok(Setup::new(&secret))
 }

@@ -202,6 +202,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         if first && http_address.is_none() {
             tracing::warn!("nobody can log in yet: add users with `vggt user add NAME`");
         }
+        if let Some(address) = http_address {
+            http::tell_app(address, tls.is_some());
+        }
         let http_settings = args
             .http
             .settings(grace, tls, http_address.filter(|_| first))?;
