@@ -6,7 +6,7 @@ import { DESKTOP, launch, PHONE } from "./launch.mjs";
 import { PASSWORD, Service, USER } from "./service.mjs";
 import { noProblems, step } from "./steps.mjs";
 import { accessibility, keyboard } from "./web_access.mjs";
-import { deleting, downloads, rename, rerun, search, share, tokens } from "./web_gallery.mjs";
+import { deleting, downloads, hostileNames, rename, rerun, search, share, tokens } from "./web_gallery.mjs";
 import { dropPhotos, fileInput, interruptedUpload, killedServer, login, loginEnds, preview, reloadedJob, wrongFiles } from "./web_jobs.mjs";
 import { confidence, draws, measures, touch } from "./web_viewer.mjs";
 import { localView } from "./web_view.mjs";
@@ -70,6 +70,7 @@ try {
   await killedServer(page, world);
   await preview(page, world);
   await loginEnds(page, world);
+  await hostileNames(page, world);
   await search(page, world);
   await deleting(page, world);
   await tokens(page, world);

@@ -1,6 +1,7 @@
 // What is done with scenes that are done.
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { DESKTOP } from "./launch.mjs";
 import { status, viewer } from "./web_jobs.mjs";
 import { at, check, click, named, noProblems, PATIENCE, seen, step, type, wait } from "./steps.mjs";
@@ -22,6 +23,39 @@ const closeDialog = async (page) => {
   await page.keyboard.press("Escape");
   await wait(page, "closed dialog", () => !document.querySelector("dialog"));
 };
+
+/** A name that would run a script where it is taken for HTML. */
+const HOSTILE = `<img src=x onerror="window.ran=1"><script>window.ran=1</script>"'&`;
+
+export async function hostileNames(page, world) {
+  await step("names of scenes and files are text wherever they are shown", async () => {
+    const path = join(world.scratch, `a"><img src=x onerror=ran=1>.png`);
+    copyFileSync(world.photos[0], path);
+    await page.goto(`${world.url}/new`);
+    await (await page.$("input[data-test=files]")).uploadFile(path, world.photos[1]);
+    await seen(page, "onerror=ran=1>.png");
+    await type(page, "Name", HOSTILE);
+    await click(page, "Make the scene");
+    await at(page, "^/jobs/\\d+$");
+    await viewer(page);
+    await seen(page, HOSTILE);
+    check((await page.title()).startsWith(HOSTILE), `the title is ${await page.title()}`);
+    await click(page, "Share");
+    await click(page, "Make a link");
+    const link = await wait(page, "link", () => [...document.querySelectorAll("dialog input[readonly]")].map((e) => e.value).find((value) => value.includes("/s/")));
+    await closeDialog(page);
+    const answer = await page.evaluate(async () => (await fetch(`/api/v1${location.pathname}/artifacts/html`)).text());
+    const single = join(world.scratch, "hostile.html");
+    writeFileSync(single, answer);
+    for (const address of [world.url, link, pathToFileURL(single).href]) {
+      await page.goto(address);
+      if (address !== world.url) await viewer(page);
+      await seen(page, HOSTILE);
+      check(!(await page.evaluate(() => window.ran)), `a name ran as a script at ${address}`);
+    }
+    noProblems(page);
+  });
+}
 
 export async function downloads(page, world) {
   await step("every format is downloaded and begins as it should", async () => {
