@@ -16,8 +16,10 @@ fn link(service: &Service) -> String {
     wait_for("the link", || {
         let log = service.log();
         let address = format!("http://{}", service.http());
-        let (_, rest) = log.split_once(&address)?;
-        Some(rest.split_whitespace().next()?.to_owned())
+        // The first is that of the web app.
+        let mut paths = log.split(&address).skip(1);
+        let path = paths.find(|rest| rest.starts_with("/setup/"))?;
+        Some(path.split_whitespace().next()?.to_owned())
     })
 }
 
@@ -91,7 +93,11 @@ fn the_first_user_is_made_in_a_browser_and_no_second_one() {
 
     let made = form(&path, "username=ann+b&password=correct+horse").send(service.http());
     assert_eq!(made.status, 201, "{made:?}");
-    assert!(String::from_utf8(made.body).unwrap().contains("can log in"));
+    assert!(
+        String::from_utf8(made.body)
+            .unwrap()
+            .contains("log in</a> now")
+    );
     service.login("ann b");
     assert_eq!(PASSWORD, "correct horse");
     request("GET", &path)
