@@ -157,10 +157,11 @@ fn numbers_move_with_jobs_logins_and_requests() {
     };
     request("GET", "/never/heard/of").send(service.http());
 
-    // The job is told to be done a moment before the worker is.
+    // The job is told to be done a moment before the worker is, and counted a moment before it has left the device.
     let after = wait_for("the jobs", || {
         let now = metrics(&service);
-        (of(&now, "vggt_job_run_seconds_count") == 3.0).then_some(now)
+        let counted = of(&now, "vggt_job_run_seconds_count") == 3.0;
+        (counted && of(&now, "vggt_jobs_running") == 0.0).then_some(now)
     });
     let grown = |key: &str| of(&after, key) - of(&before, key);
     for (key, by) in [
