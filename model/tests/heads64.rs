@@ -26,10 +26,11 @@ const CASES: [(&str, [usize; 4]); 3] = [
 const PIXEL_STEP: usize = 9;
 
 /// How many times the error of the simulation an output in a 16-bit type may be off. reference.json holds the errors that
-/// the roundings of the CUDA path cause in a simulation of it in PyTorch. They are samples of rounding noise, mostly those of
-/// the few elements of a pose, and the simulation knows neither a device's order of sums nor its approximations; hence a
-/// factor, and for each output the largest error of the three cases. Simulated, never measured on a device; on a CPU, where
-/// candle's operations round more often than the kernels, at most 0.9 of what this allows was measured.
+/// the roundings of the CUDA path cause in a simulation of it in PyTorch. They are samples of rounding noise, and the simulation
+/// knows neither a device's order of sums nor its approximations; hence a factor. A pose has nine elements, so that the error of one
+/// case says little (two processors differed by a factor of two): what is compared is the root mean square over the three cases, here
+/// and there. Simulated, never measured on a device; on CPUs, where candle's operations round more often than the kernels, at most
+/// 0.91 of what this allows was measured.
 const SIMULATION_FACTOR: f64 = 2.0;
 
 /// An output in a 16-bit type that is nearer than this to F32 was not computed in that type: the simulated errors of the
@@ -141,9 +142,10 @@ fn outputs(model: &Vggt, images: &Tensor, dtype: DType) -> Vec<(String, Tensor)>
     ]
 }
 
-/// Asserts that every output in `dtype` is within `allowed` of the reference, by the output's name, in every case.
-fn assert_outputs(dtype: DType, device: &Device, allowed: impl Fn(&str) -> f64) {
+/// Returns the error of every output in `dtype` against the reference, by the output's name, in each case.
+fn errors(dtype: DType, device: &Device) -> BTreeMap<String, Vec<f64>> {
     let model = load(dtype, device);
+    let mut errors: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (case, shape) in CASES {
         let file = data(&format!("heads64/{case}.safetensors"));
         let recorded = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
@@ -151,17 +153,16 @@ fn assert_outputs(dtype: DType, device: &Device, allowed: impl Fn(&str) -> f64) 
         assert_eq!(found.len(), recorded.len(), "{case}");
         for (output, found) in found {
             let error = relative_error(&found, &recorded[&output]);
-            let (dtype, allowed) = (dtype.as_str(), allowed(&output));
-            println!("{case} {dtype} {output} {error:.2e} of {allowed:.2e}");
-            assert!(
-                error <= allowed,
-                "{case} {dtype} {output}: {error:e}, allowed {allowed:e}"
-            );
-            if dtype != "f32" && output.starts_with("aggregator") {
-                assert!(error > LEAST_16_BIT_ERROR, "{case} {dtype}: {error:e}");
-            }
+            println!("{case} {} {output} {error:.2e}", dtype.as_str());
+            errors.entry(output).or_default().push(error);
         }
     }
+    errors
+}
+
+fn root_mean_square(values: &[f64]) -> f64 {
+    let squares: f64 = values.iter().map(|value| value * value).sum();
+    (squares / values.len() as f64).sqrt()
 }
 
 #[test]
@@ -185,20 +186,35 @@ fn the_weights_are_those_of_the_reference() {
 #[test]
 fn outputs_of_heads_of_64_channels_are_exact() {
     let device = device();
-    assert_outputs(DType::F32, &device, |_| tolerance(&device));
+    let allowed = tolerance(&device);
+    for (output, errors) in errors(DType::F32, &device) {
+        let exact = errors.iter().all(|error| *error <= allowed);
+        assert!(exact, "{output}: {errors:?}, allowed {allowed:e}");
+    }
 }
 
 #[test]
 fn outputs_in_16_bit_types_are_as_near_as_their_roundings_allow() {
     let device = device();
-    let errors = &reference()["errors"];
+    let reference = reference();
     for dtype in [DType::BF16, DType::F16] {
-        let simulated = |output: &str| {
-            let of_case = |(case, _)| errors[case][dtype.as_str()][output].as_f64().unwrap();
-            CASES.map(of_case).into_iter().fold(0.0, f64::max)
-        };
-        assert_outputs(dtype, &device, |output| {
-            SIMULATION_FACTOR * simulated(output)
-        });
+        for (output, errors) in errors(dtype, &device) {
+            let simulated = |(case, _)| {
+                let error = &reference["errors"][case][dtype.as_str()][&output];
+                error.as_f64().unwrap()
+            };
+            let allowed = SIMULATION_FACTOR * root_mean_square(&CASES.map(simulated));
+            let error = root_mean_square(&errors);
+            let dtype = dtype.as_str();
+            println!("{dtype} {output} {error:.2e} of {allowed:.2e}");
+            assert!(
+                error <= allowed,
+                "{dtype} {output}: {error:e}, allowed {allowed:e}, of {errors:?}"
+            );
+            if output.starts_with("aggregator") {
+                let is_16_bit = errors.iter().all(|error| *error > LEAST_16_BIT_ERROR);
+                assert!(is_16_bit, "{dtype} {output}: {errors:?}");
+            }
+        }
     }
 }
