@@ -417,7 +417,7 @@ fn a_job_that_runs_has_a_preview_and_no_other_file() {
     Glb::parse(&preview.body);
     // Unless it has ended since.
     let job = service.job(&token, id);
-    assert!(job["preview"] == true || job["state"] == "done", "{job}");
+    assert!(job["has_preview"] == true || job["state"] == "done", "{job}");
     assert_eq!(service.finished_job(&token, id)["state"], "done");
     get("preview.glb").problem(409, "conflict");
     // Another one, that waits.

@@ -72,7 +72,7 @@ pub(super) struct Job {
     seconds_left: Option<f32>,
     /// Whether `preview.glb` is there; of one that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    preview: Option<bool>,
+    has_preview: Option<bool>,
     /// Why it ended without a result; of one that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -208,7 +208,7 @@ impl From<OwnJob> for Job {
             stage: None,
             fraction: None,
             seconds_left: None,
-            preview: None,
+            has_preview: None,
             reason: None,
             warnings,
             result: own.result.map(ResultFile::from),
@@ -231,7 +231,7 @@ impl From<OwnJob> for Job {
                 job.stage = Some(stage.to_owned());
                 job.fraction = Some(fraction);
                 job.seconds_left = seconds_left;
-                job.preview = Some(preview.is_some());
+                job.has_preview = Some(preview.is_some());
             }
             JobState::Done { .. } => job.state = JobStateName::Done,
             JobState::Failed { reason } => {
@@ -261,7 +261,7 @@ impl Job {
             stage: None,
             fraction: None,
             seconds_left: None,
-            preview: None,
+            has_preview: None,
             reason: None,
             warnings: Vec::new(),
             result: None,

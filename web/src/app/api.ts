@@ -40,7 +40,7 @@ export interface Job {
   fraction?: number;
   seconds_left?: number;
   /** Whether preview.glb is there; of one that runs. */
-  preview?: boolean;
+  has_preview?: boolean;
   reason?: string;
   warnings: { kind: string; text: string }[];
   result?: { hash: string; size: number; public: boolean };

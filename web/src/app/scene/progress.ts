@@ -60,7 +60,7 @@ export function progressPanel(first: Job, page: JobPage): Panel {
       const spoken = `${stateText(job)}${(job.fraction ?? 0) >= 0.5 ? ", more than half is done" : ""}`;
       if (spoken !== told) live.say(spoken);
       told = spoken;
-      if (job.preview && !previewed) void showPreview();
+      if (job.has_preview && !previewed) void showPreview();
     },
   };
 }
