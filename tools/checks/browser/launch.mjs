@@ -10,6 +10,8 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome-stable", "google-c
 const FLAGS = [
   // Containers have no sandbox for it.
   "--no-sandbox",
+  // Nor much shared memory.
+  "--disable-dev-shm-usage",
   "--disable-quic",
   "--no-first-run",
   "--disable-background-networking",
