@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// Every format, and how its bytes are served.
-const FORMATS: [(&str, &str); 9] = [
+const FORMATS: [(&str, &str); 10] = [
     ("glb", "model/gltf-binary"),
     ("ply", "application/octet-stream"),
     ("html", "text/html; charset=utf-8"),
@@ -26,6 +26,7 @@ const FORMATS: [(&str, &str); 9] = [
     ("depth.zip", "application/zip"),
     ("points", "application/octet-stream"),
     ("cameras.json", "application/json"),
+    ("scene.jpg", "image/jpeg"),
 ];
 
 struct Done {
@@ -417,7 +418,10 @@ fn a_job_that_runs_has_a_preview_and_no_other_file() {
     Glb::parse(&preview.body);
     // Unless it has ended since.
     let job = service.job(&token, id);
-    assert!(job["has_preview"] == true || job["state"] == "done", "{job}");
+    assert!(
+        job["has_preview"] == true || job["state"] == "done",
+        "{job}"
+    );
     assert_eq!(service.finished_job(&token, id)["state"], "done");
     get("preview.glb").problem(409, "conflict");
     // Another one, that waits.

@@ -3,27 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    http::{Response, request},
+    http::{DoneJob, Response, request},
     run,
-    service::{Service, demo_images},
+    service::Service,
     store::execute,
 };
 
-struct Shared {
-    service: Service,
-    token: String,
-    id: i64,
-}
-
-impl Shared {
-    fn new() -> Self {
-        let service = Service::start_http(&[]);
-        let token = service.token("ann");
-        let id = service.submit_http(&token, &demo_images(2));
-        assert_eq!(service.finished_job(&token, id)["state"], "done");
-        Self { service, token, id }
-    }
-
+impl DoneJob {
     fn links(&self) -> String {
         format!("/api/v1/jobs/{}/links", self.id)
     }
@@ -43,21 +29,21 @@ impl Shared {
     }
 
     /// As somebody without a login.
-    fn get(&self, path: &str) -> Response {
+    fn visit(&self, path: &str) -> Response {
         request("GET", path).send(self.service.http())
     }
 }
 
 #[test]
 fn everybody_who_knows_a_link_sees_the_scene_and_no_names() {
-    let shared = Shared::new();
+    let shared = DoneJob::of_images(2);
     let answer = shared.link(&json!({"expires_in_days": 7}));
     let made = answer.expect(201);
     let path = made["path"].as_str().unwrap();
     assert_eq!(answer.header("location"), Some(path));
     assert!(path.starts_with("/s/") && path.len() == 3 + 32, "{path}");
     assert!(made["expires_at"].is_string(), "{made}");
-    let scene = shared.get(path).expect(200);
+    let scene = shared.visit(path).expect(200);
     assert_eq!(scene["frames"], 2, "{scene}");
     assert_eq!(scene["expires_at"], made["expires_at"]);
 
@@ -69,14 +55,15 @@ fn everybody_who_knows_a_link_sees_the_scene_and_no_names() {
     for file in [
         "points",
         "points?max_points=10",
+        "scene.jpg",
         "frames/1.jpg",
         "thumbnails/0.jpg",
     ] {
-        let answer = shared.get(&format!("{path}/{file}"));
+        let answer = shared.visit(&format!("{path}/{file}"));
         assert_eq!(answer.status, 200, "{file}: {answer:?}");
         assert_eq!(answer.body, own(file), "{file}");
     }
-    let cameras = shared.get(&format!("{path}/cameras.json")).expect(200);
+    let cameras = shared.visit(&format!("{path}/cameras.json")).expect(200);
     assert_eq!(cameras["cameras"].as_array().unwrap().len(), 2);
     assert!(!cameras.to_string().contains("photo"), "{cameras}");
     let part = request("GET", &format!("{path}/points")).header("Range", "bytes=0-7");
@@ -97,15 +84,15 @@ fn everybody_who_knows_a_link_sees_the_scene_and_no_names() {
         "links",
         "..",
     ] {
-        let answer = shared.get(&format!("{path}/{file}"));
+        let answer = shared.visit(&format!("{path}/{file}"));
         answer.problem(404, "not_found");
     }
-    shared.get(&format!("{path}x")).problem(404, "not_found");
+    shared.visit(&format!("{path}x")).problem(404, "not_found");
     shared
-        .get(&path[..path.len() - 1])
+        .visit(&path[..path.len() - 1])
         .problem(404, "not_found");
     shared
-        .get(&format!("/s/{}", "a".repeat(5000)))
+        .visit(&format!("/s/{}", "a".repeat(5000)))
         .problem(404, "not_found");
     // Neither the log nor the database tells the link.
     let secret = path.strip_prefix("/s/").unwrap();
@@ -123,7 +110,7 @@ fn everybody_who_knows_a_link_sees_the_scene_and_no_names() {
 
 #[test]
 fn a_link_ends_with_its_time_its_removal_its_result_and_its_user() {
-    let shared = Shared::new();
+    let shared = DoneJob::of_images(2);
     let path = shared.new_path();
     let list = || {
         request("GET", &shared.links())
@@ -140,22 +127,22 @@ fn a_link_ends_with_its_time_its_removal_its_result_and_its_user() {
         shared.service.dir(),
         "UPDATE share_links SET expires_at = '2020-01-01 00:00:00' WHERE id = 2",
     );
-    shared.get(&second).problem(404, "not_found");
+    shared.visit(&second).problem(404, "not_found");
     assert_eq!(list().expect(200)["links"].as_array().unwrap().len(), 1);
 
     // It survives a restart.
-    let Shared { service, token, id } = shared;
+    let DoneJob { service, token, id } = shared;
     let service = Service::start_in(service.kill(), &["--http", "127.0.0.1:0"]);
-    let shared = Shared { service, token, id };
-    shared.get(&path).expect(200);
+    let shared = DoneJob { service, token, id };
+    shared.visit(&path).expect(200);
 
     run(shared.service.dir(), &["user", "disable", "ann"]);
-    shared.get(&path).problem(404, "not_found");
+    shared.visit(&path).problem(404, "not_found");
     run(shared.service.dir(), &["user", "enable", "ann"]);
-    shared.get(&path).expect(200);
+    shared.visit(&path).expect(200);
 
     let token = shared.service.token("ann");
-    let shared = Shared { token, ..shared };
+    let shared = DoneJob { token, ..shared };
     let remove = |link: &str| {
         let path = format!("{}/{link}", shared.links());
         request("DELETE", &path)
@@ -163,7 +150,7 @@ fn a_link_ends_with_its_time_its_removal_its_result_and_its_user() {
             .send(shared.service.http())
     };
     remove("1").expect(204);
-    shared.get(&path).problem(404, "not_found");
+    shared.visit(&path).problem(404, "not_found");
     for gone in ["1", "77", "x", "-1"] {
         remove(gone).problem(404, "not_found");
     }
@@ -174,13 +161,13 @@ fn a_link_ends_with_its_time_its_removal_its_result_and_its_user() {
         .bearer(&shared.token)
         .send(shared.service.http())
         .expect(204);
-    shared.get(&third).problem(404, "not_found");
+    shared.visit(&third).problem(404, "not_found");
     shared.link(&json!({})).problem(404, "not_found");
 }
 
 #[test]
 fn links_are_made_by_the_owner_of_a_result_that_is_there() {
-    let shared = Shared::new();
+    let shared = DoneJob::of_images(2);
     for bad in [
         json!({"expires_in_days": 0}),
         json!({"expires_in_days": 3651}),

@@ -7,8 +7,8 @@ use zip::ZipArchive;
 
 use crate::support::{
     glb::Glb,
-    http::{Response, request},
-    service::{Service, demo_images},
+    http::{DoneJob, Response, request},
+    service::Service,
 };
 
 /// Lengths of F32 that were multiplied before they were rounded, and after.
@@ -16,35 +16,20 @@ const TOLERANCE: f64 = 1e-5;
 
 const SCALE: f64 = 2.5;
 
-struct Done {
-    service: Service,
-    token: String,
-    id: i64,
-}
+struct Scaled(DoneJob);
 
-impl Done {
+impl Scaled {
     fn new() -> Self {
-        let service = Service::start_http(&[]);
-        let token = service.token("ann");
-        let id = service.submit_http(&token, &demo_images(2));
-        assert_eq!(service.finished_job(&token, id)["state"], "done");
-        Self { service, token, id }
-    }
-
-    fn job(&self) -> String {
-        format!("/api/v1/jobs/{}", self.id)
+        Self(DoneJob::of_images(2))
     }
 
     fn change(&self, change: &Value) -> Response {
-        let asked = request("PATCH", &self.job()).bearer(&self.token);
-        asked.json(change).send(self.service.http())
+        let asked = request("PATCH", &self.0.path("")).bearer(&self.0.token);
+        asked.json(change).send(self.0.service.http())
     }
 
-    fn get(&self, path: &str) -> Response {
-        let path = format!("{}{path}", self.job());
-        request("GET", &path)
-            .bearer(&self.token)
-            .send(self.service.http())
+    fn get(&self, rest: &str) -> Response {
+        self.0.get(rest)
     }
 
     fn bytes(&self, artifact: &str) -> Vec<u8> {
@@ -72,7 +57,7 @@ fn is_near(a: f64, b: f64) -> bool {
 
 #[test]
 fn a_scale_puts_files_into_meters_and_leaves_what_viewers_scale_themselves() {
-    let done = Done::new();
+    let done = Scaled::new();
     let units_per_value = |depth: &Value| depth["units_per_value"].as_f64().unwrap();
     let position = |transforms: &Value, axis: usize| {
         transforms["frames"][1]["transform_matrix"][axis][3]
@@ -135,7 +120,7 @@ fn a_scale_puts_files_into_meters_and_leaves_what_viewers_scale_themselves() {
 
 #[test]
 fn what_a_client_has_is_not_made_again() {
-    let Done { service, token, id } = Done::new();
+    let DoneJob { service, token, id } = DoneJob::of_images(2);
     let get = |service: &Service, artifact: &str, known: &str| {
         let path = format!("/api/v1/jobs/{id}/artifacts/{artifact}");
         let asked = request("GET", &path).bearer(&token);
@@ -170,7 +155,7 @@ fn what_a_client_has_is_not_made_again() {
 
 #[test]
 fn a_scale_that_cannot_be_is_refused() {
-    let done = Done::new();
+    let done = Scaled::new();
     for scale in [json!(0), json!(-1), json!(1e9), json!("1 m"), json!([1])] {
         let answer = done.change(&json!({"meters_per_unit": scale}));
         assert_eq!(answer.expect(400)["code"], "bad_request", "{scale}");
@@ -180,7 +165,7 @@ fn a_scale_that_cannot_be_is_refused() {
 
 #[test]
 fn a_job_tells_its_options_and_a_list_does_not() {
-    let done = Done::new();
+    let done = DoneJob::of_images(2);
     let options = &done.get("").expect(200)["options"];
     assert_eq!(
         options["prediction_mode"], "Depthmap and Camera",

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::service::{PASSWORD, PATIENCE, Service, wait_for};
+use super::service::{PASSWORD, PATIENCE, Service, demo_images, wait_for};
 
 /// An answer.
 #[derive(Debug)]
@@ -247,5 +247,35 @@ impl Service {
             let state = job["state"].as_str().unwrap();
             (!["queued", "running"].contains(&state)).then_some(job)
         })
+    }
+}
+
+/// A service with a job of the demo's images that is done.
+pub(crate) struct DoneJob {
+    pub(crate) service: Service,
+    /// Of its user.
+    pub(crate) token: String,
+    pub(crate) id: i64,
+}
+
+impl DoneJob {
+    /// Starts the service and has it reconstruct so many images.
+    pub(crate) fn of_images(count: usize) -> Self {
+        let service = Service::start_http(&[]);
+        let token = service.token("ann");
+        let id = service.submit_http(&token, &demo_images(count));
+        assert_eq!(service.finished_job(&token, id)["state"], "done");
+        Self { service, token, id }
+    }
+
+    /// The path of the job in the API, with `rest` behind it.
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("/api/v1/jobs/{}{rest}", self.id)
+    }
+
+    /// What its user gets there.
+    pub(crate) fn get(&self, rest: &str) -> Response {
+        let asked = request("GET", &self.path(rest)).bearer(&self.token);
+        asked.send(self.service.http())
     }
 }
