@@ -105,15 +105,15 @@ fn a_page_is_served_to_who_knows_its_address_until_its_last_tab_is_closed() {
         "export",
         "--demo",
         "--out",
-        "room.glb",
+        "scene.glb",
         "--out",
-        "room.html",
+        "scene.html",
     ];
     run(dir.path(), &[&export[..], &["--max_frames", "2"]].concat());
-    let mut viewer = Viewer::start(dir.path(), &["view", "room.glb"]);
+    let mut viewer = Viewer::start(dir.path(), &["view", "scene.glb"]);
     let page = viewer.get(&viewer.path);
     assert!(page.starts_with("HTTP/1.1 200"), "{page:.200}");
-    assert!(page.contains("<title>room</title>") && page.contains("data-alive=\"alive\""));
+    assert!(page.contains("<title>scene</title>") && page.contains("data-alive=\"alive\""));
     assert!(page.ends_with("</body>\n</html>\n"));
     for path in ["/", "/alive", "/0123456789abcdef0123456789abcdef/"] {
         assert!(viewer.get(path).starts_with("HTTP/1.1 404"), "{path}");
@@ -130,9 +130,9 @@ fn a_page_is_served_to_who_knows_its_address_until_its_last_tab_is_closed() {
     viewer.ends();
 
     // A page brings what it has beside the GLB.
-    let mut viewer = Viewer::start(dir.path(), &["view", "room.html"]);
+    let mut viewer = Viewer::start(dir.path(), &["view", "scene.html"]);
     let page = viewer.get(&viewer.path);
-    let old = fs::read_to_string(dir.path().join("room.html")).unwrap();
+    let old = fs::read_to_string(dir.path().join("scene.html")).unwrap();
     let scene = |page: &str| page[page.find("<script class=\"glb\"").unwrap()..].to_owned();
     assert!(scene(&page) == scene(&old));
     assert!(page.contains("data-alive=\"alive\"") && page.contains("connect-src 'self'"));

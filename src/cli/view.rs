@@ -29,7 +29,7 @@ const GLB: &[u8; 4] = b"glTF";
 const EXAMPLES: &str = "\
 Examples:
   vggt view scene.glb
-  vggt view room.safetensors      what --save-predictions wrote
+  vggt view scene.safetensors     what --save-predictions wrote
   vggt export photos/ --open      reconstruct, then show";
 
 /// Shows a GLB or a page of vggt, or saved predictions, in the browser. Ends when the tab is closed, or with Ctrl-C.

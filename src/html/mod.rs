@@ -61,9 +61,7 @@ pub fn write<W: Write, E: From<io::Error>>(
     out: &mut W,
     contents: impl FnOnce(&mut Contents<'_, W>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let missing = || io::Error::new(io::ErrorKind::Unsupported, web::MISSING);
-    let head = head(page).ok_or_else(missing)?;
-    out.write_all(head.as_bytes())?;
+    out.write_all(head(page)?.as_bytes())?;
     contents(&mut Contents { out })?;
     out.write_all(END.as_bytes())?;
     out.flush()?;
@@ -120,21 +118,19 @@ impl<W: Write> Contents<'_, W> {
 }
 
 /// Writes the scene of a page that [`write()`] or an older version has written to `out`, in a page as this version writes it. Returns
-/// false, and writes nothing, when `old` is no such page.
+/// false, and writes nothing, when `old` is not such a page.
 ///
 /// # Errors
 /// When `old` cannot be read, or as [`write()`].
 pub fn rewrite(page: Page<'_>, old: &mut impl Read, out: &mut impl Write) -> io::Result<bool> {
-    let mut head = Vec::new();
-    old.take(HEAD_MAX).read_to_end(&mut head)?;
-    let ours = find(&head, b"<meta name=\"generator\" content=\"vggt ");
-    let Some(scene) = find(&head, b"<script class=\"glb\"").filter(|_| ours.is_some()) else {
+    let mut begin = Vec::new();
+    old.take(HEAD_MAX).read_to_end(&mut begin)?;
+    let ours = find(&begin, b"<meta name=\"generator\" content=\"vggt ");
+    let Some(scene) = find(&begin, b"<script class=\"glb\"").filter(|_| ours.is_some()) else {
         return Ok(false);
     };
-    let missing = || io::Error::new(io::ErrorKind::Unsupported, web::MISSING);
-    let new = self::head(page).ok_or_else(missing)?;
-    out.write_all(new.as_bytes())?;
-    out.write_all(&head[scene..])?;
+    out.write_all(head(page)?.as_bytes())?;
+    out.write_all(&begin[scene..])?;
     io::copy(old, out)?;
     out.flush()?;
     Ok(true)
@@ -144,11 +140,19 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-/// Returns the page up to the scene; `None` where there is no viewer.
-fn head(page: Page<'_>) -> Option<String> {
-    let template = web::text("page.html")?;
-    let (script, style) = (web::text("viewer.js")?, web::text("viewer.css")?);
-    let (script, style) = (in_element(script), in_element(style));
+/// Returns a part of the web app.
+fn part(name: &str) -> io::Result<&'static str> {
+    let missing = || io::Error::new(io::ErrorKind::Unsupported, web::MISSING);
+    web::text(name).ok_or_else(missing)
+}
+
+/// Returns the page up to the scene.
+fn head(page: Page<'_>) -> io::Result<String> {
+    let template = part("page.html")?;
+    let (script, style) = (
+        in_element(part("viewer.js")?),
+        in_element(part("viewer.css")?),
+    );
     let connections = if page.alive.is_some() {
         " connect-src 'self';"
     } else {
@@ -163,15 +167,13 @@ fn head(page: Page<'_>) -> Option<String> {
         .alive
         .map(|place| format!(" data-alive=\"{}\"", escaped(place)));
     // The texts that a user names come last, so that nothing in them is taken for a place to fill.
-    Some(
-        template
-            .replace("{{policy}}", &policy)
-            .replace("{{generator}}", GENERATOR)
-            .replace("{{style}}", &style)
-            .replace("{{script}}", &script)
-            .replacen("<html", &format!("<html{}", alive.unwrap_or_default()), 1)
-            .replace("{{title}}", &escaped(page.title)),
-    )
+    Ok(template
+        .replace("{{policy}}", &policy)
+        .replace("{{generator}}", GENERATOR)
+        .replace("{{style}}", &style)
+        .replace("{{script}}", &script)
+        .replacen("<html", &format!("<html{}", alive.unwrap_or_default()), 1)
+        .replace("{{title}}", &escaped(page.title)))
 }
 
 /// Returns a script or style as it may stand between tags: with one kind of line break, which is what a browser hashes, and without

@@ -110,8 +110,8 @@ pub(super) async fn about(
     Ok(([VARY], Json(scene)).into_response())
 }
 
-/// Sends the `points`, the `cameras.json` or the `scene.jpg` of a result, as `/api/v1/jobs/{id}/artifacts/{format}` does, without the names of the
-/// photos.
+/// Sends the `points`, the `cameras.json` or the `scene.jpg` of a result, as `/api/v1/jobs/{id}/artifacts/{format}` does, without the
+/// names of the photos.
 #[utoipa::path(get, path = "/s/{link}/{format}", operation_id = "get_shared_file", tag = "shared",
     params(
         ("link" = String, Path, description = "The secret of the link"),

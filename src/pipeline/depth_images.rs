@@ -112,17 +112,11 @@ pub fn depth_still(
     frames: &dyn PredictedFrames,
     index: usize,
 ) -> Result<DepthStill, PipelineError> {
-    let range = Range::of(frames, index..index + 1)?;
-    let depth = depth(frames, index)?;
-    let (photo, (_, width)) = (frames.photo_area(index), frames.size());
-    let (rows, columns) = (photo.rows(), photo.columns());
-    let size = (columns.len(), rows.len());
-    let shown = rows.flat_map(|row| &depth[row * width..][columns.clone()]);
-    let gray: Vec<u8> = shown
-        .clone()
-        .flat_map(|d| range.gray(*d).to_be_bytes())
-        .collect();
-    let color: Vec<u8> = shown.flat_map(|d| range.color(*d)).collect();
+    let PhotoDepth { range, depth, size } = PhotoDepth::of(frames, index)?;
+    // PNG is big-endian.
+    let gray = depth.iter().flat_map(|d| range.gray(*d).to_be_bytes());
+    let gray: Vec<u8> = gray.collect();
+    let color: Vec<u8> = depth.iter().flat_map(|d| range.color(*d)).collect();
     let failed = |source| PipelineError::DepthImage {
         path: gray_name(&index.to_string()).into(),
         source,
@@ -142,15 +136,36 @@ pub(super) fn depth_colors(
     frames: &dyn PredictedFrames,
     index: usize,
 ) -> Result<RgbImage, PipelineError> {
-    let range = Range::of(frames, index..index + 1)?;
-    let depth = depth(frames, index)?;
-    let (photo, (_, width)) = (frames.photo_area(index), frames.size());
-    let (rows, columns) = (photo.rows(), photo.columns());
-    let size = [columns.len(), rows.len()].map(|n| n as u32);
-    let shown = rows.flat_map(|row| &depth[row * width..][columns.clone()]);
-    let color: Vec<u8> = shown.flat_map(|d| range.color(*d)).collect();
+    let PhotoDepth { range, depth, size } = PhotoDepth::of(frames, index)?;
+    let color = depth.iter().flat_map(|d| range.color(*d)).collect();
+    let (width, height) = (size.0 as u32, size.1 as u32);
     // Three bytes for each pixel.
-    Ok(RgbImage::from_raw(size[0], size[1], color).unwrap_or_default())
+    Ok(RgbImage::from_raw(width, height, color).unwrap_or_default())
+}
+
+/// The depth of one frame where its photo is, without padding.
+struct PhotoDepth {
+    /// Of this frame alone.
+    range: Range,
+    depth: Vec<f32>,
+    /// Width and height.
+    size: (usize, usize),
+}
+
+impl PhotoDepth {
+    fn of(frames: &dyn PredictedFrames, index: usize) -> Result<Self, PipelineError> {
+        let range = Range::of(frames, index..index + 1)?;
+        let depth = depth(frames, index)?;
+        let (photo, (_, width)) = (frames.photo_area(index), frames.size());
+        let (rows, columns) = (photo.rows(), photo.columns());
+        let size = (columns.len(), rows.len());
+        let shown = rows.flat_map(|row| &depth[row * width..][columns.clone()]);
+        Ok(Self {
+            range,
+            depth: shown.copied().collect(),
+            size,
+        })
+    }
 }
 
 /// Returns the entry of one map: `map_x = photo_x * scale_x + offset_x`, and the same for y, where pixel i covers [i, i + 1).

@@ -1,7 +1,7 @@
 // Times how soon the app shows something, against `vggt serve --demo` on this machine. Run by hand, with nothing else running:
 //
 //   VGGT=target/release/vggt node tools/checks/browser/bench_app.mjs
-import { readFileSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { launch } from "./launch.mjs";
 import { PASSWORD, Service, USER } from "./service.mjs";
@@ -12,15 +12,6 @@ const RUNS = 5;
 const root = new URL("../../../", import.meta.url).pathname;
 const demo = join(root, "model/demo/frames");
 
-/** Asks the API; throws where that says no. */
-async function ask(path, options = {}, token = null) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  if (typeof options.body === "string") headers["Content-Type"] = "application/json";
-  const answer = await fetch(`${service.url}/api/v1${path}`, { ...options, headers });
-  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-  return answer.json();
-}
-
 /** The median, the least and the most. */
 function text(times) {
   const sorted = [...times].sort((a, b) => a - b).map(Math.round);
@@ -29,13 +20,9 @@ function text(times) {
 
 const service = await Service.start(process.env.VGGT ?? join(root, "target/debug/vggt"));
 try {
-  const { token } = await ask("/sessions", { method: "POST", body: JSON.stringify({ username: USER, password: PASSWORD }) });
-  const form = new FormData();
-  for (const name of readdirSync(demo).sort()) form.append("files", new Blob([readFileSync(join(demo, name))]), name);
-  const { id } = await ask("/jobs", { method: "POST", body: form }, token);
-  while ((await ask(`/jobs/${id}`, {}, token)).state !== "done") await new Promise((resolve) => setTimeout(resolve, 100));
+  const scene = await service.make("Scene", readdirSync(demo).sort().map((name) => join(demo, name)));
 
-  const painted = { "/login": [], "/": [], [`/jobs/${id}`]: [] };
+  const painted = { "/login": [], "/": [], [scene]: [] };
   const drawn = [];
   for (let run = 0; run < RUNS; run++) {
     for (const [path, times] of Object.entries(painted)) {
@@ -60,7 +47,7 @@ try {
     }
   }
   for (const [path, times] of Object.entries(painted)) console.log(`${path.padEnd(8)} first contentful paint ${text(times)}`);
-  console.log(`/jobs/${id}  all points are drawn ${text(drawn)}`);
+  console.log(`${scene.padEnd(8)} all points are drawn ${text(drawn)}`);
 } finally {
   await service.stop();
 }

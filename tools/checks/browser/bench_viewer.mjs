@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { DESKTOP, launch } from "./launch.mjs";
-import { writeRoom } from "./scenes.mjs";
+import { writeScene } from "./scenes.mjs";
 
 const FRAMES = 20;
 /** How long the view is turned, in ms. */
@@ -66,7 +66,7 @@ try {
   console.log("|---|---|---|---|---|---|---|---|");
   for (const millions of sizes) {
     const file = join(folder, "page.html");
-    writeRoom(file, Math.round(1e6 * millions), FRAMES);
+    writeScene(file, Math.round(1e6 * millions), FRAMES);
     const page = await openPage(DESKTOP);
     const start = Date.now();
     await page.goto(pathToFileURL(file).href, { waitUntil: "domcontentloaded", timeout: 300_000 });

@@ -6,7 +6,7 @@ import { launch } from "./launch.mjs";
 import { Opened } from "./opened.mjs";
 import { readPage, writePage } from "./pages.mjs";
 import { chunksOf } from "./plain_glb.mjs";
-import { container, glbOf, room } from "./scenes.mjs";
+import { container, glbOf, makeScene } from "./scenes.mjs";
 
 const WINDOW = { width: 900, height: 600 };
 const DAMAGED = /^The GLB in this page is damaged: .*\.$/;
@@ -19,7 +19,7 @@ const CHANGES = {
   "no points": (d) => (d.nodes.at(-1).children = []),
   "a child that is not there": (d) => (d.nodes.at(-1).children = [99]),
   "a count beyond the end": (d) => d.accessors.forEach((a) => (a.count *= 1000)),
-  "a count that is no number": (d) => d.accessors.forEach((a) => (a.count = "9")),
+  "a count in words": (d) => d.accessors.forEach((a) => (a.count = "9")),
   "an offset below 0": (d) => (d.bufferViews[0].byteOffset = -4),
   "no stride": (d) => (d.bufferViews[0].byteStride = 0),
   "another type": (d) => (d.accessors[0].componentType = 5130),
@@ -31,7 +31,7 @@ const CHANGES = {
 export async function checkFaults(openPage, page, folder) {
   const path = join(folder, "page.html");
   // Small, and of more than one piece in the page.
-  const glb = glbOf(room(3000, 3));
+  const glb = glbOf(makeScene(3000, 3));
   const texts = [glb.subarray(0, 30_000), glb.subarray(30_000)].map((part) => part.toString("base64"));
   const expect = async (what, contents, pattern = DAMAGED) => {
     writePage(path, { head: page.head, ...contents });

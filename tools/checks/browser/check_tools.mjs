@@ -5,7 +5,7 @@ import { PHONE } from "./launch.mjs";
 import { Opened } from "./opened.mjs";
 import { writePage } from "./pages.mjs";
 import { readPlainly } from "./plain_glb.mjs";
-import { glbOf, room } from "./scenes.mjs";
+import { glbOf, makeScene } from "./scenes.mjs";
 import { axesOf, dot, length, minus, project } from "./vectors.mjs";
 
 const WINDOW = { width: 900, height: 600 };
@@ -14,9 +14,9 @@ const MANY = 400_000;
 /** Sine of the angle by which the horizon may be off. */
 const LEVEL = 0.02;
 
-/** A page of a room. */
+/** A page of a synthetic scene. */
 function roomPage(path, head, count) {
-  const scene = room(count, 4);
+  const scene = makeScene(count, 4);
   const glb = glbOf(scene);
   writePage(path, {
     head,
@@ -120,7 +120,7 @@ export async function checkAddress(openPage, { head }, folder) {
   await opened.close();
 }
 
-/** The horizon is that of the room, although its first camera looks down; without it that of the first camera. */
+/** The horizon is that of the scene, although its first camera looks down; without it that of the first camera. */
 export async function checkHorizon(openPage, { head }, folder) {
   const path = join(folder, "horizon.html");
   const { up } = roomPage(path, head, 20_000);
@@ -129,7 +129,7 @@ export async function checkHorizon(openPage, { head }, folder) {
   for (const key of [...Array(5).fill("ArrowLeft"), "ArrowUp"]) await opened.page.keyboard.press(key);
   await opened.rest();
   const axes = axesOf((await opened.points()).clip);
-  assert(Math.abs(dot(axes.right, up)) < LEVEL && dot(axes.up, up) > 0.5, `the room is tilted: ${dot(axes.right, up)}`);
+  assert(Math.abs(dot(axes.right, up)) < LEVEL && dot(axes.up, up) > 0.5, `the scene is tilted: ${dot(axes.right, up)}`);
   const { eye } = await opened.view();
   await opened.set(".row > .check:has(+ .check) input", false);
   await opened.rest();
@@ -138,7 +138,7 @@ export async function checkHorizon(openPage, { head }, folder) {
   const tilted = axesOf((await opened.points()).clip);
   assert(
     Math.abs(dot(tilted.right, [0, -1, 0])) < 1e-3 && Math.abs(dot(tilted.right, up)) > 3 * LEVEL,
-    "the room is level still",
+    "the scene is level still",
   );
   await opened.close();
 }

@@ -2,9 +2,9 @@
 //
 //   VGGT=target/release/vggt node tools/checks/browser/pictures.mjs docs
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { launch, PHONE } from "./launch.mjs";
 import { PASSWORD, Service, USER } from "./service.mjs";
@@ -22,29 +22,12 @@ const photos = readdirSync(demo).sort().map((name) => join(demo, name));
 const clip = join(root, "model/demo/clip.mp4");
 /** Name, files and options of each scene, the oldest first. */
 const SCENES = [
-  ["Room, from the right", photos.slice(4), {}],
-  ["Room, from the left", photos.slice(0, 4), {}],
+  ["Corner, from the right", photos.slice(4), {}],
+  ["Corner, from the left", photos.slice(0, 4), {}],
   ["Walk, from a video", [clip], { fps: 2 }],
-  ["Room, cleaned", photos, { conf_thres: 40 }],
-  ["Room", photos, {}],
+  ["Corner, cleaned", photos, { conf_thres: 40 }],
+  ["Corner", photos, {}],
 ];
-
-/** Asks the API of a service. */
-async function ask(service, path, token, options = {}) {
-  const answer = await fetch(`${service.url}/api/v1${path}`, { ...options, headers: { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) } });
-  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-  return answer.json();
-}
-
-/** Makes a scene; returns the path of its page. */
-async function make(service, token, [name, files, options]) {
-  const form = new FormData();
-  for (const file of files) form.append("files", new Blob([readFileSync(file)]), basename(file));
-  form.append("options", JSON.stringify({ ...options, name }));
-  const { id } = await ask(service, "/jobs", token, { method: "POST", body: form });
-  while ((await ask(service, `/jobs/${id}`, token)).state !== "done") await pause(100);
-  return `/jobs/${id}`;
-}
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -58,10 +41,8 @@ const service = await Service.start(process.env.VGGT ?? join(root, "target/debug
 const folder = mkdtempSync(join(tmpdir(), "vggt-pictures-"));
 const { openPage, close } = await launch();
 try {
-  const body = JSON.stringify({ username: USER, password: PASSWORD });
-  const { token } = await ask(service, "/sessions", null, { method: "POST", body, headers: { "Content-Type": "application/json" } });
-  let room = "";
-  for (const scene of SCENES) room = await make(service, token, scene);
+  let newest = "";
+  for (const scene of SCENES) newest = await service.make(...scene);
 
   const page = await openPage(WINDOW, { scheme: "light" });
   await page.goto(`${service.url}/login`);
@@ -73,10 +54,10 @@ try {
   await page.goto(`${service.url}/new`);
   await (await page.$("input[data-test=files]")).uploadFile(...photos);
   await seen(page, "8 photos");
-  await type(page, "Name", "Room");
+  await type(page, "Name", "Corner");
   await shoot(page, "web_new");
 
-  await page.goto(service.url + room);
+  await page.goto(service.url + newest);
   await viewer(page);
   await pause(2500);
   await click(page, "Measure");
@@ -86,7 +67,7 @@ try {
   await shoot(page, "web_measure");
 
   const phone = await openPage(PHONE, { scheme: "dark" });
-  await phone.goto(service.url + room);
+  await phone.goto(service.url + newest);
   await viewer(phone);
   await shoot(phone, "web_phone");
 

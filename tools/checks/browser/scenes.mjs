@@ -11,7 +11,7 @@ const norm = (v) => v.map((x) => x / Math.hypot(...v));
 const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 
-/** Where a ray from inside of a room with a ball meets it, and the color there. */
+/** Where a ray from inside of a box with a ball meets it, and the color there. */
 function trace(eye, direction) {
   let distance = Infinity;
   let color = [0, 0, 0];
@@ -36,10 +36,10 @@ function trace(eye, direction) {
 }
 
 /**
- * A room seen by `frames` cameras on an arc that look down a bit, as vggt has it: the world is the first camera's space. Points lie on the
- * pixels of the photos, by frame; one in a hundred is a stray with little confidence. `up` is that of the room.
+ * A box with a ball seen from inside by `frames` cameras on an arc that look down a bit, as vggt has it: the world is the first camera's space. Points lie on the
+ * pixels of the photos, by frame; one in a hundred is a stray with little confidence. `up` is that of the box.
  */
-export function room(count, frames) {
+export function makeScene(count, frames) {
   let seed = 1;
   const random = () => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) / 2 ** 32;
   const eyes = Array.from({ length: frames }, (_, i) => {
@@ -198,10 +198,10 @@ export function writePage(path, { title, glb, confidence, about }) {
   closeSync(file);
 }
 
-/** Writes a page of a room. */
-export function writeRoom(path, count, frames, options = {}) {
-  const scene = room(count, frames);
+/** Writes a page of a synthetic scene. */
+export function writeScene(path, count, frames, options = {}) {
+  const scene = makeScene(count, frames);
   const about = { frames: scene.perFrame, cameras: scene.cameras, unit: "arbitrary" };
-  writePage(path, { title: "A room", glb: glbOf(scene, options), confidence: scene.confidence, about });
+  writePage(path, { title: "A scene", glb: glbOf(scene, options), confidence: scene.confidence, about });
   return scene;
 }

@@ -1,9 +1,9 @@
 // Starts `vggt serve --demo` in a folder of its own, ends it, and starts it again.
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 
 export const USER = "ann";
 export const PASSWORD = "correct horse";
@@ -44,6 +44,33 @@ export class Service {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
     throw new Error(`the service does not answer:\n${this.log}`);
+  }
+
+  /** Asks the API as the user; throws where that says no. */
+  async ask(path, options = {}) {
+    const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }) };
+    if (typeof options.body === "string") headers["Content-Type"] = "application/json";
+    const answer = await fetch(`${this.url}/api/v1${path}`, { ...options, headers });
+    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  }
+
+  /** Makes a scene of files over the API; returns the path of its page once it is done. */
+  async make(name, files, options = {}) {
+    if (!this.token) {
+      const body = JSON.stringify({ username: USER, password: PASSWORD });
+      this.token = (await this.ask("/sessions", { method: "POST", body })).token;
+    }
+    const form = new FormData();
+    for (const file of files) form.append("files", new Blob([readFileSync(file)]), basename(file));
+    form.append("options", JSON.stringify({ ...options, name }));
+    const { id } = await this.ask("/jobs", { method: "POST", body: form });
+    for (;;) {
+      const { state, reason } = await this.ask(`/jobs/${id}`);
+      if (state === "done") return `/jobs/${id}`;
+      if (state === "failed" || state === "cancelled") throw new Error(`the job ${name} ${state}: ${reason}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   }
 
   /** Ends it as a loss of power does. */

@@ -85,7 +85,7 @@ export async function downloads(page, world) {
       const expected = BEGINNINGS[format];
       const right = expected === null ? bytes.readBigUInt64LE(0) < BigInt(bytes.length) && bytes[8] === 0x7b : bytes.toString("latin1", 0, expected.length) === expected;
       check(right, `${name} begins with ${bytes.subarray(0, 16)}`);
-      check(name.startsWith("Demo room"), `the file of ${format} is called ${name}`);
+      check(name.startsWith("Demo scene"), `the file of ${format} is called ${name}`);
     }
     await client.detach();
     await closeDialog(page);
@@ -107,7 +107,7 @@ export async function share(page, world) {
     await other.setViewport(DESKTOP);
     await other.goto(world.link);
     await viewer(other);
-    check((await other.title()).startsWith("Demo room"), "the shared page has no title");
+    check((await other.title()).startsWith("Demo scene"), "the shared page has no title");
     check((await other.$$(".job-actions button")).length === 0, "the shared page offers what it cannot do");
     await world.shot(other, "shared_desktop");
     check(problems.length === 0, `problems on the shared page: ${problems}`);
@@ -138,9 +138,9 @@ export async function rename(page, world) {
     await page.goto(world.url);
     await click(page, "Rename Demo <b>& co");
     await named(page, "textbox", "Name");
-    await page.keyboard.type("Demo room");
+    await page.keyboard.type("Demo scene");
     await page.keyboard.press("Enter");
-    await wait(page, "old name in the gallery", () => [...document.querySelectorAll(".card h2")].some((e) => e.textContent === "Demo room"));
+    await wait(page, "old name in the gallery", () => [...document.querySelectorAll(".card h2")].some((e) => e.textContent === "Demo scene"));
     await wait(page, "picture of the card", () => document.querySelector(".card img")?.naturalWidth > 0);
     noProblems(page);
   });
@@ -178,7 +178,7 @@ export async function search(page, world) {
     await (await named(page, "searchbox", "Search scenes by name")).type("DEMO");
     await wait(page, "found scenes", () => document.querySelectorAll(".cards > .card:not([hidden])").length === 2);
     const found = await page.evaluate(shownCards);
-    check(found.join() === "Demo strict,Demo room", `found ${found}`);
+    check(found.join() === "Demo strict,Demo scene", `found ${found}`);
     await page.keyboard.type(" nothing");
     await seen(page, "No scene has");
     noProblems(page);

@@ -66,7 +66,7 @@ export async function dropPhotos(page, world) {
     await input.uploadFile(...world.photos.slice(3));
     await seen(page, "8 photos");
     await seen(page, "2 files were chosen already.");
-    await type(page, "Name", "Demo room");
+    await type(page, "Name", "Demo scene");
     await world.shot(page, "new_desktop");
   });
   await step("the job is submitted, its progress is seen, and its scene is shown", async () => {
@@ -79,7 +79,7 @@ export async function dropPhotos(page, world) {
     check((await viewer(page)) > 10_000, "the scene has too few points");
     const stages = await page.evaluate(() => [...window.stages]);
     check(stages.some((text) => /Sending|Preparing/.test(text)), `no progress was seen: ${stages}`);
-    check((await page.title()).startsWith("Demo room"), "the title is not the scene's");
+    check((await page.title()).startsWith("Demo scene"), "the title is not the scene's");
     await world.shot(page, "scene_desktop");
   });
 }
@@ -121,7 +121,7 @@ export async function wrongFiles(page, world) {
     await seen(page, "Details");
     noProblems(page);
   });
-  await step("a file that is no picture fails with a reason and what to do", async () => {
+  await step("a file that is not a picture fails with a reason and what to do", async () => {
     const bad = join(world.scratch, "bad.jpg");
     copyFileSync(join(world.root, "README.md"), bad);
     await page.goto(`${world.url}/new`);

@@ -69,7 +69,7 @@ export class Cloud {
   readonly object: Points<BufferGeometry, RawShaderMaterial>;
   /** Size that the user chose, 1 as it is. */
   size = 1;
-  /** Numbers of the chosen frame's points; room for those of any frame, since three frees a buffer only with its geometry. */
+  /** Numbers of the chosen frame's points; large enough for any frame, since three frees a buffer only with its geometry. */
   private index: BufferAttribute | null = null;
   private indexed: Uint32Array | null = null;
   private readonly spacing: Spacing;

@@ -1,4 +1,4 @@
-/** What keeps a scene from being shown; its message is a sentence for whoever looks at the page. */
+/** What keeps a scene from being shown; its message is a sentence for the person who looks at the page. */
 export class PageError extends Error {
   override name = "PageError";
 }

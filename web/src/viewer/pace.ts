@@ -1,6 +1,6 @@
 // How many points are drawn while the view moves: as many as keep it smooth on this machine, which only measuring tells.
 
-/** The longest time between two pictures that passes as smooth, and the time below which there is room for more, in ms. */
+/** The longest time between two pictures that passes as smooth, and the time below which more can be drawn, in ms. */
 const SLOW = 45;
 const FAST = 28;
 const FEWEST = 10_000;
@@ -36,7 +36,7 @@ export class Pace {
     }
   }
 
-  /** What was drawn was no part of a movement, so the next time says nothing. */
+  /** What was drawn was not part of a movement, so the next time says nothing. */
   rested(): void {
     this.last = null;
     this.skipped = 0;

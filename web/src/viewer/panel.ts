@@ -195,7 +195,7 @@ export class Panel {
 function chooser(label: string, select: HTMLSelectElement, what: string): HTMLElement {
   const step = (by: number) => {
     const { length } = select.options;
-    // From either end it goes on at the other; the first choice is no step of its own.
+    // From either end it goes on at the other; the first choice does not count as a step.
     const at = select.selectedIndex + by;
     select.selectedIndex = at < 1 ? length - 1 : at >= length ? 1 : at;
     select.dispatchEvent(new Event("change"));

@@ -105,7 +105,7 @@ export class Stage {
       this.request();
     });
     this.resizes.observe(canvas);
-    // The pixels of another screen are no change of size.
+    // The pixels of another screen do not change its size.
     addEventListener("resize", this.request);
   }
 

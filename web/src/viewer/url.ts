@@ -1,4 +1,4 @@
-// The view in the address: a reload, or whoever gets the address, sees the same.
+// The view in the address: a reload, and everybody who gets the address, sees the same.
 import { Vector3 } from "three";
 import type { View } from "./first_view";
 
