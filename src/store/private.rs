@@ -17,6 +17,9 @@ static LEFT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// How many of them are remembered.
 const MAX_LEFT: usize = 1000;
 
+/// How many earlier folders one removal takes along.
+const MAX_AT_ONCE: usize = 16;
+
 /// Creates a file for its owner alone. Never writes into what is there already.
 ///
 /// # Errors
@@ -103,24 +106,29 @@ pub(super) fn open_to_others(paths: &[PathBuf]) -> Vec<&Path> {
     paths.filter(|path| open(path)).collect()
 }
 
-/// Removes a folder with all that is in it. What cannot be removed now is tried again after later ones.
+/// Removes a folder with all that is in it. What cannot be removed now is tried again after later ones, and by the upkeep.
 pub fn remove_folder(path: &Path) {
     match try_remove(path) {
-        Ok(()) => {
-            // What hindered an earlier one may be over: one for each, so that nobody waits for many.
-            let earlier = left().pop();
-            if let Some(earlier) = earlier
-                && try_remove(&earlier).is_err()
-            {
-                left().insert(0, earlier);
-            }
-        }
+        Ok(()) => remove_some_left(),
         Err(e) => {
             tracing::warn!("cannot remove \"{}\" now: {e}", path.display());
             let mut left = left();
             if left.len() < MAX_LEFT {
                 left.push(path.to_owned());
             }
+        }
+    }
+}
+
+/// Removes earlier ones, since what hindered them may be over: until one fails, and few, so that nobody waits for many.
+fn remove_some_left() {
+    for _ in 0..MAX_AT_ONCE {
+        let Some(earlier) = left().pop() else {
+            return;
+        };
+        if try_remove(&earlier).is_err() {
+            left().insert(0, earlier);
+            return;
         }
     }
 }
@@ -187,5 +195,23 @@ mod tests {
             open_to_others(std::slice::from_ref(&file)),
             [file.as_path()]
         );
+    }
+
+    #[test]
+    fn what_could_not_be_removed_goes_with_a_few_later_removals() {
+        let dir = tempfile::tempdir().unwrap();
+        let block = dir.path().join("block");
+        let folders: Vec<PathBuf> = (0..20).map(|i| block.join(i.to_string())).collect();
+        // Where a file lies in place of the folder above, nothing below can be removed, not even by root.
+        fs::write(&block, "").unwrap();
+        folders.iter().for_each(|folder| remove_folder(folder));
+        fs::remove_file(&block).unwrap();
+        folders.iter().for_each(|f| fs::create_dir_all(f).unwrap());
+        for later in 0..4 {
+            let later = dir.path().join(format!("later{later}"));
+            fs::create_dir(&later).unwrap();
+            remove_folder(&later);
+        }
+        assert!(folders.iter().all(|folder| !folder.exists()));
     }
 }

@@ -24,8 +24,11 @@ use super::{
     time::{column, now, parse_time},
 };
 
-/// Time between two rounds.
-const PAUSE: Duration = Duration::from_secs(60 * 60);
+/// Time between two rounds, in [`MINUTE`]s.
+const PAUSE_MINUTES: usize = 60;
+
+/// Time after which what could not be removed is tried again.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Rows of one transaction: few milliseconds, so that nobody waits.
 const BATCH: i64 = 200;
@@ -102,8 +105,12 @@ impl Store {
                         ),
                         Err(e) => tracing::warn!("cannot remove what is old: {e}"),
                     }
-                    if !matches!(woken.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
-                        return;
+                    for _ in 0..PAUSE_MINUTES {
+                        let waited = woken.recv_timeout(MINUTE);
+                        if !matches!(waited, Err(RecvTimeoutError::Timeout)) {
+                            return;
+                        }
+                        remove_left();
                     }
                 }
             })
