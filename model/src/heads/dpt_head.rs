@@ -1,5 +1,7 @@
 //! Dense prediction: a feature pyramid from four of the aggregator's layers. Port of vggt/heads/dpt_head.py.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::{Device, Tensor};
 
 use super::{
@@ -53,8 +55,23 @@ pub struct DptFeatures {
     patch_size: usize,
     /// Pixels of the image per pixel of the result.
     down_ratio: usize,
+    /// Channels of the levels and of the result.
+    channels: ([usize; 4], usize),
     /// Whether positions are added, once to each level and once to the result.
     pos_embed: bool,
+    /// The positions of the last frame's size: the frames of a pass have one.
+    positions: Mutex<Option<Arc<PositionTables>>>,
+}
+
+/// What is added to the maps of a frame.
+#[derive(Debug)]
+struct PositionTables {
+    /// Height and width of the frame.
+    size: (usize, usize),
+    /// Of the levels. [1, H / patch, W / patch, C]
+    levels: [Tensor; 4],
+    /// Of the result.
+    result: Positions,
 }
 
 /// To 4, 2, 1 and 1/2 times the patch grid.
@@ -132,7 +149,9 @@ impl DptFeatures {
             intermediate_layer_idx: config.dpt_head.intermediate_layer_idx,
             patch_size: config.patch_size,
             down_ratio,
+            channels: (out, c_out),
             pos_embed,
+            positions: Mutex::new(None),
         })
     }
 
@@ -150,17 +169,17 @@ impl DptFeatures {
         (h, w): (usize, usize),
     ) -> Result<Tensor> {
         let grid = (h / self.patch_size, w / self.patch_size);
-        let aspect_ratio = w as f64 / h as f64;
+        let positions = self.positions((h, w), tokens.last()?.device())?;
         let level = |i: usize| -> Result<Tensor> {
             let layer = tokens.layer(self.intermediate_layer_idx[i])?;
             let start = tokens.patch_start_idx;
             let x = layer.get(frame)?.narrow(0, start, layer.dim(1)? - start)?;
             let x = self.norm.forward(&x)?.reshape((1, grid.0, grid.1, ()))?;
-            let x = self.projects[i].forward(&x)?;
-            let x = match self.positions(grid, x.dim(3)?, aspect_ratio, x.device())? {
-                Some(positions) => positions.add(&x)?,
-                None => x,
+            let positions = ConvFusion {
+                skip: positions.as_ref().map(|tables| &tables.levels[i]),
+                ..ConvFusion::default()
             };
+            let x = self.projects[i].forward_fused(&x, positions)?;
             let x = match i {
                 0 => self.resize_layers.up4.forward(&x)?,
                 1 => self.resize_layers.up2.forward(&x)?,
@@ -180,19 +199,38 @@ impl DptFeatures {
         drop(levels);
         let x = self.scratch.output_conv1.forward(&x)?;
         let size = (h / self.down_ratio, w / self.down_ratio);
-        let positions = self.positions(size, x.dim(3)?, aspect_ratio, x.device())?;
-        Ok(bilinear_align_corners(&x, size, positions.as_ref())?)
+        let positions = positions.as_ref().map(|tables| &tables.result);
+        Ok(bilinear_align_corners(&x, size, positions)?)
     }
 
+    /// The positions of frames of `size`, made for the first of them.
     fn positions(
         &self,
         size: (usize, usize),
-        c: usize,
-        aspect_ratio: f64,
         device: &Device,
-    ) -> candle_core::Result<Option<Positions>> {
-        let positions = || uv_embed(size, c, aspect_ratio, device);
-        self.pos_embed.then(positions).transpose()
+    ) -> candle_core::Result<Option<Arc<PositionTables>>> {
+        if !self.pos_embed {
+            return Ok(None);
+        }
+        let mut kept = self
+            .positions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(tables) = kept.as_ref().filter(|tables| tables.size == size) {
+            return Ok(Some(Arc::clone(tables)));
+        }
+        let (h, w) = size;
+        let aspect_ratio = w as f64 / h as f64;
+        let embed = |size, c| uv_embed(size, c, aspect_ratio, device);
+        let grid = (h / self.patch_size, w / self.patch_size);
+        let level = |i: usize| embed(grid, self.channels.0[i])?.whole();
+        let tables = Arc::new(PositionTables {
+            size,
+            levels: [level(0)?, level(1)?, level(2)?, level(3)?],
+            result: embed((h / self.down_ratio, w / self.down_ratio), self.channels.1)?,
+        });
+        *kept = Some(Arc::clone(&tables));
+        Ok(Some(tables))
     }
 }
 

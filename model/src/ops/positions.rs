@@ -39,7 +39,7 @@ impl Positions {
     }
 
     /// [1, H, W, C]
-    fn whole(&self) -> Result<Tensor> {
+    pub(crate) fn whole(&self) -> Result<Tensor> {
         let (w, half) = self.columns.dims2()?;
         let h = self.rows.dim(0)?;
         let columns = self.columns.reshape((1, w, half))?;
