@@ -28,7 +28,7 @@
 //! weights      model.pt and .safetensors, mapped and checked     precision
 //! geometry     pose encoding, rotations, unprojection            -
 //! predictions  the results of a pass                             -
-//! precision    exact or fast, for linear layers and scores       -
+//! precision    exact or fast, for layers and attention          -
 //! stop         a flag that ends a running pass                   -
 //! ```
 //!

@@ -265,6 +265,13 @@ impl MappedMatrix {
         self.try_slice().unwrap_or(MatrixSlice::F32(&[]))
     }
 
+    /// Gives the pages of the file back to the system until they are read again, those of all rows of the file's matrix.
+    pub(crate) fn release(&self) {
+        if let Some(entry) = self.weights.entry(&self.name) {
+            self.weights.release(entry);
+        }
+    }
+
     /// `len` rows from `start`.
     ///
     /// # Errors

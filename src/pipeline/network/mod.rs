@@ -283,9 +283,13 @@ impl Network {
         let Some(weights) = self.weights.as_ref().filter(|_| self.device.is_cpu()) else {
             return 0;
         };
-        let mapped = weights
-            .iter()
-            .filter(|(_, entry)| entry.dtype == DType::F32);
+        // Matrices of the aggregator were converted when they were loaded, and their pages given back.
+        let is_converted = |name: &str, rank| {
+            self.precision() == Precision::Fast && rank == 2 && name.starts_with("aggregator.")
+        };
+        let mapped = weights.iter().filter(|(name, entry)| {
+            entry.dtype == DType::F32 && !is_converted(name, entry.shape.len())
+        });
         mapped
             .map(|(_, entry)| (entry.elem_count() * DType::F32.size_in_bytes()) as u64)
             .sum()

@@ -164,17 +164,104 @@ fn whole_numbers_lose_what_their_digits_say() {
     }
 }
 
+/// The attention of one head in 16-bit integers.
+fn in_integers(isa: Isa, qkv: &Tensor, depth: usize) -> Tensor {
+    let op = SelfAttention {
+        num_heads: 1,
+        q_norm: None,
+        k_norm: None,
+        rope: None,
+        precision: Precision::Fast,
+    };
+    let backend = Backend::Cpu(isa);
+    qkv.apply_op1_no_bwd(&FlashSelf { op, depth, backend })
+        .unwrap()
+}
+
+#[test]
+fn small_weights_count_beside_a_large_one() {
+    // One key has a weight of 1, and 500 others 2^-11 each, together a fifth: integers that are as large as the largest weight
+    // allows for an even block would lose them.
+    let (n, d) = (501, 32);
+    let mut qkv = vec![0f32; n * 3 * d];
+    for (i, row) in qkv.chunks_exact_mut(3 * d).enumerate() {
+        row[0] = 1.0;
+        row[d] = if i == 300 {
+            11.0 * 2f32.ln() * (d as f32).sqrt()
+        } else {
+            0.0
+        };
+        row[2 * d + 1] = if i == 300 { -1.0 } else { 1.0 };
+    }
+    let others = 500.0 / 2f64.powi(11);
+    let exact = (others - 1.0) / (others + 1.0);
+    let qkv = Tensor::from_vec(qkv, (1, n, 3 * d), &Device::Cpu).unwrap();
+    for isa in Isa::all() {
+        let out = in_integers(isa, &qkv, d).flatten_all().unwrap();
+        let out = f64::from(out.to_vec1::<f32>().unwrap()[1]);
+        assert!((out - exact).abs() < 3e-4, "{}: {out} {exact}", isa.name());
+    }
+}
+
+#[test]
+fn a_channel_of_large_values_leaves_the_others_alone() {
+    let (n, d) = (300, 16);
+    let qkv = random(&[1, n, 3 * d]);
+    let mut large = qkv.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for row in large.chunks_exact_mut(3 * d) {
+        row[2 * d + 3] *= 1e6;
+    }
+    let large = Tensor::from_vec(large, (1, n, 3 * d), &Device::Cpu).unwrap();
+    for isa in Isa::all() {
+        let small = in_integers(isa, &qkv, d).to_vec3::<f32>().unwrap();
+        let large = in_integers(isa, &large, d).to_vec3::<f32>().unwrap();
+        for (small, large) in small[0].iter().zip(&large[0]) {
+            for (i, (x, y)) in small.iter().zip(large).enumerate() {
+                let expected = if i == 3 { 1e6 * x } else { *x };
+                assert!(
+                    (y - expected).abs() <= 1e-3 * expected.abs().max(0.01),
+                    "{i}: {y}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_shows_in_integers_too() {
+    let (n, d) = (200, 16);
+    for (at, what) in [(0, "q"), (d, "k"), (2 * d, "v")] {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut qkv = random(&[n, 3 * d])
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap();
+            qkv[150 * 3 * d + at] = bad;
+            let qkv = Tensor::from_vec(qkv, (1, n, 3 * d), &Device::Cpu).unwrap();
+            for isa in Isa::all() {
+                let out = in_integers(isa, &qkv, d).to_vec3::<f32>().unwrap();
+                assert!(!out[0][150][0].is_finite(), "{} {what} {bad}", isa.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn threads_change_no_bit() {
     let qkv = random(&[1, 700, 3 * 2 * 16]);
-    let op = SelfAttention {
+    let of = |precision| SelfAttention {
         num_heads: 2,
         q_norm: None,
         k_norm: None,
         rope: None,
-        precision: Precision::Exact,
+        precision,
     };
-    for isa in Isa::all() {
+    let both = [Precision::Exact, Precision::Fast].map(of);
+    for (isa, op) in Isa::all()
+        .into_iter()
+        .flat_map(|isa| both.map(|op| (isa, op)))
+    {
         let results = [1, 3].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)

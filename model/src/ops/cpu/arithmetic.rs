@@ -2,28 +2,40 @@
 
 use super::{
     Vector,
-    pack::{self, Source},
-    simd::Eight,
-    tile::gemm::{WIDE, micro_kernel},
+    tile::gemm::{WIDE, micro_kernel, micro_kernel_of_pairs},
 };
 
-/// A way to pack a block of rows and to multiply two packed blocks.
-pub(crate) trait Arithmetic: Send + Sync {
-    /// Whether rows of `depth` elements can be multiplied.
-    fn takes(depth: usize) -> bool;
+/// Elements of memory from one row of a packed panel to the next: 1 KiB, which hold 256 elements in f32 and 512 in 16 bits.
+///
+/// The same for every block, however deep, so that the addresses of a panel's rows differ by constants.
+pub(crate) const LINE: usize = 256;
 
-    /// Packs `W` rows of `depth` elements into at most `depth * W` elements.
+/// A way to pack a block of rows of the left side, and to multiply it with a block of the right side.
+pub(crate) trait Arithmetic: Send + Sync {
+    /// Elements of k that are multiplied before the sums of a tile go back to memory, at most.
+    const BLOCK: usize;
+
+    /// Elements of memory that a block of a panel of `rows` takes.
+    fn panel(rows: usize) -> usize;
+
+    /// Packs a row of a panel, `row` being its number and that of all rows: the `len` elements that `fill` writes.
     ///
     /// # Safety
-    /// As [`pack::side_by_side`].
-    unsafe fn pack<V: Vector, const W: usize>(source: &impl Source<V>, depth: usize, out: *mut f32);
+    /// The processor must have the instruction set of `V`; the panel must be as long as [`Arithmetic::panel`] says and have such
+    /// a row, and `len` be at most [`Arithmetic::BLOCK`].
+    unsafe fn pack_row<V: Vector>(
+        panel: *mut f32,
+        row: (usize, usize),
+        len: usize,
+        fill: impl FnOnce(&mut [f32]),
+    );
 
     /// The sums of one tile of `MR` rows and two registers of columns, both packed.
     ///
     /// # Safety
-    /// The processor must have the instruction set of `V`; both sides must be packed, `depth` deep.
+    /// The processor must have the instruction set of `V`; both sides must be packed, `len` deep.
     unsafe fn sums<V: Vector, const MR: usize>(
-        depth: usize,
+        len: usize,
         left: *const f32,
         right: *const f32,
     ) -> [[V; WIDE]; MR];
@@ -34,103 +46,95 @@ pub(crate) trait Arithmetic: Send + Sync {
 pub(crate) struct Exact;
 
 impl Arithmetic for Exact {
-    fn takes(_: usize) -> bool {
-        true
+    const BLOCK: usize = LINE;
+
+    fn panel(rows: usize) -> usize {
+        rows * LINE
     }
 
     #[inline(always)]
-    unsafe fn pack<V: Vector, const W: usize>(
-        source: &impl Source<V>,
-        depth: usize,
-        out: *mut f32,
+    unsafe fn pack_row<V: Vector>(
+        panel: *mut f32,
+        (row, _): (usize, usize),
+        len: usize,
+        fill: impl FnOnce(&mut [f32]),
     ) {
         // SAFETY: the caller's promise.
-        unsafe { pack::side_by_side::<V, W>(source, depth, out) }
+        fill(unsafe { std::slice::from_raw_parts_mut(panel.add(row * LINE), len) });
     }
 
     #[inline(always)]
     unsafe fn sums<V: Vector, const MR: usize>(
-        depth: usize,
+        len: usize,
         left: *const f32,
         right: *const f32,
     ) -> [[V; WIDE]; MR] {
         // SAFETY: the caller's promise.
-        unsafe { micro_kernel::<V, MR>(depth, left, (1, MR), right) }
+        unsafe { micro_kernel::<V, MR>(len, left, (LINE, 1), right) }
     }
 }
 
-/// Products and sums of integers: each row of a block is scaled so that its largest element becomes [`LARGEST`], and
-/// rounded. Twice as many products an instruction, at a relative error near 4e-4; bf16 has one near 3e-3.
+/// Products and sums of 16-bit integers, twice as many an instruction as in f32.
 ///
-/// Packed: pairs of 16-bit integers [depth / 2, W], then the scales `[W]`.
+/// Every row of a block becomes integers by a scale of its own, as large as the sum of products allows: that sum is at most
+/// the product of both rows' Euclidean norms (Cauchy and Schwarz), also for a part of the elements, so that no sum of integers
+/// leaves 32 bits where each norm is at most the root of 2^31. For elements that are spread like a normal distribution, 512 to
+/// a block, the integers have a deviation of 2048 and the relative error of a product is near 2e-4; bf16 has one near 3e-3. A
+/// scale by the largest element alone, of which 512 squares have to fit, would leave a third of that deviation.
+///
+/// A packed block of the left side: rows of integers, [`LINE`] apart, then the scales `[rows]`. Of the right side: pairs of
+/// integers [len / 2, columns], then the scales `[columns]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Int16;
 
-/// The largest integer whose square, summed over the depth of a block, stays below 2^31.
-const LARGEST: f32 = 2896.0;
-
-/// Elements that are packed in one step: two registers of eight.
-const STEP: usize = 16;
+impl Int16 {
+    /// Whether rows of `depth` elements can be multiplied: integers are written a register of elements at a time.
+    pub(crate) fn takes(depth: usize) -> bool {
+        depth.is_multiple_of(16)
+    }
+}
 
 impl Arithmetic for Int16 {
-    fn takes(depth: usize) -> bool {
-        depth.is_multiple_of(STEP)
+    const BLOCK: usize = 2 * LINE;
+
+    fn panel(rows: usize) -> usize {
+        // Panels begin at a multiple of a cache line.
+        rows * LINE + rows.next_multiple_of(16)
     }
 
     #[inline(always)]
-    unsafe fn pack<V: Vector, const W: usize>(
-        source: &impl Source<V>,
-        depth: usize,
-        out: *mut f32,
+    unsafe fn pack_row<V: Vector>(
+        panel: *mut f32,
+        (row, rows): (usize, usize),
+        len: usize,
+        fill: impl FnOnce(&mut [f32]),
     ) {
-        // SAFETY: the caller's promise; pairs and scales together are fewer than depth W.
+        let mut elements = [0.0; Self::BLOCK];
+        let elements = &mut elements[..len];
+        fill(elements);
+        // SAFETY: the caller's promise.
         unsafe {
-            let scales = out.add(depth / 2 * W);
-            let mut inverse = [0.0; W];
-            for (row, inverse) in inverse.iter_mut().enumerate() {
-                let mut largest = V::Eight::zero();
-                for k in (0..depth).step_by(8) {
-                    largest = largest.max(source.load(row, k, 8).abs());
-                }
-                let largest = largest.largest();
-                // A row of zeros, or of elements so small that the inverse is infinite, counts as zeros.
-                if largest > f32::MIN_POSITIVE * LARGEST {
-                    *inverse = LARGEST / largest;
-                }
-                scales.add(row).write(largest / LARGEST);
-            }
-            let pairs = Pairs { source, inverse };
-            pack::side_by_side::<V, W>(&pairs, depth / 2, out);
+            let scale = quantize::<V>(elements, panel.add(row * LINE).cast());
+            panel.add(rows * LINE + row).write(scale);
         }
     }
 
     #[inline(always)]
     unsafe fn sums<V: Vector, const MR: usize>(
-        depth: usize,
+        len: usize,
         left: *const f32,
         right: *const f32,
     ) -> [[V; WIDE]; MR] {
         let wide = WIDE * V::LANES;
-        // SAFETY: the caller's promise: pairs, then scales.
+        // SAFETY: the caller's promise.
         unsafe {
-            let (row_scales, column_scales) =
-                (left.add(depth / 2 * MR), right.add(depth / 2 * wide));
-            let (mut left, mut right) = (left.cast::<i32>(), right.cast::<i32>());
-            let mut sums = [[V::int_zero(); WIDE]; MR];
-            for _ in 0..depth / 2 {
-                let columns = [V::int_load(right), V::int_load(right.add(V::LANES))];
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let row = V::int_splat(*left.add(i));
-                    sums[0] = V::dot_pairs(sums[0], row, columns[0]);
-                    sums[1] = V::dot_pairs(sums[1], row, columns[1]);
-                }
-                left = left.add(MR);
-                right = right.add(wide);
-            }
-            let columns = [V::load(column_scales), V::load(column_scales.add(V::LANES))];
+            let pairs = len / 2;
+            let sums = micro_kernel_of_pairs::<V, MR>(pairs, left.cast(), LINE, right.cast());
+            let (rows, columns) = (left.add(MR * LINE), right.add(pairs * wide));
+            let columns = [V::load(columns), V::load(columns.add(V::LANES))];
             let mut scaled = [[V::zero(); WIDE]; MR];
             for (i, (scaled, sums)) in scaled.iter_mut().zip(sums).enumerate() {
-                let row = V::splat(*row_scales.add(i));
+                let row = V::splat(*rows.add(i));
                 scaled[0] = V::from_int(sums[0]) * (row * columns[0]);
                 scaled[1] = V::from_int(sums[1]) * (row * columns[1]);
             }
@@ -139,22 +143,183 @@ impl Arithmetic for Int16 {
     }
 }
 
-/// The rows of a source as pairs of integers.
-struct Pairs<'a, S, const W: usize> {
-    source: &'a S,
-    /// What each row is multiplied with.
-    inverse: [f32; W],
+/// The largest Euclidean norm of integers whose products are summed: the root of 2^31 less what rounding can add to the norm of
+/// [`MOST`] integers, half the root of their number, and what f32 leaves uncertain.
+pub(crate) const NORM: f32 = 46_300.0;
+
+/// The most integers whose products are summed.
+pub(crate) const MOST: usize = 512;
+
+/// An integer whose square, summed [`MOST`] times, stays below 2^31.
+const LARGEST: f32 = 2047.0;
+
+/// Writes `row`, at most [`MOST`] elements, as integers, and returns what these are to be multiplied with.
+///
+/// A row of zeros, or of elements so small that the inverse of the scale is infinite, becomes zeros; one with an infinity or a
+/// NaN has a scale that is not finite.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; `out` must have as many elements, a multiple of the registers'.
+#[inline(always)]
+pub(crate) unsafe fn quantize<V: Vector>(row: &[f32], out: *mut i16) -> f32 {
+    debug_assert!(row.len() <= MOST && row.len().is_multiple_of(V::LANES));
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (mut largest, mut squares) = (V::zero(), V::zero());
+        for k in (0..row.len()).step_by(V::LANES) {
+            let x = V::load(row.as_ptr().add(k));
+            largest = x.abs().max(largest);
+            squares = x.mul_add(x, squares);
+        }
+        let scale = scale(largest.largest(), squares.sum());
+        let inverse = V::splat(inverse(scale));
+        for k in (0..row.len()).step_by(V::LANES) {
+            let x = V::load(row.as_ptr().add(k));
+            (x * inverse).store_i16(out.add(k));
+        }
+        scale
+    }
 }
 
-impl<V: Vector, S: Source<V>, const W: usize> Source<V> for Pairs<'_, S, W> {
-    #[inline(always)]
-    unsafe fn load(&self, row: usize, k: usize, _: usize) -> V::Eight {
-        // SAFETY: the caller's promise; the depth is a multiple of `STEP`.
-        unsafe {
-            let scale = V::Eight::splat(self.inverse[row]);
-            let a = self.source.load(row, 2 * k, 8) * scale;
-            let b = self.source.load(row, 2 * k + 8, 8) * scale;
-            a.pairs(b)
+/// The scale of a row of at most [`MOST`] elements, from its largest element and the sum of squares.
+#[inline(always)]
+pub(crate) fn scale(largest: f32, squares: f32) -> f32 {
+    /// Sums of squares that lost nothing to the range of f32.
+    const SAFE: std::ops::Range<f32> = 1e-20..1e30;
+    if SAFE.contains(&squares) {
+        (largest / f32::from(i16::MAX)).max(squares.sqrt() / NORM)
+    } else if squares.is_nan() {
+        // Which the largest element does not show.
+        squares
+    } else {
+        largest / LARGEST
+    }
+}
+
+/// What elements of this scale are multiplied with to become integers.
+#[inline(always)]
+pub(crate) fn inverse(scale: f32) -> f32 {
+    if scale > f32::MIN_POSITIVE {
+        1.0 / scale
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::cpu::{Isa, Kernel};
+
+    struct Quantize<'a>(&'a [f32], &'a mut [i16]);
+
+    impl Kernel for Quantize<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) -> f32 {
+            assert!(self.1.len() >= self.0.len());
+            // SAFETY: there are as many integers as elements.
+            unsafe { quantize::<V>(self.0, self.1.as_mut_ptr()) }
+        }
+    }
+
+    fn quantized(isa: Isa, row: &[f32]) -> (Vec<i16>, f32) {
+        let mut integers = vec![0; row.len()];
+        let scale = isa.run(Quantize(row, &mut integers));
+        (integers, scale)
+    }
+
+    /// Rows of every kind: even, spread, one element above all others, tiny, huge, alternating signs.
+    fn rows() -> Vec<Vec<f32>> {
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let mut rows = Vec::new();
+        for len in [16, 64, 272, 512] {
+            let noise: Vec<f32> = (0..len).map(|_| random()).collect();
+            let mut outlier = noise.clone();
+            outlier[len / 2] = -1000.0;
+            for scale in [1.0, 1e-25, 1e25, 3e37] {
+                rows.push(vec![scale; len]);
+                rows.push(
+                    (0..len)
+                        .map(|i| if i % 2 == 0 { scale } else { -scale })
+                        .collect(),
+                );
+                rows.push(noise.iter().map(|x| x * scale).collect());
+            }
+            rows.push(outlier);
+            rows.push(noise.iter().map(|x| x.powi(9)).collect());
+        }
+        rows
+    }
+
+    #[test]
+    fn no_sum_of_products_leaves_32_bits() {
+        for isa in Isa::all() {
+            for row in rows() {
+                let (integers, _) = quantized(isa, &row);
+                // The sum of any products is at most the product of the norms: of two rows of this norm, 2^31.
+                let squares: i64 = integers.iter().map(|x| i64::from(*x).pow(2)).sum();
+                assert!(
+                    squares < 1 << 31,
+                    "{}: {squares} {:?}",
+                    isa.name(),
+                    &row[..4]
+                );
+                assert!(integers.iter().all(|x| *x != i16::MIN), "{:?}", &row[..4]);
+            }
+        }
+    }
+
+    #[test]
+    fn integers_are_as_large_as_they_may_be() {
+        for isa in Isa::all() {
+            for row in rows() {
+                let (integers, scale) = quantized(isa, &row);
+                for (x, integer) in row.iter().zip(&integers) {
+                    let back = f64::from(*integer) * f64::from(scale);
+                    let error = (f64::from(*x) - back).abs();
+                    // Half a step, and what f32 loses of 32767 steps.
+                    assert!(
+                        error <= 0.505 * f64::from(scale),
+                        "{}: {x} {back}",
+                        isa.name()
+                    );
+                }
+                // Where the squares are in the range of f32, hardly less than what fits.
+                let largest = row.iter().fold(0f32, |a, x| a.max(x.abs()));
+                if (1e-8..1e10).contains(&largest) {
+                    let squares: i64 = integers.iter().map(|x| i64::from(*x).pow(2)).sum();
+                    let most = integers.iter().map(|x| x.unsigned_abs()).max().unwrap();
+                    assert!(
+                        squares as f64 > 0.99 * 2f64.powi(31) || most == 32767,
+                        "{squares}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_shows_in_the_scale() {
+        for isa in Isa::all() {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in [0, 7, 31] {
+                    let mut row = vec![1.0; 32];
+                    row[at] = bad;
+                    assert!(
+                        !quantized(isa, &row).1.is_finite(),
+                        "{} {bad} {at}",
+                        isa.name()
+                    );
+                }
+            }
+            let (integers, scale) = quantized(isa, &[1e-41; 32]);
+            assert!(integers.iter().all(|x| *x == 0) && scale.is_finite());
         }
     }
 }

@@ -9,8 +9,7 @@ use super::{
     Isa, Shared,
     arithmetic::{Exact, Int16},
     collect_into_uninit,
-    flash::{Attend, HeadRows, KEYS, Keys, Pack, Prepare},
-    scores::Scores,
+    flash::{Attend, HeadRows, KEYS, Keys, MAX_DEPTH, Pack, Prepare, Products},
     scratch,
     tile::flash::tile_queries,
 };
@@ -55,27 +54,30 @@ pub(crate) struct Packed {
 const TILES: usize = 4;
 
 impl KeysValues<'_> {
-    /// Packs them for an attention on `isa` whose scores have this precision.
+    /// Packs them for an attention on `isa` of this precision.
     pub(crate) fn pack(&self, isa: Isa, precision: Precision) -> Result<Packed> {
+        // Sums of more products than that do not fit their integers.
         match precision {
-            Precision::Exact => self.pack_for::<Exact>(isa, precision),
-            Precision::Fast => self.pack_for::<Int16>(isa, precision),
+            Precision::Fast if self.keys.depth <= MAX_DEPTH => {
+                self.pack_for::<Int16>(isa, precision)
+            }
+            _ => self.pack_for::<Exact>(isa, Precision::Exact),
         }
     }
 
-    fn pack_for<S: Scores>(&self, isa: Isa, precision: Precision) -> Result<Packed> {
+    fn pack_for<P: Products>(&self, isa: Isa, precision: Precision) -> Result<Packed> {
         let lanes = isa.lanes();
         let heads = self.batch * self.heads;
         let of_head = (
-            self.keys.packed_keys::<S>(lanes),
-            self.keys.packed_values(lanes),
+            self.keys.packed_keys::<P>(lanes),
+            self.keys.packed_values::<P>(lanes),
         );
         // SAFETY: packing writes the keys of all heads, then their values.
         let elements = unsafe {
             collect_into_uninit(heads * (of_head.0 + of_head.1), |packed| {
                 let packed_k = packed.part(0, heads * of_head.0);
                 let packed_v = packed.part(heads * of_head.0, heads * of_head.1);
-                self.pack_blocks::<S>(isa, of_head, (packed_k, packed_v));
+                self.pack_blocks::<P>(isa, of_head, (packed_k, packed_v));
                 Ok(())
             })?
         };
@@ -91,7 +93,7 @@ impl KeysValues<'_> {
     }
 
     /// Packs keys and values, each block of each head a task.
-    fn pack_blocks<S: Scores>(
+    fn pack_blocks<P: Products>(
         &self,
         isa: Isa,
         of_head: (usize, usize),
@@ -101,9 +103,9 @@ impl KeysValues<'_> {
         let blocks = self.keys.n.div_ceil(KEYS);
         (0..heads * blocks).into_par_iter().for_each(|task| {
             let (index, block) = (task / blocks, task % blocks);
-            scratch::with(2 * self.keys.depth, |rows| {
-                isa.run(Pack::<S> {
-                    scores: PhantomData,
+            scratch::with(self.keys.packing_scratch(isa.lanes()), |scratch| {
+                isa.run(Pack::<P> {
+                    products: PhantomData,
                     keys: self.keys,
                     k: self.k,
                     prepare: self.prepare_k,
@@ -114,7 +116,7 @@ impl KeysValues<'_> {
                     packed_k,
                     packed_v,
                     at: (index * of_head.0, index * of_head.1),
-                    rows,
+                    scratch,
                 });
             });
         });
@@ -130,19 +132,19 @@ impl Packed {
         }
     }
 
-    fn attend_with<S: Scores>(&self, queries: &Queries<'_>) -> Result<Vec<f32>> {
+    fn attend_with<P: Products>(&self, queries: &Queries<'_>) -> Result<Vec<f32>> {
         let heads = self.batch * self.heads;
         // SAFETY: the tiles write every query of every head, unless the pass is stopped.
         unsafe {
             collect_into_uninit(heads * queries.count * self.keys.depth, |out| {
-                self.tiles::<S>(queries, out);
+                self.tiles::<P>(queries, out);
                 Ok(())
             })
         }
     }
 
     /// Some tiles of queries of a head are a task.
-    fn tiles<S: Scores>(&self, queries: &Queries<'_>, out: Shared<'_, f32>) {
+    fn tiles<P: Products>(&self, queries: &Queries<'_>, out: Shared<'_, f32>) {
         let (lanes, depth) = (self.isa.lanes(), self.keys.depth);
         let heads = self.batch * self.heads;
         let (packed_k, packed_v) = self.elements.split_at(heads * self.of_head.0);
@@ -152,8 +154,8 @@ impl Packed {
         let run = |task: usize, scratch: &mut [f32]| {
             let (index, first) = (task / tasks, task % tasks * of_task);
             let (batch, head) = (index / self.heads, index % self.heads);
-            self.isa.run(Attend::<S> {
-                scores: PhantomData,
+            self.isa.run(Attend::<P> {
+                products: PhantomData,
                 keys: self.keys,
                 q: queries.q,
                 prepare: queries.prepare_q,
@@ -175,7 +177,7 @@ impl Packed {
             .into_par_iter()
             .with_max_len(1)
             .for_each(|task| {
-                scratch::with(Attend::<S>::scratch_len(lanes, depth), |scratch| {
+                scratch::with(Attend::<P>::scratch_len(lanes, depth), |scratch| {
                     run(task, scratch)
                 })
             });

@@ -2,9 +2,7 @@
 
 use candle_core::Result;
 
-use super::{
-    Isa, Shared, arithmetic::Exact, collect_into_uninit, epilogue::BiasSkips, gemm, winograd,
-};
+use super::{Isa, Shared, collect_into_uninit, epilogue::BiasSkips, gemm, weights, winograd};
 use crate::stop;
 
 /// A convolution whose operands have been checked against each other.
@@ -95,7 +93,7 @@ impl Conv2d<'_> {
                 };
                 return winograd::conv3x3(isa, operands, &epilogue, out);
             }
-            Weights::Product(weights) => gemm::Weights::F32(weights),
+            Weights::Product(weights) => weights::Weights::F32(weights),
         };
         let prepare = match self.relu_before {
             true => gemm::Prepare::Relu,
@@ -106,10 +104,10 @@ impl Conv2d<'_> {
                 data: x,
                 depth: self.c_in,
             };
-            gemm::gemm::<Exact, _, _>(isa, (m, n), (&left, prepare), weights, &epilogue, out);
+            gemm::gemm(isa, (m, n), (&left, prepare), weights, &epilogue, out);
         } else {
             let map = Map { x, conv: self };
-            gemm::gemm::<Exact, _, _>(isa, (m, n), (&map, prepare), weights, &epilogue, out);
+            gemm::gemm(isa, (m, n), (&map, prepare), weights, &epilogue, out);
         }
     }
 }
@@ -123,16 +121,16 @@ struct Map<'a> {
 }
 
 /// What a tap outside the map sees.
-static ZEROS: [f32; gemm::KC] = [0.0; gemm::KC];
+static ZEROS: [f32; 256] = [0.0; 256];
 
 impl gemm::Rows for Map<'_> {
     fn depth(&self) -> usize {
         self.conv.kernel * self.conv.kernel * self.conv.c_in
     }
 
-    // Never beyond the channels of one tap.
+    // Never beyond the channels of one tap, nor beyond the zeros.
     fn run(&self, k: usize) -> usize {
-        gemm::KC.min(self.conv.c_in - k % self.conv.c_in)
+        ZEROS.len().min(self.conv.c_in - k % self.conv.c_in)
     }
 
     fn slice(&self, row: usize, k: usize, len: usize) -> &[f32] {

@@ -3,7 +3,7 @@
 use candle_core::Result;
 use rayon::prelude::*;
 
-use super::{Isa, Shared, arithmetic::Exact, collect_into_uninit, epilogue::Identity, gemm};
+use super::{Isa, Shared, collect_into_uninit, epilogue::Identity, gemm, weights};
 
 /// A transposed convolution whose operands have been checked against each other.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +37,9 @@ impl ConvTranspose2d<'_> {
         let n = k * k * c_out;
         let pixels = x.data.len() / x.depth;
         let multiply = |tiles: Shared<'_, f32>| {
-            let weights = gemm::Weights::F32(weight);
+            let weights = weights::Weights::F32(weight);
             let left = (&x, gemm::Prepare::Plain);
-            gemm::gemm::<Exact, _, _>(isa, (pixels, n), left, weights, &Identity, tiles);
+            gemm::gemm(isa, (pixels, n), left, weights, &Identity, tiles);
             Ok(())
         };
         // SAFETY: the product writes every element, and reads none before.

@@ -4,13 +4,13 @@ use candle_core::Result;
 
 use super::{
     Isa, Shared,
-    arithmetic::{Arithmetic, Exact, Int16},
+    arithmetic::Int16,
     collect_into_uninit,
-    epilogue::{Bias, BiasGelu, BiasResidual},
+    epilogue::{self, Bias, BiasGelu, BiasResidual},
     gemm,
     layer_norm::{self, Norm},
+    weights::{QuantizedColumns, Weights},
 };
-use crate::precision::Precision;
 
 /// A linear layer whose operands have been checked against each other.
 pub(crate) struct Linear<'a> {
@@ -19,13 +19,23 @@ pub(crate) struct Linear<'a> {
     /// Normalizes the rows of the input.
     pub(crate) norm: Option<Norm<'a>>,
     /// [n, depth]
-    pub(crate) weights: gemm::Weights<'a>,
+    pub(crate) weights: Weights<'a>,
+    /// The same in 16-bit integers, to multiply in these.
+    pub(crate) quantized: Option<QuantizedColumns<'a>>,
     /// `[n]`
     pub(crate) bias: &'a [f32],
     /// What follows the bias.
     pub(crate) epilogue: Epilogue<'a>,
-    /// How the layer multiplies, where its depth allows it.
-    pub(crate) precision: Precision,
+}
+
+/// Whether rows of `depth` elements can be multiplied in integers.
+pub(crate) fn integers_take(depth: usize) -> bool {
+    Int16::takes(depth)
+}
+
+/// Whether `rows` such rows are worth it: a few take as long as it takes to fetch the weights.
+pub(crate) fn is_for_integers(rows: usize, depth: usize) -> bool {
+    rows > gemm::FEW && integers_take(depth)
 }
 
 /// What happens to the output y of a linear layer.
@@ -64,49 +74,30 @@ impl Linear<'_> {
         }
     }
 
-    /// Chooses the arithmetic that the layer asks for and its depth allows.
-    fn with_prologue(&self, isa: Isa, prepare: gemm::Prepare<'_>) -> Result<Vec<f32>> {
-        match self.precision {
-            Precision::Fast if Int16::takes(self.x.depth) => {
-                self.with_arithmetic::<Int16>(isa, prepare)
-            }
-            _ => self.with_arithmetic::<Exact>(isa, prepare),
-        }
-    }
-
     /// Allocates the output.
-    fn with_arithmetic<A: Arithmetic>(
-        &self,
-        isa: Isa,
-        prepare: gemm::Prepare<'_>,
-    ) -> Result<Vec<f32>> {
+    fn with_prologue(&self, isa: Isa, prepare: gemm::Prepare<'_>) -> Result<Vec<f32>> {
         let size = (self.x.data.len() / self.x.depth, self.bias.len());
         // SAFETY: the product writes every element, and reads none before.
         unsafe {
             collect_into_uninit(size.0 * size.1, |out| {
-                self.run_gemm::<A>(isa, size, prepare, out);
+                self.with_epilogue(isa, size, prepare, out);
                 Ok(())
             })
         }
     }
 
-    /// Multiplies, with the epilogue as a type, so that each one has an inner loop of its own.
-    fn run_gemm<A: Arithmetic>(
+    /// Chooses the epilogue as a type, so that each one has an inner loop of its own.
+    fn with_epilogue(
         &self,
         isa: Isa,
         (m, n): (usize, usize),
         prepare: gemm::Prepare<'_>,
         out: Shared<'_, f32>,
     ) {
-        let left = (&self.x, prepare);
-        let (weights, bias) = (self.weights, self.bias);
+        let bias = self.bias;
         match self.epilogue {
-            Epilogue::None => {
-                gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &Bias(bias), out);
-            }
-            Epilogue::Gelu => {
-                gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &BiasGelu(bias), out);
-            }
+            Epilogue::None => self.multiply(isa, (m, n), prepare, &Bias(bias), out),
+            Epilogue::Gelu => self.multiply(isa, (m, n), prepare, &BiasGelu(bias), out),
             Epilogue::Residual { gamma, residual } => {
                 assert_eq!(gamma.len(), n, "gamma is [{n}]");
                 assert_eq!(residual.len(), m * n, "the residual is [{m}, {n}]");
@@ -115,8 +106,26 @@ impl Linear<'_> {
                     gamma,
                     residual,
                 };
-                gemm::gemm::<A, _, _>(isa, (m, n), left, weights, &epilogue, out);
+                self.multiply(isa, (m, n), prepare, &epilogue, out);
             }
+        }
+    }
+
+    /// Multiplies, in integers where the weights are there in them.
+    fn multiply<E: epilogue::Epilogue>(
+        &self,
+        isa: Isa,
+        size: (usize, usize),
+        prepare: gemm::Prepare<'_>,
+        epilogue: &E,
+        out: Shared<'_, f32>,
+    ) {
+        let left = (&self.x, prepare);
+        match self.quantized {
+            Some(weights) => {
+                gemm::gemm(isa, size, left, weights, epilogue, out);
+            }
+            None => gemm::gemm(isa, size, left, self.weights, epilogue, out),
         }
     }
 }

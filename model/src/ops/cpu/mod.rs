@@ -7,7 +7,7 @@
 //! ```text
 //! linear attention conv2d ...   one file for each operation: cuts it into tasks; slices in, vectors out
 //! gemm winograd flash           the algorithms that most of the time is spent in
-//! arithmetic scores epilogue    what they are generic over: how products are computed, what happens to their results
+//! arithmetic weights epilogue   what they are generic over: how products are computed, of what, what happens to their results
 //! tile pack math                register tiles, the order in memory that they read, functions of vectors
 //! simd                          one register of elements behind a trait, one file for each instruction set
 //! isa slices scratch            dispatch, memory that threads share, memory that threads keep
@@ -44,11 +44,11 @@ pub(crate) mod linear;
 mod math;
 mod pack;
 pub(crate) mod peak;
-mod scores;
 mod scratch;
 mod simd;
 mod slices;
 mod tile;
+pub(crate) mod weights;
 mod winograd;
 
 pub use isa::Isa;

@@ -1,5 +1,7 @@
 //! y = x Wᵀ + b, with W read where it lies and with what comes before and after in the same pass.
 
+mod weight;
+
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
@@ -9,29 +11,24 @@ use super::cuda;
 use super::{
     Epilogue, LayerNorm,
     backend::Backend,
-    cpu::{self, Isa, gemm},
+    cpu::{
+        self, Isa, gemm,
+        linear::{integers_take, is_for_integers},
+        weights::Weights,
+    },
     gelu,
 };
-use crate::{
-    precision::Precision,
-    weights::{MappedMatrix, MatrixSlice, VarBuilder},
-};
+use crate::{precision::Precision, weights::VarBuilder};
+use weight::{Elements, Weight, of_mapped};
 
-/// A linear layer. On the CPU the matrix is read from the mapped file, as F32, F16 or BF16: no copy of it is ever made.
+/// A linear layer. On the CPU the matrix is read from the mapped file, as F32, F16 or BF16; a copy of it is made only to multiply
+/// in 16-bit integers.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Weight,
     /// `[out]`
     bias: Tensor,
     precision: Precision,
-}
-
-#[derive(Debug, Clone)]
-enum Weight {
-    /// [out, in], in the mapped file.
-    Mapped(MappedMatrix),
-    /// [out, in], owned by the device.
-    Owned(Tensor),
 }
 
 /// What a layer is fused with, so that no tensor is written and read again in between.
@@ -67,10 +64,18 @@ impl Linear {
             Some(_) => vb.mapped_matrix((c_out, c_in), weight)?,
             None => None,
         };
-        let weight = match mapped {
-            Some(mapped) => Weight::Mapped(mapped),
-            None => Weight::Owned(vb.get((c_out, c_in), weight)?),
+        let elements = match mapped {
+            Some(mapped) => Elements::Mapped(mapped),
+            None => Elements::Owned(vb.get((c_out, c_in), weight)?),
         };
+        let weight = Weight::new(elements);
+        // Now rather than in the first pass, so that what is free after loading is free for passes.
+        if let (Precision::Fast, Some(isa)) = (vb.precision(), Isa::best())
+            && vb.device().is_cpu()
+            && integers_take(c_in)
+        {
+            weight.quantized(isa)?;
+        }
         Ok(Self {
             weight,
             bias: vb.get(c_out, bias)?,
@@ -81,7 +86,7 @@ impl Linear {
     /// A layer with given parameters. `weight` [out, in], `bias` `[out]`.
     pub fn from_tensors(weight: Tensor, bias: Tensor) -> Self {
         Self {
-            weight: Weight::Owned(weight),
+            weight: Weight::new(Elements::Owned(weight)),
             bias,
             precision: Precision::Exact,
         }
@@ -92,12 +97,8 @@ impl Linear {
     /// # Errors
     /// When the range is not inside the output.
     pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
-        let weight = match &self.weight {
-            Weight::Mapped(m) => Weight::Mapped(m.narrow_rows(start, len)?),
-            Weight::Owned(t) => Weight::Owned(t.narrow(0, start, len)?),
-        };
         Ok(Self {
-            weight,
+            weight: self.weight.narrow(start, len)?,
             bias: self.bias.narrow(0, start, len)?,
             precision: self.precision,
         })
@@ -117,23 +118,20 @@ impl Linear {
     /// When a shape does not fit or the device fails.
     pub fn forward_fused(&self, x: &Tensor, fusion: Fusion<'_>) -> Result<Tensor> {
         self.check(x, fusion)?;
-        match (&self.weight, Backend::of(x)) {
+        match (self.weight.elements(), Backend::of(x)) {
             (_, Some(backend)) => x.contiguous()?.apply_op1_no_bwd(&Fused {
                 linear: self,
                 fusion,
                 backend,
             }),
-            (Weight::Owned(weight), None) => self.reference(x, weight, fusion),
-            (Weight::Mapped(_), None) => bail!("mapped weights are for F32 on the CPU"),
+            (Elements::Owned(weight), None) => self.reference(x, weight, fusion),
+            (Elements::Mapped(_), None) => bail!("mapped weights are for F32 on the CPU"),
         }
     }
 
     /// Returns the number of output and input channels.
     fn channels(&self) -> Result<(usize, usize)> {
-        match &self.weight {
-            Weight::Mapped(m) => Ok((m.rows(), m.columns())),
-            Weight::Owned(w) => w.dims2(),
-        }
+        self.weight.size()
     }
 
     /// Refuses shapes that do not fit, for every backend.
@@ -204,12 +202,7 @@ impl Fused<'_> {
         Ok(Shape::from(dims))
     }
 
-    fn on_cpu(
-        &self,
-        isa: Isa,
-        x: gemm::Matrix<'_>,
-        weights: gemm::Weights<'_>,
-    ) -> Result<Vec<f32>> {
+    fn on_cpu(&self, isa: Isa, x: gemm::Matrix<'_>, weights: Weights<'_>) -> Result<Vec<f32>> {
         let bias = cpu::slice_of(&self.linear.bias)?;
         let norm = self.fusion.norm.map(LayerNorm::slices).transpose()?;
         let residual = match self.fusion.epilogue {
@@ -225,13 +218,19 @@ impl Fused<'_> {
             (_, Some((gamma, residual))) => cpu::linear::Epilogue::Residual { gamma, residual },
             _ => cpu::linear::Epilogue::None,
         };
+        let rows = x.data.len() / x.depth;
+        let weight = &self.linear.weight;
+        let quantized = match self.linear.precision {
+            Precision::Fast if is_for_integers(rows, x.depth) => Some(weight.quantized(isa)?),
+            _ => None,
+        };
         let linear = cpu::linear::Linear {
             x,
             norm: norm.as_ref().map(|norm| norm.parameters()),
             weights,
+            quantized: quantized.as_deref().map(|whole| weight.columns(whole)),
             bias: &bias,
             epilogue,
-            precision: self.linear.precision,
         };
         linear.run(isa)
     }
@@ -248,23 +247,16 @@ impl CustomOp1 for Fused<'_> {
             data: cpu::contiguous(storage, layout)?,
             depth: self.linear.channels()?.1,
         };
-        let out = match &self.linear.weight {
-            Weight::Mapped(m) => {
-                let weights = match m.as_slice() {
-                    MatrixSlice::F32(w) => gemm::Weights::F32(w),
-                    MatrixSlice::F16(w) => gemm::Weights::F16(w),
-                    MatrixSlice::BF16(w) => gemm::Weights::Bf16(w),
-                };
-                self.on_cpu(isa, x, weights)
-            }
-            Weight::Owned(w) => self.on_cpu(isa, x, gemm::Weights::F32(&cpu::slice_of(w)?)),
+        let out = match self.linear.weight.elements() {
+            Elements::Mapped(m) => self.on_cpu(isa, x, of_mapped(m)),
+            Elements::Owned(w) => self.on_cpu(isa, x, Weights::F32(&cpu::slice_of(w)?)),
         }?;
         Ok((CpuStorage::F32(out), self.shape(layout)?))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let Weight::Owned(weight) = &self.linear.weight else {
+        let Elements::Owned(weight) = self.linear.weight.elements() else {
             bail!("mapped weights are for F32 on the CPU")
         };
         let linear = cuda::run::Linear {
@@ -299,9 +291,9 @@ mod tests {
             let norm = LayerNorm::from_tensors(random(&[k]), random(&[k]), 1e-5);
             let (gamma, residual) = (random(&[n]), random(&[2, m, n]));
 
-            let weight = match &linear.weight {
-                Weight::Owned(w) => wide(w),
-                Weight::Mapped(_) => unreachable!("made of tensors"),
+            let weight = match linear.weight.elements() {
+                Elements::Owned(w) => wide(w),
+                Elements::Mapped(_) => unreachable!("made of tensors"),
             };
             let in_f64 = Linear::from_tensors(weight.clone(), wide(&linear.bias));
             let norm_in_f64 = norm.with_dtype(DType::F64).unwrap();
@@ -344,6 +336,50 @@ mod tests {
                             "{} {m} {n} {k} {epilogue:?}: {error:e}",
                             isa.name()
                         );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_layer_are_multiplied_in_integers_as_the_whole_is() {
+        let (m, n, k) = (9, 96, 64);
+        let x = random(&[m, k]);
+        let layer = || Linear {
+            precision: Precision::Fast,
+            ..Linear::from_tensors(random(&[n, k]), random(&[n]))
+        };
+        let in_integers = |linear: &Linear, isa: Isa| {
+            let op = Fused {
+                linear,
+                fusion: Fusion::default(),
+                backend: Backend::Cpu(isa),
+            };
+            x.apply_op1_no_bwd(&op).unwrap()
+        };
+        for isa in Isa::all() {
+            // A part that begins with a tile shares the whole's integers, whichever is asked for first; others have their own.
+            for (first, len) in [(32, 32), (64, 32), (8, 40), (33, 1)] {
+                for whole_first in [true, false] {
+                    let whole = layer();
+                    let part = whole.narrow(first, len).unwrap();
+                    if whole_first {
+                        in_integers(&whole, isa);
+                    }
+                    let ours = in_integers(&part, isa).to_vec2::<f32>().unwrap();
+                    let all = in_integers(&whole, isa).narrow(1, first, len).unwrap();
+                    assert_eq!(
+                        ours,
+                        all.to_vec2::<f32>().unwrap(),
+                        "{} {first}",
+                        isa.name()
+                    );
+                    // Halves of parts are parts.
+                    if first == 32 {
+                        let half = part.narrow(0, 16).unwrap();
+                        let all = all.narrow(1, 0, 16).unwrap().to_vec2::<f32>().unwrap();
+                        assert_eq!(in_integers(&half, isa).to_vec2::<f32>().unwrap(), all);
                     }
                 }
             }

@@ -1,185 +1,280 @@
-//! How the scores of attention, products of queries and keys, are multiplied: in f32, or in 16-bit integers.
+//! Attention in 16-bit integers: the products are, what lies between them is in f32.
+//!
+//! Queries and keys become integers row by row, as in linear layers. Values do channel by channel within a block of keys, and
+//! the powers of a block query by query: each by a scale so large that a sum of products just fits 32 bits, see
+//! [`Int16`]. No power is above 1, so that the square of their norm is at most their sum, which the softmax has anyway.
+//! Where one key has almost all the weight its power becomes the largest integer, 32767, and the others keep what 15 bits hold;
+//! where all have the same, 128 of them, each becomes 4092.
 
 use super::{
-    Vector,
-    arithmetic::{Exact, Int16},
-    tile::flash::{WIDE, product},
+    super::{
+        Vector,
+        arithmetic::{Int16, MOST, NORM, inverse, quantize, scale},
+        math,
+        tile::flash::{WIDE, product_of_pairs, tile_queries, tile_rows, write},
+    },
+    Block, KEYS, Products,
+    softmax::{LOWEST, Softmax},
 };
 
-/// A way to pack queries and keys and to multiply them.
-pub(crate) trait Scores: Send + Sync {
-    /// Elements that a packed row of `depth` channels takes.
-    fn packed(depth: usize) -> usize;
+/// The widest row: more channels than integers whose products may be summed are not taken.
+pub(crate) const MAX_DEPTH: usize = MOST;
 
-    /// Packs one row into every `step`th element from `out`.
-    ///
-    /// # Safety
-    /// As many elements as [`Scores::packed`] says must be writable, `step` apart.
-    unsafe fn pack(row: &[f32], out: *mut f32, step: usize);
-
-    /// The scores of R keys, packed R apart, for three registers of queries, packed as many apart.
-    ///
-    /// # Safety
-    /// The processor must have the instruction set of `V`; both must be packed, `depth` channels deep.
-    unsafe fn multiply<V: Vector, const R: usize>(
-        depth: usize,
-        keys: *const f32,
-        queries: *const f32,
-    ) -> [[V; WIDE]; R];
-}
-
-impl Scores for Exact {
-    fn packed(depth: usize) -> usize {
-        depth
-    }
-
-    #[inline(always)]
-    unsafe fn pack(row: &[f32], out: *mut f32, step: usize) {
-        for (d, x) in row.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { out.add(d * step).write(*x) };
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply<V: Vector, const R: usize>(
-        depth: usize,
-        keys: *const f32,
-        queries: *const f32,
-    ) -> [[V; WIDE]; R] {
-        // SAFETY: the caller's promise.
-        unsafe { product::<V, R>(depth, keys, queries, [[V::zero(); WIDE]; R]) }
-    }
-}
-
-/// Packed: pairs of 16-bit integers, then the scale of the row. The largest element of a row becomes as large as the sum of
-/// `depth` products allows: 5792 for heads of 64, which is off by at most 9e-5 of that largest element.
-impl Scores for Int16 {
-    fn packed(depth: usize) -> usize {
+/// Packed rows: pairs of integers, then the scale of the row. Packed values, block after block: for each group of channels pairs of
+/// keys [pairs, tile rows], then the scales of all channels.
+impl Products for Int16 {
+    fn packed_row(depth: usize) -> usize {
         depth.div_ceil(2) + 1
     }
 
+    fn packed_values(keys: usize, channels: usize) -> usize {
+        (keys.div_ceil(2) + keys.div_ceil(KEYS)) * channels
+    }
+
     #[inline(always)]
-    unsafe fn pack(row: &[f32], out: *mut f32, step: usize) {
-        let max = max_integer(row.len());
-        // NaN is propagated.
-        let larger = |a: f32, b: f32| if a >= b || a.is_nan() { a } else { b };
-        let largest = row.iter().fold(0.0, |a, x| larger(a, x.abs()));
-        // A row of zeros, or of elements so small that the inverse is infinite, counts as zeros.
-        let inverse = if largest > f32::MIN_POSITIVE * max {
-            max / largest
-        } else {
-            0.0
-        };
-        let whole = |x: f32| (x * inverse).round_ties_even() as i16;
+    unsafe fn pack_row<V: Vector>(row: &[f32], out: *mut f32, step: usize) {
+        let (mut elements, mut integers) = ([0.0; MAX_DEPTH], [0i16; MAX_DEPTH]);
+        elements[..row.len()].copy_from_slice(row);
         let pairs = row.len().div_ceil(2);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; the elements fill whole registers.
         unsafe {
-            for (i, pair) in row.chunks(2).enumerate() {
-                let low = whole(pair[0]) as u16;
-                let high = pair.get(1).map_or(0, |x| whole(*x) as u16);
-                let both = u32::from(low) | u32::from(high) << 16;
-                out.add(i * step).cast::<u32>().write(both);
+            let elements = &elements[..row.len().next_multiple_of(V::LANES)];
+            let scale = quantize::<V>(elements, integers.as_mut_ptr());
+            for i in 0..pairs {
+                let pair = integers.as_ptr().cast::<f32>().add(i).read_unaligned();
+                out.add(i * step).write(pair);
             }
-            out.add(pairs * step).write(largest / max);
+            out.add(pairs * step).write(scale);
         }
     }
 
     #[inline(always)]
-    unsafe fn multiply<V: Vector, const R: usize>(
-        depth: usize,
-        keys: *const f32,
-        queries: *const f32,
-    ) -> [[V; WIDE]; R] {
-        let pairs = depth.div_ceil(2);
-        let wide = WIDE * V::LANES;
-        // SAFETY: the caller's promise: pairs, then scales.
-        unsafe {
-            let (key_scales, query_scales) = (keys.add(pairs * R), queries.add(pairs * wide));
-            let (mut keys, mut queries) = (keys.cast::<i32>(), queries.cast::<i32>());
-            let mut sums = [[V::int_zero(); WIDE]; R];
-            for _ in 0..pairs {
-                let columns = [
-                    V::int_load(queries),
-                    V::int_load(queries.add(V::LANES)),
-                    V::int_load(queries.add(2 * V::LANES)),
-                ];
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let key = V::int_splat(*keys.add(i));
-                    for j in 0..WIDE {
-                        sums[j] = V::dot_pairs(sums[j], key, columns[j]);
+    unsafe fn pack_values<V: Vector>(values: &[f32], channels: usize, out: *mut f32) {
+        let rows = tile_rows(V::LANES);
+        let keys = values.len() / channels;
+        let pairs = keys.div_ceil(2);
+        for first in (0..channels).step_by(V::LANES) {
+            let n = V::LANES.min(channels - first);
+            // SAFETY: the caller's promise: `keys` rows of `channels` values, and as many packed ones.
+            unsafe {
+                let at = |key: usize| {
+                    if key < keys {
+                        V::load_first(values.as_ptr().add(key * channels + first), n)
+                    } else {
+                        V::zero()
+                    }
+                };
+                let (mut largest, mut squares) = (V::zero(), V::zero());
+                for key in 0..keys {
+                    let x = at(key);
+                    largest = x.abs().max(largest);
+                    squares = x.mul_add(x, squares);
+                }
+                let (mut lanes, mut all_squares) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+                largest.store(lanes.as_mut_ptr());
+                squares.store(all_squares.as_mut_ptr());
+                let mut inverses = [0.0; MAX_LANES];
+                for (i, largest) in lanes.into_iter().enumerate().take(n) {
+                    let scale = scale(largest, all_squares[i]);
+                    inverses[i] = inverse(scale);
+                    out.add(pairs * channels + first + i).write(scale);
+                }
+                let inverse = V::load(inverses.as_ptr());
+                let mut both = [0i32; MAX_LANES];
+                for pair in 0..pairs {
+                    let integers = V::pairs(at(2 * pair) * inverse, at(2 * pair + 1) * inverse);
+                    V::int_store(integers, both.as_mut_ptr());
+                    for (i, both) in both[..n].chunks_exact(rows).enumerate() {
+                        let group = first / rows + i;
+                        let to = out.add((group * pairs + pair) * rows).cast::<i32>();
+                        to.copy_from_nonoverlapping(both.as_ptr(), rows);
                     }
                 }
-                keys = keys.add(R);
-                queries = queries.add(wide);
             }
-            let mut scores = [[V::zero(); WIDE]; R];
-            for (i, (scores, sums)) in scores.iter_mut().zip(sums).enumerate() {
-                let key = V::splat(*key_scales.add(i));
-                for j in 0..WIDE {
-                    let query = V::load(query_scales.add(j * V::LANES));
-                    scores[j] = V::from_int(sums[j]) * (key * query);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn attend<V: Vector, const R: usize>(
+        block: Block,
+        softmax: &mut Softmax<V>,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let Block {
+            len,
+            depth,
+            channels,
+            values,
+            ..
+        } = block;
+        let wide = tile_queries(V::LANES);
+        let pairs = len.div_ceil(2);
+        // SAFETY: the caller's promise; scores and sums have the sizes of a tile.
+        unsafe {
+            let query_scales = block.queries.add(depth.div_ceil(2) * wide);
+            let query_scale = [0, 1, 2].map(|j| V::load(query_scales.add(j * V::LANES)));
+            let max = scores_of::<V, R>(block, scores);
+            // The same product as for each score below, so that no score is above it.
+            softmax.raise([0, 1, 2].map(|j| max[j] * query_scale[j]), out);
+
+            let max = softmax.max;
+            let mut sum = [V::zero(); WIDE];
+            for row in scores[..len * wide].chunks_exact_mut(wide) {
+                for (j, (max, sum)) in max.iter().zip(&mut sum).enumerate() {
+                    let p = row.as_mut_ptr().add(j * V::LANES);
+                    let power = math::exp2(V::load(p) * query_scale[j] - *max);
+                    *sum = *sum + power;
+                    power.store(p);
                 }
             }
-            scores
+            let mut powers_scale = [V::zero(); WIDE];
+            for (j, power_scale) in powers_scale.iter_mut().enumerate() {
+                softmax.sum[j] = softmax.sum[j] + sum[j];
+                let most = V::splat(NORM * NORM) / sum[j];
+                // In this order, NaN is propagated.
+                *power_scale = V::splat(f32::from(i16::MAX)).min(most.sqrt());
+            }
+            pair_rows(&mut scores[..2 * pairs * wide], len, powers_scale);
+
+            let inverse = powers_scale.map(|scale| V::splat(1.0) / scale);
+            for group in 0..channels / R {
+                let of_group = values.add(group * pairs * R);
+                let sums = product_of_pairs::<V, R>(pairs, of_group.cast(), scores.as_ptr().cast());
+                let scales = values.add(pairs * channels + group * R);
+                let to = out.as_mut_ptr().add(group * R * wide);
+                for (i, sums) in sums.into_iter().enumerate() {
+                    let scale = V::splat(*scales.add(i));
+                    for (j, sum) in sums.into_iter().enumerate() {
+                        let to = to.add((i * WIDE + j) * V::LANES);
+                        let sum = V::from_int(sum);
+                        sum.mul_add(scale * inverse[j], V::load(to)).store(to);
+                    }
+                }
+            }
         }
     }
 }
 
-/// The largest 16-bit integer whose square, summed `depth` times, stays below 2^31.
-fn max_integer(depth: usize) -> f32 {
-    let squares = f64::from(i32::MAX) / depth.next_multiple_of(2) as f64;
-    squares.sqrt().floor().min(f64::from(i16::MAX)) as f32
+/// Elements in the widest register.
+const MAX_LANES: usize = 16;
+
+/// Writes the scores of a block, but for the queries' scales, and returns the largest for each query.
+///
+/// # Safety
+/// As [`Products::attend`].
+#[inline(always)]
+unsafe fn scores_of<V: Vector, const R: usize>(block: Block, scores: &mut [f32]) -> [V; WIDE] {
+    let Block {
+        len, depth, keys, ..
+    } = block;
+    let wide = tile_queries(V::LANES);
+    let pairs = depth.div_ceil(2);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut max = [V::splat(LOWEST); WIDE];
+        for group in 0..len.div_ceil(R) {
+            let keys = keys.add(group * R * (pairs + 1));
+            let sums = product_of_pairs::<V, R>(pairs, keys.cast(), block.queries.cast());
+            let mut of_group = [[V::zero(); WIDE]; R];
+            for (i, (scores, sums)) in of_group.iter_mut().zip(sums).enumerate() {
+                let scale = V::splat(*keys.add(pairs * R + i));
+                for (score, sum) in scores.iter_mut().zip(sums) {
+                    *score = V::from_int(sum) * scale;
+                }
+            }
+            // Of the last group some are no keys.
+            if (group + 1) * R <= len {
+                for scores in &of_group {
+                    for (max, score) in max.iter_mut().zip(scores) {
+                        *max = max.max(*score);
+                    }
+                }
+            } else {
+                for scores in of_group.iter().take(len - group * R) {
+                    for (max, score) in max.iter_mut().zip(scores) {
+                        *max = max.max(*score);
+                    }
+                }
+            }
+            write(of_group, scores.as_mut_ptr().add(group * R * wide));
+        }
+        max
+    }
+}
+
+/// Makes pairs of integers of the powers of two keys each, in place: the first `len` of `rows` [keys, queries], an even number of
+/// keys; those behind count as 0.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`, and the rows be as long as a tile has queries.
+#[inline(always)]
+unsafe fn pair_rows<V: Vector>(rows: &mut [f32], len: usize, scale: [V; WIDE]) {
+    let wide = tile_queries(V::LANES);
+    if let Some(behind) = rows.get_mut(len * wide..) {
+        behind.fill(0.0);
+    }
+    let start = rows.as_mut_ptr();
+    for pair in 0..rows.len() / wide / 2 {
+        for (j, scale) in scale.iter().enumerate() {
+            // SAFETY: both rows are there; the pair's row is the first of them or lies before it, and was read.
+            unsafe {
+                let low = start.add(2 * pair * wide + j * V::LANES);
+                let (low, high) = (V::load(low), V::load(low.add(wide)));
+                let to = start.add(pair * wide + j * V::LANES).cast();
+                V::int_store(V::pairs(low * *scale, high * *scale), to);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::cpu::{Isa, Kernel};
 
-    #[test]
-    fn the_largest_sum_fits() {
-        for depth in [1, 2, 3, 16, 63, 64, 128, 1000] {
-            let max = f64::from(max_integer(depth)) as i64;
-            let sum = max * max * depth.next_multiple_of(2) as i64;
-            assert!(
-                sum <= i64::from(i32::MAX) && max <= i64::from(i16::MAX),
-                "{depth}"
-            );
-            // And hardly less than what fits.
-            assert!(max == i64::from(i16::MAX) || sum as f64 > 0.99 * f64::from(i32::MAX));
+    struct PackRow<'a>(&'a [f32], &'a mut [f32]);
+
+    impl Kernel for PackRow<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) {
+            // SAFETY: the buffer holds a packed row, one apart.
+            unsafe { Int16::pack_row::<V>(self.0, self.1.as_mut_ptr(), 1) };
         }
     }
 
     #[test]
     fn rows_are_packed_as_pairs_and_a_scale() {
-        let unpacked = |row: &[f32]| {
-            let mut out = vec![0.0; <Int16 as Scores>::packed(row.len())];
-            // SAFETY: the buffer holds them, one apart.
-            #[allow(unsafe_code, reason = "calls the packing directly")]
-            unsafe {
-                <Int16 as Scores>::pack(row, out.as_mut_ptr(), 1);
+        for isa in Isa::all() {
+            let unpacked = |row: &[f32]| {
+                let mut out = vec![0.0; Int16::packed_row(row.len())];
+                isa.run(PackRow(row, &mut out));
+                let scale = out.pop().unwrap();
+                let halves = out.iter().flat_map(|x| {
+                    let both = x.to_bits();
+                    [both as u16 as i16, (both >> 16) as i16]
+                });
+                (
+                    halves.map(|x| f32::from(x) * scale).collect::<Vec<_>>(),
+                    scale,
+                )
+            };
+            let row = [0.5, -2.0, 1.25e-3, 1.0, -0.75];
+            let (elements, scale) = unpacked(&row);
+            // The largest is 32767 times the scale.
+            assert!((scale - 2.0 / 32767.0).abs() < 1e-9, "{scale}");
+            for (x, y) in row.iter().zip(&elements) {
+                assert!((x - y).abs() <= 0.5001 * scale, "{x} {y}");
             }
-            let scale = out.pop().unwrap();
-            let halves = out.iter().flat_map(|x| {
-                let both = x.to_bits();
-                [both as u16 as i16, (both >> 16) as i16]
-            });
-            (
-                halves.map(|x| f32::from(x) * scale).collect::<Vec<_>>(),
-                scale,
-            )
-        };
-        let row = [0.5, -2.0, 1.25e-3, 1.0, -0.75];
-        let (elements, _) = unpacked(&row);
-        for (x, y) in row.iter().zip(&elements) {
-            assert!((x - y).abs() <= 0.5001 * 2.0 / max_integer(5), "{x} {y}");
-        }
-        assert_eq!(elements[5], 0.0);
-        assert_eq!(unpacked(&[0.0; 4]).0, [0.0; 4]);
-        assert_eq!(unpacked(&[1e-41, 0.0]).0, [0.0; 2]);
-        for bad in [f32::NAN, f32::INFINITY] {
-            let (_, scale) = unpacked(&[1.0, bad, 2.0]);
-            assert!(!scale.is_finite(), "{bad} must not vanish");
+            assert_eq!(elements[5], 0.0);
+            assert_eq!(unpacked(&[0.0; 4]).0, [0.0; 4]);
+            assert_eq!(unpacked(&[1e-41, 0.0]).0, [0.0; 2]);
+            for bad in [f32::NAN, f32::INFINITY] {
+                let (_, scale) = unpacked(&[1.0, bad, 2.0]);
+                assert!(!scale.is_finite(), "{bad} must not vanish");
+            }
         }
     }
 }

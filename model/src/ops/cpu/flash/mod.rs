@@ -13,6 +13,10 @@
 //!
 //! The softmax is the running one: when a block of keys brings a larger score, what was summed before is scaled down.
 
+mod exact;
+mod int16;
+mod softmax;
+
 use std::marker::PhantomData;
 
 use half::{f16, slice::HalfFloatSliceExt};
@@ -21,15 +25,70 @@ use super::{
     Kernel, Shared, Vector,
     layer_norm::Norm,
     math,
-    scores::Scores,
-    tile::flash::{WIDE, product, read, tile_queries, tile_rows, write},
+    simd::{Eight, prefetch},
+    tile::flash::{tile_queries, tile_rows},
 };
 use crate::stop::StopFlag;
+pub(crate) use int16::MAX_DEPTH;
+pub(crate) use softmax::Softmax;
 
-/// Keys of a block. Their scores for one tile take 48 KiB with AVX-512 and 24 KiB with AVX2, about the size of the first-level
-/// cache of processors with these instructions; the packed keys and the values of a block, 64 KiB each with 64 channels, are
-/// read from the second-level cache. Fewer keys would update the running softmax and scale the sums more often.
-pub(crate) const KEYS: usize = 256;
+/// Keys of a block. Their scores for one tile take 24 KiB with AVX-512 and 12 with AVX2, half of the first-level cache of processors
+/// with these instructions; the packed keys and the values of a block, 32 KiB each with 64 channels, are read from the
+/// second-level cache. Fewer keys would update the running softmax and the sums more often; with 256, whose scores fill the
+/// first-level cache, attention in f32 takes 7 % longer.
+pub(crate) const KEYS: usize = 128;
+
+/// How attention multiplies: in f32, or in 16-bit integers.
+pub(crate) trait Products: Send + Sync {
+    /// Elements of memory that a packed row of queries or keys of `depth` channels takes.
+    fn packed_row(depth: usize) -> usize;
+
+    /// Elements of memory that the packed values of `keys` keys take, of as many channels as fill whole tiles. Blocks but the last
+    /// have [`KEYS`] keys.
+    fn packed_values(keys: usize, channels: usize) -> usize;
+
+    /// Packs one row of queries or keys into every `step`th element from `out`.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; as many elements as [`Products::packed_row`] says must be writable,
+    /// `step` apart.
+    unsafe fn pack_row<V: Vector>(row: &[f32], out: *mut f32, step: usize);
+
+    /// Packs the values of a block, `[keys, channels]`, of as many channels as fill whole tiles.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; as many elements as [`Products::packed_values`] says must be writable.
+    unsafe fn pack_values<V: Vector>(values: &[f32], channels: usize, out: *mut f32);
+
+    /// Adds what one block of keys gives to a tile of queries: the scores, their softmax, and the sums of values.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`, whose tiles have R rows; all pointers must be to what their fields
+    /// say.
+    unsafe fn attend<V: Vector, const R: usize>(
+        block: Block,
+        softmax: &mut Softmax<V>,
+        scores: &mut [f32],
+        out: &mut [f32],
+    );
+}
+
+/// Keys of a block and the queries that attend to them, packed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block {
+    /// How many keys.
+    len: usize,
+    /// Channels of a head.
+    depth: usize,
+    /// Of all channels with those that fill the last tile.
+    channels: usize,
+    /// [groups of tile rows, packed row, tile rows]
+    keys: *const f32,
+    /// As [`Products::pack_values`] leaves them.
+    values: *const f32,
+    /// [packed row, queries of a tile]
+    queries: *const f32,
+}
 
 /// Elements in memory, of a type that is read as f32.
 #[derive(Debug, Clone, Copy)]
@@ -65,17 +124,30 @@ impl<'a> HeadRows<'a> {
     where
         'a: 'b,
     {
-        let [b, h, r] = self.strides;
-        let start = self.start + batch * b + head * h + row * r;
+        let start = self.at(batch, head, row);
         match self.data {
-            Elements::F32(data) => &data[start..][..spare.len()],
+            Elements::F32(data) => {
+                let ahead = self.at(batch, head, row + AHEAD);
+                prefetch(data.as_ptr().wrapping_add(ahead), spare.len());
+                &data[start..][..spare.len()]
+            }
             Elements::F16(data) => {
                 data[start..][..spare.len()].convert_to_f32_slice(spare);
                 spare
             }
         }
     }
+
+    /// Where a row begins.
+    #[inline(always)]
+    fn at(&self, batch: usize, head: usize, row: usize) -> usize {
+        let [b, h, r] = self.strides;
+        self.start + batch * b + head * h + row * r
+    }
 }
+
+/// How many rows ahead memory is asked for: those of one head lie far apart.
+const AHEAD: usize = 8;
 
 /// What happens to a row of q or k before it is used.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,20 +221,30 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Elements of the packed keys of a head: groups of tile rows, each [packed depth, tile rows].
-    pub(crate) fn packed_keys<S: Scores>(self, lanes: usize) -> usize {
-        self.n.next_multiple_of(tile_rows(lanes)) * S::packed(self.depth)
+    /// Elements of the packed keys of a head: groups of tile rows, each [packed row, tile rows].
+    pub(crate) fn packed_keys<P: Products>(self, lanes: usize) -> usize {
+        self.n.next_multiple_of(tile_rows(lanes)) * P::packed_row(self.depth)
     }
 
-    /// Elements of the packed values of a head: blocks of keys, each [groups of channels, block, tile rows].
-    pub(crate) fn packed_values(self, lanes: usize) -> usize {
-        self.n * self.depth.next_multiple_of(tile_rows(lanes))
+    /// Elements of the packed values of a head, block after block.
+    pub(crate) fn packed_values<P: Products>(self, lanes: usize) -> usize {
+        P::packed_values(self.n, self.channels(lanes))
+    }
+
+    /// Channels of a head with those that fill the last tile.
+    fn channels(self, lanes: usize) -> usize {
+        self.depth.next_multiple_of(tile_rows(lanes))
+    }
+
+    /// Elements of scratch memory that packing a block needs: two rows, and the values.
+    pub(crate) fn packing_scratch(self, lanes: usize) -> usize {
+        2 * self.depth + KEYS * self.channels(lanes)
     }
 }
 
 /// Packs one block of keys and values of one head.
-pub(crate) struct Pack<'a, S> {
-    pub(crate) scores: PhantomData<S>,
+pub(crate) struct Pack<'a, P> {
+    pub(crate) products: PhantomData<P>,
     pub(crate) keys: Keys,
     pub(crate) k: HeadRows<'a>,
     pub(crate) prepare: Prepare<'a>,
@@ -177,11 +259,11 @@ pub(crate) struct Pack<'a, S> {
     pub(crate) packed_v: Shared<'a, f32>,
     /// Where the head begins in both.
     pub(crate) at: (usize, usize),
-    /// Scratch memory for two rows.
-    pub(crate) rows: &'a mut [f32],
+    /// Memory of [`Keys::packing_scratch`] elements.
+    pub(crate) scratch: &'a mut [f32],
 }
 
-impl<S: Scores> Kernel for Pack<'_, S> {
+impl<P: Products> Kernel for Pack<'_, P> {
     type Output = ();
 
     #[inline(always)]
@@ -189,20 +271,21 @@ impl<S: Scores> Kernel for Pack<'_, S> {
         let Keys { n, depth } = self.keys;
         let rows = tile_rows(V::LANES);
         let count = KEYS.min(n - self.first);
-        let groups = depth.div_ceil(rows);
-        let packed_depth = S::packed(depth);
+        let channels = self.keys.channels(V::LANES);
+        let packed_row = P::packed_row(depth);
         // SAFETY: keys of a block fill whole groups but for the last one, which is filled up with zeros; all ranges are
         // inside what `Keys` says and no other block has them.
         unsafe {
-            let k_len = count.next_multiple_of(rows) * packed_depth;
-            let packed_k = self
-                .packed_k
-                .slice(self.at.0 + self.first * packed_depth, k_len);
-            let v_len = count * groups * rows;
-            let packed_v = self
-                .packed_v
-                .slice(self.at.1 + self.first * groups * rows, v_len);
-            let (row, spare) = self.rows.split_at_mut(depth);
+            let packed_k = self.packed_k.slice(
+                self.at.0 + self.first * packed_row,
+                count.next_multiple_of(rows) * packed_row,
+            );
+            let packed_v = self.packed_v.slice(
+                self.at.1 + P::packed_values(self.first, channels),
+                P::packed_values(count, channels),
+            );
+            let (row, rest) = self.scratch.split_at_mut(depth);
+            let (spare, values) = rest.split_at_mut(depth);
             for i in 0..count.next_multiple_of(rows) {
                 if i < count {
                     let index = self.first + i;
@@ -211,24 +294,22 @@ impl<S: Scores> Kernel for Pack<'_, S> {
                 } else {
                     row.fill(0.0);
                 }
-                let at = i / rows * rows * packed_depth + i % rows;
-                S::pack(row, packed_k[at..].as_mut_ptr(), rows);
+                let at = i / rows * rows * packed_row + i % rows;
+                P::pack_row::<V>(row, packed_k[at..].as_mut_ptr(), rows);
             }
-            for i in 0..count {
+            for (i, out) in values.chunks_exact_mut(channels).enumerate().take(count) {
                 let v = self.v.row(self.batch, self.head, self.first + i, spare);
-                for (group, v) in v.chunks(rows).enumerate() {
-                    let out = &mut packed_v[(group * count + i) * rows..][..rows];
-                    out[..v.len()].copy_from_slice(v);
-                    out[v.len()..].fill(0.0);
-                }
+                out[..depth].copy_from_slice(v);
+                out[depth..].fill(0.0);
             }
+            P::pack_values::<V>(&values[..count * channels], channels, packed_v.as_mut_ptr());
         }
     }
 }
 
 /// The attention of some queries of one head to all its keys.
-pub(crate) struct Attend<'a, S> {
-    pub(crate) scores: PhantomData<S>,
+pub(crate) struct Attend<'a, P> {
+    pub(crate) products: PhantomData<P>,
     pub(crate) keys: Keys,
     pub(crate) q: HeadRows<'a>,
     pub(crate) prepare: Prepare<'a>,
@@ -247,15 +328,15 @@ pub(crate) struct Attend<'a, S> {
     pub(crate) stop: &'a StopFlag,
 }
 
-impl<S: Scores> Attend<'_, S> {
+impl<P: Products> Attend<'_, P> {
     /// Returns the elements of scratch memory that a task needs.
     pub(crate) fn scratch_len(lanes: usize, depth: usize) -> usize {
         let channels = depth.next_multiple_of(tile_rows(lanes));
-        tile_queries(lanes) * (S::packed(depth) + channels + KEYS + 1) + 2 * depth
+        tile_queries(lanes) * (P::packed_row(depth) + channels + KEYS + 1) + 2 * depth
     }
 }
 
-impl<S: Scores> Kernel for Attend<'_, S> {
+impl<P: Products> Kernel for Attend<'_, P> {
     type Output = ();
 
     #[inline(always)]
@@ -271,14 +352,14 @@ impl<S: Scores> Kernel for Attend<'_, S> {
     }
 }
 
-impl<S: Scores> Attend<'_, S> {
+impl<P: Products> Attend<'_, P> {
     #[inline(always)]
     unsafe fn tiles<V: Vector, const R: usize>(self) {
         let Keys { n, depth } = self.keys;
         let wide = tile_queries(V::LANES);
-        let channels = depth.next_multiple_of(R);
-        let packed_depth = S::packed(depth);
-        let (q_tile, rest) = self.scratch.split_at_mut(packed_depth * wide);
+        let channels = self.keys.channels(V::LANES);
+        let packed_row = P::packed_row(depth);
+        let (q_tile, rest) = self.scratch.split_at_mut(packed_row * wide);
         let (out_tile, rest) = rest.split_at_mut(channels * wide);
         let (scores, rest) = rest.split_at_mut(KEYS * wide);
         let (inverse, rest) = rest.split_at_mut(wide);
@@ -297,106 +378,66 @@ impl<S: Scores> Attend<'_, S> {
                 // SAFETY: the caller's promise; the tile has as many packed queries.
                 unsafe {
                     self.prepare.apply::<V>(q, first + i, scale, row);
-                    S::pack(row, q_tile[i..].as_mut_ptr(), wide);
+                    P::pack_row::<V>(row, q_tile[i..].as_mut_ptr(), wide);
                 }
             }
             out_tile.fill(0.0);
             // SAFETY: the tiles have the sizes above, the packed keys and values those that `Keys` says.
             unsafe {
                 let mut softmax = Softmax::<V>::new();
-                for block in (0..n).step_by(KEYS) {
-                    let len = KEYS.min(n - block);
-                    for group in 0..len.div_ceil(R) {
-                        let keys = (block + group * R) * packed_depth;
-                        let keys = self.packed_k.as_ptr().add(keys);
-                        let sums = S::multiply::<V, R>(depth, keys, q_tile.as_ptr());
-                        write::<V, R>(sums, scores.as_mut_ptr().add(group * R * wide));
-                    }
-                    softmax.block(&mut scores[..len * wide], out_tile);
-                    for group in 0..channels / R {
-                        let values = self.packed_v.as_ptr();
-                        let values = values.add(block * channels + group * len * R);
-                        let sums_at = out_tile.as_mut_ptr().add(group * R * wide);
-                        let sums = read::<V, R>(sums_at);
-                        write(product::<V, R>(len, values, scores.as_ptr(), sums), sums_at);
-                    }
+                for first in (0..n).step_by(KEYS) {
+                    let block = Block {
+                        len: KEYS.min(n - first),
+                        depth,
+                        channels,
+                        keys: self.packed_k[first * packed_row..].as_ptr(),
+                        values: self.packed_v[P::packed_values(first, channels)..].as_ptr(),
+                        queries: q_tile.as_ptr(),
+                    };
+                    P::attend::<V, R>(block, &mut softmax, scores, out_tile);
                 }
                 for (j, sum) in softmax.sum.into_iter().enumerate() {
                     (V::splat(1.0) / sum).store(inverse.as_mut_ptr().add(j * V::LANES));
                 }
-                for i in 0..count {
+                // The queries of a task are its own.
+                let rows = |i: usize| {
                     let at = self.out_at.0 + (first + i) * self.out_at.1;
-                    // The queries of a task are its own.
-                    let out = self.out.slice(at, depth);
-                    for (d, y) in out.iter_mut().enumerate() {
-                        *y = out_tile[d * wide + i] * inverse[i];
-                    }
-                }
+                    self.out.slice(at, depth).as_mut_ptr()
+                };
+                write_rows::<V>(out_tile, inverse, (count, depth), rows);
             }
         }
     }
 }
 
-/// The running softmax of a tile of queries.
-struct Softmax<V> {
-    max: [V; WIDE],
-    sum: [V; WIDE],
-}
-
-/// Below every score: a block's first maximum.
-const LOWEST: f32 = -1e30;
-
-impl<V: Vector> Softmax<V> {
-    /// # Safety
-    /// The processor must have the instruction set of `V`.
-    #[inline(always)]
-    unsafe fn new() -> Self {
-        // SAFETY: the caller's promise.
+/// Writes `count` queries of a tile, `[channels, queries]`, each as a row of `depth` channels, times its `factors`.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; `rows` must give `depth` elements that can be written.
+#[inline(always)]
+unsafe fn write_rows<V: Vector>(
+    tile: &[f32],
+    factors: &[f32],
+    (count, depth): (usize, usize),
+    rows: impl Fn(usize) -> *mut f32,
+) {
+    const EIGHT: usize = 8;
+    let wide = tile_queries(V::LANES);
+    for i in (0..count).step_by(EIGHT) {
+        let queries = EIGHT.min(count - i);
+        // SAFETY: a tile has a multiple of eight queries, and as many factors; the channels lie inside the tile.
         unsafe {
-            Self {
-                max: [V::splat(LOWEST); WIDE],
-                sum: [V::zero(); WIDE],
-            }
-        }
-    }
-
-    /// Turns the scores [keys, queries] of one block into their powers, and scales `out` [channels, queries], what the
-    /// blocks before have summed, to the new maximum.
-    ///
-    /// # Safety
-    /// The processor must have the instruction set of `V`; both lengths must be multiples of the tile's queries.
-    #[inline(always)]
-    unsafe fn block(&mut self, scores: &mut [f32], out: &mut [f32]) {
-        let wide = tile_queries(V::LANES);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut max = self.max;
-            for row in scores.chunks_exact(wide) {
-                for (j, max) in max.iter_mut().enumerate() {
-                    *max = max.max(V::load(row.as_ptr().add(j * V::LANES)));
+            let factor = V::Eight::load(factors[i..i + EIGHT].as_ptr());
+            for d in (0..depth).step_by(EIGHT) {
+                let channels = EIGHT.min(depth - d);
+                let mut block = [V::Eight::zero(); EIGHT];
+                for (c, x) in block.iter_mut().enumerate().take(channels) {
+                    let at = (d + c) * wide + i;
+                    *x = V::Eight::load(tile[at..at + EIGHT].as_ptr()) * factor;
                 }
-            }
-            let grown = |j: usize| max[j].any_gt(self.max[j]);
-            if grown(0) || grown(1) || grown(2) {
-                let mut factor = [V::zero(); WIDE];
-                for (j, factor) in factor.iter_mut().enumerate() {
-                    *factor = math::exp2(self.max[j] - max[j]);
-                    self.sum[j] = self.sum[j] * *factor;
-                }
-                for row in out.chunks_exact_mut(wide) {
-                    for (j, factor) in factor.iter().enumerate() {
-                        let p = row.as_mut_ptr().add(j * V::LANES);
-                        (V::load(p) * *factor).store(p);
-                    }
-                }
-            }
-            self.max = max;
-            for row in scores.chunks_exact_mut(wide) {
-                for (j, (max, sum)) in max.iter().zip(&mut self.sum).enumerate() {
-                    let p = row.as_mut_ptr().add(j * V::LANES);
-                    let power = math::exp2(V::load(p) - *max);
-                    *sum = *sum + power;
-                    power.store(p);
+                let block = V::Eight::transpose(block);
+                for (q, row) in block.into_iter().enumerate().take(queries) {
+                    row.store_first(rows(i + q).add(d), channels);
                 }
             }
         }

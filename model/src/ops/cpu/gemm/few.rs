@@ -7,19 +7,28 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::{
-    super::{Isa, Kernel, Vector, epilogue::Epilogue, scratch},
-    Operands, Prepare, Rows, Weights,
-    weights::Element,
+    super::{
+        Isa, Kernel, Vector,
+        epilogue::Epilogue,
+        scratch,
+        weights::{Element, Weights},
+    },
+    Operands, Prepare, Rows,
 };
 
 /// Rows of the left side up to which nothing is packed.
-pub(super) const FEW: usize = 4;
+pub(crate) const FEW: usize = 4;
 
 /// Columns of a task for few rows.
 const FEW_COLUMNS: usize = 64;
 
 /// The product for `m` rows, at most [`FEW`].
-pub(super) fn few<R: Rows, E: Epilogue>(isa: Isa, m: usize, operands: &Operands<'_, R, E>) {
+pub(super) fn few<W: Sync, R: Rows, E: Epilogue>(
+    isa: Isa,
+    m: usize,
+    operands: &Operands<'_, W, R, E>,
+    weights: Weights<'_>,
+) {
     let (n, depth) = (operands.n, operands.rows.depth());
     scratch::with(m * depth, |left| {
         isa.run(PrepareFew {
@@ -36,6 +45,7 @@ pub(super) fn few<R: Rows, E: Epilogue>(isa: Isa, m: usize, operands: &Operands<
                     left,
                     depth,
                     operands,
+                    weights,
                     columns: first..(first + FEW_COLUMNS).min(n),
                 });
             });
@@ -58,51 +68,34 @@ impl<R: Rows> Kernel for PrepareFew<'_, R> {
         for (row, out) in self.out.chunks_mut(depth).enumerate() {
             let mut k = 0;
             while k < depth {
-                let block = self.rows.run(k);
-                let from = self.rows.slice(row, k, block);
-                let to = &mut out[k..k + block];
-                match self.prepare {
-                    Prepare::Plain => to.copy_from_slice(from),
-                    Prepare::Relu => {
-                        for (y, x) in to.iter_mut().zip(from) {
-                            *y = x.max(0.0);
-                        }
-                    }
-                    Prepare::Norm {
-                        moments,
-                        weight,
-                        bias,
-                    } => {
-                        let (mean, rstd) = moments[row];
-                        let affine = weight[k..].iter().zip(&bias[k..]);
-                        for ((y, x), (w, b)) in to.iter_mut().zip(from).zip(affine) {
-                            *y = ((x - mean) * rstd).mul_add(*w, *b);
-                        }
-                    }
-                }
-                k += block;
+                let run = self.rows.run(k);
+                let from = self.rows.slice(row, k, run);
+                // SAFETY: the processor has the instruction set.
+                unsafe { self.prepare.apply::<V>(row, k, from, &mut out[k..k + run]) };
+                k += run;
             }
         }
     }
 }
 
 /// Some columns of few rows.
-struct Few<'a, R, E> {
+struct Few<'a, W, R, E> {
     /// [m, depth], prepared.
     left: &'a [f32],
     depth: usize,
-    operands: &'a Operands<'a, R, E>,
+    operands: &'a Operands<'a, W, R, E>,
+    weights: Weights<'a>,
     columns: Range<usize>,
 }
 
-impl<R: Rows, E: Epilogue> Kernel for Few<'_, R, E> {
+impl<W, R: Rows, E: Epilogue> Kernel for Few<'_, W, R, E> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            match self.operands.weights {
+            match self.weights {
                 Weights::F32(w) => self.of_type::<V, f32>(w),
                 Weights::F16(w) => self.of_type::<V, f16>(w),
                 Weights::Bf16(w) => self.of_type::<V, bf16>(w),
@@ -111,7 +104,7 @@ impl<R: Rows, E: Epilogue> Kernel for Few<'_, R, E> {
     }
 }
 
-impl<R: Rows, E: Epilogue> Few<'_, R, E> {
+impl<W, R: Rows, E: Epilogue> Few<'_, W, R, E> {
     #[inline(always)]
     unsafe fn of_type<V: Vector, T: Element>(&self, weights: &[T]) {
         // SAFETY: the caller's promise; there are as many rows as asked for.

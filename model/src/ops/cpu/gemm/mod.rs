@@ -1,51 +1,53 @@
 //! The product of matrices behind linear layers and convolutions: y = f(g(x) wᵀ).
 //!
 //! The left side is packed once, by all threads, into panels of as many rows as the register tile has; g, a
-//! normalization or a ReLU, happens on the way. Then every task takes some columns: it packs a block of w, which may be
-//! halves in a mapped file, and multiplies it with all panels while it lies in the cache. f, the epilogue, is applied to
-//! each tile on its way to memory. The sum over k runs in blocks of [`KC`] in rising order, whatever the task split: the
+//! normalization or a ReLU, happens on the way. Then every task takes some columns of w, which it packs if they do not lie in
+//! panels already, and multiplies them with all panels of the left side while they lie in the cache. f, the epilogue, is
+//! applied to each tile on its way to memory. The sum over k runs in blocks in rising order, whatever the task split: the
 //! results do not depend on the number of threads. A left side of a few rows is not worth packing w for: see [`few()`].
 
 mod few;
 mod pack_left;
 mod task;
-mod weights;
 
-use std::{marker::PhantomData, ops::Range};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::{
-    Isa, Shared, arithmetic::Arithmetic, epilogue::Epilogue, scratch, tile::gemm::tile_rows,
+    Isa, Shared,
+    arithmetic::Arithmetic,
+    epilogue::Epilogue,
+    scratch,
+    tile::gemm::tile_rows,
+    weights::{Place, Right},
 };
 use crate::stop;
-use few::{FEW, few};
+use few::few;
 use pack_left::PackLeft;
-use task::Task;
+use task::{SUMS, Task};
 
-pub(crate) use weights::Weights;
+pub(crate) use few::FEW;
 
 // The blocks follow from the sizes of caches, in the order in which the loops reuse what is in them (Goto and van de Geijn,
 // Anatomy of High-Performance Matrix Multiplication, 2008). Sizes below are those with AVX-512; with AVX2 panels are half as
 // high and half as wide.
+//
+// The innermost block, of `Arithmetic::BLOCK` elements of k, is multiplied in registers. A panel of the left side takes 12
+// lines of 1 KiB, one of the right side 32: together they fit a first-level cache of 48 KiB, and with AVX2 6 and 16 KiB fit one
+// of 32. Smaller blocks would load and store the sums more often.
 
-/// Elements of k that are multiplied before the tile goes back to memory. A panel of the left side takes 12 x 256 elements or
-/// 12 KiB, one of the right side 32 x 256 or 32 KiB: together they fit a first-level cache of 48 KiB, and with AVX2 6 and 16
-/// KiB fit one of 32. Smaller blocks would load and store the sums more often.
-///
-/// `Int16` relies on it too: its largest factor is the one whose square, summed this often, stays below 2^31.
-pub(crate) const KC: usize = 256;
-
-/// Rows of the left side that are packed at once. Each lot of rows packs the right side again, so that lots should be large:
-/// one frame of 518 x 518 pixels has 1374 tokens, which are one lot.
+/// Rows of the left side that are packed at once. Each lot of rows packs the right side again where it is not kept packed, so
+/// that lots should be large: one frame of 518 x 518 pixels has 1374 tokens, which are one lot.
 const ROWS: usize = 1536;
 
-/// How deep rows are packed at once: with [`ROWS`] 6 MiB, which should stay in the third-level cache while all columns pass by.
-/// Cutting k instead of the rows keeps the right side from being packed more often when rows are deep.
+/// How deep rows are packed at once, a multiple of every block: with [`ROWS`] 6 MiB, which should stay in the third-level cache
+/// while all columns pass by. Cutting k instead of the rows keeps the right side from being packed more often when rows are
+/// deep.
 const DEPTH: usize = 1024;
 
-/// Rows of a block that stays in the second-level cache while the columns of a task pass by: 192 x 256 elements or 192 KiB,
-/// next to the 64 KiB of the task's columns. A multiple of both tile heights.
+/// Rows whose sums stay in the second-level cache from one block of k to the next: 192 x 64 elements or 48 KiB, next to the
+/// left side's 192 KiB of a block and the right side's 64. A multiple of both tile heights.
 const MC: usize = 192;
 
 /// Columns of a task, a multiple of both tile widths. More would read the left side less often; fewer make more tasks, so that
@@ -57,12 +59,12 @@ pub(crate) trait Rows: Sync {
     /// Elements in a row.
     fn depth(&self) -> usize;
 
-    /// How many elements from `k` lie side by side in every row, at most [`KC`]; blocks of k end there.
+    /// How many elements from `k` lie side by side in every row.
     fn run(&self, k: usize) -> usize {
-        KC.min(self.depth() - k)
+        self.depth() - k
     }
 
-    /// The `len` elements of row `row` from `k`, where `len` is [`Rows::run`] of `k`.
+    /// The `len` elements of row `row` from `k`, where `len` is at most [`Rows::run`] of `k`.
     fn slice(&self, row: usize, k: usize, len: usize) -> &[f32];
 }
 
@@ -104,24 +106,26 @@ pub(crate) enum Prepare<'a> {
     },
 }
 
-/// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool. Writes all of `out` before it reads any, unless
-/// the pass of this thread is stopped.
+/// out [m, n] = epilogue(prepare(rows) weightsᵀ), by all threads of the pool, in the arithmetic of the weights. Writes all of
+/// `out` before it reads any, unless the pass of this thread is stopped.
 ///
 /// # Panics
 /// When the lengths do not fit `m`, `n` and the depth, or the depth is 0.
-pub(crate) fn gemm<A: Arithmetic, R: Rows, E: Epilogue>(
+pub(crate) fn gemm<W: Right, R: Rows, E: Epilogue>(
     isa: Isa,
     (m, n): (usize, usize),
     (rows, prepare): (&R, Prepare<'_>),
-    weights: Weights<'_>,
+    weights: W,
     epilogue: &E,
     out: Shared<'_, f32>,
 ) {
     let depth = rows.depth();
     assert!(depth > 0, "there is nothing to sum");
     assert_eq!(out.len(), m * n, "out is [{m}, {n}]");
-    assert_eq!(weights.len(), n * depth, "weights are [{n}, {depth}]");
-    assert!(A::takes(depth), "this arithmetic takes no depth of {depth}");
+    assert!(
+        weights.fits(isa.lanes(), n, depth),
+        "weights are [{n}, {depth}]"
+    );
     if let Prepare::Norm {
         moments,
         weight,
@@ -138,25 +142,21 @@ pub(crate) fn gemm<A: Arithmetic, R: Rows, E: Epilogue>(
         out,
         n,
     };
-    if (1..=FEW).contains(&m) {
-        return few(isa, m, &operands);
+    if (1..=FEW).contains(&m)
+        && let Some(weights) = weights.in_rows()
+    {
+        return few(isa, m, &operands, weights);
     }
-    for start in (0..m).step_by(ROWS) {
-        let mut end = 0;
-        while end < depth {
+    for first in (0..m).step_by(ROWS) {
+        for k in (0..depth).step_by(DEPTH) {
             if stop::is_stopped() {
                 return;
             }
-            let begin = end;
-            while end < depth && end - begin < DEPTH {
-                end += rows.run(end);
-            }
-            let product = Product::<A, R, E> {
-                arithmetic: PhantomData,
+            let product = Product {
                 operands: &operands,
-                first: start,
-                len: ROWS.min(m - start),
-                depth: begin..end,
+                first,
+                len: ROWS.min(m - first),
+                depth: k..(k + DEPTH).min(depth),
             };
             product.run(isa);
         }
@@ -164,10 +164,10 @@ pub(crate) fn gemm<A: Arithmetic, R: Rows, E: Epilogue>(
 }
 
 /// What is multiplied, and where the product goes. Its lengths were checked.
-struct Operands<'a, R, E> {
+struct Operands<'a, W, R, E> {
     rows: &'a R,
     prepare: Prepare<'a>,
-    weights: Weights<'a>,
+    weights: W,
     epilogue: &'a E,
     out: Shared<'a, f32>,
     /// Columns.
@@ -175,9 +175,8 @@ struct Operands<'a, R, E> {
 }
 
 /// One lot of rows and elements of k of a product.
-struct Product<'a, A, R, E> {
-    arithmetic: PhantomData<A>,
-    operands: &'a Operands<'a, R, E>,
+struct Product<'a, W, R, E> {
+    operands: &'a Operands<'a, W, R, E>,
     /// The first of the rows.
     first: usize,
     /// How many rows.
@@ -186,12 +185,17 @@ struct Product<'a, A, R, E> {
     depth: Range<usize>,
 }
 
-impl<A: Arithmetic, R: Rows, E: Epilogue> Product<'_, A, R, E> {
+impl<W: Right, R: Rows, E: Epilogue> Product<'_, W, R, E> {
     fn run(&self, isa: Isa) {
         let lanes = isa.lanes();
         let tile = tile_rows(lanes);
         let panels = self.len.div_ceil(tile);
-        scratch::with(panels * tile * self.depth.len(), |packed| {
+        let blocks = self
+            .depth
+            .len()
+            .div_ceil(<W::Arithmetic as Arithmetic>::BLOCK);
+        let panel_len = <W::Arithmetic as Arithmetic>::panel(tile);
+        scratch::with(panels * blocks * panel_len, |packed| {
             let shared = Shared::new(packed);
             (0..panels)
                 .into_par_iter()
@@ -205,20 +209,27 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> Product<'_, A, R, E> {
                     });
                 });
             let packed: &[f32] = packed;
-            let n = self.operands.n;
+            let Operands { n, weights, .. } = *self.operands;
+            let right = weights.scratch_len(NC, self.depth.len());
             let groups = self.groups(tile);
+            let group = panels.div_ceil(groups);
             let tasks = groups * n.div_ceil(NC);
             (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
-                let group = panels.div_ceil(groups);
                 let (i, j) = (task % groups, task / groups);
-                scratch::with(NC * KC, |right| {
+                scratch::with(SUMS + right, |scratch| {
+                    let (sums, right) = scratch.split_at_mut(SUMS);
                     isa.run(Task {
                         product: self,
                         packed,
                         panels,
                         rows: (i * group).min(panels)..((i + 1) * group).min(panels),
-                        columns: j * NC..((j + 1) * NC).min(n),
+                        place: Place {
+                            columns: j * NC..((j + 1) * NC).min(n),
+                            depth: self.depth.clone(),
+                            total: self.operands.rows.depth(),
+                        },
                         right,
+                        sums,
                     });
                 });
             });

@@ -2,15 +2,15 @@
 
 use super::{
     super::{
-        Kernel, Shared, Vector, arithmetic::Arithmetic, epilogue::Epilogue, pack, simd::load,
+        Kernel, Shared, Vector, arithmetic::Arithmetic, epilogue::Epilogue, simd::load,
         tile::gemm::tile_rows,
     },
-    Prepare, Product, Rows,
+    Prepare, Product, Right, Rows,
 };
 
-/// Packs one panel of rows, all of its depth. Packed: for each block of k all panels, each [block, tile rows].
-pub(super) struct PackLeft<'a, A, R, E> {
-    pub(super) product: &'a Product<'a, A, R, E>,
+/// Packs one panel of rows, all of its depth. Packed: for each block of k all panels.
+pub(super) struct PackLeft<'a, W, R, E> {
+    pub(super) product: &'a Product<'a, W, R, E>,
     pub(super) packed: Shared<'a, f32>,
     /// How many there are.
     pub(super) panels: usize,
@@ -18,25 +18,11 @@ pub(super) struct PackLeft<'a, A, R, E> {
     pub(super) panel: usize,
 }
 
-impl<A: Arithmetic, R: Rows, E: Epilogue> Kernel for PackLeft<'_, A, R, E> {
+impl<W: Right, R: Rows, E: Epilogue> Kernel for PackLeft<'_, W, R, E> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if V::LANES == 16 {
-                self.pack::<V, { tile_rows(16) }>();
-            } else {
-                self.pack::<V, { tile_rows(8) }>();
-            }
-        }
-    }
-}
-
-impl<A: Arithmetic, R: Rows, E: Epilogue> PackLeft<'_, A, R, E> {
-    #[inline(always)]
-    unsafe fn pack<V: Vector, const W: usize>(self) {
         let Product {
             operands,
             first,
@@ -44,97 +30,98 @@ impl<A: Arithmetic, R: Rows, E: Epilogue> PackLeft<'_, A, R, E> {
             ref depth,
             ..
         } = *self.product;
-        let rows = operands.rows;
-        let start = self.panel * W;
-        let count = W.min(len - start);
-        let row = first + start;
-        let mut k = depth.start;
-        while k < depth.end {
-            let block = rows.run(k);
-            let mut starts = [std::ptr::null(); W];
-            for (i, p) in starts.iter_mut().enumerate().take(count) {
-                *p = rows.slice(row + i, k, block).as_ptr();
-            }
-            let at = (k - depth.start) * self.panels * W + self.panel * block * W;
-            // SAFETY: every start has `block` elements; each panel has a range of its own in `packed`; moments, weight and
-            // bias were measured when the product began.
+        let rows = tile_rows(V::LANES);
+        let start = self.panel * rows;
+        let count = rows.min(len - start);
+        for (i, k) in depth
+            .clone()
+            .step_by(<W::Arithmetic as Arithmetic>::BLOCK)
+            .enumerate()
+        {
+            let block = <W::Arithmetic as Arithmetic>::BLOCK.min(depth.end - k);
+            let at = (i * self.panels + self.panel) * <W::Arithmetic as Arithmetic>::panel(rows);
+            // SAFETY: each panel has a range of its own in `packed`; the processor has the instruction set.
             unsafe {
-                let out = self.packed.slice(at, block * W).as_mut_ptr();
-                let left = Left { starts, count };
-                match operands.prepare {
-                    Prepare::Plain => A::pack::<V, W>(&left, block, out),
-                    Prepare::Relu => A::pack::<V, W>(&Relu(left), block, out),
-                    Prepare::Norm {
-                        moments,
-                        weight,
-                        bias,
-                    } => {
-                        let norm = Norm {
-                            left,
-                            moments: &moments[row..row + count],
-                            weight: &weight[k..k + block],
-                            bias: &bias[k..k + block],
-                        };
-                        A::pack::<V, W>(&norm, block, out);
+                let panel = self
+                    .packed
+                    .slice(at, <W::Arithmetic as Arithmetic>::panel(rows))
+                    .as_mut_ptr();
+                for row in 0..rows {
+                    <W::Arithmetic as Arithmetic>::pack_row::<V>(
+                        panel,
+                        (row, rows),
+                        block,
+                        |line| {
+                            if row < count {
+                                operands.prepare::<V>(first + start + row, k, line);
+                            } else {
+                                line.fill(0.0);
+                            }
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl<W, R: Rows, E> super::Operands<'_, W, R, E> {
+    /// Writes the elements of row `row` from `k`, prepared, to `line`, as many as it has.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; the row must have as many elements.
+    #[inline(always)]
+    unsafe fn prepare<V: Vector>(&self, row: usize, k: usize, line: &mut [f32]) {
+        let mut done = 0;
+        while done < line.len() {
+            let len = self.rows.run(k + done).min(line.len() - done);
+            let from = self.rows.slice(row, k + done, len);
+            let to = &mut line[done..done + len];
+            // SAFETY: the caller's promise.
+            unsafe { self.prepare.apply::<V>(row, k + done, from, to) };
+            done += len;
+        }
+    }
+}
+
+impl Prepare<'_> {
+    /// Writes `from`, elements of row `row` from `k`, to `to`, as long.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`.
+    #[inline(always)]
+    pub(super) unsafe fn apply<V: Vector>(
+        self,
+        row: usize,
+        k: usize,
+        from: &[f32],
+        to: &mut [f32],
+    ) {
+        assert_eq!(from.len(), to.len());
+        match self {
+            Prepare::Plain => to.copy_from_slice(from),
+            Prepare::Relu => {
+                for (y, x) in to.iter_mut().zip(from) {
+                    *y = x.max(0.0);
+                }
+            }
+            Prepare::Norm {
+                moments,
+                weight,
+                bias,
+            } => {
+                let (mean, rstd) = moments[row];
+                let (weight, bias) = (&weight[k..][..to.len()], &bias[k..][..to.len()]);
+                for i in (0..to.len()).step_by(V::LANES) {
+                    let n = V::LANES.min(to.len() - i);
+                    // SAFETY: all four slices have `n` elements from `i`.
+                    unsafe {
+                        let x = (load::<V>(from, i, n) - V::splat(mean)) * V::splat(rstd);
+                        let y = x.mul_add(load(weight, i, n), load(bias, i, n));
+                        y.store_first(to.as_mut_ptr().add(i), n);
                     }
                 }
             }
-            k += block;
-        }
-    }
-}
-
-/// `count` rows of the left side; rows behind them are zeros.
-struct Left<const W: usize> {
-    starts: [*const f32; W],
-    count: usize,
-}
-
-impl<V: Vector, const W: usize> pack::Source<V> for Left<W> {
-    #[inline(always)]
-    unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self.starts.get(row) {
-                Some(start) if row < self.count && n == 8 => V::Eight::load(start.add(k)),
-                Some(start) if row < self.count => V::Eight::load_first(start.add(k), n),
-                _ => V::Eight::zero(),
-            }
-        }
-    }
-}
-
-/// max(x, 0)
-struct Relu<const W: usize>(Left<W>);
-
-impl<V: Vector, const W: usize> pack::Source<V> for Relu<W> {
-    #[inline(always)]
-    unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
-        // SAFETY: the caller's promise.
-        unsafe { V::Eight::zero().max(pack::Source::<V>::load(&self.0, row, k, n)) }
-    }
-}
-
-/// Normalized rows.
-struct Norm<'a, const W: usize> {
-    left: Left<W>,
-    moments: &'a [(f32, f32)],
-    weight: &'a [f32],
-    bias: &'a [f32],
-}
-
-impl<V: Vector, const W: usize> pack::Source<V> for Norm<'_, W> {
-    #[inline(always)]
-    unsafe fn load(&self, row: usize, k: usize, n: usize) -> V::Eight {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let Some((mean, rstd)) = self.moments.get(row) else {
-                return V::Eight::zero();
-            };
-            let x: V::Eight = pack::Source::<V>::load(&self.left, row, k, n);
-            let weight = load::<V::Eight>(self.weight, k, n);
-            let bias = load::<V::Eight>(self.bias, k, n);
-            ((x - V::Eight::splat(*mean)) * V::Eight::splat(*rstd)).mul_add(weight, bias)
         }
     }
 }

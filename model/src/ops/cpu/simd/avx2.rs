@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Add, BIAS, Div, Eight, MANTISSA, Mul, NEAREST, Sub, Vector, operators};
+use super::{Add, BIAS, Div, Eight, FLOOR, MANTISSA, Mul, Sub, Vector, operators};
 
 /// AVX2 with FMA and F16C.
 #[derive(Clone, Copy)]
@@ -47,6 +47,21 @@ impl Vector for F32x8 {
     #[inline(always)]
     unsafe fn from_int(x: __m256i) -> Self {
         Self(unsafe { _mm256_cvtepi32_ps(x) })
+    }
+
+    #[inline(always)]
+    fn pairs(low: Self, high: Self) -> __m256i {
+        /// The upper half of every pair.
+        const HIGH: i32 = 0xAA;
+        unsafe {
+            let (low, high) = (_mm256_cvtps_epi32(low.0), _mm256_cvtps_epi32(high.0));
+            _mm256_blend_epi16::<HIGH>(low, _mm256_slli_epi32::<16>(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn int_store(x: __m256i, p: *mut i32) {
+        unsafe { _mm256_storeu_si256(p.cast(), x) }
     }
 
     #[inline(always)]
@@ -108,18 +123,13 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        Self(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
-    }
-
-    #[inline(always)]
-    fn with_sign_of(self, sign: Self) -> Self {
-        Self(unsafe { _mm256_or_ps(self.0, _mm256_and_ps(_mm256_set1_ps(-0.0), sign.0)) })
-    }
-
-    #[inline(always)]
-    fn round(self) -> Self {
-        Self(unsafe { _mm256_round_ps::<NEAREST>(self.0) })
     }
 
     #[inline(always)]
@@ -129,6 +139,27 @@ impl Vector for F32x8 {
             let power = _mm256_slli_epi32::<{ MANTISSA as i32 }>(n);
             _mm256_mul_ps(self.0, _mm256_castsi256_ps(power))
         })
+    }
+
+    #[inline(always)]
+    fn fraction(self) -> Self {
+        let x = self.not_below_normal();
+        x - Self(unsafe { _mm256_round_ps::<FLOOR>(x.0) })
+    }
+
+    #[inline(always)]
+    fn times_pow2_floor(self, x: Self) -> Self {
+        let n = unsafe { _mm256_round_ps::<FLOOR>(x.not_below_normal().0) };
+        self.times_pow2(Self(n))
+    }
+
+    #[inline(always)]
+    fn reciprocal(self) -> Self {
+        unsafe {
+            let estimate = Self(_mm256_rcp_ps(self.0));
+            let rest = self.neg_mul_add(estimate, Self::splat(1.0));
+            estimate.mul_add(rest, estimate)
+        }
     }
 
     #[inline(always)]
@@ -147,6 +178,26 @@ impl Vector for F32x8 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        unsafe {
+            let high = _mm256_extractf128_ps::<1>(self.0);
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), high);
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16) {
+        unsafe {
+            let integers = _mm256_cvtps_epi32(self.0);
+            let high = _mm256_extracti128_si256::<1>(integers);
+            let packed = _mm_packs_epi32(_mm256_castsi256_si128(integers), high);
+            _mm_storeu_si128(p.cast(), packed);
+        }
+    }
 }
 
 /// Ones in the first `n` lanes.
@@ -156,6 +207,14 @@ fn first(n: usize) -> __m256i {
     unsafe {
         let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes)
+    }
+}
+
+impl F32x8 {
+    /// The smallest exponent of a normal number where `self` is below it; NaN stays NaN.
+    #[inline(always)]
+    fn not_below_normal(self) -> Self {
+        unsafe { Self::splat(-126.0) }.max(self)
     }
 }
 
@@ -197,27 +256,6 @@ impl Eight for F32x8 {
                 Self(_mm256_permute2f128_ps::<0x31>(s[2], s[6])),
                 Self(_mm256_permute2f128_ps::<0x31>(s[3], s[7])),
             ]
-        }
-    }
-
-    #[inline(always)]
-    fn pairs(self, other: Self) -> Self {
-        // Packing works within halves of the register; the last step puts their quarters in order.
-        const IN_ORDER: i32 = 0b11_01_10_00;
-        Self(unsafe {
-            let (a, b) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(other.0));
-            let packed = _mm256_packs_epi32(a, b);
-            _mm256_castsi256_ps(_mm256_permute4x64_epi64::<IN_ORDER>(packed))
-        })
-    }
-
-    #[inline(always)]
-    fn largest(self) -> f32 {
-        unsafe {
-            let high = _mm256_extractf128_ps::<1>(self.0);
-            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), high);
-            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
     }
 

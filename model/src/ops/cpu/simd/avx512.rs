@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Add, Div, F32x8, Mul, NEAREST, Sub, Vector, operators};
+use super::{Add, Div, F32x8, FLOOR, Mul, Sub, Vector, operators};
 
 /// AVX-512 with F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
@@ -47,6 +47,21 @@ impl Vector for F32x16 {
     #[inline(always)]
     unsafe fn from_int(x: __m512i) -> Self {
         Self(unsafe { _mm512_cvtepi32_ps(x) })
+    }
+
+    #[inline(always)]
+    fn pairs(low: Self, high: Self) -> __m512i {
+        /// The upper half of every pair.
+        const HIGH: __mmask32 = 0xAAAA_AAAA;
+        unsafe {
+            let (low, high) = (_mm512_cvtps_epi32(low.0), _mm512_cvtps_epi32(high.0));
+            _mm512_mask_blend_epi16(HIGH, low, _mm512_slli_epi32::<16>(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn int_store(x: __m512i, p: *mut i32) {
+        unsafe { _mm512_storeu_si512(p.cast(), x) }
     }
 
     #[inline(always)]
@@ -108,23 +123,38 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        Self(unsafe { _mm512_sqrt_ps(self.0) })
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         Self(unsafe { _mm512_andnot_ps(_mm512_set1_ps(-0.0), self.0) })
     }
 
     #[inline(always)]
-    fn with_sign_of(self, sign: Self) -> Self {
-        Self(unsafe { _mm512_or_ps(self.0, _mm512_and_ps(_mm512_set1_ps(-0.0), sign.0)) })
-    }
-
-    #[inline(always)]
-    fn round(self) -> Self {
-        Self(unsafe { _mm512_roundscale_ps::<NEAREST>(self.0) })
-    }
-
-    #[inline(always)]
     fn times_pow2(self, n: Self) -> Self {
         Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
+    }
+
+    #[inline(always)]
+    fn fraction(self) -> Self {
+        Self(unsafe { _mm512_reduce_ps::<FLOOR>(self.0) })
+    }
+
+    #[inline(always)]
+    fn times_pow2_floor(self, x: Self) -> Self {
+        // The instruction takes the floor itself.
+        Self(unsafe { _mm512_scalef_ps(self.0, x.0) })
+    }
+
+    #[inline(always)]
+    fn reciprocal(self) -> Self {
+        unsafe {
+            let estimate = _mm512_rcp14_ps(self.0);
+            let rest = _mm512_fnmadd_ps(self.0, estimate, _mm512_set1_ps(1.0));
+            Self(_mm512_fmadd_ps(estimate, rest, estimate))
+        }
     }
 
     #[inline(always)]
@@ -135,6 +165,19 @@ impl Vector for F32x16 {
     #[inline(always)]
     fn sum(self) -> f32 {
         unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16) {
+        unsafe {
+            let integers = _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0));
+            _mm256_storeu_si256(p.cast(), integers);
+        }
     }
 }
 

@@ -91,20 +91,35 @@ pub(crate) trait Vector:
     /// Without the sign.
     fn abs(self) -> Self;
 
-    /// With the sign of `sign`; `self` must not be negative.
-    fn with_sign_of(self, sign: Self) -> Self;
-
-    /// To the nearest integer, ties to even.
-    fn round(self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
 
     /// self 2^n for an integer n; the result must be a normal number.
     fn times_pow2(self, n: Self) -> Self;
+
+    /// self - floor(self), from 0 to 1; any such number where `self` is below -126.
+    fn fraction(self) -> Self;
+
+    /// self 2^floor(x) for `self` from 1 to 2 and x up to 127; 0 or a number below 2^-125 where x is below -126.
+    fn times_pow2_floor(self, x: Self) -> Self;
+
+    /// 1 / self, relative error below 2^-22, where neither is too large or too small for a normal number.
+    fn reciprocal(self) -> Self;
 
     /// Whether any lane is larger than `other`'s.
     fn any_gt(self, other: Self) -> bool;
 
     /// All lanes together.
     fn sum(self) -> f32;
+
+    /// The largest lane.
+    fn largest(self) -> f32;
+
+    /// Writes the lanes as 16-bit integers, to the nearest, ties to even; those beyond their range become the ends of it.
+    ///
+    /// # Safety
+    /// `LANES` integers must be writable.
+    unsafe fn store_i16(self, p: *mut i16);
 
     /// A register of as many 32-bit integers, each of which can also be a pair of 16-bit ones.
     type Int: Copy;
@@ -139,6 +154,16 @@ pub(crate) trait Vector:
     /// As [`Vector::splat`].
     unsafe fn from_int(x: Self::Int) -> Self;
 
+    /// Each lane of `low` and `high` as a pair of 16-bit integers, rounded to nearest, ties to even; what is beyond their range
+    /// gives any integers.
+    fn pairs(low: Self, high: Self) -> Self::Int;
+
+    /// Writes to `p`, of any alignment.
+    ///
+    /// # Safety
+    /// `LANES` elements must be writable.
+    unsafe fn int_store(x: Self::Int, p: *mut i32);
+
     /// All lanes 0.
     ///
     /// # Safety
@@ -154,13 +179,6 @@ pub(crate) trait Vector:
 pub(crate) trait Eight: Vector {
     /// Rows to columns: lane j of result i is lane i of row j.
     fn transpose(rows: [Self; 8]) -> [Self; 8];
-
-    /// `self` and `other` as 16-bit integers, side by side in pairs: lane i has elements 2 i and 2 i + 1 of the
-    /// sixteen. Only the bits count: the result is not a vector of floats.
-    fn pairs(self, other: Self) -> Self;
-
-    /// The largest lane.
-    fn largest(self) -> f32;
 
     /// Writes the first `N` elements, 4, 6 or 8, without the cost of a mask.
     ///
@@ -187,6 +205,24 @@ pub(crate) unsafe fn load<V: Vector>(data: &[f32], at: usize, n: usize) -> V {
     }
 }
 
+/// Asks for the `len` elements from `p` to be brought near, for code that reads far-apart rows of a few cache lines each, where the
+/// processor sees no pattern. A hint: `p` may be any address.
+#[inline(always)]
+pub(crate) fn prefetch<T>(p: *const T, len: usize) {
+    /// Bytes.
+    const LINE: usize = 64;
+    for at in (0..len * size_of::<T>()).step_by(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 processor has the instruction, which reads nothing that a program could notice.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(p.cast::<i8>().wrapping_add(at));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (p, at);
+    }
+}
+
 /// Implements the arithmetic operators of a register type through intrinsics.
 #[cfg(target_arch = "x86_64")]
 macro_rules! operators {
@@ -204,10 +240,9 @@ macro_rules! operators {
 #[cfg(target_arch = "x86_64")]
 use operators;
 
-/// Rounds to nearest, without a floating-point exception.
+/// Rounds down, without a floating-point exception.
 #[cfg(target_arch = "x86_64")]
-const NEAREST: i32 =
-    std::arch::x86_64::_MM_FROUND_TO_NEAREST_INT | std::arch::x86_64::_MM_FROUND_NO_EXC;
+const FLOOR: i32 = std::arch::x86_64::_MM_FROUND_TO_NEG_INF | std::arch::x86_64::_MM_FROUND_NO_EXC;
 
 /// Exponent bits of 1.0.
 #[cfg(target_arch = "x86_64")]

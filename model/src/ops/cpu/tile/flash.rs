@@ -53,6 +53,38 @@ pub(crate) unsafe fn product<V: Vector, const R: usize>(
     }
 }
 
+/// Rows [pairs, R] times columns [pairs, 3 registers], pairs of 16-bit integers, both packed.
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; both must have as many pairs.
+#[inline(always)]
+pub(crate) unsafe fn product_of_pairs<V: Vector, const R: usize>(
+    pairs: usize,
+    mut rows: *const i32,
+    mut columns: *const i32,
+) -> [[V::Int; WIDE]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::int_zero(); WIDE]; R];
+        for _ in 0..pairs {
+            let c = [
+                V::int_load(columns),
+                V::int_load(columns.add(V::LANES)),
+                V::int_load(columns.add(2 * V::LANES)),
+            ];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = V::int_splat(*rows.add(i));
+                for j in 0..WIDE {
+                    sums[j] = V::dot_pairs(sums[j], row, c[j]);
+                }
+            }
+            rows = rows.add(R);
+            columns = columns.add(WIDE * V::LANES);
+        }
+        sums
+    }
+}
+
 /// A register tile from memory.
 ///
 /// # Safety

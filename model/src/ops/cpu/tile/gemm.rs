@@ -53,3 +53,31 @@ pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
         sums
     }
 }
+
+/// As [`micro_kernel`] for pairs of 16-bit integers: rows `row_step` pairs apart, times right [pairs, 2 registers].
+///
+/// # Safety
+/// The processor must have the instruction set of `V`; both sides must have as many pairs.
+#[inline(always)]
+pub(crate) unsafe fn micro_kernel_of_pairs<V: Vector, const MR: usize>(
+    pairs: usize,
+    mut left: *const i32,
+    row_step: usize,
+    mut right: *const i32,
+) -> [[V::Int; WIDE]; MR] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::int_zero(); WIDE]; MR];
+        for _ in 0..pairs {
+            let columns = [V::int_load(right), V::int_load(right.add(V::LANES))];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = V::int_splat(*left.add(i * row_step));
+                sums[0] = V::dot_pairs(sums[0], row, columns[0]);
+                sums[1] = V::dot_pairs(sums[1], row, columns[1]);
+            }
+            left = left.add(1);
+            right = right.add(WIDE * V::LANES);
+        }
+        sums
+    }
+}
