@@ -118,7 +118,7 @@ impl Computation<'_> {
             threads: on_cpu.then(rayon::current_num_threads),
             memory_bytes: network.weights_bytes() + plan.bytes(network, size),
             seconds: match on_cpu && is_long {
-                true => seconds_on_cpu(flops),
+                true => seconds_on_cpu(flops, network.precision()),
                 false => None,
             },
             is_long,

@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-use vggt_model::{Isa, measured_peak};
+use vggt_model::{Isa, Precision, measured_peak};
 
-/// Share of its peak that a processor reaches in a pass over VGGT-1B. Measured: 0.4 with AVX-512 to 0.7 with AVX2.
+/// Share of its peak that a processor reaches in a pass over VGGT-1B. Measured: 0.4 with AVX-512 to 0.7 with AVX2 in f32, 0.5 in
+/// integers.
 const SHARE_OF_PEAK: f64 = 0.5;
 
 /// Returns the seconds that a pass of so many operations of the transformers takes on the CPU, estimated from what the processor is
 /// seen to reach now. `None` where it has no vectors to measure.
 #[must_use]
-pub fn seconds_on_cpu(flops: u64) -> Option<f64> {
-    Some(flops as f64 / (measured_peak(Isa::best()?) * SHARE_OF_PEAK))
+pub fn seconds_on_cpu(flops: u64, precision: Precision) -> Option<f64> {
+    Some(flops as f64 / (measured_peak(Isa::best()?, precision) * SHARE_OF_PEAK))
 }
 
 /// What the network is about to compute.

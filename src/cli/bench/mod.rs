@@ -106,7 +106,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     let machine = Machine {
         isa: Isa::best(),
-        peak: Isa::best().filter(|_| on_cpu).map(measured_peak),
+        peak: Isa::best()
+            .filter(|_| on_cpu)
+            .map(|isa| measured_peak(isa, network.precision())),
         device_asked: args.model.device.to_string(),
         open,
         load,
@@ -149,7 +151,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 struct Machine {
     /// The instruction set of the CPU's fast operations.
     isa: Option<Isa>,
-    /// f32 operations a second that the CPU was seen to reach.
+    /// Operations a second that the CPU was seen to reach with the instruction of the precision.
     peak: Option<f64>,
     /// `--device` as it was given.
     device_asked: String,
@@ -214,6 +216,8 @@ fn report(
             "instructions",
             json!(machine.isa.map_or("plain", Isa::name)),
         );
+        let instruction = machine.isa.map(|isa| isa.instruction(network.precision()));
+        put("product_instruction", json!(instruction));
     } else {
         // The tables of model/kernels/README.md, for this size.
         let seconds = |work: &[_]| work.iter().map(|op| Card::H100.seconds(op)).sum::<f64>();

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use candle_core::Device;
 use serde_json::{Value, json};
 use vggt_model::{
-    Isa,
+    Isa, Precision,
     cost::{Card, OpWork, Unit},
     cuda::{self, CudaError},
     measured_peak,
@@ -19,6 +19,8 @@ pub(super) enum Machine {
         instructions: &'static str,
         /// F32 operations a second of all threads, where there are vectors.
         peak: Option<f64>,
+        /// The instruction that `--precision fast` multiplies with, and its operations a second.
+        fast: Option<(&'static str, f64)>,
     },
     Cuda(cuda::Description),
 }
@@ -32,7 +34,11 @@ impl Machine {
                 let isa = Isa::best();
                 Self::Cpu {
                     instructions: isa.map_or("plain", Isa::name),
-                    peak: isa.map(measured_peak),
+                    peak: isa.map(|isa| measured_peak(isa, Precision::Exact)),
+                    fast: isa.map(|isa| {
+                        let peak = measured_peak(isa, Precision::Fast);
+                        (isa.instruction(Precision::Fast), peak)
+                    }),
                 }
             }
         })
@@ -64,11 +70,21 @@ impl Machine {
     /// The line of the table that says what computes.
     pub(super) fn line(&self) -> String {
         match self {
-            Self::Cpu { instructions, peak } => {
-                let peak = peak.map_or_else(String::new, |peak| {
-                    format!(", {:.0} GFLOP/s in f32 at most", peak / 1e9)
-                });
-                format!("cpu, {instructions}{peak}")
+            Self::Cpu {
+                instructions,
+                peak,
+                fast,
+            } => {
+                let mut line = format!("cpu, {instructions}");
+                if let Some(peak) = peak {
+                    line += &format!(", {:.0} GFLOP/s in f32 at most", peak / 1e9);
+                }
+                if let Some((instruction, peak)) = fast {
+                    let peak = peak / 1e9;
+                    line +=
+                        &format!(",\n         {peak:.0} with {instruction} for --precision fast");
+                }
+                line
             }
             Self::Cuda(card) => {
                 let capability = card.capability;
@@ -104,10 +120,16 @@ impl Machine {
     /// Adds what is known of it to a report.
     pub(super) fn describe(&self, report: &mut Value) {
         match self {
-            Self::Cpu { instructions, peak } => {
+            Self::Cpu {
+                instructions,
+                peak,
+                fast,
+            } => {
                 report["device"] = json!("cpu");
                 report["instructions"] = json!(instructions);
                 report["peak_flop_per_s"] = json!(peak);
+                report["fast_instruction"] = json!(fast.map(|(instruction, _)| instruction));
+                report["fast_peak_op_per_s"] = json!(fast.map(|(_, peak)| peak));
             }
             Self::Cuda(card) => {
                 let capability = card.capability;
@@ -188,6 +210,7 @@ mod tests {
         let cpu = Machine::Cpu {
             instructions: "avx2",
             peak: Some(1e11),
+            fast: None,
         };
         let (share, _) = cpu
             .share(&work(Unit::Product, 0, 50_000_000_000), 1.0)

@@ -72,7 +72,7 @@ impl Outlook {
         let engine = Engine::of(device);
         let fitting = available.map(|bytes| frames_that_fit(&config, SIZE, dtype, engine, bytes));
         let most = fitting.unwrap_or(usize::MAX).min(DENSE_FRAMES);
-        let seconds = |count| seconds_on_cpu(flops(&config, count, most));
+        let seconds = |count| seconds_on_cpu(flops(&config, count, most), model.precision);
         let seconds = match device.is_cpu() {
             true => IMAGES.map(seconds).into_iter().collect::<Option<Vec<_>>>(),
             false => None,

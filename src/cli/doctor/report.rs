@@ -425,6 +425,7 @@ mod tests {
             found.machine = Machine::Cpu {
                 instructions: "avx2",
                 peak: None,
+                fast: None,
             };
             found.choice.fallback = Some(why);
             found

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 #[cfg(target_arch = "x86_64")]
 use super::simd;
 use super::simd::Vector;
+use crate::precision::Precision;
 
 /// An instruction set with code of its own. A value of this type is proof that the processor has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,18 @@ impl Isa {
             Set::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => "avx2",
+        }
+    }
+
+    /// Returns the instruction that products of this precision spend their time in.
+    pub fn instruction(self, precision: Precision) -> &'static str {
+        match (self.0, precision) {
+            #[cfg(target_arch = "x86_64")]
+            (_, Precision::Exact) => "vfmadd231ps",
+            #[cfg(target_arch = "x86_64")]
+            (Set::Avx512, Precision::Fast) => "vpdpwssd",
+            #[cfg(target_arch = "x86_64")]
+            (Set::Avx2, Precision::Fast) => "vpmaddwd",
         }
     }
 
