@@ -91,9 +91,9 @@ fn the_demo_scene_is_what_pytorch_makes_of_it_and_near_the_truth() {
     );
 }
 
-/// Of the demo's predictions with linear layers and scores in 16-bit whole numbers. Measured: 1.7e-4; three times that for
-/// other processors.
-const FAST_DEMO_TOLERANCE: f64 = 5e-4;
+/// Of the demo's predictions with linear layers and attention in 16-bit integers. Measured: 2.5e-5; three times that for other
+/// processors.
+const FAST_DEMO_TOLERANCE: f64 = 8e-5;
 
 #[test]
 fn the_fast_precision_stays_near_pytorch_and_near_the_truth() {
@@ -110,8 +110,8 @@ fn the_fast_precision_stays_near_pytorch_and_near_the_truth() {
         worst = worst.max(error);
     }
     assert!(worst <= FAST_DEMO_TOLERANCE, "{worst:e}");
-    // Not the exact one under another name, where the processor has both.
-    assert!(vggt_model::Isa::best().is_none() || worst > DEMO_TOLERANCE);
+    // Not the exact one under another name, which is off by 3e-7, where the processor has both.
+    assert!(vggt_model::Isa::best().is_none() || worst > 3e-6);
     let truth = load(&repository("tests/data/demo/ground_truth.safetensors"));
     let (abs_rel, delta) = depth_quality(&ours["depth"], &truth["depth"]);
     let (rotation, translation) = pose_quality(&ours["extrinsic"], &truth["extrinsic"]);
