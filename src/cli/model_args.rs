@@ -46,7 +46,7 @@ pub(super) struct ModelArgs {
     /// compute capability 8.0]
     #[arg(long, value_parser = choices(&["f32", "f16", "bf16"], parse_dtype), hide_short_help = true)]
     pub(super) dtype: Option<DType>,
-    /// How the transformer multiplies: fast takes 16-bit integers for layers and scores, on the CPU
+    /// How the transformer multiplies: fast takes 16-bit integers for layers and attention, on the CPU
     #[arg(long, default_value_t, value_parser = choices(&["exact", "fast"], parse_precision), hide_short_help = true)]
     pub(super) precision: Precision,
     /// Threads to compute with [default: one for each core]
