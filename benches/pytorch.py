@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Runs upstream's network in PyTorch on the CPU: what `vggt` is compared with.
 
+    benches/pytorch.py compare CHECKPOINT --vggt target/release/vggt --frames 4 --height 294 --width 518
     benches/pytorch.py time CHECKPOINT --mode autocast --frames 4 --height 294 --width 518 --repeat 3
     benches/pytorch.py outputs CHECKPOINT OUT.safetensors --mode f32 --frames 2 --height 392 --width 518
     benches/pytorch.py errors EXACT.safetensors OTHER.safetensors...
 
-`time` prints a JSON object a line: CPU seconds and seconds on the clock of each pass after a warm-up, and the peak of resident
-memory. `outputs` writes the network's outputs and the aggregator's tapped layers, `errors` prints how far other such files are from
-the first, as the root of the mean square relative to that of the first. `cargo run --release -p vggt-model --example outputs` writes
-the same tensors for `vggt`. Both make the same images from the same seed.
+`compare` runs upstream and `vggt` in turn, so that whatever else the machine does meets each, and prints medians and ranges of
+CPU seconds, and their ratios. `time` prints a JSON object: CPU seconds and seconds on the clock of each pass after a warm-up,
+and the peak of resident memory. `outputs` writes the network's outputs and the aggregator's tapped layers, `errors` prints how
+far other such files are from the first, as the root of the mean square relative to that of the first. For `vggt` the example
+`outputs` of vggt-model writes the same tensors, for the images that `outputs` leaves beside its own (OUT.images.safetensors).
 
 Modes: f32, what PyTorch does by default; autocast, the aggregator in bf16 and the heads in f32; compile, that with the aggregator
 through torch.compile. Needs PyTorch, safetensors, and upstream's checkout, named by --upstream or VGGT_UPSTREAM.
@@ -20,6 +22,8 @@ import json
 import os
 import pathlib
 import resource
+import statistics
+import subprocess
 import sys
 import time
 import warnings
@@ -119,6 +123,45 @@ def run_time(args) -> None:
     )
 
 
+def run_compare(args) -> None:
+    """All of them in turn; a process for each pass and its warm-up."""
+    figures = {}
+    for _ in range(args.rounds):
+        for name, command in contestants(args):
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            figures.setdefault(name, []).append(figure(json.loads(out.splitlines()[-1])))
+            print(name, figures[name][-1], file=sys.stderr, flush=True)
+    print("| | CPU seconds | seconds on the clock | peak GiB |\n|---|---|---|---|")
+    medians = {}
+    for name, rows in figures.items():
+        cpu, clock, peak = ([row[i] for row in rows] for i in range(3))
+        medians[name] = statistics.median(cpu)
+        spread = f"{medians[name]:.1f} ({min(cpu):.1f} to {max(cpu):.1f})"
+        print(f"| {name} | {spread} | {statistics.median(clock):.1f} | {statistics.median(peak):.2f} |")
+    for ours in ("exact", "fast"):
+        ratios = ", ".join(f"{mode} {medians[mode] / medians[ours]:.2f}" for mode in args.modes)
+        print(f"\n{ours} is faster than PyTorch by: {ratios}")
+
+
+def contestants(args):
+    size = ["--frames", args.frames, "--height", args.height, "--width", args.width]
+    size = [str(value) for value in size] + ["--threads", str(args.threads)]
+    passes = ["--warm-up", str(args.warm_up), "--repeat", "1"]
+    for mode in args.modes:
+        command = [sys.executable, __file__, "--upstream", str(args.upstream), "time", args.checkpoint]
+        yield mode, command + ["--mode", mode] + size + passes
+    for precision in ("exact", "fast"):
+        command = [args.vggt, "bench", "--checkpoint", args.checkpoint, "--device", "cpu", "--precision", precision]
+        yield precision, command + size + passes + ["--json"]
+
+
+def figure(report: dict) -> tuple[float, float, float]:
+    """CPU seconds, seconds on the clock and GiB of either report."""
+    if "user" in report:
+        return report["user"] + report["system"], report["total"], report["peak_rss_bytes"] / 2**30
+    return report["cpu"][0], report["clock"][0], report["peak_rss_gib"]
+
+
 def run_outputs(args) -> None:
     from safetensors.torch import save_file
 
@@ -161,23 +204,29 @@ def main() -> None:
         return sub
 
     timed, outputs, errors = command("time", run_time), command("outputs", run_outputs), command("errors", run_errors)
-    for sub in (timed, outputs):
+    compare = command("compare", run_compare)
+    for sub in (timed, outputs, compare):
         sub.add_argument("checkpoint", type=pathlib.Path)
     outputs.add_argument("out", type=pathlib.Path)
     for sub in (timed, outputs):
         sub.add_argument("--mode", choices=MODES, default="f32")
         sub.add_argument("--config", type=pathlib.Path, help="of another network than VGGT-1B")
+        sub.add_argument("--seed", type=int, default=0)
+    for sub in (timed, outputs, compare):
         sub.add_argument("--frames", type=int, default=1)
         sub.add_argument("--height", type=int, default=518)
         sub.add_argument("--width", type=int, default=518)
-        sub.add_argument("--seed", type=int, default=0)
+    for sub in (timed, compare):
+        sub.add_argument("--warm-up", type=int, default=1)
+        sub.add_argument("--threads", type=int, default=os.cpu_count())
     timed.add_argument("--repeat", type=int, default=3)
-    timed.add_argument("--warm-up", type=int, default=1)
-    timed.add_argument("--threads", type=int, default=os.cpu_count())
+    compare.add_argument("--vggt", type=pathlib.Path, default="target/release/vggt", help="the program")
+    compare.add_argument("--modes", nargs="+", choices=MODES, default=["f32", "autocast"])
+    compare.add_argument("--rounds", type=int, default=3)
     errors.add_argument("exact", type=pathlib.Path)
     errors.add_argument("others", type=pathlib.Path, nargs="+")
     args = parser.parse_args()
-    if args.run is not run_errors:
+    if args.run in (run_time, run_outputs):
         from upstream import use_checkout
 
         use_checkout(args.upstream)
