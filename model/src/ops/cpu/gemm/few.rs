@@ -13,7 +13,7 @@ use super::{
         scratch,
         weights::{Element, Weights},
     },
-    Operands, Prepare, Rows,
+    Operands, Rows,
 };
 
 /// Rows of the left side up to which nothing is packed.
@@ -32,8 +32,7 @@ pub(super) fn few<W: Sync, R: Rows, E: Epilogue>(
     let (n, depth) = (operands.n, operands.rows.depth());
     scratch::with(m * depth, |left| {
         isa.run(PrepareFew {
-            rows: operands.rows,
-            prepare: operands.prepare,
+            operands,
             out: left,
         });
         let left: &[f32] = left;
@@ -53,27 +52,20 @@ pub(super) fn few<W: Sync, R: Rows, E: Epilogue>(
 }
 
 /// Prepares few rows, which stay as they lie: `[m, depth]`.
-struct PrepareFew<'a, R> {
-    rows: &'a R,
-    prepare: Prepare<'a>,
+struct PrepareFew<'a, W, R, E> {
+    operands: &'a Operands<'a, W, R, E>,
     out: &'a mut [f32],
 }
 
-impl<R: Rows> Kernel for PrepareFew<'_, R> {
+impl<W, R: Rows, E> Kernel for PrepareFew<'_, W, R, E> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let depth = self.rows.depth();
+        let depth = self.operands.rows.depth();
         for (row, out) in self.out.chunks_mut(depth).enumerate() {
-            let mut k = 0;
-            while k < depth {
-                let run = self.rows.run(k);
-                let from = self.rows.slice(row, k, run);
-                // SAFETY: the processor has the instruction set.
-                unsafe { self.prepare.apply::<V>(row, k, from, &mut out[k..k + run]) };
-                k += run;
-            }
+            // SAFETY: the processor has the instruction set, and a row `depth` elements.
+            unsafe { self.operands.prepare::<V>(row, 0, out) };
         }
     }
 }

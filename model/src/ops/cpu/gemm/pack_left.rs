@@ -5,7 +5,7 @@ use super::{
         Kernel, Shared, Vector, arithmetic::Arithmetic, epilogue::Epilogue, simd::load,
         tile::gemm::tile_rows,
     },
-    Prepare, Product, Right, Rows,
+    Operands, Prepare, Product, Right, Rows,
 };
 
 /// Packs one panel of rows, all of its depth. Packed: for each block of k all panels.
@@ -65,13 +65,13 @@ impl<W: Right, R: Rows, E: Epilogue> Kernel for PackLeft<'_, W, R, E> {
     }
 }
 
-impl<W, R: Rows, E> super::Operands<'_, W, R, E> {
+impl<W, R: Rows, E> Operands<'_, W, R, E> {
     /// Writes the elements of row `row` from `k`, prepared, to `line`, as many as it has.
     ///
     /// # Safety
     /// The processor must have the instruction set of `V`; the row must have as many elements.
     #[inline(always)]
-    unsafe fn prepare<V: Vector>(&self, row: usize, k: usize, line: &mut [f32]) {
+    pub(super) unsafe fn prepare<V: Vector>(&self, row: usize, k: usize, line: &mut [f32]) {
         let mut done = 0;
         while done < line.len() {
             let len = self.rows.run(k + done).min(line.len() - done);
@@ -90,19 +90,19 @@ impl Prepare<'_> {
     /// # Safety
     /// The processor must have the instruction set of `V`.
     #[inline(always)]
-    pub(super) unsafe fn apply<V: Vector>(
-        self,
-        row: usize,
-        k: usize,
-        from: &[f32],
-        to: &mut [f32],
-    ) {
+    unsafe fn apply<V: Vector>(self, row: usize, k: usize, from: &[f32], to: &mut [f32]) {
         assert_eq!(from.len(), to.len());
         match self {
             Prepare::Plain => to.copy_from_slice(from),
             Prepare::Relu => {
-                for (y, x) in to.iter_mut().zip(from) {
-                    *y = x.max(0.0);
+                for i in (0..to.len()).step_by(V::LANES) {
+                    let n = V::LANES.min(to.len() - i);
+                    // SAFETY: both slices have `n` elements from `i`.
+                    unsafe {
+                        // In this order, NaN is propagated.
+                        let y = V::zero().max(load::<V>(from, i, n));
+                        y.store_first(to.as_mut_ptr().add(i), n);
+                    }
                 }
             }
             Prepare::Norm {

@@ -148,6 +148,33 @@ fn the_left_side_is_prepared_on_the_way() {
     }
 }
 
+#[test]
+fn relu_keeps_what_is_no_number() {
+    // Few rows take a way of their own.
+    for (isa, m) in Isa::all().into_iter().flat_map(|isa| [(isa, 2), (isa, 20)]) {
+        let (n, k) = (3, 21);
+        let mut x = random(m * k, 1);
+        x[k + 19] = f32::NAN;
+        let w = random(n * k, 2);
+        let left = Matrix { data: &x, depth: k };
+        let y = product(
+            isa,
+            (m, n),
+            (&left, Prepare::Relu),
+            Weights::F32(&w),
+            &Identity,
+        );
+        for (row, y) in y.chunks(n).enumerate() {
+            assert_eq!(
+                y.iter().all(|y| y.is_nan()),
+                row == 1,
+                "{} {row}",
+                isa.name()
+            );
+        }
+    }
+}
+
 /// Adds 1000 row + column.
 struct Position;
 
