@@ -128,7 +128,10 @@ def run_compare(args) -> None:
     figures = {}
     for _ in range(args.rounds):
         for name, command in contestants(args):
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if run.returncode != 0:
+                sys.exit(f"{name}: {command[0]} failed")
+            out = run.stdout
             figures.setdefault(name, []).append(figure(json.loads(out.splitlines()[-1])))
             print(name, figures[name][-1], file=sys.stderr, flush=True)
     print("| | CPU seconds | seconds on the clock | peak GiB |\n|---|---|---|---|")
@@ -226,7 +229,7 @@ def main() -> None:
     errors.add_argument("exact", type=pathlib.Path)
     errors.add_argument("others", type=pathlib.Path, nargs="+")
     args = parser.parse_args()
-    if args.run in (run_time, run_outputs):
+    if args.run is not run_errors:
         from upstream import use_checkout
 
         use_checkout(args.upstream)
