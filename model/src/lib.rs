@@ -9,15 +9,15 @@
 //! builder      weights -> a network that is ready to run         config, error, ops, precision, vggt, weights
 //! vggt         the whole network: images -> Predictions          aggregator, anchors, config, error, geometry, heads,
 //!                                                                limits, precision, predictions, progress, weights
-//! heads        camera, depth and point (DPT), track              aggregator, config, error, layers, ops, progress,
-//!                                                                weights
+//! heads        camera, depth and point (DPT), track              aggregator, config, error, kept, layers, ops,
+//!                                                                progress, weights
 //! aggregator   patch embedding, frame and global attention       anchors, config, error, layers, ops, progress, weights
 //! anchors      the few frames that many frames attend to         config, error
 //! cost         memory, operations and time of a pass, computed   anchors, config, layers, ops
 //! cuda         whether a CUDA device can be used, opening it,    ops
 //!              its memory
 //! layers       what the transformers consist of                  config, error, ops, precision, progress, weights
-//! ops          the operations that all of them consist of        error, precision, stop, weights
+//! ops          the operations that all of them consist of        error, kept, precision, stop, weights
 //! demo         the bundled checkpoint and its scene              config, error, preprocess, weights
 //! preprocess   image files -> images [S, 3, H, W]                config
 //! limits       how many frames CUDA kernels can count            config, error
@@ -28,8 +28,9 @@
 //! weights      model.pt and .safetensors, mapped and checked     precision
 //! geometry     pose encoding, rotations, unprojection            -
 //! predictions  the results of a pass                             -
-//! precision    exact or fast, for layers and attention          -
+//! precision    exact or fast, for layers and attention           -
 //! stop         a flag that ends a running pass                   -
+//! kept         a value that is made once for a key               -
 //! ```
 //!
 //! A module uses only modules below it.
@@ -56,6 +57,7 @@ pub mod demo;
 pub mod error;
 pub mod geometry;
 pub mod heads;
+mod kept;
 pub mod layers;
 pub mod limits;
 // Public for the tests, the benchmarks and the check of a device; not a part of the interface.

@@ -1,6 +1,6 @@
 //! Dense prediction: a feature pyramid from four of the aggregator's layers. Port of vggt/heads/dpt_head.py.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
@@ -12,6 +12,7 @@ use crate::{
     aggregator::AggregatedTokens,
     config::Config,
     error::Result,
+    kept::Kept,
     ops::{
         Conv2d, Conv2dConfig, ConvFusion, ConvTranspose2d, LayerNorm, Positions,
         bilinear_align_corners,
@@ -60,14 +61,12 @@ pub struct DptFeatures {
     /// Whether positions are added, once to each level and once to the result.
     pos_embed: bool,
     /// The positions of the last frame's size: the frames of a pass have one.
-    positions: Mutex<Option<Arc<PositionTables>>>,
+    positions: Kept<(usize, usize), PositionTables>,
 }
 
 /// What is added to the maps of a frame.
 #[derive(Debug)]
 struct PositionTables {
-    /// Height and width of the frame.
-    size: (usize, usize),
     /// Of the levels. [1, H / patch, W / patch, C]
     levels: [Tensor; 4],
     /// Of the result.
@@ -151,7 +150,7 @@ impl DptFeatures {
             down_ratio,
             channels: (out, c_out),
             pos_embed,
-            positions: Mutex::new(None),
+            positions: Kept::new(),
         })
     }
 
@@ -212,25 +211,18 @@ impl DptFeatures {
         if !self.pos_embed {
             return Ok(None);
         }
-        let mut kept = self
-            .positions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(tables) = kept.as_ref().filter(|tables| tables.size == size) {
-            return Ok(Some(Arc::clone(tables)));
-        }
         let (h, w) = size;
         let aspect_ratio = w as f64 / h as f64;
         let embed = |size, c| uv_embed(size, c, aspect_ratio, device);
         let grid = (h / self.patch_size, w / self.patch_size);
         let level = |i: usize| embed(grid, self.channels.0[i])?.whole();
-        let tables = Arc::new(PositionTables {
-            size,
-            levels: [level(0)?, level(1)?, level(2)?, level(3)?],
-            result: embed((h / self.down_ratio, w / self.down_ratio), self.channels.1)?,
-        });
-        *kept = Some(Arc::clone(&tables));
-        Ok(Some(tables))
+        let make = || {
+            Ok(PositionTables {
+                levels: [level(0)?, level(1)?, level(2)?, level(3)?],
+                result: embed((h / self.down_ratio, w / self.down_ratio), self.channels.1)?,
+            })
+        };
+        self.positions.get_or_make(size, make).map(Some)
     }
 }
 

@@ -1,13 +1,11 @@
 //! The matrix of a linear layer: where it lies, and on the CPU its copy in 16-bit integers.
 
-use std::{
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{ops::Range, sync::Arc};
 
 use candle_core::{Result, Tensor};
 
 use crate::{
+    kept::Kept,
     ops::cpu::{
         self, Isa,
         weights::{ANY_TILE, Quantized, QuantizedColumns, Weights},
@@ -37,7 +35,7 @@ pub(super) enum Elements {
 struct Whole {
     elements: Elements,
     /// Made once and kept: half of the elements' size in F32, as much as in F16.
-    quantized: Mutex<Option<Arc<Quantized>>>,
+    quantized: Kept<Isa, Quantized>,
 }
 
 impl Weight {
@@ -46,7 +44,7 @@ impl Weight {
         let rows = 0..elements.size().map_or(0, |(rows, _)| rows);
         let whole = Arc::new(Whole {
             elements: elements.clone(),
-            quantized: Mutex::new(None),
+            quantized: Kept::new(),
         });
         Self {
             elements,
@@ -90,18 +88,11 @@ impl Weight {
     /// # Errors
     /// When the pass of this thread is stopped.
     pub(super) fn quantized(&self, isa: Isa) -> Result<Arc<Quantized>> {
-        let kept = || {
-            let kept = self.whole.quantized.lock();
-            kept.unwrap_or_else(PoisonError::into_inner)
-        };
-        if let Some(made) = kept().as_ref().filter(|made| made.is_for(isa)) {
-            return Ok(Arc::clone(made));
-        }
-        // Not under the lock: while this thread waits for the others of the pool, it may be given another pass over the same
-        // layer. Should both make them, one copy is dropped.
-        let made = Arc::new(self.whole.elements.quantize(isa)?);
-        *kept() = Some(Arc::clone(&made));
-        Ok(made)
+        let Whole {
+            elements,
+            quantized,
+        } = &*self.whole;
+        quantized.get_or_make(isa, || elements.quantize(isa))
     }
 
     /// The rows of this matrix among those of the whole.

@@ -76,11 +76,6 @@ impl Quantized {
         })
     }
 
-    /// Whether these are in the order that `isa` reads.
-    pub(crate) fn is_for(&self, isa: Isa) -> bool {
-        self.lanes == isa.lanes()
-    }
-
     /// The weights of `columns` of these; the first is a multiple of every tile's columns.
     pub(crate) fn columns(&self, columns: Range<usize>) -> QuantizedColumns<'_> {
         assert!(columns.start.is_multiple_of(ANY_TILE) && columns.end <= self.n);
