@@ -30,7 +30,8 @@ pub(crate) trait Arithmetic: Send + Sync {
         fill: impl FnOnce(&mut [f32]),
     );
 
-    /// The sums of one tile of `MR` rows and two registers of columns, both packed.
+    /// The sums of one tile of `MR` rows and two registers of columns, both packed. The panel behind that of the left side is
+    /// brought near.
     ///
     /// # Safety
     /// The processor must have the instruction set of `V`; both sides must be packed, `len` deep.
@@ -70,7 +71,9 @@ impl Arithmetic for Exact {
         right: *const f32,
     ) -> [[V; WIDE]; MR] {
         // SAFETY: the caller's promise.
-        unsafe { micro_kernel::<V, MR>(len, left, (LINE, 1), right) }
+        unsafe {
+            micro_kernel::<V, MR>(len, (left, LINE), right, left.wrapping_add(Self::panel(MR)))
+        }
     }
 }
 
@@ -129,7 +132,13 @@ impl Arithmetic for Int16 {
         // SAFETY: the caller's promise.
         unsafe {
             let pairs = len / 2;
-            let sums = micro_kernel_of_pairs::<V, MR>(pairs, left.cast(), LINE, right.cast());
+            let ahead = left.wrapping_add(Self::panel(MR));
+            let sums = micro_kernel_of_pairs::<V, MR>(
+                pairs,
+                (left.cast(), LINE),
+                right.cast(),
+                ahead.cast(),
+            );
             let (rows, columns) = (left.add(MR * LINE), right.add(pairs * wide));
             let columns = [V::load(columns), V::load(columns.add(V::LANES))];
             let mut scaled = [[V::zero(); WIDE]; MR];

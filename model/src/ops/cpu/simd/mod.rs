@@ -209,18 +209,24 @@ pub(crate) unsafe fn load<V: Vector>(data: &[f32], at: usize, n: usize) -> V {
 /// processor sees no pattern. A hint: `p` may be any address.
 #[inline(always)]
 pub(crate) fn prefetch<T>(p: *const T, len: usize) {
-    /// Bytes.
+    /// Bytes of a line.
     const LINE: usize = 64;
     for at in (0..len * size_of::<T>()).step_by(LINE) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: every x86-64 processor has the instruction, which reads nothing that a program could notice.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(p.cast::<i8>().wrapping_add(at));
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (p, at);
+        prefetch_line(p.cast::<u8>().wrapping_add(at));
     }
+}
+
+/// Asks for the cache line of `p` to be brought near. A hint: `p` may be any address.
+#[inline(always)]
+pub(crate) fn prefetch_line<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, which reads nothing that a program could notice.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
 }
 
 /// Implements the arithmetic operators of a register type through intrinsics.

@@ -1,6 +1,6 @@
 //! The register tile of the product of matrices.
 
-use super::super::simd::Vector;
+use super::super::simd::{Vector, prefetch_line};
 
 // The size follows from the number of registers. A tile of R rows and W registers of columns holds R W sums, and each step of
 // k reads W registers of the right side and broadcasts R elements of the left: R + W loads for R W multiply-adds. The
@@ -25,50 +25,56 @@ pub(crate) const fn tile_columns(lanes: usize) -> usize {
     WIDE * lanes
 }
 
-/// Returns the sums of one tile: left, MR rows, times right [depth, 2 registers]. `steps` are those from one row of the left side
-/// to the next and from one k to the next: (1, MR) for a packed panel.
+/// Returns the sums of one tile: left, MR rows `row_step` apart, times right [depth, 2 registers].
+///
+/// From `ahead`, any address, MR elements are brought near for every k: there the next tile's left side should lie. Its rows are
+/// more streams of memory than processors follow by themselves, and the larger caches are too slow to be waited for: products of
+/// 1374 rows take 13 % longer without (AVX-512, left side in the third-level cache).
 ///
 /// # Safety
 /// The processor must have the instruction set of `V`; both sides must be `depth` deep.
 #[inline(always)]
 pub(crate) unsafe fn micro_kernel<V: Vector, const MR: usize>(
     depth: usize,
-    mut left: *const f32,
-    (row_step, k_step): (usize, usize),
+    (mut left, row_step): (*const f32, usize),
     mut right: *const f32,
+    ahead: *const f32,
 ) -> [[V; WIDE]; MR] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::zero(); WIDE]; MR];
-        for _ in 0..depth {
+        for k in 0..depth {
+            prefetch_line(ahead.wrapping_add(k * MR));
             let columns = [V::load(right), V::load(right.add(V::LANES))];
             for (i, sums) in sums.iter_mut().enumerate() {
                 let row = V::splat(*left.add(i * row_step));
                 sums[0] = row.mul_add(columns[0], sums[0]);
                 sums[1] = row.mul_add(columns[1], sums[1]);
             }
-            left = left.add(k_step);
+            left = left.add(1);
             right = right.add(WIDE * V::LANES);
         }
         sums
     }
 }
 
-/// As [`micro_kernel`] for pairs of 16-bit integers: rows `row_step` pairs apart, times right [pairs, 2 registers].
+/// As [`micro_kernel`] for pairs of 16-bit integers: rows `row_step` pairs apart, times right [pairs, 2 registers], MR pairs brought
+/// near for each.
 ///
 /// # Safety
 /// The processor must have the instruction set of `V`; both sides must have as many pairs.
 #[inline(always)]
 pub(crate) unsafe fn micro_kernel_of_pairs<V: Vector, const MR: usize>(
     pairs: usize,
-    mut left: *const i32,
-    row_step: usize,
+    (mut left, row_step): (*const i32, usize),
     mut right: *const i32,
+    ahead: *const i32,
 ) -> [[V::Int; WIDE]; MR] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::int_zero(); WIDE]; MR];
-        for _ in 0..pairs {
+        for k in 0..pairs {
+            prefetch_line(ahead.wrapping_add(k * MR));
             let columns = [V::int_load(right), V::int_load(right.add(V::LANES))];
             for (i, sums) in sums.iter_mut().enumerate() {
                 let row = V::int_splat(*left.add(i * row_step));

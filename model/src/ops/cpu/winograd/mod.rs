@@ -297,8 +297,9 @@ impl<E: Epilogue> Tiles<'_, E> {
                 // SAFETY: MR rows of c elements, c rows of the panel's outputs, and memory for the tile: the block is a
                 // multiple of MR.
                 unsafe {
-                    let steps = (self.stride, 1);
-                    let sums = micro_kernel::<V, MR>(c, left.as_ptr(), steps, right.as_ptr());
+                    let ahead = left.as_ptr().wrapping_add(MR * self.stride);
+                    let left = (left.as_ptr(), self.stride);
+                    let sums = micro_kernel::<V, MR>(c, left, right.as_ptr(), ahead);
                     for (i, sums) in sums.into_iter().enumerate() {
                         for (j, sum) in sums.into_iter().enumerate() {
                             sum.store(out.as_mut_ptr().add(i * wide + j * V::LANES));
