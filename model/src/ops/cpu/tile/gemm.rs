@@ -9,7 +9,7 @@ use super::super::simd::{Vector, prefetch_line};
 //
 // AVX-512 has 32 registers: 12 x 2 sums, 2 for the right side and 1 for the broadcast are 27, with 14 loads for 24
 // multiply-adds. AVX2 has 16: 6 x 2, 2 and 1 are 15, with 8 loads for 12. 14 rows would fit as well, but 12 and 6 divide
-// the blocks of rows above (192 and 1536 in `gemm`, 48 in `winograd`), so that only the last panel has rows to spare.
+// the blocks of rows above (192 and 1536 in `gemm`, 96 in `winograd`), so that only the last panel has rows to spare.
 // Attention has another tile with as many sums, for the reason given there.
 
 /// Registers in a row of the tile.
@@ -27,9 +27,9 @@ pub(crate) const fn tile_columns(lanes: usize) -> usize {
 
 /// Returns the sums of one tile: left, MR rows `row_step` apart, times right [depth, 2 registers].
 ///
-/// From `ahead`, any address, MR elements are brought near for every k: there the next tile's left side should lie. Its rows are
-/// more streams of memory than processors follow by themselves, and the larger caches are too slow to be waited for: products of
-/// 1374 rows take 13 % longer without (AVX-512, left side in the third-level cache).
+/// From `ahead`, any address, MR elements are brought near for every k: what is needed next and lies in a larger cache, such as the
+/// left side of the next tile. Its rows are more streams of memory than processors follow by themselves: products of 1374 rows
+/// take 13 % longer without (AVX-512, left side in the third-level cache).
 ///
 /// # Safety
 /// The processor must have the instruction set of `V`; both sides must be `depth` deep.
