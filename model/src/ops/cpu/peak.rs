@@ -17,7 +17,7 @@ const ROUNDS: usize = 10;
 /// Operations a second of all threads of the pool together, a multiplication and an addition being two, with the instruction that
 /// products of this precision use: what registers alone can do, without any memory.
 pub fn measured_peak(isa: Isa, precision: Precision) -> f64 {
-    let work = |_| match precision {
+    let work = || match precision {
         Precision::Exact => isa.run(Chains),
         Precision::Fast => isa.run(ChainsOfPairs),
     };
@@ -25,7 +25,7 @@ pub fn measured_peak(isa: Isa, precision: Precision) -> f64 {
         .map(|_| {
             let start = Instant::now();
             // Every thread its own part: one that wakes late must not find its part done by another.
-            let work: usize = rayon::broadcast(|_| work(())).into_iter().sum();
+            let work: usize = rayon::broadcast(|_| work()).into_iter().sum();
             work as f64 / start.elapsed().as_secs_f64()
         })
         .fold(0.0, f64::max)
