@@ -2,6 +2,7 @@
 
 use super::{
     Vector,
+    simd::load,
     tile::gemm::{WIDE, micro_kernel, micro_kernel_of_pairs},
 };
 
@@ -9,6 +10,15 @@ use super::{
 ///
 /// The same for every block, however deep, so that the addresses of a panel's rows differ by constants.
 pub(crate) const LINE: usize = 256;
+
+/// What writes the elements of a row. Not a closure, which would be compiled without the instruction set where it is not inlined.
+pub(crate) trait Source {
+    /// Writes all of `row`.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; the source may ask for more.
+    unsafe fn write<V: Vector>(self, row: &mut [f32]);
+}
 
 /// A way to pack a block of rows of the left side, and to multiply it with a block of the right side.
 pub(crate) trait Arithmetic: Send + Sync {
@@ -18,7 +28,7 @@ pub(crate) trait Arithmetic: Send + Sync {
     /// Elements of memory that a block of a panel of `rows` takes.
     fn panel(rows: usize) -> usize;
 
-    /// Packs a row of a panel, `row` being its number and that of all rows: the `len` elements that `fill` writes.
+    /// Packs a row of a panel, `row` being its number and that of all rows: the `len` elements that `source` writes.
     ///
     /// # Safety
     /// The processor must have the instruction set of `V`; the panel must be as long as [`Arithmetic::panel`] says and have such
@@ -27,7 +37,7 @@ pub(crate) trait Arithmetic: Send + Sync {
         panel: *mut f32,
         row: (usize, usize),
         len: usize,
-        fill: impl FnOnce(&mut [f32]),
+        source: impl Source,
     );
 
     /// The sums of one tile of `MR` rows and two registers of columns, both packed. The panel behind that of the left side is
@@ -58,10 +68,12 @@ impl Arithmetic for Exact {
         panel: *mut f32,
         (row, _): (usize, usize),
         len: usize,
-        fill: impl FnOnce(&mut [f32]),
+        source: impl Source,
     ) {
         // SAFETY: the caller's promise.
-        fill(unsafe { std::slice::from_raw_parts_mut(panel.add(row * LINE), len) });
+        unsafe {
+            source.write::<V>(std::slice::from_raw_parts_mut(panel.add(row * LINE), len));
+        }
     }
 
     #[inline(always)]
@@ -110,13 +122,13 @@ impl Arithmetic for Int16 {
         panel: *mut f32,
         (row, rows): (usize, usize),
         len: usize,
-        fill: impl FnOnce(&mut [f32]),
+        source: impl Source,
     ) {
         let mut elements = [0.0; Self::BLOCK];
         let elements = &mut elements[..len];
-        fill(elements);
         // SAFETY: the caller's promise.
         unsafe {
+            source.write::<V>(elements);
             let scale = quantize::<V>(elements, panel.add(row * LINE).cast());
             panel.add(rows * LINE + row).write(scale);
         }
@@ -168,22 +180,23 @@ const LARGEST: f32 = 2047.0;
 /// NaN has a scale that is not finite.
 ///
 /// # Safety
-/// The processor must have the instruction set of `V`; `out` must have as many elements, a multiple of the registers'.
+/// The processor must have the instruction set of `V`; `out` must have as many elements, rounded up to whole registers: what is
+/// beyond the row becomes 0.
 #[inline(always)]
 pub(crate) unsafe fn quantize<V: Vector>(row: &[f32], out: *mut i16) -> f32 {
-    debug_assert!(row.len() <= MOST && row.len().is_multiple_of(V::LANES));
+    debug_assert!(row.len() <= MOST);
     // SAFETY: the caller's promise.
     unsafe {
         let (mut largest, mut squares) = (V::zero(), V::zero());
         for k in (0..row.len()).step_by(V::LANES) {
-            let x = V::load(row.as_ptr().add(k));
+            let x = load::<V>(row, k, V::LANES.min(row.len() - k));
             largest = x.abs().max(largest);
             squares = x.mul_add(x, squares);
         }
         let scale = scale(largest.largest(), squares.sum());
         let inverse = V::splat(inverse(scale));
         for k in (0..row.len()).step_by(V::LANES) {
-            let x = V::load(row.as_ptr().add(k));
+            let x = load::<V>(row, k, V::LANES.min(row.len() - k));
             (x * inverse).store_i16(out.add(k));
         }
         scale

@@ -4,7 +4,6 @@ use super::{
     super::{
         Vector,
         arithmetic::Exact,
-        math,
         tile::flash::{WIDE, product, read, tile_queries, tile_rows, write},
     },
     Block, Products,
@@ -74,16 +73,7 @@ impl Products for Exact {
                 }
             }
             softmax.raise(max, out);
-            let (max, mut sum) = (softmax.max, softmax.sum);
-            for row in scores.chunks_exact_mut(wide) {
-                for (j, (max, sum)) in max.iter().zip(&mut sum).enumerate() {
-                    let p = row.as_mut_ptr().add(j * V::LANES);
-                    let power = math::exp2(V::load(p) - *max);
-                    *sum = *sum + power;
-                    power.store(p);
-                }
-            }
-            softmax.sum = sum;
+            softmax.powers(scores, None);
             for group in 0..channels / R {
                 let values = values.add(group * len * R);
                 let sums_at = out.as_mut_ptr().add(group * R * wide);

@@ -6,11 +6,12 @@
 //! Where one key has almost all the weight its power becomes the largest integer, 32767, and the others keep what 15 bits hold;
 //! where all have the same, 128 of them, each becomes 4092.
 
+use std::mem::MaybeUninit;
+
 use super::{
     super::{
         Vector,
         arithmetic::{Int16, MOST, NORM, inverse, quantize, scale},
-        math,
         tile::flash::{WIDE, product_of_pairs, tile_queries, tile_rows, write},
     },
     Block, KEYS, Products,
@@ -33,15 +34,14 @@ impl Products for Int16 {
 
     #[inline(always)]
     unsafe fn pack_row<V: Vector>(row: &[f32], out: *mut f32, step: usize) {
-        let (mut elements, mut integers) = ([0.0; MAX_DEPTH], [0i16; MAX_DEPTH]);
-        elements[..row.len()].copy_from_slice(row);
+        let mut integers = MaybeUninit::<[i16; MAX_DEPTH]>::uninit();
+        let integers: *mut i16 = integers.as_mut_ptr().cast();
         let pairs = row.len().div_ceil(2);
-        // SAFETY: the caller's promise; the elements fill whole registers.
+        // SAFETY: the caller's promise; whole registers of integers are written, so that every pair is.
         unsafe {
-            let elements = &elements[..row.len().next_multiple_of(V::LANES)];
-            let scale = quantize::<V>(elements, integers.as_mut_ptr());
+            let scale = quantize::<V>(row, integers);
             for i in 0..pairs {
-                let pair = integers.as_ptr().cast::<f32>().add(i).read_unaligned();
+                let pair = integers.cast::<f32>().add(i).read_unaligned();
                 out.add(i * step).write(pair);
             }
             out.add(pairs * step).write(scale);
@@ -118,19 +118,9 @@ impl Products for Int16 {
             // The same product as for each score below, so that no score is above it.
             softmax.raise([0, 1, 2].map(|j| max[j] * query_scale[j]), out);
 
-            let max = softmax.max;
-            let mut sum = [V::zero(); WIDE];
-            for row in scores[..len * wide].chunks_exact_mut(wide) {
-                for (j, (max, sum)) in max.iter().zip(&mut sum).enumerate() {
-                    let p = row.as_mut_ptr().add(j * V::LANES);
-                    let power = math::exp2(V::load(p) * query_scale[j] - *max);
-                    *sum = *sum + power;
-                    power.store(p);
-                }
-            }
+            let sum = softmax.powers(&mut scores[..len * wide], Some(query_scale));
             let mut powers_scale = [V::zero(); WIDE];
             for (j, power_scale) in powers_scale.iter_mut().enumerate() {
-                softmax.sum[j] = softmax.sum[j] + sum[j];
                 let most = V::splat(NORM * NORM) / sum[j];
                 // In this order, NaN is propagated.
                 *power_scale = V::splat(f32::from(i16::MAX)).min(most.sqrt());

@@ -58,4 +58,38 @@ impl<V: Vector> Softmax<V> {
             }
         }
     }
+
+    /// Makes powers of the scores of a block [keys, queries], below the maximum, and returns their sums, which it also takes.
+    /// Scores that lack the scales of the queries are multiplied with these.
+    ///
+    /// # Safety
+    /// The processor must have the instruction set of `V`; the length of `scores` must be a multiple of the tile's queries.
+    #[inline(always)]
+    pub(super) unsafe fn powers(
+        &mut self,
+        scores: &mut [f32],
+        scales: Option<[V; WIDE]>,
+    ) -> [V; WIDE] {
+        let max = self.max;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sum = [V::zero(); WIDE];
+            for row in scores.chunks_exact_mut(tile_queries(V::LANES)) {
+                for (j, (max, sum)) in max.iter().zip(&mut sum).enumerate() {
+                    let p = row.as_mut_ptr().add(j * V::LANES);
+                    let score = match scales {
+                        Some(scales) => V::load(p) * scales[j],
+                        None => V::load(p),
+                    };
+                    let power = math::exp2(score - *max);
+                    *sum = *sum + power;
+                    power.store(p);
+                }
+            }
+            for (all, sum) in self.sum.iter_mut().zip(sum) {
+                *all = *all + sum;
+            }
+            sum
+        }
+    }
 }

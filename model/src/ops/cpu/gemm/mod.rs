@@ -41,10 +41,9 @@ pub(crate) use few::FEW;
 /// that lots should be large: one frame of 518 x 518 pixels has 1374 tokens, which are one lot.
 const ROWS: usize = 1536;
 
-/// How deep rows are packed at once, a multiple of every block: with [`ROWS`] 6 MiB, which should stay in the third-level cache
-/// while all columns pass by. Cutting k instead of the rows keeps the right side from being packed more often when rows are
-/// deep.
-const DEPTH: usize = 1024;
+/// How many blocks of rows are packed at once: with [`ROWS`] 6 MiB, which should stay in the third-level cache while all columns
+/// pass by. Cutting k instead of the rows keeps the right side from being packed more often when rows are deep.
+const BLOCKS: usize = 4;
 
 /// Rows whose sums stay in the second-level cache from one block of k to the next: 192 x 64 elements or 48 KiB, next to the
 /// left side's 192 KiB of a block and the right side's 64. A multiple of both tile heights.
@@ -147,8 +146,9 @@ pub(crate) fn gemm<W: Right, R: Rows, E: Epilogue>(
     {
         return few(isa, m, &operands, weights);
     }
+    let blocks = BLOCKS * W::Arithmetic::BLOCK;
     for first in (0..m).step_by(ROWS) {
-        for k in (0..depth).step_by(DEPTH) {
+        for k in (0..depth).step_by(blocks) {
             if stop::is_stopped() {
                 return;
             }
@@ -156,7 +156,7 @@ pub(crate) fn gemm<W: Right, R: Rows, E: Epilogue>(
                 operands: &operands,
                 first,
                 len: ROWS.min(m - first),
-                depth: k..(k + DEPTH).min(depth),
+                depth: k..(k + blocks).min(depth),
             };
             product.run(isa);
         }
@@ -190,10 +190,7 @@ impl<W: Right, R: Rows, E: Epilogue> Product<'_, W, R, E> {
         let lanes = isa.lanes();
         let tile = tile_rows(lanes);
         let panels = self.len.div_ceil(tile);
-        let blocks = self
-            .depth
-            .len()
-            .div_ceil(<W::Arithmetic as Arithmetic>::BLOCK);
+        let blocks = self.blocks().count();
         let panel_len = <W::Arithmetic as Arithmetic>::panel(tile);
         scratch::with(panels * blocks * panel_len, |packed| {
             let shared = Shared::new(packed);
@@ -234,6 +231,14 @@ impl<W: Right, R: Rows, E: Epilogue> Product<'_, W, R, E> {
                 });
             });
         });
+    }
+
+    /// The blocks of k, in the order in which they are summed.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let size = <W::Arithmetic as Arithmetic>::BLOCK;
+        let end = self.depth.end;
+        let starts = self.depth.clone().step_by(size);
+        starts.map(move |k| k..(k + size).min(end))
     }
 
     /// Into how many groups the rows are cut: tasks enough to keep every thread busy to the end, and no more, since each

@@ -2,7 +2,10 @@
 
 use super::{
     super::{
-        Kernel, Shared, Vector, arithmetic::Arithmetic, epilogue::Epilogue, simd::load,
+        Kernel, Shared, Vector,
+        arithmetic::{Arithmetic, Source},
+        epilogue::Epilogue,
+        simd::load,
         tile::gemm::tile_rows,
     },
     Operands, Prepare, Product, Right, Rows,
@@ -23,44 +26,47 @@ impl<W: Right, R: Rows, E: Epilogue> Kernel for PackLeft<'_, W, R, E> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Product {
-            operands,
-            first,
-            len,
-            ref depth,
-            ..
-        } = *self.product;
+        let product = self.product;
         let rows = tile_rows(V::LANES);
         let start = self.panel * rows;
-        let count = rows.min(len - start);
-        for (i, k) in depth
-            .clone()
-            .step_by(<W::Arithmetic as Arithmetic>::BLOCK)
-            .enumerate()
-        {
-            let block = <W::Arithmetic as Arithmetic>::BLOCK.min(depth.end - k);
-            let at = (i * self.panels + self.panel) * <W::Arithmetic as Arithmetic>::panel(rows);
+        let panel_len = <W::Arithmetic as Arithmetic>::panel(rows);
+        for (i, block) in product.blocks().enumerate() {
+            let at = (i * self.panels + self.panel) * panel_len;
             // SAFETY: each panel has a range of its own in `packed`; the processor has the instruction set.
             unsafe {
-                let panel = self
-                    .packed
-                    .slice(at, <W::Arithmetic as Arithmetic>::panel(rows))
-                    .as_mut_ptr();
+                let panel = self.packed.slice(at, panel_len).as_mut_ptr();
                 for row in 0..rows {
+                    let line = Line {
+                        operands: product.operands,
+                        row: (start + row < product.len).then_some(product.first + start + row),
+                        k: block.start,
+                    };
                     <W::Arithmetic as Arithmetic>::pack_row::<V>(
                         panel,
                         (row, rows),
-                        block,
-                        |line| {
-                            if row < count {
-                                operands.prepare::<V>(first + start + row, k, line);
-                            } else {
-                                line.fill(0.0);
-                            }
-                        },
+                        block.len(),
+                        line,
                     );
                 }
             }
+        }
+    }
+}
+
+/// The elements of a row from `k`, prepared; zeros for a row that only fills the last panel.
+struct Line<'a, W, R, E> {
+    operands: &'a Operands<'a, W, R, E>,
+    row: Option<usize>,
+    k: usize,
+}
+
+impl<W, R: Rows, E> Source for Line<'_, W, R, E> {
+    #[inline(always)]
+    unsafe fn write<V: Vector>(self, line: &mut [f32]) {
+        match self.row {
+            // SAFETY: the caller's promise; a block is not longer than the rows.
+            Some(row) => unsafe { self.operands.prepare::<V>(row, self.k, line) },
+            None => line.fill(0.0),
         }
     }
 }

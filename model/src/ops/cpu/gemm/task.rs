@@ -59,28 +59,26 @@ impl<W: Right, R: Rows, E: Epilogue> Task<'_, W, R, E> {
             ref place,
             ..
         } = self;
-        let Place { columns, depth, .. } = place;
+        let columns = &place.columns;
         let weights = product.operands.weights;
         // SAFETY: the buffers are as long as their fields say; every panel was packed.
         unsafe {
             weights.prepare::<V>(place, self.right);
             for start in self.rows.clone().step_by(MC / MR) {
                 let end = (start + MC / MR).min(self.rows.end);
-                for (i, k) in depth
-                    .clone()
-                    .step_by(<W::Arithmetic as Arithmetic>::BLOCK)
-                    .enumerate()
-                {
-                    let block = <W::Arithmetic as Arithmetic>::BLOCK.min(depth.end - k);
-                    let last = k + block == depth.end;
+                for (i, block) in product.blocks().enumerate() {
+                    let last = block.end == product.depth.end;
                     for column in columns.clone().step_by(wide) {
-                        let right = weights.block::<V>(place, self.right, column, k..k + block);
+                        let right = weights.block::<V>(place, self.right, column, block.clone());
                         for panel in start..end {
                             let left = packed
                                 [(i * panels + panel) * <W::Arithmetic as Arithmetic>::panel(MR)..]
                                 .as_ptr();
-                            let mut sums =
-                                <W::Arithmetic as Arithmetic>::sums::<V, MR>(block, left, right);
+                            let mut sums = <W::Arithmetic as Arithmetic>::sums::<V, MR>(
+                                block.len(),
+                                left,
+                                right,
+                            );
                             let at = ((panel - start) * NC + column - columns.start) * MR;
                             let waiting = self.sums[at..at + MR * wide].as_mut_ptr();
                             if i > 0 {
