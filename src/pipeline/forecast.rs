@@ -4,7 +4,7 @@ use std::fmt;
 
 use vggt_model::{Isa, Precision, measured_peak};
 
-/// Share of its peak that a processor reaches in a pass over VGGT-1B. Measured: 0.4 with AVX-512 to 0.7 with AVX2 in f32, 0.5 in
+/// Share of its peak that a processor reaches in a pass over VGGT-1B, heads included. Measured: 0.4 to 0.7 in f32, 0.5 to 0.6 in
 /// integers.
 const SHARE_OF_PEAK: f64 = 0.5;
 

@@ -15,7 +15,7 @@ use crate::{
     precision::Precision,
     predictions::{Cameras, Predictions, Tracks},
     progress::{Observer, Silent, Stage},
-    weights::{VarBuilder, record_keys},
+    weights::{VarBuilder, Weights, record_keys},
 };
 
 pub use anchored::{AnchorOptions, AnchorPass};
@@ -30,6 +30,8 @@ pub struct Vggt {
     point_head: Option<DptHead>,
     depth_head: Option<DptHead>,
     track_head: Option<TrackHead>,
+    /// The file in which some of the parameters are read where they lie.
+    weights: Option<Weights>,
 }
 
 /// What a forward pass leaves out or adds, see [`Vggt::forward_with`].
@@ -55,6 +57,7 @@ impl Vggt {
         };
         Ok(Self {
             device: vb.device().clone(),
+            weights: vb.weights().cloned(),
             aggregator: Aggregator::new(&config, &vb.pp("aggregator"))?,
             camera_head: CameraHead::new(&config, &heads.pp("camera_head"))?,
             point_head: config
@@ -154,7 +157,9 @@ impl Vggt {
         let (_, h, w) = size;
         let cpu = |t: &Tensor| t.to_device(&Device::Cpu);
 
+        self.release_weights();
         let poses = self.camera_head.forward(tokens, observer)?;
+        self.release_weights();
         let Cameras {
             pose_enc,
             extrinsic,
@@ -190,6 +195,14 @@ impl Vggt {
             world_points_from_depth,
             tracks,
         })
+    }
+
+    /// Gives the pages of the weights file back to the system, between stages of a pass: none reads those of another, which
+    /// would stand in memory beside the maps of the heads. At the next pass they come back from the system's cache.
+    fn release_weights(&self) {
+        if let Some(weights) = &self.weights {
+            weights.release_all();
+        }
     }
 
     /// Checks that the checkpoint has the heads that `options` ask for.

@@ -299,6 +299,13 @@ impl Weights {
         self.0.sources[entry.source].release(entry.range.clone());
     }
 
+    /// Gives all pages of the files back to the system, as [`Weights::release`] does those of one tensor.
+    pub(crate) fn release_all(&self) {
+        for source in &self.0.sources {
+            source.release(0..source.bytes().len());
+        }
+    }
+
     /// Compares the file with the names and shapes in `expected`, all of them at once.
     ///
     /// # Errors

@@ -37,6 +37,11 @@ trait Source: Send + Sync {
     fn mapped(&self, _name: &str, _shape: &Shape) -> Option<MappedMatrix> {
         None
     }
+
+    /// The file, when it is one.
+    fn weights(&self) -> Option<&Weights> {
+        None
+    }
 }
 
 impl VarBuilder {
@@ -132,6 +137,11 @@ impl VarBuilder {
         Ok(mapped)
     }
 
+    /// The weights file that the parameters come from, if they do.
+    pub(crate) fn weights(&self) -> Option<&Weights> {
+        self.source.weights()
+    }
+
     fn full(&self, name: impl Display) -> String {
         if self.path.is_empty() {
             name.to_string()
@@ -175,6 +185,10 @@ impl Source for Weights {
             columns,
         };
         matrix.try_slice().is_some().then_some(matrix)
+    }
+
+    fn weights(&self) -> Option<&Weights> {
+        Some(self)
     }
 }
 

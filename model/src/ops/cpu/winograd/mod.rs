@@ -288,7 +288,7 @@ impl<E: Epilogue> Tiles<'_, E> {
         }
     }
 
-    /// The sums over the channels at every position. Position by position, so that its inputs, 52 KB with 256 channels, stay in
+    /// The sums over the channels at every position. Position by position, so that its inputs, 104 KB with 256 channels, stay in
     /// the second-level cache while the weights of all panels go by, each once.
     ///
     /// # Safety
