@@ -77,8 +77,10 @@ impl Engine {
     /// Returns the bytes that do not depend on the number of frames: rows of scores and their softmax, columns of a convolution and their
     /// product; or what the CPU's threads pack, see `ops::cpu`.
     pub(super) fn workspace(self) -> u64 {
+        /// What a thread holds for its part of a 3 x 3 convolution of 256 channels, the most of any operation.
+        const OF_A_THREAD: u64 = 8 << 20;
         match self {
-            Self::Cpu => 128 << 20,
+            Self::Cpu => (112 << 20) + rayon::current_num_threads() as u64 * OF_A_THREAD,
             Self::Cuda | Self::Reference => (3 * (MAX_SCORES + MAX_COLUMNS)) as u64 * F32,
         }
     }
@@ -211,7 +213,12 @@ mod tests {
         // Peak resident memory of `vggt bench` with VGGT-1B's shapes in F16, less the 2.4 GB of the file that a pass without
         // the track head reads and 0.3 GB of convolutions in F32; see the README.
         let config = Config::default();
-        let of = |s, size| forward_bytes(&config, s, size, DType::F32, Engine::Cpu);
+        // Each thread takes some of it.
+        let two_threads = rayon::ThreadPoolBuilder::new().num_threads(2);
+        let two_threads = two_threads.build().unwrap();
+        let of = |s, size| {
+            two_threads.install(|| forward_bytes(&config, s, size, DType::F32, Engine::Cpu))
+        };
         for (s, size, measured) in [(1, (518, 518), 0.45e9), (16, (294, 518), 0.77e9)] {
             let estimate = of(s, size) as f64;
             assert!(
