@@ -12,11 +12,11 @@ use super::{
 pub(crate) const LINE: usize = 256;
 
 /// What writes the elements of a row. Not a closure, which would be compiled without the instruction set where it is not inlined.
-pub(crate) trait Source {
+pub(crate) trait WriteRow {
     /// Writes all of `row`.
     ///
     /// # Safety
-    /// The processor must have the instruction set of `V`; the source may ask for more.
+    /// The processor must have the instruction set of `V`; the implementation may ask for more.
     unsafe fn write<V: Vector>(self, row: &mut [f32]);
 }
 
@@ -37,7 +37,7 @@ pub(crate) trait Arithmetic: Send + Sync {
         panel: *mut f32,
         row: (usize, usize),
         len: usize,
-        source: impl Source,
+        source: impl WriteRow,
     );
 
     /// The sums of one tile of `MR` rows and two registers of columns, both packed. The panel behind that of the left side is
@@ -68,7 +68,7 @@ impl Arithmetic for Exact {
         panel: *mut f32,
         (row, _): (usize, usize),
         len: usize,
-        source: impl Source,
+        source: impl WriteRow,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -122,7 +122,7 @@ impl Arithmetic for Int16 {
         panel: *mut f32,
         (row, rows): (usize, usize),
         len: usize,
-        source: impl Source,
+        source: impl WriteRow,
     ) {
         let mut elements = [0.0; Self::BLOCK];
         let elements = &mut elements[..len];

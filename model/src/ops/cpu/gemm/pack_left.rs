@@ -3,7 +3,7 @@
 use super::{
     super::{
         Kernel, Shared, Vector,
-        arithmetic::{Arithmetic, Source},
+        arithmetic::{Arithmetic, WriteRow},
         epilogue::Epilogue,
         simd::load,
         tile::gemm::tile_rows,
@@ -60,7 +60,7 @@ struct Line<'a, W, R, E> {
     k: usize,
 }
 
-impl<W, R: Rows, E> Source for Line<'_, W, R, E> {
+impl<W, R: Rows, E> WriteRow for Line<'_, W, R, E> {
     #[inline(always)]
     unsafe fn write<V: Vector>(self, line: &mut [f32]) {
         match self.row {
