@@ -10,8 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The other crate of the workspace, as the table and as the code name it.
-const MODEL_CRATE: (&str, &str) = ("vggt-model", "vggt_model::");
+/// The other crates of the workspace: as the tables name them, as the code does, and where they are.
+const CRATES: [(&str, &str, &str); 2] = [
+    ("vggt-model", "vggt_model::", "model/src"),
+    ("vggt-refine", "vggt_refine::", "refine/src"),
+];
 
 /// What the table says of one module.
 #[derive(Debug, Default)]
@@ -107,7 +110,9 @@ impl Map {
                 let text = fs::read_to_string(path).unwrap();
                 for target in self.targets(&text) {
                     // Examples in a crate's documentation name the crate itself.
-                    let own = target == MODEL_CRATE.0 && self.src.ends_with("model/src");
+                    let own = CRATES
+                        .iter()
+                        .any(|(name, _, src)| target == *name && self.src.ends_with(src));
                     if target != *module && !own {
                         uses.insert((path.clone(), module.clone(), target));
                     }
@@ -125,9 +130,8 @@ impl Map {
             self.declared.contains(module).then(|| module.to_owned())
         });
         let mut targets: Vec<String> = modules.collect();
-        if text.contains(MODEL_CRATE.1) {
-            targets.push(MODEL_CRATE.0.to_owned());
-        }
+        let crates = CRATES.iter().filter(|(_, path, _)| text.contains(path));
+        targets.extend(crates.map(|(name, ..)| (*name).to_owned()));
         targets
     }
 
@@ -256,12 +260,14 @@ fn modules_use_only_what_their_table_allows() {
 }
 
 #[test]
-fn modules_of_the_network_use_only_what_their_table_allows() {
-    let map = Map::read(&root().join("model/src"));
-    map.assert_complete();
-    if map.has_arrows {
-        map.assert_arrows();
-        map.assert_acyclic();
+fn modules_of_the_other_crates_use_only_what_their_tables_allow() {
+    for (_, _, src) in CRATES {
+        let map = Map::read(&root().join(src));
+        map.assert_complete();
+        if map.has_arrows {
+            map.assert_arrows();
+            map.assert_acyclic();
+        }
     }
 }
 

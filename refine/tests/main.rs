@@ -1,0 +1,1 @@
+//! Refinement through the crate's entry points.
