@@ -1,6 +1,6 @@
 //! Poses and lenses: where a point of the world appears in a photo.
 
-use nalgebra::{Isometry3, Matrix2, Matrix2x3, Point3, Vector2, Vector3};
+use nalgebra::{Isometry3, Matrix2, Matrix2x3, Point3, Similarity3, Vector2, Vector3};
 
 /// Where a camera stands: camera_from_world with OpenCV axes (x right, y down, z forward).
 pub type Pose = Isometry3<f64>;
@@ -13,6 +13,14 @@ const UNDISTORT_STEPS: usize = 20;
 /// Returns where a camera stands in the world.
 pub fn center(pose: &Pose) -> Point3<f64> {
     pose.inverse_transform_point(&Point3::origin())
+}
+
+/// Returns the pose of a camera after the world was moved by a similarity: it sees the moved points where it saw them before.
+pub fn in_world(pose: &Pose, similarity: &Similarity3<f64>) -> Pose {
+    let rotation = pose.rotation * similarity.isometry.rotation.inverse();
+    let shift = pose.translation.vector * similarity.scaling()
+        - rotation * similarity.isometry.translation.vector;
+    Pose::from_parts(shift.into(), rotation)
 }
 
 /// A pinhole with one coefficient of radial distortion: COLMAP's SIMPLE_RADIAL with two focal lengths.
@@ -31,7 +39,6 @@ pub struct Lens {
 /// Where a point appears, and how that changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Projection {
-    pub(crate) pixel: Vector2<f64>,
     pub(crate) pixel: Vector2<f64>,
     /// With the point in the camera's axes.
     pub(crate) by_point: Matrix2x3<f64>,
@@ -135,6 +142,19 @@ mod tests {
                 assert!((back - pixel).norm() < 1e-9, "k1 {k1}: {pixel} -> {back}");
             }
         }
+    }
+
+    #[test]
+    fn a_camera_sees_the_moved_world_as_it_saw_it_before() {
+        let pose = Pose::new(Vector3::new(1.0, 2.0, 3.0), Vector3::new(0.3, -0.2, 0.1));
+        let world = Similarity3::new(
+            Vector3::new(-4.0, 0.5, 2.0),
+            Vector3::new(1.0, 0.2, -0.4),
+            3.0,
+        );
+        let point = Point3::new(0.2, -0.7, 5.0);
+        let moved = in_world(&pose, &world) * (world * point);
+        assert!((moved.coords - (pose * point).coords * 3.0).norm() < 1e-12);
     }
 
     #[test]

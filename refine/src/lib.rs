@@ -8,14 +8,43 @@
 //!
 //! ```text
 //! module       contents                                  may use
+//! refine       the whole: rounds from coarse to fine     judge, follow, tracks, bundle, similarity, view, gray, camera,
+//!                                                        stopped
+//! judge        whether the result may be used            tracks, bundle, similarity, camera
+//! follow       corners found again in other views        tracks, bundle, view, corners, patch, gray, stopped
+//! tracks       matches -> tracks and points              bundle, camera
+//! view         photo, camera and depth of one view       bundle, gray, camera
+//! bundle       bundle adjustment                         cholesky, camera
+//! cholesky     mostly empty systems of equations         -
+//! patch        small patches, found in other photos      gray
+//! corners      places that look like no place beside     gray
+//! gray         gray photos and their pyramids            -
 //! similarity   robust alignment of cameras and points    camera
 //! camera       poses and lenses                          -
+//! stopped      the end of the work by the caller's wish  -
 //! ```
 //!
 //! Conventions: a pose is camera_from_world with OpenCV axes (x right, y down, z forward). Pixels are those of the photo that the
 //! caller gives, and their centers lie at half numbers, as in COLMAP.
 
+pub mod bundle;
 pub mod camera;
+mod cholesky;
+mod corners;
+mod follow;
+mod gray;
+mod judge;
+mod patch;
+mod refine;
 pub mod similarity;
+mod stopped;
+mod tracks;
+mod view;
 
+pub use bundle::{Observation, Track};
 pub use camera::{Lens, Pose};
+pub use gray::Gray;
+pub use judge::Refusal;
+pub use refine::{Progress, RefineOptions, RefinedCamera, Refinement, Report, refine};
+pub use stopped::Stopped;
+pub use view::{DepthMap, View};

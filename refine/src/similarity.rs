@@ -212,9 +212,15 @@ fn is_line(points: &[Point3<f64>]) -> bool {
 fn rotation_between(from: &[Point3<f64>], to: &[Point3<f64>]) -> Option<UnitQuaternion<f64>> {
     let (middle, target) = (centroid(from), centroid(to));
     let both = from.iter().zip(to);
-    let covariance: Matrix3<f64> = both
-        .map(|(a, b)| (b.coords - target) * (a.coords - middle).transpose())
-        .sum();
+    let pairs = both.map(|(a, b)| (a.coords - middle, b.coords - target));
+    rotation_about_origin(&pairs.collect::<Vec<_>>())
+}
+
+/// Returns the rotation that brings the first vector of each pair closest to the second.
+pub(crate) fn rotation_about_origin(
+    pairs: &[(Vector3<f64>, Vector3<f64>)],
+) -> Option<UnitQuaternion<f64>> {
+    let covariance: Matrix3<f64> = pairs.iter().map(|(a, b)| b * a.transpose()).sum();
     let svd = covariance.svd(true, true);
     let (u, v_t) = (svd.u?, svd.v_t?);
     let mut signs = Vector3::repeat(1.0);
