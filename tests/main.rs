@@ -18,6 +18,7 @@ mod decoder;
 mod doctor;
 mod end_to_end;
 mod export;
+mod filters;
 mod fixtures;
 mod frames;
 mod glb;

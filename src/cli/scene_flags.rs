@@ -49,6 +49,18 @@ pub(super) struct SceneFlags {
     #[arg(long, hide_short_help = true)]
     #[serde(skip_serializing_if = "is_false")]
     mask_white_bg: bool,
+    /// Drop points at edges of things, which float between what is in front and what is behind
+    #[arg(long, hide_short_help = true)]
+    #[serde(skip_serializing_if = "is_false")]
+    drop_edges: bool,
+    /// Drop points that stand alone
+    #[arg(long, hide_short_help = true)]
+    #[serde(skip_serializing_if = "is_false")]
+    drop_outliers: bool,
+    /// Drop floating points: --drop-edges and --drop-outliers together
+    #[arg(long)]
+    #[serde(skip)]
+    clean: bool,
     /// Show the cameras
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
@@ -69,7 +81,7 @@ fn parse_mode(text: &str) -> Result<PredictionMode, String> {
 }
 
 impl SceneFlags {
-    /// Returns the options that were given, by name, and those that `--quality` stands for.
+    /// Returns the options that were given, by name, and those that `--quality` and `--clean` stand for.
     pub(super) fn given(&self) -> serde_json::Result<Map<String, Value>> {
         let flags: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
         let mut given = Map::new();
@@ -77,6 +89,10 @@ impl SceneFlags {
             given.insert("conf_thres".to_owned(), json!(BEST_CONF_THRES));
             let mode = json!(PredictionMode::DepthmapAndCamera);
             given.insert("prediction_mode".to_owned(), mode);
+        }
+        if self.clean {
+            given.insert("drop_edges".to_owned(), true.into());
+            given.insert("drop_outliers".to_owned(), true.into());
         }
         given.extend(flags);
         Ok(given)

@@ -17,13 +17,16 @@ pub mod align;
 pub(crate) mod bounds;
 pub mod camera;
 mod coverage;
+mod edges;
 mod error;
 pub mod filter;
 mod flat;
 mod frames;
 mod geometry;
 mod mask;
+mod neighbors;
 mod options;
+mod outliers;
 mod photo;
 mod plan;
 mod point_cloud;
@@ -54,6 +57,7 @@ pub use rotation::quaternion;
 pub use unit::Unit;
 
 pub(crate) use flat::Flat;
+pub(crate) use neighbors::Neighbors;
 
 use geometry::Branch;
 

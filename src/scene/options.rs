@@ -151,6 +151,10 @@ pub struct SceneOptions {
     pub mask_black_bg: bool,
     /// Drops points whose r, g and b are all above 240.
     pub mask_white_bg: bool,
+    /// Drops pixels at steps of the depth, whose points float between what is in front and what is behind.
+    pub drop_edges: bool,
+    /// Drops points that stand alone, in the sense of PCL's statistical outlier removal.
+    pub drop_outliers: bool,
     /// Adds a shape for every shown camera.
     pub show_cam: bool,
     /// At most this many points, thinned evenly over the frames and over each frame's image, at least 1. The scale and the cameras
@@ -171,7 +175,7 @@ impl SceneOptions {
 }
 
 impl Default for SceneOptions {
-    /// The service's defaults: 3 % dropped, the point head, all frames, no masks, no cameras, no limit.
+    /// The service's defaults: 3 % dropped, the point head, all frames, no masks, no filters, no cameras, no limit.
     fn default() -> Self {
         Self {
             conf_thres: 3.0,
@@ -179,6 +183,8 @@ impl Default for SceneOptions {
             frame_filter: FrameFilter::default(),
             mask_black_bg: false,
             mask_white_bg: false,
+            drop_edges: false,
+            drop_outliers: false,
             show_cam: false,
             max_points: None,
         }

@@ -1,6 +1,6 @@
 //! Which points a scene has, decided before any is made.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use super::{
     PointCloud, SceneError, SceneOptions,
@@ -8,6 +8,7 @@ use super::{
     filter,
     frames::PredictedFrames,
     geometry::{Branch, for_each_pixel},
+    outliers::{Outliers, SAMPLE},
     points::ScenePoints,
     ranks,
     rule::{Rule, for_each_kept},
@@ -37,7 +38,7 @@ impl PointPlan {
     /// 95th percentile of each axis, 1 if no point is kept.
     ///
     /// Reads every frame twice, one at a time: the percentile of the confidence is one over all frames. Long sequences are read
-    /// four times.
+    /// four times, and all twice more to find the outliers.
     pub(super) fn new(
         frames: &dyn PredictedFrames,
         branch: Branch,
@@ -60,6 +61,8 @@ impl PointPlan {
                 threshold: 0.0,
                 mask_black_bg: options.mask_black_bg,
                 mask_white_bg: options.mask_white_bg,
+                drop_edges: options.drop_edges,
+                outliers: None,
             },
             image_size: [w, h],
             first: shown.start,
@@ -70,6 +73,10 @@ impl PointPlan {
         };
         plan.rule.threshold =
             confidence_threshold(frames, branch, shown.clone(), most, options.conf_thres)?;
+        if options.drop_outliers {
+            let sample = sample(frames, &plan.rule, shown.clone())?;
+            plan.rule.outliers = Some(Arc::new(Outliers::of_sample(sample)));
+        }
 
         let (mut kept, mut bounds) = (Counts::default(), NO_BOUNDS);
         let rule = plan.rule.clone();
@@ -150,6 +157,36 @@ impl PointPlan {
     }
 }
 
+/// Returns the positions of at most [`SAMPLE`] of the points that `rule` keeps, thinned as those of a scene are.
+fn sample(
+    frames: &dyn PredictedFrames,
+    rule: &Rule,
+    shown: Range<usize>,
+) -> Result<Vec<[f32; 3]>, SceneError> {
+    let mut total = 0;
+    for index in shown.clone() {
+        for_each_kept(frames, index, rule, false, |_, _| {
+            total += 1;
+            Ok(())
+        })?;
+    }
+    let thinning = Some(Thinning::new(total, SAMPLE)).filter(|_| total > SAMPLE);
+    let mut taken = thinning.map(|thinning| thinning.ranks(0).peekable());
+    let (mut sample, mut rank) = (Vec::with_capacity(total.min(SAMPLE)), 0);
+    for index in shown {
+        for_each_kept(frames, index, rule, false, |pixel, _| {
+            let is_taken = (taken.as_mut()).is_none_or(|ranks| ranks.next_if_eq(&rank).is_some());
+            rank += 1;
+            // More than in the first pass is an error of the pass that counts.
+            if is_taken && sample.len() < SAMPLE {
+                sample.push(pixel.position);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(sample)
+}
+
 /// Numbers of points of each frame, which must be the same in every pass.
 #[derive(Default)]
 struct Counts {
@@ -213,4 +250,42 @@ fn confidence_threshold(
         Ok(())
     })?;
     Ok(found.map_or(0.0, |[[threshold]]| threshold))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scene::{Field, testing};
+
+    #[test]
+    fn the_sample_of_a_large_scene_is_spread_over_its_frames() {
+        let rule = Rule {
+            branch: Branch {
+                positions: Field::WorldPointsFromDepth,
+                confidence: Some(Field::DepthConf),
+            },
+            threshold: 0.0,
+            mask_black_bg: false,
+            mask_white_bg: false,
+            drop_edges: false,
+            outliers: None,
+        };
+        let sampled = |pixels: [usize; 3]| {
+            // Without every fifth pixel.
+            let confidence = |i| if i % 5 == 0 { 0.0 } else { 1.0 };
+            let frames = testing::frames(pixels, |i| [i as f32, 0.0, 1.0], confidence);
+            let sample = sample(&frames, &rule, 0..pixels[0]).unwrap();
+            sample.iter().map(|p| p[0] as usize).collect::<Vec<_>>()
+        };
+        let of_small = sampled([2, 10, 10]);
+        let expected: Vec<usize> = (0..200).filter(|i| i % 5 > 0).collect();
+        assert_eq!(of_small, expected);
+        let of_large = sampled([3, 200, 250]);
+        assert_eq!(of_large.len(), SAMPLE);
+        assert!(of_large.is_sorted() && of_large.iter().all(|i| i % 5 > 0));
+        for frame in 0..3 {
+            let of_frame = of_large.iter().filter(|i| **i / 50_000 == frame).count();
+            assert!(of_frame.abs_diff(SAMPLE / 3) <= 1, "{of_frame}");
+        }
+    }
 }

@@ -42,6 +42,8 @@ pub(crate) fn options(case: &str) -> SceneOptions {
         frame_filter: json["filter_by_frames"].as_str().unwrap().parse().unwrap(),
         mask_black_bg: flag("mask_black_bg"),
         mask_white_bg: flag("mask_white_bg"),
+        drop_edges: false,
+        drop_outliers: false,
         show_cam: flag("show_cam"),
         max_points: None,
     }

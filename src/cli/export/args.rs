@@ -420,6 +420,8 @@ impl OutputArgs {
             (scene.mask_black_bg, "_noblack"),
             (scene.mask_white_bg, "_nowhite"),
             (mask_sky, "_nosky"),
+            (scene.drop_edges, "_noedges"),
+            (scene.drop_outliers, "_nooutliers"),
             (glb && scene.show_cam, "_cam"),
             (glb && self.glb == GlbEncoding::Quantized, "_quantized"),
             (glb && self.color_space == ColorSpace::Srgb, "_srgb"),

@@ -14,6 +14,8 @@ export interface JobOptions {
   mask_black_bg?: boolean;
   mask_white_bg?: boolean;
   mask_sky?: boolean;
+  drop_edges?: boolean;
+  drop_outliers?: boolean;
   show_cam?: boolean;
   max_points?: number | null;
   format?: string;

@@ -12,6 +12,8 @@ const NAMES: Record<string, string> = {
   mask_sky: "Sky removed",
   mask_black_bg: "Black background removed",
   mask_white_bg: "White background removed",
+  drop_edges: "Points at edges removed",
+  drop_outliers: "Single points removed",
   show_cam: "Cameras in the GLB",
   max_points: "Most points",
   format: "GLB",
