@@ -78,6 +78,20 @@ impl Default for ImageLimits {
     }
 }
 
+impl ImageLimits {
+    /// Checks the length of a file.
+    pub(super) fn check_bytes(&self, name: &str, bytes: u64) -> Result<(), PreprocessError> {
+        match bytes > self.max_bytes {
+            true => Err(PreprocessError::FileTooLarge {
+                name: name.to_owned(),
+                bytes,
+                max_bytes: self.max_bytes,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Reads one image file and returns it upright, as 8-bit RGB.
 ///
 /// The content decides the format, not the name. Of an animated file the first frame is taken.
@@ -123,13 +137,7 @@ pub fn decode_file(
     };
     file.rewind().map_err(fail)?;
     let bytes = file.metadata().map_err(fail)?.len();
-    if bytes > limits.max_bytes {
-        return Err(PreprocessError::FileTooLarge {
-            name: name.to_owned(),
-            bytes,
-            max_bytes: limits.max_bytes,
-        });
-    }
+    limits.check_bytes(name, bytes)?;
     decode(name, BufReader::new(file), limits)
 }
 
@@ -160,13 +168,7 @@ pub fn decode_image(
     bytes: &[u8],
     limits: &ImageLimits,
 ) -> Result<DecodedImage, PreprocessError> {
-    if bytes.len() as u64 > limits.max_bytes {
-        return Err(PreprocessError::FileTooLarge {
-            name: name.to_owned(),
-            bytes: bytes.len() as u64,
-            max_bytes: limits.max_bytes,
-        });
-    }
+    limits.check_bytes(name, bytes.len() as u64)?;
     decode(name, Cursor::new(bytes), limits)
 }
 
@@ -176,7 +178,8 @@ pub fn is_image(head: &[u8]) -> bool {
     format_of(head).is_some() || raw::format_of(head).is_some()
 }
 
-fn format_of(head: &[u8]) -> Option<ImageFormat> {
+/// Returns the format that a file's beginning tells.
+pub(super) fn format_of(head: &[u8]) -> Option<ImageFormat> {
     // BigTIFF, which `image` decodes but does not recognize.
     if head.starts_with(b"II+\0") || head.starts_with(b"MM\0+") {
         return Some(ImageFormat::Tiff);

@@ -29,6 +29,7 @@ mod error;
 mod fit;
 mod ifd;
 mod jpeg;
+mod mask;
 mod note;
 mod orientation;
 mod padded;
@@ -51,6 +52,7 @@ pub use decode::{
 };
 pub use error::PreprocessError;
 pub use fit::{Fitted, Placement, Prepared, PreprocessMode, fitted, preprocess};
+pub use mask::{decode_mask, mask_of};
 pub use note::ImageNote;
 pub use plain::is_plain_rgb;
 pub use raw::FORMAT_NAMES as RAW_FORMATS;

@@ -178,6 +178,19 @@ impl Name<'_> {
         limits: &ImageLimits,
         max_alloc: u64,
     ) -> Result<RgbImage, PreprocessError> {
+        let (decoded, profile) = self.decoded(reader, format, limits, max_alloc)?;
+        let conversion = profile.and_then(|icc| ColorConversion::of_icc(self.0, &icc));
+        Ok(to_rgb8(decoded, conversion.as_ref()))
+    }
+
+    /// As [`Name::within`], in the type of the file, with the color profile if there is one.
+    pub(super) fn decoded<R: BufRead + Seek>(
+        &self,
+        reader: R,
+        format: ImageFormat,
+        limits: &ImageLimits,
+        max_alloc: u64,
+    ) -> Result<(DynamicImage, Option<Vec<u8>>), PreprocessError> {
         let damaged = |e| self.damaged(e);
         let mut reader = ImageReader::with_format(reader, format);
         let mut allocation = Limits::default();
@@ -199,8 +212,7 @@ impl Name<'_> {
         self.check_memory(decoding.max(pixels.saturating_mul(TURNING)), limits)?;
         // An image with a corrupt color profile is still an image.
         let profile = decoder.icc_profile().ok().flatten();
-        let conversion = profile.and_then(|icc| ColorConversion::of_icc(self.0, &icc));
         let decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-        Ok(to_rgb8(decoded, conversion.as_ref()))
+        Ok((decoded, profile))
     }
 }
