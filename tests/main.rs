@@ -53,6 +53,7 @@ mod layering;
 mod leaving;
 mod log;
 mod logins;
+mod masks;
 mod monitor;
 mod options;
 mod outputs;

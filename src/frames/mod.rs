@@ -1,7 +1,7 @@
 //! Images and videos in, one tensor `[S, 3, H, W]` in `[0, 1]` out.
 //!
-//! Reading folders ([`list_folder`]), videos ([`read_video`]) and HEIC and AVIF pictures (`heif`), and the sky network of
-//! `--mask-sky` ([`SkyNetwork`]). Decoding all other images, resizing and stacking are [`vggt_model::preprocess`], which is
+//! Reading folders ([`list_folder`]), videos ([`read_video`]), masks ([`read_mask`]) and HEIC and AVIF pictures (`heif`), and the
+//! sky network of `--mask-sky` ([`SkyNetwork`]). Decoding all other images, resizing and stacking are [`vggt_model::preprocess`], which is
 //! re-exported here.
 //!
 //! [`read_image`] or [`read_video`] returns a [`DecodedImage`], [`preprocess()`] makes it [`Prepared`], and [`stack()`]
@@ -13,6 +13,7 @@ mod folder;
 #[cfg(feature = "video")]
 mod hdr;
 mod heif;
+mod mask;
 mod onnx;
 mod order;
 mod read;
@@ -25,6 +26,7 @@ pub use folder::{
     Folder, is_image_file, is_named_as_image, is_video_file, is_video_head, list_folder,
 };
 pub(crate) use folder::{no_images, skipped as skipped_file};
+pub use mask::{Mask, read_mask};
 pub use order::natural;
 pub use read::{READABLE_FORMATS, decode_file, decode_image, read_image};
 pub use skipped::{SkipReason, SkippedFile, SkippedFiles};

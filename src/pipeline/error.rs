@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::SpoolError;
+use super::{MaskError, SpoolError};
 use crate::{
     colmap::ColmapError,
     decoder::{DecoderError, WorkerError},
@@ -75,6 +75,9 @@ pub enum PipelineError {
         "cannot use fast precision on CUDA: its integer arithmetic is for the CPU; CUDA computes in bf16 by default"
     )]
     Precision,
+    /// The masks cannot be used.
+    #[error(transparent)]
+    Mask(#[from] MaskError),
     /// A scene cannot be built with these options and predictions.
     #[error(transparent)]
     Scene(#[from] SceneError),

@@ -1,19 +1,20 @@
 //! Frames with a mask of their own.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use candle_core::Tensor;
 
-use super::{PipelineError, Stage, Watcher, sky::frame_mask};
+use super::{Masks, PipelineError, Stage, Warning, Watcher, sky::frame_mask};
 use crate::{
-    frames::SkyNetwork,
+    frames::{Placement, SkyNetwork},
     scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit},
 };
 
-/// Frames, and the mask that removes their sky.
+/// Frames, and the masks that remove their sky, or what a user wants removed.
 pub struct MaskedFrames {
     frames: Box<dyn PredictedFrames + Send>,
-    masks: Vec<PackedMask>,
+    /// A frame without one is kept whole.
+    masks: Arc<[Option<PackedMask>]>,
 }
 
 impl MaskedFrames {
@@ -30,12 +31,39 @@ impl MaskedFrames {
         let mut masks = Vec::with_capacity(count);
         for index in 0..count {
             let image = frames.read(index, Field::Image)?;
-            masks.push(PackedMask::of(&frame_mask(network, &image)?));
+            masks.push(Some(PackedMask::of(&frame_mask(network, &image)?)));
             if !watcher.step(Stage::Sky, index + 1, count) {
                 return Err(PipelineError::Cancelled);
             }
         }
-        Ok(Self { frames, masks })
+        Ok(Self {
+            frames,
+            masks: masks.into(),
+        })
+    }
+
+    /// Masks frames as a user wants them, and warns of those without a mask.
+    ///
+    /// # Errors
+    /// When no frame has a mask, or one cannot be used.
+    pub fn with_masks(
+        frames: Box<dyn PredictedFrames + Send>,
+        masks: &Masks,
+        (names, placements): (&[String], &[Placement]),
+        watcher: &mut dyn Watcher,
+    ) -> Result<Self, PipelineError> {
+        let read = masks.read(names, placements, frames.size())?;
+        let without = read.without();
+        if !without.is_empty() {
+            watcher.warn(&Warning::WithoutMask {
+                frames: names.len(),
+                names: without,
+            });
+        }
+        Ok(Self {
+            frames,
+            masks: read.masks.clone(),
+        })
     }
 }
 
@@ -58,7 +86,7 @@ impl PredictedFrames for MaskedFrames {
 
     fn keep(&self, index: usize) -> Result<Option<Cow<'_, [bool]>>, SceneError> {
         let inner = self.frames.keep(index)?;
-        let Some(mask) = self.masks.get(index) else {
+        let Some(Some(mask)) = self.masks.get(index) else {
             return Ok(inner);
         };
         let mut keep = mask.flags();
@@ -79,7 +107,8 @@ impl PredictedFrames for MaskedFrames {
 
 /// A mask in the shorter of two forms. Skies are large areas, which take some hundred bytes a frame as lengths of runs; a mask that
 /// is noise takes a bit for each pixel.
-enum PackedMask {
+#[derive(Debug)]
+pub(super) enum PackedMask {
     /// Lengths of runs of equal flags, the first of which is of `true`.
     Runs(Vec<u32>),
     /// Eight flags to a byte, and the number of flags.
@@ -87,7 +116,7 @@ enum PackedMask {
 }
 
 impl PackedMask {
-    fn of(flags: &[bool]) -> Self {
+    pub(super) fn of(flags: &[bool]) -> Self {
         let bits = flags.len().div_ceil(8);
         let mut runs = Vec::new();
         let (mut flag, mut length) = (true, 0_u32);

@@ -86,6 +86,13 @@ pub enum Warning {
         /// Number of frames that lose something.
         frames: usize,
     },
+    /// Frames have no mask, where others have one.
+    WithoutMask {
+        /// Their names.
+        names: Vec<String>,
+        /// Number of all frames.
+        frames: usize,
+    },
     /// The weights are the demo's, and the frames are not.
     DemoWeights,
     /// A warning of the run whose frames are used again, in its words.
@@ -167,6 +174,12 @@ impl fmt::Display for Warning {
                  meaningless",
             ),
             Self::ImagesSkipped(images) => images.fmt(f),
+            Self::WithoutMask { names, frames } => write!(
+                f,
+                "{} of {frames} frames have no mask and are kept whole: {}",
+                names.len(),
+                some_of(names)
+            ),
             Self::Image { name, note, others } => match others {
                 0 => write!(f, "{name:?}: {note}"),
                 1 => write!(f, "{name:?}: {note} (1 other image likewise)"),

@@ -12,8 +12,8 @@ use vggt_model::{ForwardOptions, Tracks, demo};
 
 use super::{
     Attention, AttentionOptions, AttentionUsed, Decoded, Fields, FrameLimit, MadeOf, MaskedFrames,
-    Network, PipelineError, ReadOptions, SavedFrames, ScaledFrames, SkyNetwork, Source, Spool,
-    Spooled, Spooling, Stamps, Warning, Watcher,
+    Masks, Network, PipelineError, ReadOptions, SavedFrames, ScaledFrames, SkyNetwork, Source,
+    Spool, Spooled, Spooling, Stamps, Warning, Watcher,
     attention::{AnchorScene, unrelated, warning_of},
     compute::Computation,
     noting::Noting,
@@ -42,6 +42,8 @@ pub struct ReconstructOptions<'a> {
     pub scene: SceneOptions,
     /// The sky network; `None` keeps the sky.
     pub sky: Option<&'a SkyNetwork>,
+    /// A folder of masks that drop points; `None` masks nothing.
+    pub masks: Option<&'a Masks>,
     /// Runs the point head even if the scene does not show its output, for predictions that are saved.
     pub all_heads: bool,
     /// Points (x, y) of the first frame to track, in pixels of the network's input.
@@ -72,6 +74,7 @@ impl Default for ReconstructOptions<'_> {
             fit_memory: true,
             scene: SceneOptions::default(),
             sky: None,
+            masks: None,
             all_heads: false,
             query_points: Vec::new(),
             meters_per_unit: None,
@@ -202,6 +205,13 @@ pub fn rebuild(
 ) -> Result<Reconstruction, PipelineError> {
     let predictions = match options.sky {
         Some(sky) => Box::new(MaskedFrames::without_sky(predictions, sky, watcher)?),
+        None => predictions,
+    };
+    let predictions = match options.masks {
+        Some(masks) => {
+            let of = (&frames.names[..], &frames.placements[..]);
+            Box::new(MaskedFrames::with_masks(predictions, masks, of, watcher)?)
+        }
         None => predictions,
     };
     let predictions = match options.meters_per_unit {
@@ -424,6 +434,11 @@ fn show_anchors(
 /// Checks what depends on the frames before the long computation.
 fn check_frames(spool: &Spool, options: &ReconstructOptions<'_>) -> Result<(), PipelineError> {
     options.scene.frame_filter.shown(spool.count())?;
+    if let Some(masks) = options.masks {
+        let decoded = spool.decoded();
+        let size = (decoded.height, decoded.width);
+        masks.read(&decoded.names, &decoded.placements, size)?;
+    }
     options
         .before_network
         .map_or(Ok(()), |check| check(spool.decoded()))

@@ -19,6 +19,7 @@ impl Warning {
             Self::ImagesSkipped(_) => "images_skipped",
             Self::Image { .. } => "image",
             Self::Cropped { .. } => "cropped",
+            Self::WithoutMask { .. } => "without_mask",
             Self::DemoWeights => "demo_weights",
             Self::Repeated(_) => "repeated",
         }
@@ -28,7 +29,7 @@ impl Warning {
     pub fn to_json(&self) -> Map<String, Value> {
         let mut fields = self.numbers();
         match self {
-            Self::Unrelated { names, .. } => {
+            Self::Unrelated { names, .. } | Self::WithoutMask { names, .. } => {
                 let names: Vec<&String> = names.iter().take(LISTED).collect();
                 fields.insert("names".to_owned(), json!(names));
             }
@@ -73,6 +74,9 @@ impl Warning {
             Self::Cropped {
                 percent, frames, ..
             } => json!({"percent": percent, "frames": frames}),
+            Self::WithoutMask { names, frames } => {
+                json!({"without": names.len(), "frames": frames})
+            }
             Self::Video(_) | Self::DemoWeights | Self::Repeated(_) => json!({}),
         };
         let mut fields = Map::from_iter([("kind".to_owned(), self.kind().into())]);

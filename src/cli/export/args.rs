@@ -18,11 +18,11 @@ use crate::{
         scene_flags::SceneFlags,
         view::BrowserArgs,
     },
-    frames::{PreprocessMode, SkyNetwork, VideoLimits},
+    frames::{ImageLimits, PreprocessMode, SkyNetwork, VideoLimits},
     glb::{ColorSpace, GlbEncoding, GlbOptions, Orientation},
     hub::Hub,
     output::{Place, extension, place},
-    pipeline::{Format, METERS_PER_UNIT},
+    pipeline::{Format, METERS_PER_UNIT, Masks},
     scene::{self, FrameFilter, PredictionMode, SceneError, SceneOptions},
     trajectory::TrajectoryFormat,
 };
@@ -120,6 +120,10 @@ pub(super) struct SceneArgs {
     /// Drop points that are sky (downloads a small network once)
     #[arg(long)]
     pub(super) mask_sky: bool,
+    /// A folder with a mask for each picture: white keeps points, black (0) drops them, as in COLMAP. Of NAME.jpg it is NAME_mask.png,
+    /// NAME.mask.png, mask_NAME.png, NAME.jpg.png or NAME.png, upright, with the proportions of the picture
+    #[arg(long, value_name = "DIR", conflicts_with = "isolate")]
+    pub(super) masks: Option<PathBuf>,
     /// The sky network, an ONNX file [default: skyseg.onnx from the hub's JianyuanWang/skyseg]
     #[arg(
         long,
@@ -288,6 +292,17 @@ impl SceneArgs {
     /// Returns `--max-points`.
     pub(super) fn max_points(&self) -> Option<usize> {
         self.flags.max_points()
+    }
+
+    /// Opens the folder of `--masks`; `pictures` are no masks.
+    pub(super) fn masks(
+        &self,
+        pictures: &[PathBuf],
+        limits: ImageLimits,
+    ) -> anyhow::Result<Option<Masks>> {
+        let masks = self.masks.as_ref();
+        let masks = masks.map(|folder| Masks::open(folder, pictures, limits));
+        Ok(masks.transpose()?)
     }
 
     pub(super) fn sky_network(&self, model: &ModelArgs) -> anyhow::Result<Option<SkyNetwork>> {

@@ -32,12 +32,12 @@ pub(super) struct BatchArgs {
     /// Export each of these on its own and load the network once: folders of images, videos, or patterns such as 'scenes/*/'.
     /// Files are named after the scenes: --out is a folder, or a path with {name} in it
     #[arg(long, value_name = "SCENE", num_args = 1..,
-        conflicts_with_all = ["inputs", "images_dir", "video_path", "from_predictions", "resume", "spool", "open"])]
+        conflicts_with_all = ["inputs", "images_dir", "video_path", "from_predictions", "resume", "spool", "masks", "open"])]
     pub(super) each: Vec<PathBuf>,
     /// Export each folder of images and each video that is put into this folder, until Ctrl-C. One that is complete is exported,
     /// then moved to FOLDER/done, or to FOLDER/failed with the reason beside it
     #[arg(long, value_name = "FOLDER",
-        conflicts_with_all = ["inputs", "images_dir", "video_path", "from_predictions", "resume", "spool", "each", "open"])]
+        conflicts_with_all = ["inputs", "images_dir", "video_path", "from_predictions", "resume", "spool", "each", "masks", "open"])]
     pub(super) watch: Option<PathBuf>,
     /// With --watch: what has not changed for so long is complete
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=86_400),

@@ -27,8 +27,8 @@ use super::{
 use crate::{
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
     pipeline::{
-        Decoding, Format, Network, ReadOptions, ReconstructOptions, SavedFrames, SavedPredictions,
-        Source, Spooling, load_predictions,
+        Decoding, Format, Masks, Network, ReadOptions, ReconstructOptions, SavedFrames,
+        SavedPredictions, Source, Spooling, load_predictions,
     },
     scene::SceneOptions,
     store::JobKind,
@@ -136,14 +136,24 @@ impl Args {
     }
 
     /// Returns the files that are read, which no output may replace.
-    fn input_files(&self, input: &Input) -> Vec<PathBuf> {
+    fn input_files(&self, input: &Input, masks: Option<&Masks>) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = match input {
             Input::Frames(source) => source.files(),
             Input::Saved(..) => self.input.from_predictions.iter().cloned().collect(),
         };
+        files.extend(masks.map(Masks::files).unwrap_or_default());
         files.extend(self.scene.sky_network.clone());
         files.extend(self.model.files());
         files
+    }
+
+    /// Opens the folder of masks.
+    fn masks(&self, input: &Input) -> anyhow::Result<Option<Masks>> {
+        let pictures = match input {
+            Input::Frames(source) if self.scene.masks.is_some() => source.files(),
+            _ => Vec::new(),
+        };
+        self.scene.masks(&pictures, self.input.images.limits())
     }
 
     fn load_network(&self) -> anyhow::Result<Network> {
@@ -154,7 +164,7 @@ impl Args {
         &self,
         scene: SceneOptions,
         plan: &Plan,
-        sky: Option<&'a SkyNetwork>,
+        (sky, masks): (Option<&'a SkyNetwork>, Option<&'a Masks>),
     ) -> anyhow::Result<ReconstructOptions<'a>> {
         Ok(ReconstructOptions {
             read: ReadOptions {
@@ -179,6 +189,7 @@ impl Args {
             fit_memory: self.input.max_frames.is_none(),
             attention: self.many.attention.options()?,
             sky,
+            masks,
             all_heads: self.output.save_predictions.is_some(),
             query_points: self.output.query_points(),
             meters_per_unit: self.scene.meters_per_unit,
@@ -248,6 +259,9 @@ impl Args {
             options["meters_per_unit"] = json!(scale);
         }
         options["mask_sky"] = json!(self.scene.mask_sky);
+        if self.scene.masks.is_some() {
+            options["masks"] = json!(true);
+        }
         if plan.scenes.iter().any(|scene| scene.format.holds_glb()) {
             options["color_space"] = json!(self.output.color_space.to_string());
         }

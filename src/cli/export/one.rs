@@ -49,12 +49,16 @@ pub(super) fn export(
     }
     let input = args.input()?;
     let options = args.scene.options(args.model.demo || input.is_of_demo())?;
+    let masks = args.masks(&input)?;
     // Fails on what cannot be read or written before the long computation.
     let plan = Plan::new(
         &args.output,
         &options,
         args.scene.mask_sky,
-        (&args.input_files(&input), args.many.preview.as_deref()),
+        (
+            &args.input_files(&input, masks.as_ref()),
+            args.many.preview.as_deref(),
+        ),
     )?;
     let destination = args.destination(&input, &plan)?;
     let own_sky = match resident {
@@ -94,7 +98,7 @@ pub(super) fn export(
         preview: plan.preview.as_ref().map(|_| &show as &ShowPreview<'_>),
         before_network: Some(&check_frames),
         spooling,
-        ..args.reconstruct_options(options, &plan, sky)?
+        ..args.reconstruct_options(options, &plan, (sky, masks.as_ref()))?
     };
     let mut own_network = None;
     let (network, made) = match input {
