@@ -3,12 +3,28 @@
 //! Little-endian, 19 bytes a point: `float x y z`, `uchar red green blue`, `float confidence`. Positions are in
 //! view space, where a viewer shows the GLB's points too (`view = node_transform * world`); colors are sRGB, as
 //! PLY readers expect. Cameras are not written. Comments tell where the points come from.
+//!
+//! [`write_splats`] writes another kind of PLY, for trainers of splats.
+
+mod splats;
 
 use std::io::{self, Write};
 
 use crate::scene::{
     PointCloud, PredictedFrames, Provenance, Scene, SceneError, VIEW_AXES, WORLD_AXES,
 };
+
+pub use splats::{INITIAL_SPLATS, SPLAT_BYTES, write_splats};
+
+/// What a PLY holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum PlyKind {
+    /// All points, with colors and confidences
+    #[default]
+    Points,
+    /// Gaussians to begin the training of splats with, in the world of COLMAP models
+    Splats,
+}
 
 /// Points encoded between two writes.
 const CHUNK: usize = 8192;
@@ -69,20 +85,34 @@ pub fn write_world(
 
 /// Writes the header and returns its length.
 fn write_header(count: usize, comment: &str, out: &mut impl Write) -> io::Result<u64> {
-    let header = format!(
-        "ply\n\
-         format binary_little_endian 1.0\n\
-         comment {comment}\n\
-         element vertex {count}\n\
-         property float x\n\
-         property float y\n\
-         property float z\n\
-         property uchar red\n\
-         property uchar green\n\
-         property uchar blue\n\
-         property float confidence\n\
-         end_header\n",
-    );
+    let properties = [
+        ("float", "x"),
+        ("float", "y"),
+        ("float", "z"),
+        ("uchar", "red"),
+        ("uchar", "green"),
+        ("uchar", "blue"),
+        ("float", "confidence"),
+    ];
+    write_vertex_header(count, &[comment], &properties, out)
+}
+
+/// Writes the header of a file of vertices with these comments and properties, types and names; returns its length.
+fn write_vertex_header(
+    count: usize,
+    comments: &[&str],
+    properties: &[(&str, &str)],
+    out: &mut impl Write,
+) -> io::Result<u64> {
+    let mut header = "ply\nformat binary_little_endian 1.0\n".to_owned();
+    for comment in comments {
+        header += &format!("comment {comment}\n");
+    }
+    header += &format!("element vertex {count}\n");
+    for (kind, name) in properties {
+        header += &format!("property {kind} {name}\n");
+    }
+    header += "end_header\n";
     out.write_all(header.as_bytes())?;
     Ok(header.len() as u64)
 }

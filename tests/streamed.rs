@@ -11,7 +11,7 @@ use vggt::{
         DatasetImages, Format, PipelineError, SavedFrames, WriteOptions, save_depth,
         save_predictions, write_dataset, write_file,
     },
-    ply,
+    ply::{self, PlyKind},
     scene::{
         self, Field, FrameFilter, PhotoArea, PredictedFrames, Provenance, Scene, SceneError,
         SceneOptions, confident_and_even,
@@ -137,6 +137,7 @@ impl Writers {
         let (scene, provenance) = (&self.scene, &self.provenance);
         let options = WriteOptions {
             glb: GlbOptions::default(),
+            ply: PlyKind::Points,
             placements: &[],
             dataset_points: 1000,
         };

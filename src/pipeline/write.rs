@@ -14,7 +14,7 @@ use crate::{
     html::Page,
     nerfstudio,
     output::{OutputError, OutputRules, Sink, Target},
-    ply,
+    ply::{self, INITIAL_SPLATS, PlyKind},
     scene::{PredictedFrames, Provenance, Scene, confident_and_even},
     trajectory::{self, TrajectoryFormat},
 };
@@ -28,9 +28,11 @@ pub const DATASET_POINTS: usize = 100_000;
 pub struct WriteOptions<'a> {
     /// How a GLB is encoded.
     pub glb: GlbOptions,
+    /// What a PLY holds, and whether a dataset has one of splats besides.
+    pub ply: PlyKind,
     /// Where each frame lies in its original image; empty when it is not known.
     pub placements: &'a [Placement],
-    /// Maximum number of points of a dataset.
+    /// Maximum number of points of a dataset, and of splats in a PLY.
     pub dataset_points: usize,
 }
 
@@ -58,11 +60,11 @@ pub fn write_file(
     target: &Target,
 ) -> Result<Written, PipelineError> {
     let (mut points, mut thinned) = (scene.points.len(), None);
-    let mut of_glb = |written: glb::Written| {
-        points = written.points;
-        thinned = written.thinned;
-    };
     let bytes = to_target(target, |out| {
+        let mut of_glb = |written: glb::Written| {
+            points = written.points;
+            thinned = written.thinned;
+        };
         match format {
             Format::Glb | Format::Colmap | Format::Nerfstudio => {
                 of_glb(glb::write(scene, frames, provenance, options.glb, out)?);
@@ -75,6 +77,12 @@ pub fn write_file(
                 };
                 let of = (scene, frames);
                 of_glb(write_page(page, of, provenance, options.glb, out)?);
+            }
+            Format::Ply if options.ply == PlyKind::Splats => {
+                let chosen =
+                    confident_and_even(&scene.points.over(frames), options.dataset_points)?;
+                ply::write_splats(&chosen, provenance, out)?;
+                points = chosen.len();
             }
             Format::Ply => {
                 ply::write(scene, frames, provenance, out)?;
@@ -110,7 +118,7 @@ pub fn write_dataset(
     let originals = original_images(scene, &placements, &images.names());
     let model = colmap::Model::new(scene, &points, &originals)?;
     // All are checked before the first is written.
-    let targets = dataset_files(format).into_iter().map(|name| {
+    let targets = dataset_files(format, options.ply).into_iter().map(|name| {
         let target = images.model_file(&name, rules)?;
         Ok((name, target))
     });
@@ -146,6 +154,14 @@ pub fn write_dataset(
             })?;
         }
     }
+    match options.ply {
+        PlyKind::Splats => write(INITIAL_SPLATS, &mut |out| {
+            ply::write_splats(&points, provenance, out)?;
+            Ok(())
+        })?,
+        // Those of an earlier run would be taken before the new points.
+        PlyKind::Points => images.remove_file(INITIAL_SPLATS)?,
+    }
     written.manifest.write(folder, rules)?;
     Ok(Written {
         bytes: bytes + written.bytes,
@@ -155,13 +171,17 @@ pub fn write_dataset(
 }
 
 /// Returns the files of a dataset beside its images, relative to its folder.
-pub fn dataset_files(format: Format) -> Vec<String> {
-    match format {
+pub fn dataset_files(format: Format, ply: PlyKind) -> Vec<String> {
+    let mut files = match format {
         Format::Nerfstudio => [nerfstudio::POINTS, nerfstudio::TRANSFORMS]
             .map(str::to_owned)
             .to_vec(),
         _ => colmap::ModelFile::ALL.map(model_file).to_vec(),
+    };
+    if ply == PlyKind::Splats {
+        files.push(INITIAL_SPLATS.to_owned());
     }
+    files
 }
 
 fn model_file(part: colmap::ModelFile) -> String {

@@ -23,6 +23,7 @@ use crate::{
     hub::Hub,
     output::{Place, extension, place},
     pipeline::{Format, METERS_PER_UNIT, Masks},
+    ply::PlyKind,
     scene::{self, FrameFilter, PredictionMode, SceneError, SceneOptions},
     trajectory::TrajectoryFormat,
 };
@@ -158,6 +159,15 @@ pub(super) struct OutputArgs {
         hide_short_help = true
     )]
     pub(super) glb: GlbEncoding,
+    /// PLY with all points, or with Gaussians to begin the training of splats with; a dataset then also has them, as init.ply
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_enum,
+        default_value_t,
+        hide_short_help = true
+    )]
+    pub(super) ply: PlyKind,
     /// GLB colors: linear, which viewers show as in the image, or srgb, the bytes of the image as the older service wrote them
     #[arg(long, default_value = "linear", value_name = "SPACE", hide_short_help = true,
         value_parser = choices(&["linear", "srgb"], |s| s.parse::<ColorSpace>().map_err(|e| e.to_string())))]
@@ -440,6 +450,10 @@ impl OutputArgs {
             (glb && scene.show_cam, "_cam"),
             (glb && self.glb == GlbEncoding::Quantized, "_quantized"),
             (glb && self.color_space == ColorSpace::Srgb, "_srgb"),
+            (
+                format == Format::Ply && self.ply == PlyKind::Splats,
+                "_splats",
+            ),
         ] {
             if set {
                 name += word;

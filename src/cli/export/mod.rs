@@ -195,8 +195,8 @@ impl Args {
             meters_per_unit: self.scene.meters_per_unit,
             provenance: self.options_for_provenance(&scene, plan),
             scene: SceneOptions {
-                // A dataset chooses its points by another rule; every writer thins for itself then.
-                max_points: scene.max_points.filter(|_| !plan.has_dataset()),
+                // A dataset and splats choose their points by another rule; every writer thins for itself then.
+                max_points: scene.max_points.filter(|_| !plan.chooses_by_confidence()),
                 ..scene
             },
             before_network: None,

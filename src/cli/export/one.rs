@@ -17,6 +17,7 @@ use crate::{
         Decoded, Format, Network, PipelineError, ReconstructOptions, Reconstruction, ShowPreview,
         Spooling, rebuild, reconstruct,
     },
+    ply::PlyKind,
     scene::{PredictedFrames, Provenance, Scene, SceneOptions},
     store::GlbFile,
 };
@@ -66,7 +67,7 @@ pub(super) fn export(
         None => args.scene.sky_network(&args.model)?,
     };
     let sky = resident.map_or(own_sky.as_ref(), |resident| resident.sky.as_ref());
-    warn_of_cameras(&options, &plan);
+    warn_of_outputs(&options, &plan);
 
     let mut bars = StageBars::default();
     let source = match &input {
@@ -168,13 +169,17 @@ pub(super) fn export(
     Ok(())
 }
 
-fn warn_of_cameras(options: &SceneOptions, plan: &Plan) {
+/// Warns of flags that no output heeds.
+fn warn_of_outputs(options: &SceneOptions, plan: &Plan) {
     let holds_none = plan.scenes.iter().find(|scene| !scene.format.holds_glb());
     if let Some(scene) = holds_none.filter(|_| options.show_cam) {
         tracing::warn!(
             "--show-cam is for GLB and HTML: {} holds no shapes of cameras",
             scene.format.name()
         );
+    }
+    if plan.ply != PlyKind::Points && !plan.chooses_by_confidence() {
+        tracing::warn!("--ply splats is for PLY and datasets, none of which is written");
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         DEPTH_BYTES, DatasetImages, Format, PREDICTION_BYTES, Source, dataset_files, depth_files,
         scene_bytes,
     },
+    ply::PlyKind,
     scene::SceneOptions,
     trajectory::TrajectoryFormat,
 };
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     pub(super) preview: Option<Target>,
     /// `--max-points`.
     max_points: Option<usize>,
+    /// `--ply`.
+    pub(super) ply: PlyKind,
 }
 
 /// One output of the scene.
@@ -82,7 +85,7 @@ impl Plan {
                     true => {
                         rules.folder(&path)?;
                         let dataset = DatasetImages::plan(&path, None, &[]);
-                        for file in dataset_files(format) {
+                        for file in dataset_files(format, args.ply) {
                             dataset.model_file(&file, &rules)?;
                         }
                         dataset.check_foreign(&rules)?;
@@ -116,6 +119,7 @@ impl Plan {
             trajectory,
             preview,
             max_points: scene.max_points,
+            ply: args.ply,
         };
         plan.check_distinct().map_err(output_error)?;
         if plan.uses_standard_output() && std::io::stdout().is_terminal() {
@@ -132,9 +136,15 @@ impl Plan {
             || (self.trajectory.iter()).any(|(target, _)| target.is_standard_output())
     }
 
-    /// Returns true when a dataset is among the outputs.
-    pub(super) fn has_dataset(&self) -> bool {
-        self.scenes.iter().any(|scene| scene.format.is_folder())
+    /// Returns true when an output takes the most confident points: a dataset, or splats.
+    pub(super) fn chooses_by_confidence(&self) -> bool {
+        let mut scenes = self.scenes.iter();
+        scenes.any(|scene| scene.format.is_folder() || self.are_splats(scene.format))
+    }
+
+    /// Returns true when a file of this format holds splats.
+    pub(super) fn are_splats(&self, format: Format) -> bool {
+        format == Format::Ply && self.ply == PlyKind::Splats
     }
 
     fn check_distinct(&self) -> Result<(), OutputError> {
@@ -194,7 +204,10 @@ impl Plan {
                 To::File(target) => target.file()?,
                 To::Folder(path) => path,
             };
-            Some((path, scene_bytes(scene.format, pixels, self.max_points)))
+            Some((
+                path,
+                scene_bytes(scene.format, self.ply, pixels, self.max_points),
+            ))
         });
         let predictions = self
             .predictions

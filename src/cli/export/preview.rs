@@ -4,6 +4,7 @@ use super::outputs::Plan;
 use crate::{
     glb::GlbOptions,
     pipeline::{DATASET_POINTS, Format, PipelineError, WriteOptions, write_file},
+    ply::PlyKind,
     scene::{PredictedFrames, Provenance, Scene},
 };
 
@@ -18,6 +19,7 @@ pub(super) fn write(
     };
     let options = WriteOptions {
         glb,
+        ply: PlyKind::Points,
         placements: &[],
         dataset_points: DATASET_POINTS,
     };

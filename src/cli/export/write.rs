@@ -84,16 +84,24 @@ impl Writer<'_> {
         let made = self.made;
         let options = WriteOptions {
             glb: self.glb,
+            ply: self.plan.ply,
             placements: &made.frames.placements,
             dataset_points: self.max_points.unwrap_or(DATASET_POINTS),
         };
         let written = match to {
             To::File(target) => {
-                let (scene, frames) = (self.thinned(), &*made.predictions);
+                let scene = match self.plan.are_splats(format) {
+                    true => Cow::Borrowed(&made.scene),
+                    false => self.thinned(),
+                };
+                let frames = &*made.predictions;
                 let provenance = &made.provenance;
                 let written = write_file(&scene, frames, provenance, &options, format, target)?;
                 if let Some(thinned) = written.thinned {
                     tell_thinned(target.path(), written.points, thinned);
+                }
+                if self.plan.are_splats(format) {
+                    self.tell_chosen(target.path(), written.points);
                 }
                 Ok::<_, PipelineError>(written)
             }
@@ -115,14 +123,7 @@ impl Writer<'_> {
                 let provenance = &made.provenance;
                 let written =
                     write_dataset(scene, frames, provenance, &options, format, images, rules)?;
-                if written.points < scene.points.len() && self.max_points.is_none() {
-                    tracing::info!(
-                        "{} of {} points in \"{}\", the most confident, spread evenly (--max-points sets another number)",
-                        written.points,
-                        scene.points.len(),
-                        folder.display()
-                    );
-                }
+                self.tell_chosen(folder, written.points);
                 Ok(written)
             }
         }?;
@@ -132,6 +133,17 @@ impl Writer<'_> {
             bytes: written.bytes,
             points: written.points,
         })
+    }
+
+    /// Tells how many of the points a dataset or a file of splats has.
+    fn tell_chosen(&self, path: &Path, points: usize) {
+        let of = self.made.scene.points.len();
+        if points < of && self.max_points.is_none() {
+            tracing::info!(
+                "{points} of {of} points in \"{}\", the most confident, spread evenly (--max-points sets another number)",
+                path.display()
+            );
+        }
     }
 
     /// Returns the scene with at most `--max-points`: it was built with all of them if a dataset needs them.

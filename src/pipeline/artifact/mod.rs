@@ -23,6 +23,7 @@ use crate::{
     glb::GlbOptions,
     html::Page,
     output::{OutputRules, Target},
+    ply::PlyKind,
     points,
 };
 
@@ -84,11 +85,12 @@ const IMAGE_BYTES: u64 = 2;
 /// Returns the space in bytes that making `artifact` of so many frames takes at most, about.
 pub fn artifact_space(artifact: Artifact, frames: usize, (height, width): (usize, usize)) -> u64 {
     let pixels = (frames * height * width) as u64;
-    let dataset = |format| 2 * scene_bytes(format, pixels, None) + IMAGE_BYTES * pixels;
+    let bytes = |format| scene_bytes(format, PlyKind::Points, pixels, None);
+    let dataset = |format| 2 * bytes(format) + IMAGE_BYTES * pixels;
     match artifact {
-        Artifact::Glb => scene_bytes(Format::Glb, pixels, None),
-        Artifact::Ply => scene_bytes(Format::Ply, pixels, None),
-        Artifact::Html => scene_bytes(Format::Html, pixels, None),
+        Artifact::Glb => bytes(Format::Glb),
+        Artifact::Ply => bytes(Format::Ply),
+        Artifact::Html => bytes(Format::Html),
         Artifact::ColmapZip => dataset(Format::Colmap),
         Artifact::NerfstudioZip => dataset(Format::Nerfstudio),
         Artifact::Safetensors => PREDICTION_BYTES * pixels,
@@ -190,6 +192,7 @@ fn page(
 fn options(placements: &[crate::frames::Placement]) -> WriteOptions<'_> {
     WriteOptions {
         glb: GlbOptions::default(),
+        ply: PlyKind::Points,
         placements,
         dataset_points: DATASET_POINTS,
     }

@@ -212,6 +212,18 @@ impl DatasetImages {
         }
     }
 
+    /// Removes a file that an earlier run wrote and that this one does not, if it has not changed since.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), OutputError> {
+        let path = self.folder.join(name);
+        if !self.manifest.wrote_file(name, &path) {
+            return Ok(());
+        }
+        fs::remove_file(&path).map_err(|source| OutputError::Io { path, source })
+    }
+
     /// Refuses a model that a newer COLMAP wrote into the same folder: its rigs and frames would contradict ours.
     ///
     /// # Errors
