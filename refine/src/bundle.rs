@@ -59,13 +59,25 @@ pub struct Cameras {
     pub lens_of: Vec<usize>,
 }
 
+/// What is known of focal lengths beforehand. It matters where the observations leave them open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FocalPrior {
+    /// The focal length along x, pixels.
+    pub focal: f64,
+    /// Standard deviation of its logarithm: 0.1 for what is known to a tenth.
+    pub sigma: f64,
+}
+
 /// What is adjusted, and how.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BundleOptions {
+pub struct BundleOptions<'a> {
     /// Scale of Cauchy's loss, pixels: errors far above it hardly count.
     pub loss_px: f64,
     /// Adjusts the focal length of each lens; the ratio of its two focal lengths and the principal point stay.
     pub focal: bool,
+    /// What is known of the focal length of each lens; empty for nothing. Each counts as much as all observations of the lens
+    /// that are off by `loss_px` together.
+    pub focal_priors: &'a [FocalPrior],
     /// Adjusts the radial distortion of each lens.
     pub k1: bool,
     /// Maximum number of steps.
@@ -93,9 +105,12 @@ impl Cameras {
 /// Moves cameras and points until no step makes the sum of the losses smaller; returns the number of steps that did.
 ///
 /// Views without observations stay where they are.
-pub fn adjust(cameras: &mut Cameras, tracks: &mut [Track], options: &BundleOptions) -> usize {
+pub fn adjust(cameras: &mut Cameras, tracks: &mut [Track], options: &BundleOptions<'_>) -> usize {
     let layout = Layout::new(cameras, tracks, options);
-    let mut cost = total_cost(cameras, tracks, options.loss_px);
+    let total_cost = |cameras: &Cameras, tracks: &[Track]| {
+        cost_of_tracks(cameras, tracks, options.loss_px) + layout.cost_of_priors(cameras)
+    };
+    let mut cost = total_cost(cameras, tracks);
     let (mut damping, mut growth, mut taken) = (FIRST_DAMPING, 2.0, 0);
     let mut equations = Equations::new(cameras, tracks, &layout, options);
     for step in 1..=options.steps {
@@ -105,8 +120,7 @@ pub fn adjust(cameras: &mut Cameras, tracks: &mut [Track], options: &BundleOptio
             for (track, by) in points.iter_mut().zip(&solution.points) {
                 track.position += by;
             }
-            let cost = total_cost(&cameras, &points, options.loss_px);
-            (cost, cameras, points)
+            (total_cost(&cameras, &points), cameras, points)
         });
         let Some((next, moved, points)) = tried.filter(|(next, ..)| *next < cost) else {
             damping *= growth;
@@ -131,7 +145,7 @@ pub fn adjust(cameras: &mut Cameras, tracks: &mut [Track], options: &BundleOptio
 }
 
 /// Returns the sum of the losses of all observations, pixels squared.
-fn total_cost(cameras: &Cameras, tracks: &[Track], loss_px: f64) -> f64 {
+fn cost_of_tracks(cameras: &Cameras, tracks: &[Track], loss_px: f64) -> f64 {
     let square = loss_px * loss_px;
     let of_track = |track: &Track| -> f64 {
         let errors = track.observations.iter();
@@ -152,10 +166,12 @@ struct Layout {
     /// Two for each lens: logarithm of the focal length, and k1.
     lenses: Vec<Option<usize>>,
     size: usize,
+    /// What is known of the focal length of each lens, and its weight.
+    priors: Vec<(f64, f64)>,
 }
 
 impl Layout {
-    fn new(cameras: &Cameras, tracks: &[Track], options: &BundleOptions) -> Self {
+    fn new(cameras: &Cameras, tracks: &[Track], options: &BundleOptions<'_>) -> Self {
         let mut used = vec![false; cameras.poses.len()];
         for seen in tracks.iter().flat_map(|track| &track.observations) {
             used[seen.view] = true;
@@ -164,6 +180,7 @@ impl Layout {
             poses: vec![None; cameras.poses.len()],
             lenses: vec![None; cameras.lenses.len()],
             size: 0,
+            priors: priors(cameras, tracks, options),
         };
         let views = (0..used.len()).filter(|view| used[*view]);
         // A lens stands behind the last view that has it: beside it if that is the only one, at the end if it is shared by all.
@@ -180,6 +197,14 @@ impl Layout {
             }
         }
         layout
+    }
+
+    /// Returns the sum of what the priors of focal lengths cost, pixels squared.
+    fn cost_of_priors(&self, cameras: &Cameras) -> f64 {
+        let lenses = cameras.lenses.iter().zip(&self.priors);
+        let costs =
+            lenses.map(|(lens, (focal, weight))| weight * (lens.focal[0] / focal).ln().powi(2));
+        costs.sum()
     }
 
     /// Returns the cameras after a step.
@@ -204,6 +229,19 @@ impl Layout {
     }
 }
 
+/// Returns the prior of each lens: focal length and weight, pixels squared.
+fn priors(cameras: &Cameras, tracks: &[Track], options: &BundleOptions<'_>) -> Vec<(f64, f64)> {
+    let mut counts = vec![0.0; cameras.lenses.len()];
+    for seen in tracks.iter().flat_map(|track| &track.observations) {
+        counts[cameras.lens_of[seen.view]] += 1.0;
+    }
+    let prior = |(prior, count): (&FocalPrior, f64)| {
+        let weight = count * (options.loss_px / prior.sigma).powi(2);
+        (prior.focal, weight)
+    };
+    options.focal_priors.iter().zip(counts).map(prior).collect()
+}
+
 /// What one point says: its own block, and those that it shares with cameras.
 struct PointEquations {
     own: Matrix3<f64>,
@@ -226,7 +264,12 @@ struct Solution {
 }
 
 impl Equations {
-    fn new(cameras: &Cameras, tracks: &[Track], layout: &Layout, options: &BundleOptions) -> Self {
+    fn new(
+        cameras: &Cameras,
+        tracks: &[Track],
+        layout: &Layout,
+        options: &BundleOptions<'_>,
+    ) -> Self {
         let parts = tracks.par_chunks(tracks.len().div_ceil(PARTS).max(1));
         let parts: Vec<Self> = parts
             .map(|tracks| {
@@ -251,10 +294,24 @@ impl Equations {
             all.right += part.right;
             all.points.extend(part.points);
         }
+        for (lens, (focal, weight)) in layout.priors.iter().enumerate() {
+            if let Some(at) = layout.lenses[lens].filter(|_| options.focal) {
+                let off = (cameras.lenses[lens].focal[0] / focal).ln();
+                all.cameras
+                    .add((at, at), &SMatrix::<f64, 1, 1>::new(*weight));
+                all.right[at] -= weight * off;
+            }
+        }
         all
     }
 
-    fn add(&mut self, cameras: &Cameras, track: &Track, layout: &Layout, options: &BundleOptions) {
+    fn add(
+        &mut self,
+        cameras: &Cameras,
+        track: &Track,
+        layout: &Layout,
+        options: &BundleOptions<'_>,
+    ) {
         let mut point = PointEquations {
             own: Matrix3::zeros(),
             right: Vector3::zeros(),

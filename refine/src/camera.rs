@@ -1,6 +1,9 @@
 //! Poses and lenses: where a point of the world appears in a photo.
 
-use nalgebra::{Isometry3, Matrix2, Matrix2x3, Point3, Similarity3, Vector2, Vector3};
+use nalgebra::{
+    Isometry3, Matrix2, Matrix2x3, Point3, Quaternion, Similarity3, UnitQuaternion, Vector2,
+    Vector3,
+};
 
 /// Where a camera stands: camera_from_world with OpenCV axes (x right, y down, z forward).
 pub type Pose = Isometry3<f64>;
@@ -9,6 +12,21 @@ pub type Pose = Isometry3<f64>;
 const NEAREST: f64 = 1e-9;
 /// Steps of the inversion of the distortion. Each gains two to three digits at |k1 r^2| < 0.1.
 const UNDISTORT_STEPS: usize = 20;
+
+/// Returns the pose of a rotation as a unit quaternion (w, x, y, z) and a translation.
+pub fn pose_of([w, x, y, z]: [f64; 4], translation: [f64; 3]) -> Pose {
+    let rotation = UnitQuaternion::from_quaternion(Quaternion::new(w, x, y, z));
+    Pose::from_parts(translation.into(), rotation)
+}
+
+/// Returns a pose as the upper three rows of its matrix.
+pub fn matrix_of(pose: &Pose) -> [[f64; 4]; 3] {
+    let rotation = pose.rotation.to_rotation_matrix();
+    [0, 1, 2].map(|row| {
+        let r = rotation.matrix().row(row);
+        [r[0], r[1], r[2], pose.translation.vector[row]]
+    })
+}
 
 /// Returns where a camera stands in the world.
 pub fn center(pose: &Pose) -> Point3<f64> {

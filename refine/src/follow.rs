@@ -147,49 +147,50 @@ impl Scene<'_> {
         ((home - corner).norm() <= options.back_px * scale).then_some(place)
     }
 
-    /// Follows the corners of all views and returns which are one point. `watch` hears how many views are done and can end it.
+    /// Follows the corners of these views, in ascending order, in all others and returns which are one point. `watch` hears how
+    /// many views are done and can end it.
     pub(crate) fn follow(
         &self,
         options: &FollowOptions,
+        views: &[usize],
         watch: &mut dyn FnMut(usize) -> Result<(), Stopped>,
     ) -> Result<Vec<Vec<Observation>>, Stopped> {
-        let count = self.photos.len();
         let size =
             |view: usize| f64::from(1 << options.last_level.min(self.photos[view].len() - 1));
-        let own: Vec<Vec<Vector2<f64>>> = self
-            .photos
-            .par_iter()
-            .enumerate()
-            .map(|(view, photo)| {
-                let found = corners(photo.level(options.last_level), options.corners);
-                found
-                    .into_iter()
-                    .map(|corner| corner * size(view))
-                    .collect()
-            })
-            .collect();
-        let mut matches: Vec<Vec<(usize, Observation)>> = Vec::with_capacity(count);
-        for first in (0..count).step_by(BATCH) {
-            let views = first..count.min(first + BATCH);
-            let of_view = |view: usize| {
-                let partners = self.partners(view, options.partners);
-                let pairs = own[view].iter().enumerate().flat_map(|(n, corner)| {
-                    let found = partners.iter().filter_map(move |other| {
-                        let pixel = self.find((view, *other), corner, options)?;
-                        Some((
-                            n,
-                            Observation {
-                                view: *other,
-                                pixel,
-                            },
-                        ))
-                    });
-                    found.collect::<Vec<_>>()
-                });
-                pairs.collect::<Vec<_>>()
-            };
-            matches.par_extend(views.into_par_iter().map(of_view));
-            watch(matches.len())?;
+        let mut own: Vec<Vec<Vector2<f64>>> = vec![Vec::new(); self.photos.len()];
+        let found = views.par_iter().map(|view| {
+            let level = self.photos[*view].level(options.last_level);
+            let found = corners(level, options.corners).into_iter();
+            found.map(|corner| corner * size(*view)).collect::<Vec<_>>()
+        });
+        let found: Vec<_> = found.collect();
+        for (view, corners) in views.iter().zip(found) {
+            own[*view] = corners;
+        }
+        let of_view = |view: usize| {
+            let partners = self.partners(view, options.partners);
+            let corners = own[view].iter().enumerate();
+            let pairs =
+                corners.flat_map(|(n, corner)| partners.iter().map(move |to| (n, corner, *to)));
+            let found = pairs.filter_map(|(n, corner, view_to)| {
+                let pixel = self.find((view, view_to), corner, options)?;
+                Some((
+                    n,
+                    Observation {
+                        view: view_to,
+                        pixel,
+                    },
+                ))
+            });
+            found.collect::<Vec<_>>()
+        };
+        let mut matches = vec![Vec::new(); self.photos.len()];
+        for (done, batch) in views.chunks(BATCH).enumerate() {
+            let found: Vec<_> = batch.par_iter().map(|view| of_view(*view)).collect();
+            for (view, found) in batch.iter().zip(found) {
+                matches[*view] = found;
+            }
+            watch(done * BATCH + batch.len())?;
         }
         let radius = |view: usize| options.same_px * size(view);
         Ok(joined(&own, &matches, &radius))

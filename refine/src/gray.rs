@@ -25,6 +25,15 @@ impl Gray {
         })
     }
 
+    /// Returns a photo of one pixel.
+    pub fn single(value: u8) -> Self {
+        Self {
+            width: 1,
+            height: 1,
+            pixels: vec![value],
+        }
+    }
+
     /// Returns the width, pixels.
     pub fn width(&self) -> usize {
         self.width

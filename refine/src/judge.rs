@@ -15,9 +15,9 @@ use crate::{
 /// Fewest points that a result may rest on.
 const FEWEST_TRACKS: usize = 100;
 /// A camera that turned by more than this, relative to the others, is not a better version of the predicted one, degrees.
-const MOST_TURNED_DEG: f64 = 20.0;
+const MOST_TURNED_DEG: f64 = 45.0;
 /// Nor is one that moved by more than this part of the extent of all.
-const MOST_SHIFTED: f64 = 0.3;
+const MOST_SHIFTED: f64 = 0.5;
 /// Fewest points that two views share for a look at their parallax.
 const SHARED: usize = 20;
 /// A rotation alone must explain what two views see this many times worse than cameras that move do, or there is no parallax.

@@ -47,4 +47,5 @@ pub use gray::Gray;
 pub use judge::Refusal;
 pub use refine::{Progress, RefineOptions, RefinedCamera, Refinement, Report, refine};
 pub use stopped::Stopped;
+pub use tracks::triangulate;
 pub use view::{DepthMap, View};

@@ -5,33 +5,54 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
-    bundle::{BundleOptions, Cameras, Observation, Track, adjust},
-    camera::{Lens, Pose, in_world},
+    bundle::{BundleOptions, Cameras, FocalPrior, Observation, Track, adjust},
+    camera::{Lens, Pose, center, in_world},
     follow::{FollowOptions, Scene},
     gray::Pyramid,
     judge::{Refusal, judge},
-    similarity::align,
+    similarity::follow,
     stopped::Stopped,
-    tracks::{counts, drop_outliers, median, median_error, ray_angle, triangulate},
+    tracks::{
+        Ties, counts, drop_outliers, keep_strong_views, median, median_error, ray_angle,
+        triangulate,
+    },
     view::{DepthMap, View},
 };
 
 /// The first search goes over this part of the photo's longer side.
 const SEARCH: f64 = 0.06;
+/// The search for views that were lost in it goes over this part.
+const RETURN_SEARCH: f64 = 0.24;
 /// The first search is done where the photo's longer side is about this long, pixels.
 const COARSE_SIDE: f64 = 256.0;
 /// Corners of each view in the first round, which only has to bring the predictions close.
 const COARSE_CORNERS: usize = 150;
 /// How far the cameras of the first round may be off in the second, pixels.
 const FINE_SEARCH_PX: f64 = 8.0;
-/// Views with fewer observations than this keep the predicted camera.
-const FEWEST_INLIERS: usize = 64;
 /// The largest angle between two rays to a point is at least this, degrees, or the depth of the point is a guess.
 const LEAST_ANGLE_DEG: f64 = 1.5;
 /// Scale of the loss and the largest error that is kept after it, pixels of the coarse photo: from far off to close.
 const COARSE_LOSSES: [(f64, f64); 3] = [(8.0, 24.0), (2.0, 6.0), (1.0, 3.0)];
 /// The same in the second round, pixels of the photo.
 const FINE_LOSSES: [(f64, f64); 2] = [(2.0, 8.0), (1.0, 4.0)];
+/// Rounds in which views that were lost are searched again, as long as some return.
+const RETURNS: usize = 6;
+/// Refined views whose moves a view follows that is not refined itself.
+const NEIGHBORS: usize = 6;
+/// What ties a view to the others in the first round, whose corners are few.
+const COARSE_TIES: Ties = Ties {
+    observations: 24,
+    shared: 8,
+};
+/// What ties a view to the others in the end; one with less keeps the predicted camera.
+const FINE_TIES: Ties = Ties {
+    observations: 64,
+    shared: 20,
+};
+/// Standard deviation of the logarithm of a predicted focal length while matches are coarse.
+const COARSE_FOCAL_SIGMA: f64 = 0.1;
+/// The same once they are fine: far more than it is, so that it decides nothing but what the photos leave open.
+const FINE_FOCAL_SIGMA: f64 = 2.0;
 /// Maximum number of steps for each loss.
 const STEPS: usize = 30;
 
@@ -132,16 +153,37 @@ pub fn refine(
     let tracks = match work.photos.len() {
         0 | 1 => Vec::new(),
         _ => {
-            let coarse = work.coarse_level();
-            let scale = f64::from(1 << coarse);
+            let level = work.coarse_level();
+            let scale = f64::from(1 << level);
             let losses = COARSE_LOSSES.map(|(loss, limit)| (loss * scale, limit * scale));
-            let follow = work.coarse_options(coarse);
-            work.round(&follow, &losses, &mut |done| watch(Progress { done, of }))?;
-            let (follow, half) = (work.fine_options(), of / 2);
-            work.round(&follow, &FINE_LOSSES, &mut |done| {
+            let follow = work.coarse_options(level);
+            let all: Vec<usize> = (0..work.photos.len()).collect();
+            let found = work.search(&follow, &all, &mut |done| watch(Progress { done, of }))?;
+            let mut tracks = work.solve(found, &losses, COARSE_FOCAL_SIGMA);
+            let half = of / 2;
+            let mut lost = lost_views(&tracks, half);
+            for _ in 0..RETURNS {
+                if lost.is_empty() || lost.len() == half {
+                    break;
+                }
+                // They are closer to the others now that these have moved.
+                let follow = work.return_options(level);
+                let found =
+                    work.search(&follow, &lost, &mut |_| watch(Progress { done: half, of }))?;
+                tracks.extend(found);
+                tracks = work.solve(tracks, &losses, COARSE_FOCAL_SIGMA);
+                let still = lost_views(&tracks, half);
+                if still.len() >= lost.len() {
+                    break;
+                }
+                lost = still;
+            }
+            let follow = work.fine_options();
+            let found = work.search(&follow, &all, &mut |done| {
                 let done = half + done;
                 watch(Progress { done, of })
-            })?
+            })?;
+            work.solve(found, &FINE_LOSSES, FINE_FOCAL_SIGMA)
         }
     };
     Ok(work.into_refinement(tracks))
@@ -154,6 +196,8 @@ struct Work {
     depths: Vec<DepthMap>,
     predicted: Cameras,
     cameras: Cameras,
+    /// Predicted focal length of each lens along x, pixels.
+    focals: Vec<f64>,
     depth_factors: Vec<f64>,
     /// Tracks of the last round whose rays are nearly parallel.
     narrow: Vec<Track>,
@@ -177,6 +221,7 @@ impl Work {
             narrow: Vec::new(),
             photos: photos.into_par_iter().map(Pyramid::new).collect(),
             options,
+            focals: cameras.lenses.iter().map(|lens| lens.focal[0]).collect(),
             depths,
             predicted,
             cameras,
@@ -211,6 +256,15 @@ impl Work {
         }
     }
 
+    /// Views that were lost are searched further: they are few.
+    fn return_options(&self, level: usize) -> FollowOptions {
+        let first = self.coarse_options(level);
+        FollowOptions {
+            radius_px: RETURN_SEARCH * self.side(),
+            ..first
+        }
+    }
+
     fn fine_options(&self) -> FollowOptions {
         FollowOptions {
             corners: self.options.corners,
@@ -226,11 +280,11 @@ impl Work {
         }
     }
 
-    /// Follows corners and adjusts the cameras to them; returns the tracks that are left.
-    fn round(
-        &mut self,
+    /// Follows the corners of some views; returns tracks whose points are where depths put them.
+    fn search(
+        &self,
         follow: &FollowOptions,
-        losses: &[(f64, f64)],
+        views: &[usize],
         watch: &mut dyn FnMut(usize) -> Result<(), Stopped>,
     ) -> Result<Vec<Track>, Stopped> {
         let scene = Scene {
@@ -239,38 +293,48 @@ impl Work {
             depth_factors: &self.depth_factors,
             cameras: &self.cameras,
         };
-        let found = scene.follow(follow, watch)?;
-        let mut tracks: Vec<Track> = found
-            .into_par_iter()
-            .filter_map(|observations| {
-                let position = self.position(&observations)?;
-                Some(Track {
-                    position,
-                    observations,
-                })
+        let found = scene.follow(follow, views, watch)?;
+        let tracks = found.into_par_iter().filter_map(|observations| {
+            let position = self.position(&observations)?;
+            Some(Track {
+                position,
+                observations,
             })
-            .collect();
+        });
+        Ok(tracks.collect())
+    }
+
+    /// Adjusts the cameras to tracks, each time with a smaller loss; returns the tracks that are left.
+    fn solve(&mut self, mut tracks: Vec<Track>, losses: &[(f64, f64)], sigma: f64) -> Vec<Track> {
+        let is_fine = sigma == FINE_FOCAL_SIGMA;
+        let ties = if is_fine { FINE_TIES } else { COARSE_TIES };
         // Two views share no third.
         let least = self.photos.len().min(3);
         let mut cameras = self.cameras.clone();
+        let prior = |focal: &f64| FocalPrior {
+            focal: *focal,
+            sigma,
+        };
+        let focal_priors: Vec<FocalPrior> = self.focals.iter().map(prior).collect();
         for (loss_px, limit_px) in losses {
             let options = BundleOptions {
                 loss_px: *loss_px,
                 focal: self.options.focal,
-                k1: self.options.k1,
+                focal_priors: &focal_priors,
+                k1: self.options.k1 && is_fine,
                 steps: STEPS,
             };
             adjust(&mut cameras, &mut tracks, &options);
             drop_outliers(&cameras, &mut tracks, *limit_px, least);
-            drop_weak_views(&mut tracks, cameras.poses.len(), least);
         }
+        keep_strong_views(&mut tracks, cameras.poses.len(), least, ties);
         // They hold the turns, but not the positions.
         let is_wide = |track: &Track| ray_angle(&cameras, track) >= LEAST_ANGLE_DEG.to_radians();
         let (mut wide, narrow): (Vec<_>, Vec<_>) = tracks.into_iter().partition(is_wide);
         self.narrow = narrow;
-        drop_weak_views(&mut wide, cameras.poses.len(), least);
+        keep_strong_views(&mut wide, cameras.poses.len(), least, ties);
         self.take(cameras, &mut wide);
-        Ok(wide)
+        wide
     }
 
     /// Returns where the point of some observations should be: where the depth of the first one that has a depth puts it.
@@ -287,9 +351,8 @@ impl Work {
     /// keep their scale; views that the tracks do not see follow those that they see, and depths follow the points.
     fn take(&mut self, mut cameras: Cameras, tracks: &mut [Track]) {
         let ratios = self.depth_ratios(&cameras, tracks);
-        let refined: Vec<usize> = (0..ratios.len())
-            .filter(|view| !ratios[*view].is_empty())
-            .collect();
+        let counts = counts(tracks, ratios.len());
+        let refined: Vec<usize> = (0..counts.len()).filter(|view| counts[*view] > 0).collect();
         let (Some(&anchor), Some(ratio)) = (refined.first(), median(ratios.concat())) else {
             return;
         };
@@ -304,18 +367,49 @@ impl Work {
         for track in tracks {
             track.position = world * track.position;
         }
-        let of = |poses: &[Pose]| refined.iter().map(|view| poses[*view]).collect::<Vec<_>>();
-        let found = align(&of(&self.predicted.poses), &of(&cameras.poses));
-        // Where all stand in one place there is no scale; the anchor has not moved.
-        let followed = found.map_or_else(|_| Similarity3::identity(), |found| found.similarity);
         for (view, ratios) in ratios.into_iter().enumerate() {
-            if ratios.is_empty() {
-                cameras.poses[view] = in_world(&self.predicted.poses[view], &followed);
-            }
-            let own = median(ratios).map(|own| own / ratio);
-            self.depth_factors[view] = own.unwrap_or(followed.scaling());
+            self.depth_factors[view] = match counts[view] > 0 {
+                // With no depth where its corners are, those of the others.
+                true => median(ratios).map_or(1.0, |own| own / ratio),
+                false => {
+                    let followed = self.followed(view, &refined, &cameras.poses);
+                    cameras.poses[view] = in_world(&self.predicted.poses[view], &followed);
+                    followed.scaling()
+                }
+            };
         }
         self.cameras = cameras;
+    }
+
+    /// Returns how the world moved around a view that was not refined: as for the refined views that were predicted closest to it,
+    /// since the errors of a prediction grow with the distance.
+    fn followed(&self, view: usize, refined: &[usize], poses: &[Pose]) -> Similarity3<f64> {
+        let predicted = &self.predicted.poses;
+        let near = |other: &usize| {
+            let angle = predicted[view]
+                .rotation
+                .angle_to(&predicted[*other].rotation);
+            let distance = (center(&predicted[view]) - center(&predicted[*other])).norm();
+            (angle, distance)
+        };
+        let distances: Vec<_> = refined.iter().map(|other| near(other).1).collect();
+        let extent = distances.into_iter().fold(f64::MIN_POSITIVE, f64::max);
+        let mut closest: Vec<(f64, usize)> = refined
+            .iter()
+            .map(|other| {
+                let (angle, distance) = near(other);
+                (angle + distance / extent, *other)
+            })
+            .collect();
+        closest.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        closest.truncate(NEIGHBORS);
+        let of = |poses: &[Pose]| {
+            closest
+                .iter()
+                .map(|(_, view)| poses[*view])
+                .collect::<Vec<_>>()
+        };
+        follow(&of(predicted), &of(poses))
     }
 
     /// Returns for each observation of each view how much deeper its point is than was predicted.
@@ -384,6 +478,12 @@ impl Work {
     }
 }
 
+/// Returns the views that no track sees.
+fn lost_views(tracks: &[Track], views: usize) -> Vec<usize> {
+    let counts = counts(tracks, views);
+    (0..views).filter(|view| counts[*view] == 0).collect()
+}
+
 /// Returns the cameras with one lens for each group: the middle of those that were predicted.
 fn with_shared_lenses(predicted: &Cameras, groups: &[usize]) -> Cameras {
     let mut numbers: Vec<usize> = groups.to_vec();
@@ -393,10 +493,14 @@ fn with_shared_lenses(predicted: &Cameras, groups: &[usize]) -> Cameras {
         let views = (0..groups.len()).filter(|view| groups[*view] == group);
         median(views.map(|view| of(predicted.lens(view))).collect()).unwrap_or_default()
     };
-    let lens = |group: &usize| Lens {
-        focal: [0, 1].map(|axis| middle(*group, &|lens| lens.focal[axis])),
-        principal: [0, 1].map(|axis| middle(*group, &|lens| lens.principal[axis])),
-        k1: middle(*group, &|lens| lens.k1),
+    let lens = |group: &usize| {
+        // Pixels are square, whatever small difference was predicted.
+        let focal = middle(*group, &|lens| (lens.focal[0] * lens.focal[1]).sqrt());
+        Lens {
+            focal: [focal, focal],
+            principal: [0, 1].map(|axis| middle(*group, &|lens| lens.principal[axis])),
+            k1: middle(*group, &|lens| lens.k1),
+        }
     };
     Cameras {
         poses: predicted.poses.clone(),
@@ -413,19 +517,4 @@ fn anchoring(from: &Pose, to: &Pose, scale: f64) -> Similarity3<f64> {
     let back = to.rotation.inverse();
     let shift = back * (from.translation.vector * scale - to.translation.vector);
     Similarity3::from_parts(shift.into(), back * from.rotation, scale)
-}
-
-/// Leaves out the observations of views that have too few, until none has.
-fn drop_weak_views(tracks: &mut Vec<Track>, views: usize, least: usize) {
-    loop {
-        let counts = counts(tracks, views);
-        let weak = |view: usize| counts[view] < FEWEST_INLIERS;
-        if !(0..counts.len()).any(|view| counts[view] > 0 && weak(view)) {
-            return;
-        }
-        for track in tracks.iter_mut() {
-            track.observations.retain(|seen| !weak(seen.view));
-        }
-        tracks.retain(|track| track.observations.len() >= least);
-    }
 }

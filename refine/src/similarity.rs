@@ -110,6 +110,28 @@ pub fn align_points(
     robust(source, target, &sampled, &fitted).ok_or(AlignError::Line)
 }
 
+/// Returns how the world moved around some cameras: the turn in the middle of theirs, the change of their spread as the scale, and
+/// the move of the first one exactly. What stands beside them and was not moved itself follows them.
+pub(crate) fn follow(source: &[Pose], target: &[Pose]) -> Similarity3<f64> {
+    let pairs = source.iter().zip(target);
+    let turns: Vec<_> = pairs
+        .map(|(from, to)| to.rotation.inverse() * from.rotation)
+        .collect();
+    let (Some(first), Some(to)) = (source.first(), target.first()) else {
+        return Similarity3::identity();
+    };
+    let rotation = median_rotation(&turns);
+    let centers = |poses: &[Pose]| poses.iter().map(center).collect::<Vec<_>>();
+    let scale = spread(&centers(target)) / spread(&centers(source));
+    let scale = if scale.is_finite() && scale > 0.0 {
+        scale
+    } else {
+        1.0
+    };
+    let shift = center(to).coords - rotation * center(first).coords * scale;
+    Similarity3::from_parts(shift.into(), rotation, scale)
+}
+
 /// Checks what both alignments need.
 fn check(from: &[Point3<f64>], to: &[Point3<f64>], needed: usize) -> Result<(), AlignError> {
     let found = from.len().min(to.len());

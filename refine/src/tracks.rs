@@ -9,6 +9,15 @@ use crate::{
     camera::center,
 };
 
+/// What ties a view to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ties {
+    /// Observations that a view has at least.
+    pub(crate) observations: usize,
+    /// Points that two views share at least, if they hold together: a pose has six numbers, and some points are wrong.
+    pub(crate) shared: usize,
+}
+
 /// Steps that move a point to where its observations meet. The first one comes from the rays and is close.
 const STEPS: usize = 10;
 
@@ -64,7 +73,7 @@ impl Sets {
 
 /// Returns the point that is nearest to the rays of its observations, moved to where the squares of their errors in pixels are
 /// smallest; `None` where the rays do not meet in front of every camera.
-pub(crate) fn triangulate(cameras: &Cameras, seen: &[Observation]) -> Option<Point3<f64>> {
+pub fn triangulate(cameras: &Cameras, seen: &[Observation]) -> Option<Point3<f64>> {
     let (mut matrix, mut right) = (Matrix3::zeros(), Vector3::zeros());
     for Observation { view, pixel } in seen {
         let pose = &cameras.poses[*view];
@@ -125,6 +134,49 @@ pub(crate) fn drop_outliers(
         track.observations.retain(fine);
     }
     tracks.retain(|track| track.observations.len() >= least);
+}
+
+/// Leaves out the observations of views that have too few, or that share too few points with the largest group of views that hold
+/// together: what nothing ties to the others would drift.
+pub(crate) fn keep_strong_views(tracks: &mut Vec<Track>, views: usize, least: usize, ties: Ties) {
+    loop {
+        let counts = counts(tracks, views);
+        let group = largest_group(tracks, views, ties.shared);
+        let keeps = |view: usize| counts[view] >= ties.observations && group[view];
+        if (0..views).all(|view| counts[view] == 0 || keeps(view)) {
+            return;
+        }
+        for track in tracks.iter_mut() {
+            track.observations.retain(|seen| keeps(seen.view));
+        }
+        tracks.retain(|track| track.observations.len() >= least);
+    }
+}
+
+/// Returns which views belong to the largest group in which each is tied to others by enough points.
+fn largest_group(tracks: &[Track], views: usize, fewest_shared: usize) -> Vec<bool> {
+    let mut shared: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for track in tracks {
+        for (n, a) in track.observations.iter().enumerate() {
+            for b in &track.observations[n + 1..] {
+                *shared.entry((a.view, b.view)).or_default() += 1;
+            }
+        }
+    }
+    let mut groups = Sets::new(views);
+    for ((a, b), count) in shared {
+        if count >= fewest_shared {
+            groups.join(a, b);
+        }
+    }
+    let roots: Vec<usize> = (0..views).map(|view| groups.root(view)).collect();
+    let mut sizes = vec![0; views];
+    for root in &roots {
+        sizes[*root] += 1;
+    }
+    // Of equal ones the first.
+    let largest = (0..views).rev().max_by_key(|root| sizes[*root]);
+    roots.iter().map(|root| Some(*root) == largest).collect()
 }
 
 /// Returns how many observations each view has.

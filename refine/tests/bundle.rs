@@ -73,10 +73,11 @@ fn start(random: &mut Random) -> (Cameras, Cameras, Vec<Track>) {
     (truth, cameras, tracks)
 }
 
-fn options(loss_px: f64) -> BundleOptions {
+fn options(loss_px: f64) -> BundleOptions<'static> {
     BundleOptions {
         loss_px,
         focal: true,
+        focal_priors: &[],
         k1: true,
         steps: 50,
     }
