@@ -6,11 +6,12 @@
 //!
 //! Conventions:
 //! - World is the network's world, as in the predictions; poses are camera_from_world, as COLMAP has them.
-//! - One PINHOLE camera for each shown frame; camera and image number is the frame's number + 1.
+//! - An image's number is the frame's number + 1. Frames whose lenses are the same to the bit share a camera, which has the number
+//!   of the first; it is a PINHOLE, or OPENCV with k1 alone where distortion is known.
 //! - The network unprojects whole pixel numbers, COLMAP's pixel centers lie at half numbers. A pixel's center
 //!   (x, y) of the network's image is therefore (x + 0.5, y + 0.5) here, and the principal point moves along, so
 //!   that every point projects to the center of the pixel that it was made from, in the original image.
-//! - Every point has a track of one element, and points outside the original image (in its padding) are left
+//! - Points that several images show ([`Track`]) come first. Every other point has a track of one element, and points outside the original image (in its padding) are left
 //!   out. The error is the distance between a point's projection and its pixel: zero but for rounding with "Depthmap
 //!   and Camera", and what the point head and the cameras disagree by with "Pointmap Regression".
 //! - Images are named as given. The text form ends a name at the first blank, so there, and only there, blanks
@@ -21,7 +22,7 @@ mod model;
 mod original;
 mod text;
 
-pub use model::{Camera, Model};
+pub use model::{Camera, Model, Track};
 pub use original::{OriginalImage, check_names};
 
 /// What can go wrong while a model is made.

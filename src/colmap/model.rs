@@ -1,6 +1,7 @@
 //! A scene mapped into the original images.
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
     ops::Range,
 };
@@ -13,8 +14,32 @@ use crate::scene::{Affine, PointCloud, Provenance, Scene, View, rotation};
 pub struct Model<'a> {
     cloud: &'a PointCloud,
     pub(super) images: Vec<Image<'a>>,
-    /// The written points, as indices in the cloud; those of one image follow each other.
+    /// The written points of the cloud, as indices in it; those of one image follow each other.
     points: Vec<usize>,
+    /// Points that several images show, which come before those of the cloud.
+    tracks: Vec<ImageTrack>,
+}
+
+/// A point that several frames show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Track {
+    /// World space.
+    pub position: [f64; 3],
+    /// sRGB.
+    pub color: [u8; 3],
+    /// Frame, and where the network's image of it shows the point: pixels with centers at half numbers.
+    pub observations: Vec<(usize, [f64; 2])>,
+}
+
+/// A point of the model with its track among the model's images.
+#[derive(Debug)]
+struct ImageTrack {
+    position: [f64; 3],
+    color: [u8; 3],
+    /// Number of the image, and which of its 2D points.
+    elements: Vec<(u32, u32)>,
+    /// Mean distance between projection and observation, original pixels.
+    error: f64,
 }
 
 /// The camera of one shown frame, in the pixels of its original image.
@@ -30,6 +55,8 @@ pub struct Camera<'a> {
     pub height: u32,
     /// fx, fy, cx, cy in pixels, whose centers lie at half numbers.
     pub pinhole: [f64; 4],
+    /// First coefficient of radial distortion; 0 for none.
+    pub k1: f64,
     /// OpenCV axes; its rotation is orthonormal.
     pub camera_from_world: Affine,
 }
@@ -37,17 +64,21 @@ pub struct Camera<'a> {
 /// One shown frame: a camera, an image and a stretch of the points.
 #[derive(Debug)]
 pub(super) struct Image<'a> {
-    /// Of the camera and of the image.
     pub(super) id: u32,
+    /// The number of the first image with the same camera.
+    pub(super) camera: u32,
     pub(super) original: &'a OriginalImage,
     /// fx, fy, cx, cy in original pixels.
     pub(super) pinhole: [f64; 4],
+    pub(super) k1: f64,
     /// Exactly the rotation of `quaternion`, so that errors are those a reader finds.
     pub(super) camera_from_world: Affine,
     /// w, x, y, z of the rotation of `camera_from_world`.
     pub(super) quaternion: [f64; 4],
     /// Places in [`Model::points`].
     pub(super) points: Range<usize>,
+    /// Points of tracks, by their place among the tracks, and where this image shows them, original pixels.
+    tracked: Vec<(usize, [f64; 2])>,
 }
 
 impl<'a> Model<'a> {
@@ -84,11 +115,78 @@ impl<'a> Model<'a> {
             }
             images.push(Image::new(view, original, start..points.len())?);
         }
-        Ok(Self {
+        let mut model = Self {
             cloud,
             images,
             points,
-        })
+            tracks: Vec::new(),
+        };
+        model.share_cameras();
+        Ok(model)
+    }
+
+    /// Returns the model with the radial distortion of each frame's lens.
+    #[must_use]
+    pub fn with_distortion(mut self, k1: &[f64]) -> Self {
+        for image in &mut self.images {
+            image.k1 = k1.get(image.id as usize - 1).copied().unwrap_or(0.0);
+        }
+        self.share_cameras();
+        self
+    }
+
+    /// Returns the model with these points before its others. Observations in frames that are not shown, or outside of the original
+    /// image, are left out, and so are points that fewer than two images show then.
+    #[must_use]
+    pub fn with_tracks(mut self, tracks: &[Track]) -> Self {
+        let numbers = self
+            .images
+            .iter()
+            .map(|image| image.id as usize - 1)
+            .zip(0..);
+        let places: HashMap<usize, usize> = numbers.collect();
+        for track in tracks {
+            let seen = track.observations.iter().filter_map(|(frame, pixel)| {
+                let place = *places.get(frame)?;
+                let center = self.images[place].original.source_of(*pixel);
+                self.images[place]
+                    .original
+                    .holds(center)
+                    .then_some((place, center))
+            });
+            let seen: Vec<(usize, [f64; 2])> = seen.collect();
+            if seen.len() < 2 {
+                continue;
+            }
+            let errors = seen
+                .iter()
+                .map(|(place, center)| self.images[*place].error(track.position, *center));
+            let error = errors.sum::<f64>() / seen.len() as f64;
+            let elements = seen.iter().map(|(place, center)| {
+                let image = &mut self.images[*place];
+                image.tracked.push((self.tracks.len(), *center));
+                (image.id, image.tracked.len() as u32 - 1)
+            });
+            let elements = elements.collect();
+            self.tracks.push(ImageTrack {
+                position: track.position,
+                color: track.color,
+                elements,
+                error,
+            });
+        }
+        self
+    }
+
+    /// Gives images of one size whose lenses are the same to the bit one camera: trainers expect one for each lens.
+    fn share_cameras(&mut self) {
+        let mut first: HashMap<([u32; 2], [u64; 5]), u32> = HashMap::new();
+        for image in &mut self.images {
+            let [fx, fy, cx, cy] = image.pinhole;
+            let bits = [fx, fy, cx, cy, image.k1].map(f64::to_bits);
+            let size = [image.original.width, image.original.height];
+            image.camera = *first.entry((size, bits)).or_insert(image.id);
+        }
     }
 
     /// The cameras of the shown frames, in order.
@@ -99,18 +197,24 @@ impl<'a> Model<'a> {
             width: image.original.width,
             height: image.original.height,
             pinhole: image.pinhole,
+            k1: image.k1,
             camera_from_world: image.camera_from_world,
         })
     }
 
-    /// How many points the model has: those of the cloud that lie in an original image.
+    /// The lenses: each is the camera of one or several images, and carries the number of the first.
+    pub(super) fn lenses(&self) -> impl Iterator<Item = &Image<'a>> {
+        self.images.iter().filter(|image| image.camera == image.id)
+    }
+
+    /// How many points the model has: those of tracks, and those of the cloud that lie in an original image.
     pub fn len(&self) -> usize {
-        self.points.len()
+        self.tracks.len() + self.points.len()
     }
 
     /// Whether the model has no point.
     pub fn is_empty(&self) -> bool {
-        self.points.is_empty()
+        self.len() == 0
     }
 
     /// Writes one file of the model; `provenance` goes into the text form's comments. Number by number: `out` should
@@ -135,46 +239,59 @@ impl<'a> Model<'a> {
         out.flush()
     }
 
-    /// The points of one image, in order: number from 1, and center of the pixel in the original image.
+    /// The points of one image, in order: number from 1, and where it shows the point, original pixels. Those of tracks come first.
     pub(super) fn observations(&self, image: &Image<'_>) -> impl Iterator<Item = (u64, [f64; 2])> {
+        let tracked = image.tracked.clone().into_iter();
+        let tracked = tracked.map(|(track, center)| (track as u64 + 1, center));
+        tracked.chain(self.of_pixels(image))
+    }
+
+    /// The points of the cloud that come from pixels of one image: number, and center of the pixel in the original image.
+    fn of_pixels(&self, image: &Image<'_>) -> impl Iterator<Item = (u64, [f64; 2])> {
         let original = image.original;
         image.points.clone().map(move |place| {
             let center = pixel_center(self.cloud, original, self.points[place]);
-            (place as u64 + 1, center)
+            ((self.tracks.len() + place) as u64 + 1, center)
         })
     }
 
-    /// Every point of the model, image by image.
+    /// Every point of the model: those of tracks, then the others image by image.
     pub(super) fn points3d(&self) -> impl Iterator<Item = Point> {
-        self.images.iter().flat_map(move |image| {
-            self.observations(image)
-                .enumerate()
-                .map(move |(index, (id, center))| {
-                    let point = self.points[id as usize - 1];
+        let tracks = self.tracks.iter().zip(1..).map(|(track, id)| Point {
+            id,
+            position: track.position,
+            color: track.color,
+            error: track.error,
+            elements: track.elements.clone(),
+        });
+        let of_pixels = self.images.iter().flat_map(move |image| {
+            self.of_pixels(image).zip(image.tracked.len() as u32..).map(
+                move |((id, center), index)| {
+                    let point = self.points[id as usize - 1 - self.tracks.len()];
                     let position = self.cloud.positions[point].map(f64::from);
                     Point {
                         id,
                         position,
                         color: self.cloud.colors[point],
                         error: image.error(position, center),
-                        image: image.id,
-                        index: index as u32,
+                        elements: vec![(image.id, index)],
                     }
-                })
-        })
+                },
+            )
+        });
+        tracks.chain(of_pixels)
     }
 }
 
-/// A point and its track of one element.
+/// A point and its track.
 pub(super) struct Point {
     pub(super) id: u64,
     pub(super) position: [f64; 3],
     pub(super) color: [u8; 3],
     /// Original pixels.
     pub(super) error: f64,
-    pub(super) image: u32,
-    /// Which of the image's 2D points.
-    pub(super) index: u32,
+    /// Number of the image, and which of its 2D points.
+    pub(super) elements: Vec<(u32, u32)>,
 }
 
 impl<'a> Image<'a> {
@@ -195,14 +312,30 @@ impl<'a> Image<'a> {
         if !numbers.into_iter().all(f64::is_finite) {
             return Err(ColmapError::Camera { frame: view.frame });
         }
+        let id = view.frame as u32 + 1;
         Ok(Self {
-            id: view.frame as u32 + 1,
+            id,
+            camera: id,
             original,
             pinhole: [fx, fy, cx, cy],
+            k1: 0.0,
             camera_from_world: rotation::affine(quaternion, translation),
             quaternion,
             points,
+            tracked: Vec::new(),
         })
+    }
+
+    /// COLMAP's name, its number, and the parameters of the lens: what trainers read everywhere, unless there is distortion.
+    pub(super) fn lens(&self) -> (&'static str, i32, Vec<f64>) {
+        match self.k1 == 0.0 {
+            true => ("PINHOLE", 1, self.pinhole.to_vec()),
+            // fx, fy, cx, cy, k1, k2, p1, p2
+            false => {
+                let distortion = [self.k1, 0.0, 0.0, 0.0];
+                ("OPENCV", 4, [self.pinhole, distortion].concat())
+            }
+        }
     }
 
     pub(super) fn translation(&self) -> [f64; 3] {
@@ -217,7 +350,9 @@ impl<'a> Image<'a> {
             return -1.0;
         }
         let [fx, fy, cx, cy] = self.pinhole;
-        let error = (fx * x / z + cx - center[0]).hypot(fy * y / z + cy - center[1]);
+        let (x, y) = (x / z, y / z);
+        let radial = 1.0 + self.k1 * (x * x + y * y);
+        let error = (fx * x * radial + cx - center[0]).hypot(fy * y * radial + cy - center[1]);
         if error.is_finite() { error } else { -1.0 }
     }
 }

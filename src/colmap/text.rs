@@ -11,16 +11,16 @@ pub(super) fn cameras(
     provenance: &Provenance,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let columns = "CAMERA_ID, MODEL, WIDTH, HEIGHT, FX, FY, CX, CY";
-    head(columns, "cameras", model.images.len(), provenance, out)?;
-    for image in &model.images {
-        let [fx, fy, cx, cy] = image.pinhole;
+    let columns = "CAMERA_ID, MODEL, WIDTH, HEIGHT, FX, FY, CX, CY (OPENCV: K1, K2, P1, P2)";
+    head(columns, "cameras", model.lenses().count(), provenance, out)?;
+    for image in model.lenses() {
+        let (name, _, parameters) = image.lens();
         let (width, height) = (image.original.width, image.original.height);
-        writeln!(
-            out,
-            "{} PINHOLE {width} {height} {fx} {fy} {cx} {cy}",
-            image.id
-        )?;
+        write!(out, "{} {name} {width} {height}", image.id)?;
+        for parameter in parameters {
+            write!(out, " {parameter}")?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
@@ -36,7 +36,11 @@ pub(super) fn images(
     for image in &model.images {
         let ([qw, qx, qy, qz], [tx, ty, tz]) = (image.quaternion, image.translation());
         let (id, name) = (image.id, without_blanks(&image.original.name));
-        writeln!(out, "{id} {qw} {qx} {qy} {qz} {tx} {ty} {tz} {id} {name}")?;
+        let camera = image.camera;
+        writeln!(
+            out,
+            "{id} {qw} {qx} {qy} {qz} {tx} {ty} {tz} {camera} {name}"
+        )?;
         for (i, (point, [x, y])) in model.observations(image).enumerate() {
             let gap = if i == 0 { "" } else { " " };
             write!(out, "{gap}{x} {y} {point}")?;
@@ -55,11 +59,11 @@ pub(super) fn points(
     head(columns, "points", model.len(), provenance, out)?;
     for point in model.points3d() {
         let ([x, y, z], [r, g, b]) = (point.position, point.color);
-        writeln!(
-            out,
-            "{} {x} {y} {z} {r} {g} {b} {} {} {}",
-            point.id, point.error, point.image, point.index
-        )?;
+        write!(out, "{} {x} {y} {z} {r} {g} {b} {}", point.id, point.error)?;
+        for (image, index) in point.elements {
+            write!(out, " {image} {index}")?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

@@ -27,7 +27,10 @@ pub fn transforms(model: &Model<'_>, images: &str, provenance: &Provenance) -> S
     let document = json!({
         "generator": provenance.generator,
         "provenance": provenance.with_axes(WORLD_AXES),
-        "camera_model": "PINHOLE",
+        "camera_model": match model.cameras().any(|camera| camera.k1 != 0.0) {
+            true => "OPENCV",
+            false => "PINHOLE",
+        },
         "ply_file_path": POINTS,
         "frames": frames,
     });
@@ -43,7 +46,7 @@ fn frame(camera: &Camera<'_>, images: &str) -> Option<Value> {
     let mut matrix = pose.0.map(|row| row.to_vec()).to_vec();
     matrix.push(vec![0.0, 0.0, 0.0, 1.0]);
     let [fl_x, fl_y, cx, cy] = camera.pinhole;
-    Some(json!({
+    let mut frame = json!({
         "file_path": format!("{images}/{}", camera.name),
         "w": camera.width,
         "h": camera.height,
@@ -52,5 +55,9 @@ fn frame(camera: &Camera<'_>, images: &str) -> Option<Value> {
         "cx": cx,
         "cy": cy,
         "transform_matrix": matrix,
-    }))
+    });
+    if camera.k1 != 0.0 {
+        frame["k1"] = json!(camera.k1);
+    }
+    Some(frame)
 }
