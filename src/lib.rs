@@ -10,7 +10,8 @@
 //! client       the client's side of the protocol; async  protocol, resolver
 //! jobs         queue and worker: input files -> GLB      pipeline, store, metrics, allocator, system, vggt-model
 //! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, points, colmap,
-//!              -> file                                   nerfstudio, trajectory, output, allocator, system, vggt-model
+//!              -> file                                   nerfstudio, trajectory, output, allocator, system, vggt-model,
+//!                                                        vggt-refine
 //! decoder      frames decoded in a process of its own    frames, allocator, system
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene

@@ -140,6 +140,7 @@ impl Writers {
             ply: PlyKind::Points,
             placements: &[],
             dataset_points: 1000,
+            refined: None,
         };
         let saved = saved_frames(frames.count());
         let file = |format| {

@@ -11,6 +11,7 @@ mod attention;
 mod cameras;
 mod compute;
 mod control_groups;
+mod corrected;
 mod dataset;
 mod decode;
 mod depth_images;
@@ -24,11 +25,13 @@ mod memory;
 mod network;
 mod network_source;
 mod noting;
+mod originals;
 mod overall;
 mod page;
 mod predictions_file;
 mod progress;
 mod reconstruct;
+mod refinement;
 mod rendering;
 mod retry;
 mod scaled;
@@ -45,6 +48,7 @@ mod write;
 pub use artifact::{Artifact, ArtifactAbout, artifact_space, make_artifact};
 pub use attention::{AnchorCacheType, Attention, AttentionOptions, AttentionUsed};
 pub use cameras::cameras;
+pub use corrected::{CorrectedCamera, CorrectedFrames};
 pub use dataset::{DatasetImages, WrittenImages};
 pub use depth_images::{DepthStill, depth_files, depth_still, save_depth};
 pub use error::PipelineError;
@@ -62,6 +66,9 @@ pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
 pub use reconstruct::{
     CheckFrames, ReconstructOptions, Reconstruction, ShowPreview, rebuild, rebuild_kept,
     reconstruct,
+};
+pub use refinement::{
+    LensSharing, Refined, RefinedFrame, RefinedTrack, RefinementOptions, RefinementReport,
 };
 use retry::predict_what_fits;
 pub use scaled::{METERS_PER_UNIT, ScaledFrames};

@@ -86,7 +86,8 @@ fn share(stage: Stage) -> (&'static str, f32, f32) {
         // Under the names that clients know: frames are described by the patch embedding.
         Stage::Describe => ("patch embed", 0.05, 0.1),
         Stage::Frames => ("aggregator", 0.1, 0.97),
-        Stage::Sky => ("sky", 0.97, 0.98),
+        Stage::Sky => ("sky", 0.97, 0.975),
+        Stage::Refine => ("refine", 0.975, 0.98),
         Stage::Write => ("write", 0.98, 1.0),
     }
 }

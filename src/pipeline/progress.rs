@@ -24,6 +24,8 @@ pub enum Stage {
     Frames,
     /// The sky network, counted in frames.
     Sky,
+    /// Refining the cameras, counted in frames, each once for every round.
+    Refine,
     /// Building the scene and writing files; counted in files.
     Write,
 }
@@ -92,6 +94,16 @@ pub enum Warning {
         names: Vec<String>,
         /// Number of all frames.
         frames: usize,
+    },
+    /// The cameras were not refined.
+    NotRefined {
+        /// Why not, as a sentence.
+        why: String,
+    },
+    /// Some frames keep the pose that the network predicted, relative to the others, which were refined.
+    PosesKept {
+        /// Their names.
+        names: Vec<String>,
     },
     /// The weights are the demo's, and the frames are not.
     DemoWeights,
@@ -167,6 +179,15 @@ impl fmt::Display for Warning {
                 "{anchors} anchors do not cover the capture: a frame is {:.2} away from the nearest one (0 is alike, 1 has \
                  nothing in common)",
                 f64::from(*distance_percent) / 100.0
+            ),
+            Self::NotRefined { why } => {
+                write!(f, "the cameras are as the network predicted them, not refined: {why}")
+            }
+            Self::PosesKept { names } => write!(
+                f,
+                "{} frames keep the pose that the network predicted, since too few corners in them were found in others: {}",
+                names.len(),
+                some_of(names)
             ),
             Self::Video(text) | Self::Repeated(text) => f.write_str(text),
             Self::DemoWeights => f.write_str(

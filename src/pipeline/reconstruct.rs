@@ -17,6 +17,7 @@ use super::{
     attention::{AnchorScene, unrelated, warning_of},
     compute::Computation,
     noting::Noting,
+    refinement::{Refined, RefinementOptions, refine},
     source::spool_frames,
     spool::{Compared, Opened},
     spooled::Made,
@@ -50,6 +51,8 @@ pub struct ReconstructOptions<'a> {
     pub query_points: Vec<[f32; 2]>,
     /// Meters in a unit of the predictions, where that is known: the scene and all that is written of it are in meters then.
     pub meters_per_unit: Option<f64>,
+    /// Refines the cameras with the photos, if asked for.
+    pub refine: Option<RefinementOptions>,
     /// The options as the provenance of the scene records them.
     pub provenance: serde_json::Value,
     /// Called with the frames before the network runs, so that a result that cannot be kept is not computed.
@@ -78,6 +81,7 @@ impl Default for ReconstructOptions<'_> {
             all_heads: false,
             query_points: Vec::new(),
             meters_per_unit: None,
+            refine: None,
             provenance: serde_json::Value::Null,
             before_network: None,
             spooling: Spooling::default(),
@@ -95,6 +99,8 @@ pub struct Reconstruction {
     pub predictions: Box<dyn PredictedFrames + Send>,
     /// Where the query points went, when any were asked for.
     pub tracks: Option<Tracks>,
+    /// What became of the refinement, if one was asked for.
+    pub refined: Option<Refined>,
     /// Points and cameras.
     pub scene: Scene,
     /// What made the scene.
@@ -127,7 +133,7 @@ pub fn reconstruct(
         }
     }
     let predictions = Box::new(spooled.spool.clone());
-    let made = rebuild(predictions, frames, options, watcher)?;
+    let made = build((predictions, frames), Some(source), options, watcher)?;
     let provenance = provenance_of(made.provenance, &spooled.spool, &watcher.warnings);
     Ok(Reconstruction {
         tracks,
@@ -203,6 +209,16 @@ pub fn rebuild(
     options: &ReconstructOptions<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Reconstruction, PipelineError> {
+    build((predictions, frames), None, options, watcher)
+}
+
+/// Builds the scene from predictions and, where they are at hand, the originals.
+fn build(
+    (predictions, frames): (Box<dyn PredictedFrames + Send>, SavedFrames),
+    source: Option<&Source>,
+    options: &ReconstructOptions<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Reconstruction, PipelineError> {
     let predictions = match options.sky {
         Some(sky) => Box::new(MaskedFrames::without_sky(predictions, sky, watcher)?),
         None => predictions,
@@ -213,6 +229,19 @@ pub fn rebuild(
             Box::new(MaskedFrames::with_masks(predictions, masks, of, watcher)?)
         }
         None => predictions,
+    };
+    let (predictions, refined) = match &options.refine {
+        Some(refinement) => {
+            let originals = source.map(|source| (source, &options.read));
+            let (predictions, refined) =
+                refine(predictions, &frames, originals, refinement, watcher)?;
+            refined
+                .report
+                .warnings()
+                .for_each(|warning| watcher.warn(&warning));
+            (predictions, Some(refined))
+        }
+        None => (predictions, None),
     };
     let predictions = match options.meters_per_unit {
         Some(scale) => Box::new(ScaledFrames::new(predictions, scale)),
@@ -228,12 +257,15 @@ pub fn rebuild(
     )
     .with_frames_available(frames.available)
     .with_unit(predictions.unit());
+    let told = refined.as_ref().map(|refined| refined.report.for_file());
+    let told = told.and_then(|report| serde_json::to_value(report).ok());
     Ok(Reconstruction {
         frames,
         predictions,
         tracks: None,
+        refined,
         scene,
-        provenance,
+        provenance: provenance.with_refinement(told),
         spooled: None,
     })
 }

@@ -20,6 +20,8 @@ impl Warning {
             Self::Image { .. } => "image",
             Self::Cropped { .. } => "cropped",
             Self::WithoutMask { .. } => "without_mask",
+            Self::NotRefined { .. } => "not_refined",
+            Self::PosesKept { .. } => "poses_kept",
             Self::DemoWeights => "demo_weights",
             Self::Repeated(_) => "repeated",
         }
@@ -29,7 +31,9 @@ impl Warning {
     pub fn to_json(&self) -> Map<String, Value> {
         let mut fields = self.numbers();
         match self {
-            Self::Unrelated { names, .. } | Self::WithoutMask { names, .. } => {
+            Self::Unrelated { names, .. }
+            | Self::WithoutMask { names, .. }
+            | Self::PosesKept { names } => {
                 let names: Vec<&String> = names.iter().take(LISTED).collect();
                 fields.insert("names".to_owned(), json!(names));
             }
@@ -77,7 +81,10 @@ impl Warning {
             Self::WithoutMask { names, frames } => {
                 json!({"without": names.len(), "frames": frames})
             }
-            Self::Video(_) | Self::DemoWeights | Self::Repeated(_) => json!({}),
+            Self::PosesKept { names } => json!({"frames": names.len()}),
+            Self::NotRefined { .. } | Self::Video(_) | Self::DemoWeights | Self::Repeated(_) => {
+                json!({})
+            }
         };
         let mut fields = Map::from_iter([("kind".to_owned(), self.kind().into())]);
         if let Value::Object(values) = values {

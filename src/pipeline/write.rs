@@ -6,6 +6,7 @@ use super::{
     DatasetImages, Format, PipelineError, Reconstruction, WrittenImages,
     dataset::{IMAGES, MODEL},
     page::write_page,
+    refinement::{Refined, world_tracks},
 };
 use crate::{
     colmap::{self, OriginalImage},
@@ -34,6 +35,8 @@ pub struct WriteOptions<'a> {
     pub placements: &'a [Placement],
     /// Maximum number of points of a dataset, and of splats in a PLY.
     pub dataset_points: usize,
+    /// What the cameras were refined with; a dataset holds its points and their tracks.
+    pub refined: Option<&'a Refined>,
 }
 
 /// What was written.
@@ -113,10 +116,20 @@ pub fn write_dataset(
     rules: &OutputRules,
 ) -> Result<Written, PipelineError> {
     let folder = images.folder();
-    let points = confident_and_even(&scene.points.over(frames), options.dataset_points)?;
+    let mut tracks = match options.refined {
+        Some(refined) => world_tracks(scene, frames, refined)?,
+        None => Vec::new(),
+    };
+    // Tracks come first; what the limit leaves is for points of single pixels, of which there is one at least.
+    let most = options.dataset_points.max(1);
+    tracks = evenly_thinned(tracks, most - 1);
+    let points = confident_and_even(&scene.points.over(frames), most - tracks.len())?;
     let placements = written.placements(options.placements);
     let originals = original_images(scene, &placements, &images.names());
-    let model = colmap::Model::new(scene, &points, &originals)?;
+    let mut model = colmap::Model::new(scene, &points, &originals)?;
+    if let Some(refined) = options.refined {
+        model = model.with_distortion(&refined.k1).with_tracks(&tracks);
+    }
     // All are checked before the first is written.
     let targets = dataset_files(format, options.ply).into_iter().map(|name| {
         let target = images.model_file(&name, rules)?;
@@ -168,6 +181,21 @@ pub fn write_dataset(
         points: model.len(),
         thinned: None,
     })
+}
+
+/// Returns at most `limit` of some tracks, spread evenly over all.
+fn evenly_thinned(tracks: Vec<colmap::Track>, limit: usize) -> Vec<colmap::Track> {
+    let count = tracks.len();
+    if count <= limit {
+        return tracks;
+    }
+    let numbered = tracks.into_iter().enumerate();
+    // One whenever the share that is due grows by a whole one.
+    let is_due = |i: usize| (i + 1) * limit / count > i * limit / count;
+    numbered
+        .filter(|(i, _)| is_due(*i))
+        .map(|(_, track)| track)
+        .collect()
 }
 
 /// Returns the files of a dataset beside its images, relative to its folder.

@@ -40,6 +40,9 @@ pub struct Provenance {
     /// How the frames attended to each other, where it was not each to all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<serde_json::Value>,
+    /// What became of the refinement of the cameras, where one was asked for; without names of files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refinement: Option<serde_json::Value>,
     /// Warnings of the run as JSON objects with a `kind` and numbers; without names of files, since others may see it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<serde_json::Value>,
@@ -67,6 +70,7 @@ impl Provenance {
             keyframes: None,
             options,
             attention: None,
+            refinement: None,
             warnings: Vec::new(),
             unit: Unit::Arbitrary,
             axes: None,
@@ -104,6 +108,12 @@ impl Provenance {
     #[must_use]
     pub fn with_attention(self, attention: Option<serde_json::Value>) -> Self {
         Self { attention, ..self }
+    }
+
+    /// Sets what became of the refinement of the cameras; `None` where none was asked for.
+    #[must_use]
+    pub fn with_refinement(self, refinement: Option<serde_json::Value>) -> Self {
+        Self { refinement, ..self }
     }
 
     /// Returns the provenance of a file in these axes.

@@ -5,6 +5,7 @@ mod batch;
 mod one;
 mod outputs;
 mod preview;
+mod refine_flags;
 mod remote;
 mod resume;
 mod scenes;
@@ -37,6 +38,7 @@ use args::{InputArgs, ManyFramesArgs, OutputArgs, SceneArgs};
 use batch::BatchArgs;
 use one::Resident;
 use outputs::Plan;
+use refine_flags::RefineFlags;
 use remote::RemoteArgs;
 use spool::SpoolArgs;
 
@@ -68,6 +70,8 @@ pub(super) struct Args {
     input: InputArgs,
     #[command(flatten)]
     many: ManyFramesArgs,
+    #[command(flatten)]
+    refine: RefineFlags,
     #[command(flatten)]
     scene: SceneArgs,
     #[command(flatten)]
@@ -193,6 +197,7 @@ impl Args {
             all_heads: self.output.save_predictions.is_some(),
             query_points: self.output.query_points(),
             meters_per_unit: self.scene.meters_per_unit,
+            refine: self.refine.options(),
             provenance: self.options_for_provenance(&scene, plan),
             scene: SceneOptions {
                 // A dataset and splats choose their points by another rule; every writer thins for itself then.

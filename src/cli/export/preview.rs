@@ -22,6 +22,7 @@ pub(super) fn write(
         ply: PlyKind::Points,
         placements: &[],
         dataset_points: DATASET_POINTS,
+        refined: None,
     };
     let written = write_file(scene, frames, provenance, &options, Format::Glb, target)?;
     tracing::info!(

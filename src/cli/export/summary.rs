@@ -84,6 +84,7 @@ impl Summary<'_> {
             "device": self.network.map(Network::device_name),
             "dtype": self.network.map(|n| n.dtype().as_str()),
             "precision": self.network.map(|n| n.precision().as_str()),
+            "refinement": self.made.refined.as_ref().map(|refined| &refined.report),
             "from_cache": self.made.spooled.as_ref().map(Spooled::is_from_cache),
             "seconds": self.seconds.as_secs_f64(),
         });

@@ -87,6 +87,7 @@ impl Writer<'_> {
             ply: self.plan.ply,
             placements: &made.frames.placements,
             dataset_points: self.max_points.unwrap_or(DATASET_POINTS),
+            refined: made.refined.as_ref(),
         };
         let written = match to {
             To::File(target) => {

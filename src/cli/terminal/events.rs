@@ -59,6 +59,7 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
         Stage::Describe => "describe",
         Stage::Frames => "frames",
         Stage::Sky => "sky",
+        Stage::Refine => "refine",
         Stage::Write => "write",
         Stage::Network(NetworkStage::PatchEmbed) => "patch embed",
         Stage::Network(NetworkStage::FrameBlocks | NetworkStage::GlobalBlocks) => "aggregator",

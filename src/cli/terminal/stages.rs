@@ -209,6 +209,7 @@ fn words(stage: Stage) -> &'static str {
         Stage::Network(NetworkStage::Track) => "tracks",
         Stage::Frames => "frames",
         Stage::Sky => "sky",
+        Stage::Refine => "refine",
         Stage::Write => "writing files",
     }
 }
@@ -216,7 +217,7 @@ fn words(stage: Stage) -> &'static str {
 /// What is counted in a stage, where that says something.
 fn counted(stage: Stage, total: usize) -> String {
     match stage {
-        Stage::Decode | Stage::Frames | Stage::Sky | Stage::Write if total > 0 => {
+        Stage::Decode | Stage::Frames | Stage::Sky | Stage::Refine | Stage::Write if total > 0 => {
             format!(", {total}")
         }
         _ => String::new(),

@@ -155,7 +155,7 @@ fn one_file(
     let provenance = &made.provenance;
     let options = WriteOptions {
         glb,
-        ..options(&[])
+        ..options(made, &[])
     };
     write_file(scene, frames, provenance, &options, format, target)?;
     Ok(())
@@ -189,12 +189,16 @@ fn page(
     Ok(())
 }
 
-fn options(placements: &[crate::frames::Placement]) -> WriteOptions<'_> {
+fn options<'a>(
+    made: &'a Reconstruction,
+    placements: &'a [crate::frames::Placement],
+) -> WriteOptions<'a> {
     WriteOptions {
         glb: GlbOptions::default(),
         ply: PlyKind::Points,
         placements,
         dataset_points: DATASET_POINTS,
+        refined: made.refined.as_ref(),
     }
 }
 
@@ -204,7 +208,7 @@ fn dataset(made: &Reconstruction, format: Format, folder: &Path) -> Result<(), P
     let images = DatasetImages::of_network(folder, &made.frames.names);
     let written = images.write_network(frames, &rules)?;
     let placements = placements(frames);
-    let (provenance, options) = (&made.provenance, options(&placements));
+    let (provenance, options) = (&made.provenance, options(made, &placements));
     let images = (&images, written);
     write_dataset(scene, frames, provenance, &options, format, images, &rules)?;
     Ok(())

@@ -1,6 +1,7 @@
 //! Writing the images of a dataset.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, Cursor, Write},
     path::Path,
@@ -15,20 +16,16 @@ use super::{
 };
 use crate::{
     decoder::Shape,
-    frames::{VideoChoice, VideoProgress},
     output::{OutputError, OutputRules},
-    pipeline::{PipelineError, ReadOptions, Source, decode::FrameDecoder, stills::photo},
+    pipeline::{
+        PipelineError, ReadOptions, Source, decode::FrameDecoder, originals::for_each_of_video,
+        stills::photo,
+    },
     scene::PredictedFrames,
 };
 
 /// Quality of JPEGs that are encoded again: differences are below what a splat can show.
 const JPEG_QUALITY: u8 = 95;
-
-/// The number in the name of a video's frame.
-fn number_of(frame: &str) -> Option<u64> {
-    let digits: String = frame.chars().filter(char::is_ascii_digit).collect();
-    digits.parse().ok()
-}
 
 /// A writer that hashes what passes.
 struct Hashed<W> {
@@ -141,40 +138,21 @@ impl<'a> Writer<'a> {
     /// Decodes the video a second time: keeping its frames from the first would take more memory than the network.
     fn video(&mut self, path: &Path, read: &ReadOptions) -> Result<(), PipelineError> {
         let dataset = self.dataset;
+        let names: Vec<String> = dataset.images.iter().map(|i| i.frame.clone()).collect();
+        let mut left: HashSet<usize> = (0..names.len()).collect();
         let mut failed = None;
-        let mut left: std::collections::HashSet<&str> = dataset
-            .images
-            .iter()
-            .map(|image| image.frame.as_str())
-            .collect();
-        // The frames that were used, whatever chose them.
-        let mut numbers: Vec<u64> = left.iter().copied().filter_map(number_of).collect();
-        numbers.sort_unstable();
-        let summary = FrameDecoder::new(read).video(
-            path,
-            (&VideoChoice::Numbers(numbers), None),
-            Shape::Whole,
-            &mut |_: VideoProgress| true,
-            &mut |frame| {
-                let image = dataset
-                    .images
-                    .iter()
-                    .find(|image| image.frame == frame.name);
-                if let (Some(image), None) = (image, &failed) {
-                    failed = self.encode(image, &frame.rgb).err();
-                    left.remove(image.frame.as_str());
-                }
-                Ok(())
-            },
-        );
+        for_each_of_video(path, read, &names, &mut |index, rgb| {
+            left.remove(&index);
+            failed = self.encode(&dataset.images[index], &rgb).err();
+            failed.is_none()
+        })?;
         if let Some(e) = failed {
             return Err(e);
         }
-        summary?;
-        match left.into_iter().next() {
-            Some(frame) => Err(PipelineError::Vanished {
+        match left.into_iter().min() {
+            Some(index) => Err(PipelineError::Vanished {
                 path: path.to_owned(),
-                frame: frame.to_owned(),
+                frame: names[index].clone(),
             }),
             None => Ok(()),
         }

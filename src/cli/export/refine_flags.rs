@@ -1,0 +1,50 @@
+//! Flags of the refinement of cameras.
+
+use crate::{
+    cli::choices::choices,
+    pipeline::{LensSharing, RefinementOptions},
+};
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+/// How cameras are refined.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Cameras")]
+pub(super) struct RefineFlags {
+    /// Refine the cameras with corners that several photos show (bundle adjustment); the network's are kept where that is not
+    /// better [default: off]
+    #[arg(
+        long,
+        value_name = "SWITCH",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "on",
+        overrides_with = "refine"
+    )]
+    refine: Option<Switch>,
+    /// Which photos were taken with the same lens: auto (all frames of a video, and photos of one size and about the same focal
+    /// length), shared (all photos of one size), single (each has its own), or fixed (focal lengths stay as predicted)
+    #[arg(long, value_name = "WHICH", default_value = "auto", hide_short_help = true,
+        value_parser = choices(&["auto", "shared", "single", "fixed"], |s| s.parse::<LensSharing>()))]
+    refine_lens: LensSharing,
+    /// Also refine the radial distortion of each lens; datasets then hold OPENCV cameras, which not every trainer reads
+    #[arg(long, hide_short_help = true)]
+    refine_k1: bool,
+}
+
+impl RefineFlags {
+    /// Returns how cameras are refined, if they are.
+    pub(super) fn options(&self) -> Option<RefinementOptions> {
+        let is_on = self.refine.unwrap_or(Switch::Off) == Switch::On;
+        is_on.then_some(RefinementOptions {
+            lenses: self.refine_lens,
+            k1: self.refine_k1,
+        })
+    }
+}
