@@ -10,9 +10,7 @@ mod splats;
 
 use std::io::{self, Write};
 
-use crate::scene::{
-    PointCloud, PredictedFrames, Provenance, Scene, SceneError, VIEW_AXES, WORLD_AXES,
-};
+use crate::scene::{PointCloud, PredictedFrames, Provenance, Scene, SceneError};
 
 pub use splats::{INITIAL_SPLATS, SPLAT_BYTES, write_splats};
 
@@ -57,7 +55,7 @@ pub fn write(
     out: &mut impl Write,
 ) -> Result<u64, PlyError> {
     let count = scene.points.len();
-    let comment = provenance.with_axes(VIEW_AXES).to_line();
+    let comment = provenance.with_axes(scene.world.view_axes()).to_line();
     let header = write_header(count, &comment, out)?;
     scene.points.over(frames).for_each(|cloud| {
         let view = |position| scene.node_transform.apply_f32(position);
@@ -76,7 +74,7 @@ pub fn write_world(
     provenance: &Provenance,
     out: &mut impl Write,
 ) -> io::Result<u64> {
-    let comment = provenance.with_axes(WORLD_AXES).to_line();
+    let comment = provenance.in_world().to_line();
     let header = write_header(points.len(), &comment, out)?;
     write_points(points, |position| position, out)?;
     out.flush()?;

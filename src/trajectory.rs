@@ -11,7 +11,7 @@
 
 use std::io::{self, Write};
 
-use crate::scene::{Affine, Provenance, Scene, SceneError, WORLD_AXES, quaternion};
+use crate::scene::{Affine, Provenance, Scene, SceneError, quaternion};
 
 /// Format of a trajectory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -57,7 +57,7 @@ pub fn write(
             [] => "index of the image",
             _ => "seconds in the video",
         };
-        writeln!(out, "# {}", provenance.with_axes(WORLD_AXES).to_line())?;
+        writeln!(out, "# {}", provenance.in_world().to_line())?;
         writeln!(
             out,
             "# timestamp ({stamp}) tx ty tz qx qy qz qw, world_from_camera"

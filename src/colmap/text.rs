@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::Model;
-use crate::scene::{Provenance, WORLD_AXES};
+use crate::scene::Provenance;
 
 pub(super) fn cameras(
     model: &Model<'_>,
@@ -76,7 +76,7 @@ fn head(
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "# {columns}")?;
-    let provenance = provenance.with_axes(WORLD_AXES).to_line();
+    let provenance = provenance.in_world().to_line();
     writeln!(out, "# {count} {what}, {provenance}")
 }
 

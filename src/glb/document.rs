@@ -19,7 +19,7 @@ use super::{
     columns::{self, CameraLayout, Layout, Stretch},
 };
 use crate::scene::{
-    Affine, CameraMesh, GLTF_AXES, Provenance, Scene, VIEW_AXES,
+    Affine, CameraMesh, Provenance, Scene,
     bounds::{NO_BOUNDS, bounds_with},
 };
 
@@ -32,8 +32,8 @@ pub(crate) fn json(
     let mut root = Root::default();
     root.asset.generator = Some(provenance.generator.clone());
     let (view_from_world, axes) = match layout.options.orientation {
-        Orientation::Script => (scene.node_transform, VIEW_AXES),
-        Orientation::Gltf => (scene.gltf_from_world(), GLTF_AXES),
+        Orientation::Script => (scene.node_transform, scene.world.view_axes()),
+        Orientation::Gltf => (scene.gltf_from_world(), scene.world.gltf_axes()),
     };
     let extras = serde_json::to_string(&provenance.with_axes(axes));
     let extras = extras.and_then(RawValue::from_string);

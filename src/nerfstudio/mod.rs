@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     colmap::{Camera, Model},
-    scene::{Provenance, WORLD_AXES, align::OPENGL_FROM_OPENCV},
+    scene::{Provenance, align::OPENGL_FROM_OPENCV},
 };
 
 /// The document.
@@ -26,7 +26,7 @@ pub fn transforms(model: &Model<'_>, images: &str, provenance: &Provenance) -> S
     let frames: Vec<Value> = model.cameras().filter_map(|c| frame(&c, images)).collect();
     let document = json!({
         "generator": provenance.generator,
-        "provenance": provenance.with_axes(WORLD_AXES),
+        "provenance": provenance.in_world(),
         "camera_model": match model.cameras().any(|camera| camera.k1 != 0.0) {
             true => "OPENCV",
             false => "PINHOLE",

@@ -6,7 +6,7 @@ use super::{PipelineError, Reconstruction, write::original_images};
 use crate::{
     colmap::Model,
     frames::Placement,
-    scene::{PointCloud, Scene, WORLD_AXES},
+    scene::{PointCloud, Scene},
 };
 
 /// Returns the cameras of the shown frames in the pixels of their original images.
@@ -55,7 +55,7 @@ pub(super) fn cameras_of_scene(
         })
         .collect();
     Ok(json!({
-        "axes": WORLD_AXES,
+        "axes": scene.world.axes(),
         "pixel_centers": 0.5,
         "cameras": cameras,
     }))

@@ -7,8 +7,8 @@ use vggt_model::geometry::unproject_depth_map_to_point_map;
 use vggt_refine::Lens;
 
 use crate::scene::{
-    Affine, Field, Flat, PhotoArea, PredictedFrames, SceneError, Unit, View, camera::views,
-    quaternion,
+    Affine, Field, Flat, PhotoArea, PredictedFrames, SceneError, Unit, View, World,
+    camera::views, quaternion,
 };
 
 /// The camera that a frame gets in place of the network's, and what that does to its depths.
@@ -44,6 +44,7 @@ pub struct CorrectedFrames {
     frames: Box<dyn PredictedFrames + Send>,
     cameras: Vec<CorrectedCamera>,
     points: PointMoves,
+    world: World,
 }
 
 /// How the points of the point head move.
@@ -63,6 +64,7 @@ impl CorrectedFrames {
         world: Affine,
     ) -> Self {
         Self {
+            world: frames.world(),
             frames,
             cameras,
             points: PointMoves::Alike(world),
@@ -75,10 +77,17 @@ impl CorrectedFrames {
         cameras: Vec<CorrectedCamera>,
     ) -> Self {
         Self {
+            world: frames.world(),
             frames,
             cameras,
             points: PointMoves::WithCamera,
         }
+    }
+
+    /// Sets the world that the cameras are in, where it is another than that of the frames.
+    #[must_use]
+    pub fn in_world(self, world: World) -> Self {
+        Self { world, ..self }
     }
 
     fn camera(&self, index: usize, field: Field) -> Result<&CorrectedCamera, SceneError> {
@@ -250,6 +259,10 @@ impl PredictedFrames for CorrectedFrames {
 
     fn unit(&self) -> Unit {
         self.frames.unit()
+    }
+
+    fn world(&self) -> World {
+        self.world
     }
 }
 

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::{Masks, PipelineError, Stage, Warning, Watcher, sky::frame_mask};
 use crate::{
     frames::{Placement, SkyNetwork},
-    scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit},
+    scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit, World},
 };
 
 /// Frames, and the masks that remove their sky, or what a user wants removed.
@@ -102,6 +102,10 @@ impl PredictedFrames for MaskedFrames {
 
     fn unit(&self) -> Unit {
         self.frames.unit()
+    }
+
+    fn world(&self) -> World {
+        self.frames.world()
     }
 }
 

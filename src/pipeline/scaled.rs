@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::RangeInclusive};
 
 use candle_core::{DType, Tensor};
 
-use crate::scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit};
+use crate::scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit, World};
 
 /// How small and how large a unit of a scene may be, in meters: from an insect on a turntable to a mountain seen from the air.
 pub const METERS_PER_UNIT: RangeInclusive<f64> = 1e-6..=1e6;
@@ -76,5 +76,9 @@ impl PredictedFrames for ScaledFrames {
 
     fn unit(&self) -> Unit {
         Unit::Meters
+    }
+
+    fn world(&self) -> World {
+        self.frames.world()
     }
 }

@@ -17,7 +17,7 @@
 use std::io::{self, Write};
 
 use super::{CHUNK, write_vertex_header};
-use crate::scene::{Neighbors, PointCloud, Provenance, WORLD_AXES};
+use crate::scene::{Neighbors, PointCloud, Provenance};
 
 /// Name of the file that a dataset has for trainers: brush takes an `init.ply` before all other PLY files in the folder.
 pub const INITIAL_SPLATS: &str = "init.ply";
@@ -54,7 +54,7 @@ pub fn write_splats(
     provenance: &Provenance,
     out: &mut impl Write,
 ) -> io::Result<u64> {
-    let comment = provenance.with_axes(WORLD_AXES).to_line();
+    let comment = provenance.in_world().to_line();
     // By this, brush shows the scene upright: its `y` points down, as ours does.
     let comments = [comment.as_str(), "Vertical axis: y"];
     let properties = PROPERTIES.map(|name| ("float", name));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use candle_core::Tensor;
 use vggt_model::{Predictions, preprocess::Placement};
 
-use super::{PhotoArea, SceneError, Unit};
+use super::{PhotoArea, SceneError, Unit, World};
 
 /// One of the network's outputs, or its input, for a single frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,6 +106,11 @@ pub trait PredictedFrames {
     /// Returns the unit of depths, points and positions of cameras.
     fn unit(&self) -> Unit {
         Unit::Arbitrary
+    }
+
+    /// Returns the world that points and cameras are in.
+    fn world(&self) -> World {
+        World::Network
     }
 }
 

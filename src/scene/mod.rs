@@ -39,6 +39,7 @@ mod rule;
 pub(crate) mod testing;
 mod thin;
 mod unit;
+mod world;
 
 use vggt_model::Predictions;
 
@@ -55,6 +56,7 @@ pub use points::ScenePoints;
 pub use provenance::{GLTF_AXES, Provenance, VIEW_AXES, WORLD_AXES};
 pub use rotation::quaternion;
 pub use unit::Unit;
+pub use world::{Origin, World};
 
 pub(crate) use flat::Flat;
 pub(crate) use neighbors::Neighbors;
@@ -63,7 +65,7 @@ use geometry::Branch;
 
 /// Which points, and cameras: ready to be written, together with the frames that it was built from.
 ///
-/// Two spaces occur: *world* is the network's (OpenCV axes of the first frame's camera, roughly), and *view* is
+/// Two spaces occur: *world* is the network's (OpenCV axes of the first frame's camera, roughly) or another [`World`], and *view* is
 /// the space that a viewer shows: `view = node_transform * world`.
 #[derive(Debug, Clone)]
 pub struct Scene {
@@ -71,12 +73,14 @@ pub struct Scene {
     pub points: PointPlan,
     /// Shapes that stand for the cameras, in world space; empty unless [`SceneOptions::show_cam`].
     pub cameras: Vec<CameraMesh>,
-    /// view_from_world: inv(extrinsic of the first shown frame) · diag(1, -1, -1, 1) · rot_y(180°).
+    /// view_from_world; in the network's world inv(extrinsic of the first shown frame) · diag(1, -1, -1, 1) · rot_y(180°).
     pub node_transform: Affine,
     /// Diagonal of the box between the 5th and 95th percentile of each axis, scene units; 1 if no point was kept.
     pub scale: f64,
     /// The shown frames with their cameras, in order.
     pub views: Vec<View>,
+    /// The world that points and cameras are in.
+    pub world: World,
     /// Number of frames in the predictions, shown or not.
     pub frames: usize,
     /// Name of each of these frames; empty when they are not known.
@@ -94,10 +98,11 @@ impl Scene {
         scene
     }
 
-    /// gltf_from_world: the axes of the first shown frame's camera as glTF has them, x right, y up and z back.
+    /// gltf_from_world: the axes of the first shown frame's camera as glTF has them, x right, y up and z back; level, or those of
+    /// the Earth, where the world is.
     pub fn gltf_from_world(&self) -> Affine {
         match self.views.first() {
-            Some(first) => align::OPENGL_FROM_OPENCV.after(&first.camera_from_world),
+            Some(first) => self.world.gltf_from_world(first),
             None => align::OPENGL_FROM_OPENCV,
         }
     }
@@ -153,7 +158,8 @@ pub fn build_from(
         .ok_or(SceneError::NoSuchFrame { frame: 0, last: 0 })?;
     Ok(Scene {
         nothing_kept: points.kept() == 0,
-        node_transform: align::node_transform(first)?,
+        node_transform: frames.world().view_from_world(first)?,
+        world: frames.world(),
         points,
         cameras,
         scale,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Unit;
+use super::{Unit, World};
 
 /// Axes of files in view space: GLB and PLY.
 pub const VIEW_AXES: &str =
@@ -48,6 +48,12 @@ pub struct Provenance {
     pub warnings: Vec<serde_json::Value>,
     /// What a length of 1 stands for.
     pub unit: Unit,
+    /// The world that positions are in, where it is not the network's.
+    #[serde(skip_serializing_if = "World::is_network")]
+    pub world: World,
+    /// How the network's result was brought into that world.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placed: Option<serde_json::Value>,
     /// What is right, up and forward in the file, where its format sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub axes: Option<&'static str>,
@@ -73,6 +79,8 @@ impl Provenance {
             refinement: None,
             warnings: Vec::new(),
             unit: Unit::Arbitrary,
+            world: World::Network,
+            placed: None,
             axes: None,
         }
     }
@@ -96,6 +104,16 @@ impl Provenance {
     #[must_use]
     pub fn with_unit(self, unit: Unit) -> Self {
         Self { unit, ..self }
+    }
+
+    /// Sets the world that positions are in, and how they came there; `None` where the network's result is as it was.
+    #[must_use]
+    pub fn with_world(self, world: World, placed: Option<serde_json::Value>) -> Self {
+        Self {
+            world,
+            placed,
+            ..self
+        }
     }
 
     /// Sets the warnings of the run.
@@ -123,6 +141,12 @@ impl Provenance {
             axes: Some(axes),
             ..self.clone()
         }
+    }
+
+    /// Returns the provenance of a file that holds positions as they are.
+    #[must_use]
+    pub fn in_world(&self) -> Self {
+        self.with_axes(self.world.axes())
     }
 
     /// Returns one line of JSON, for formats that only have comments.

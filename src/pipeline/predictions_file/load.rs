@@ -9,11 +9,11 @@ use safetensors::{
 };
 use serde::Deserialize;
 
-use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, MAX_METADATA, SavedFrames, UNIT_KEY};
+use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, MAX_METADATA, SavedFrames, UNIT_KEY, WORLD_KEY};
 use crate::{
     frames::{Placement, open_regular},
     pipeline::PipelineError,
-    scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit},
+    scene::{Field, PhotoArea, PredictedFrames, SceneError, Unit, World},
     system,
 };
 
@@ -29,6 +29,7 @@ pub struct SavedPredictions {
     height: usize,
     width: usize,
     unit: Unit,
+    world: World,
 }
 
 /// Opens predictions of this program, or of another with the same names and shapes. Reads no tensor yet.
@@ -96,8 +97,17 @@ pub fn load_predictions(path: &Path) -> Result<(SavedPredictions, SavedFrames), 
         height,
         width,
         unit,
+        world: world(&header).map_err(failed)?,
     };
     Ok((predictions, saved))
+}
+
+/// Returns the world that the file tells; the network's where it tells none.
+fn world(header: &Metadata) -> Result<World, String> {
+    let told = header.metadata().as_ref().and_then(|m| m.get(WORLD_KEY));
+    let told = told.map(|json| serde_json::from_str(json)).transpose();
+    told.map(Option::unwrap_or_default)
+        .map_err(|e| format!("bad {WORLD_KEY} in its metadata: {e}"))
 }
 
 /// What every file of predictions has. Others' have no [`Field::PoseEnc`], which no export needs, and the point head may not have
@@ -229,5 +239,9 @@ impl PredictedFrames for SavedPredictions {
 
     fn unit(&self) -> Unit {
         self.unit
+    }
+
+    fn world(&self) -> World {
+        self.world
     }
 }

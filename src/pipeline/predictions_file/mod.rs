@@ -44,6 +44,9 @@ const FRAMES_KEY: &str = "vggt.frames";
 /// Key of the unit in the metadata of the file.
 const UNIT_KEY: &str = "vggt.unit";
 
+/// Key of the world in the metadata of the file, where it is not the network's: JSON.
+const WORLD_KEY: &str = "vggt.world";
+
 /// Longest metadata that is read back, enough for ten thousand frames.
 const MAX_METADATA: usize = 16 << 20;
 

@@ -6,11 +6,11 @@ use safetensors::{Dtype, tensor::TensorInfo};
 use serde::Serialize;
 use vggt_model::Tracks;
 
-use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, SavedFrames, UNIT_KEY};
+use super::{FRAMES_KEY, HEADER_START, MAX_HEADER, SavedFrames, UNIT_KEY, WORLD_KEY};
 use crate::{
     output::{MARK, Sink, Target},
     pipeline::{PipelineError, write::to_target},
-    scene::{Field, Flat, PredictedFrames, WORLD_AXES},
+    scene::{Field, Flat, PredictedFrames},
 };
 
 /// The header of the file, in the form that [`safetensors`] writes; the metadata is sorted, so that the same predictions give the
@@ -108,13 +108,18 @@ fn header(
         .map(|(name, source)| Some((*name, info(source)?)));
     let infos = infos.collect::<Option<_>>().ok_or("too many values")?;
     let json = serde_json::to_string(saved).map_err(|e| e.to_string())?;
+    let world = serde_json::to_string(&frames.world()).map_err(|e| e.to_string())?;
+    let mut metadata = BTreeMap::from([
+        (FRAMES_KEY, json.as_str()),
+        ("vggt.generator", MARK),
+        ("vggt.axes", frames.world().axes()),
+        (UNIT_KEY, frames.unit().name()),
+    ]);
+    if !frames.world().is_network() {
+        metadata.insert(WORLD_KEY, world.as_str());
+    }
     let header = Header {
-        __metadata__: BTreeMap::from([
-            (FRAMES_KEY, json.as_str()),
-            ("vggt.generator", MARK),
-            ("vggt.axes", WORLD_AXES),
-            (UNIT_KEY, frames.unit().name()),
-        ]),
+        __metadata__: metadata,
         tensors: infos,
     };
     let mut bytes = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
