@@ -9,9 +9,9 @@
 //! peers        what a peer may do on any port; async     protocol, metrics
 //! client       the client's side of the protocol; async  protocol, resolver
 //! jobs         queue and worker: input files -> GLB      pipeline, store, metrics, allocator, system, vggt-model
-//! pipeline     the recipe: frames -> network -> scene    decoder, frames, scene, glb, html, ply, points, colmap,
-//!              -> file                                   nerfstudio, trajectory, output, allocator, system, vggt-model,
-//!                                                        vggt-refine
+//! pipeline     the recipe: frames -> network -> scene    decoder, frames, cameras, scene, glb, html, ply, points,
+//!              -> file                                   colmap, nerfstudio, trajectory, output, allocator, system,
+//!                                                        vggt-model, vggt-refine
 //! decoder      frames decoded in a process of its own    frames, allocator, system
 //! frames       images and videos -> [S, 3, H, W]         vggt-model
 //! glb          scene -> binary glTF                      scene
@@ -22,6 +22,7 @@
 //! trajectory   scene -> TUM and KITTI text               scene
 //! nerfstudio   scene -> transforms.json                  scene, colmap
 //! colmap       scene -> COLMAP text and binary           scene
+//! cameras      files of known cameras -> poses, lenses   scene, vggt-model
 //! scene        predictions -> points and cameras, pure   vggt-model
 //! protocol     the bytes of the wire, no sockets         -
 //! store        users, GLB files and jobs: rows + files   atomic_file, system
@@ -46,6 +47,7 @@
 
 pub mod allocator;
 pub mod atomic_file;
+pub mod cameras;
 pub mod cli;
 pub mod client;
 pub mod colmap;
