@@ -9,11 +9,13 @@
 
 mod companions;
 mod error;
+mod exif;
 mod folder;
 #[cfg(feature = "video")]
 mod hdr;
 mod heif;
 mod mask;
+mod notes;
 mod onnx;
 mod order;
 mod read;
@@ -22,11 +24,13 @@ mod sky;
 mod video;
 
 pub use error::FramesError;
+pub use exif::{GpsPosition, PhotoNote};
 pub use folder::{
     Folder, is_image_file, is_named_as_image, is_video_file, is_video_head, list_folder,
 };
 pub(crate) use folder::{no_images, skipped as skipped_file};
 pub use mask::{Mask, read_mask};
+pub use notes::{PhotoNotes, read_note};
 pub use order::natural;
 pub use read::{READABLE_FORMATS, decode_file, decode_image, read_image};
 pub use skipped::{SkipReason, SkippedFile, SkippedFiles};

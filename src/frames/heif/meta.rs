@@ -106,6 +106,12 @@ impl<'a> Meta<'a> {
         Ok(item)
     }
 
+    /// Returns the first item of a type that is not encrypted.
+    pub(super) fn item_of_kind(&self, kind: &FourCc) -> Option<&Item<'a>> {
+        let mut items = self.items.values();
+        items.find(|item| item.kind == *kind && !item.protected)
+    }
+
     /// The items that `from` refers to by references of type `kind`, in order.
     pub(super) fn references_of(&self, kind: &FourCc, from: u32) -> &[u32] {
         self.references

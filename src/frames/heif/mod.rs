@@ -9,7 +9,7 @@
 //! against the bytes that are there.
 //!
 //! The container's `irot`, `imir` and `clap` turn and crop the image, in the order of its properties. The EXIF block
-//! repeats the camera's orientation, and is not read: applying both would turn the image twice.
+//! repeats the camera's orientation, which is not applied: both would turn the image twice.
 //!
 //! Without the feature `video` files are recognized and refused.
 
@@ -27,6 +27,8 @@ mod decoder;
     allow(dead_code, reason = "decoding is left out")
 )]
 mod error;
+#[cfg(feature = "video")]
+mod exif;
 #[cfg_attr(
     not(feature = "video"),
     allow(dead_code, reason = "decoding is left out")
@@ -78,6 +80,17 @@ pub(super) fn decode<R: Read + Seek + Send>(
 ) -> Result<DecodedImage, PreprocessError> {
     let rgb = decode_primary(name, reader, limits).map_err(|e| of_image(e, name, limits))?;
     Ok(DecodedImage::new(name.to_owned(), rgb))
+}
+
+/// Returns the EXIF block from its TIFF header on; `None` where there is none, it is damaged, or the feature `video` is missing.
+pub(super) fn exif<R: Read + Seek>(reader: R) -> Option<Vec<u8>> {
+    #[cfg(feature = "video")]
+    return exif::exif(reader);
+    #[cfg(not(feature = "video"))]
+    {
+        let _ = reader;
+        None
+    }
 }
 
 /// The error as the reader of all other images tells it.
