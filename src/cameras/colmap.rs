@@ -153,6 +153,7 @@ impl CameraModel {
 
 fn unsupported(model: &str) -> String {
     format!(
-        "the camera model {model} cannot be used, since it is not a pinhole with two coefficients: undistort the images first (colmap image_undistorter), and use the model that it writes"
+        "the camera model {model} cannot be used, since it is not a pinhole with two coefficients: undistort the images first \
+         (colmap image_undistorter), and use the model that it writes"
     )
 }

@@ -80,7 +80,8 @@ pub enum CamerasError {
     },
     /// No camera belongs to any frame.
     #[error(
-        "cannot use the known cameras: none of {cameras} belongs to one of {frames} frames; the first are {first_camera:?} and {first_frame:?}"
+        "cannot use the known cameras: none of {cameras} belongs to one of {frames} frames; the first are \
+         {first_camera:?} and {first_frame:?}"
     )]
     NoMatch {
         /// Cameras of the file.

@@ -81,9 +81,9 @@ impl<'a> Lines<'a> {
             any = true;
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let part = &bytes[..end.unwrap_or(bytes.len())];
-            let room = MAX_LINE - self.line.len();
-            whole &= part.len() <= room;
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            let free = MAX_LINE - self.line.len();
+            whole &= part.len() <= free;
+            self.line.extend_from_slice(&part[..part.len().min(free)]);
             let used = end.map_or(bytes.len(), |end| end + 1);
             self.reader.consume(used);
             if end.is_some() {

@@ -1,11 +1,11 @@
 //! Files of known cameras: names, poses and lenses, as other programs write them.
 //!
-//! | what | file | pose | names |
-//! |---|---|---|---|
-//! | COLMAP | a folder with `cameras` and `images` as `.bin` or `.txt`, or one with `sparse/0` | camera_from_world, OpenCV axes | of images |
-//! | nerfstudio, instant-ngp | `transforms.json`, or its folder | world_from_camera, OpenGL axes | `file_path` |
-//! | table | `.csv` with the header `name,fx,fy,cx,cy,width,height,qw,qx,qy,qz,tx,ty,tz` or a part of it | camera_from_world, OpenCV axes, as COLMAP has it | `name` |
-//! | TUM trajectory | `.tum` or `.txt` with lines `timestamp tx ty tz qx qy qz qw` | world_from_camera, OpenCV axes | none: times of a video, or numbers of photos |
+//! | what | pose | names |
+//! |---|---|---|
+//! | COLMAP model, text or binary | camera_from_world, OpenCV axes | of images |
+//! | `transforms.json` of nerfstudio and instant-ngp | world_from_camera, OpenGL axes | `file_path` |
+//! | table, `.csv`, with the header that `table.rs` has | camera_from_world, OpenCV axes | `name` |
+//! | TUM trajectory, `.tum` or `.txt` | world_from_camera, OpenCV axes | times of a video, numbers of photos |
 //!
 //! What lives here: the readers, and which camera belongs to which frame ([`KnownCameras::of_frames`]). What does not: what is done
 //! with the cameras. The entry point is [`read`].
