@@ -7,8 +7,8 @@ use vggt_model::geometry::unproject_depth_map_to_point_map;
 use vggt_refine::Lens;
 
 use crate::scene::{
-    Affine, Field, Flat, PhotoArea, PredictedFrames, SceneError, Unit, View, World,
-    camera::views, quaternion,
+    Affine, Field, Flat, PhotoArea, PredictedFrames, SceneError, Unit, View, World, camera::views,
+    quaternion,
 };
 
 /// The camera that a frame gets in place of the network's, and what that does to its depths.

@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{MaskError, SpoolError};
+use super::{MaskError, PlacingError, SpoolError};
 use crate::{
+    cameras::CamerasError,
     colmap::ColmapError,
     decoder::{DecoderError, WorkerError},
     frames::{FramesError, PreprocessError},
@@ -136,6 +137,12 @@ pub enum PipelineError {
         /// Reason.
         why: String,
     },
+    /// Known cameras do not belong to the frames.
+    #[error(transparent)]
+    Cameras(#[from] CamerasError),
+    /// The result cannot be placed as asked for.
+    #[error(transparent)]
+    Placing(#[from] PlacingError),
     /// The watcher asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -28,6 +28,8 @@ mod noting;
 mod originals;
 mod overall;
 mod page;
+mod photo_notes;
+mod placing;
 mod predictions_file;
 mod progress;
 mod reconstruct;
@@ -61,6 +63,11 @@ pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
 pub use overall::Overall;
 pub use page::write_view;
+pub use photo_notes::photo_notes;
+pub use placing::{
+    FocalReport, GPS_POSITIONS, GpsReport, KnownReport, LengthReport, LevelReport, MeasuredLength,
+    PhotoPoint, Placed, Placing, PlacingError,
+};
 pub use predictions_file::{SavedFrames, SavedPredictions, load_predictions, save_predictions};
 pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
 pub use reconstruct::{

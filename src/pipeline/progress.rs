@@ -105,6 +105,26 @@ pub enum Warning {
         /// Their names.
         names: Vec<String>,
     },
+    /// Known poses are far from where the photos say that the cameras stood. They are used all the same.
+    KnownOutliers {
+        /// Names of their frames.
+        names: Vec<String>,
+    },
+    /// Distortion of known lenses is left out.
+    Distorted {
+        /// How far it moves a corner of the network's image, pixels, rounded up.
+        pixels: u32,
+    },
+    /// Measured lengths do not agree on the scale.
+    LengthsDisagree {
+        /// How much larger the largest scale is than the smallest, percent.
+        percent: u32,
+    },
+    /// The cameras were hardly held level, so that up is uncertain.
+    NotLevel {
+        /// Their median roll, degrees.
+        degrees: u32,
+    },
     /// The weights are the demo's, and the frames are not.
     DemoWeights,
     /// A warning of the run whose frames are used again, in its words.
@@ -188,6 +208,25 @@ impl fmt::Display for Warning {
                 "{} frames keep the pose that the network predicted, since too few corners in them were found in others: {}",
                 names.len(),
                 some_of(names)
+            ),
+            Self::KnownOutliers { names } => write!(
+                f,
+                "{} known poses are far from where the photos say that the cameras stood, and are used all the same: {}",
+                names.len(),
+                some_of(names)
+            ),
+            Self::Distorted { pixels } => write!(
+                f,
+                "the known lenses have distortion of up to {pixels} pixels at the corners of the network's image, which is left \
+                 out: undistort the photos first"
+            ),
+            Self::LengthsDisagree { percent } => write!(
+                f,
+                "the measured lengths disagree by {percent} %: the median is taken"
+            ),
+            Self::NotLevel { degrees } => write!(
+                f,
+                "the cameras roll by {degrees} degrees in the median, so that up is uncertain"
             ),
             Self::Video(text) | Self::Repeated(text) => f.write_str(text),
             Self::DemoWeights => f.write_str(

@@ -12,11 +12,12 @@ use vggt_model::{ForwardOptions, Tracks, demo};
 
 use super::{
     Attention, AttentionOptions, AttentionUsed, Decoded, Fields, FrameLimit, MadeOf, MaskedFrames,
-    Masks, Network, PipelineError, ReadOptions, SavedFrames, ScaledFrames, SkyNetwork, Source,
-    Spool, Spooled, Spooling, Stamps, Warning, Watcher,
+    Masks, Network, PipelineError, Placed, Placing, ReadOptions, SavedFrames, ScaledFrames,
+    SkyNetwork, Source, Spool, Spooled, Spooling, Stamps, Warning, Watcher,
     attention::{AnchorScene, unrelated, warning_of},
     compute::Computation,
     noting::Noting,
+    placing,
     refinement::{Refined, RefinementOptions, refine},
     source::spool_frames,
     spool::{Compared, Opened},
@@ -53,6 +54,8 @@ pub struct ReconstructOptions<'a> {
     pub meters_per_unit: Option<f64>,
     /// Refines the cameras with the photos, if asked for.
     pub refine: Option<RefinementOptions>,
+    /// What is known of where the scene is: cameras, lengths, positions.
+    pub placing: Placing<'a>,
     /// The options as the provenance of the scene records them.
     pub provenance: serde_json::Value,
     /// Called with the frames before the network runs, so that a result that cannot be kept is not computed.
@@ -82,6 +85,7 @@ impl Default for ReconstructOptions<'_> {
             query_points: Vec::new(),
             meters_per_unit: None,
             refine: None,
+            placing: Placing::default(),
             provenance: serde_json::Value::Null,
             before_network: None,
             spooling: Spooling::default(),
@@ -103,6 +107,8 @@ pub struct Reconstruction {
     pub refined: Option<Refined>,
     /// Points and cameras.
     pub scene: Scene,
+    /// How it was placed.
+    pub placed: Placed,
     /// What made the scene.
     pub provenance: Provenance,
     /// The frames and results that it was built from; `None` for saved predictions.
@@ -230,6 +236,8 @@ fn build(
         }
         None => predictions,
     };
+    let (placing, mut placed) = (&options.placing, Placed::default());
+    let predictions = placing::with_cameras(predictions, &frames, placing, &mut placed, watcher)?;
     let (predictions, refined) = match &options.refine {
         Some(refinement) => {
             let originals = source.map(|source| (source, &options.read));
@@ -243,6 +251,7 @@ fn build(
         }
         None => (predictions, None),
     };
+    let predictions = placing::in_world(predictions, &frames, placing, &mut placed, watcher)?;
     let predictions = match options.meters_per_unit {
         Some(scale) => Box::new(ScaledFrames::new(predictions, scale)),
         None => predictions,
@@ -256,7 +265,8 @@ fn build(
         options.provenance.clone(),
     )
     .with_frames_available(frames.available)
-    .with_unit(predictions.unit());
+    .with_unit(predictions.unit())
+    .with_world(predictions.world(), placed.numbers());
     let told = refined.as_ref().map(|refined| refined.report.for_file());
     let told = told.and_then(|report| serde_json::to_value(report).ok());
     Ok(Reconstruction {
@@ -265,6 +275,7 @@ fn build(
         tracks: None,
         refined,
         scene,
+        placed,
         provenance: provenance.with_refinement(told),
         spooled: None,
     })

@@ -22,6 +22,10 @@ impl Warning {
             Self::WithoutMask { .. } => "without_mask",
             Self::NotRefined { .. } => "not_refined",
             Self::PosesKept { .. } => "poses_kept",
+            Self::KnownOutliers { .. } => "known_outliers",
+            Self::Distorted { .. } => "distorted",
+            Self::LengthsDisagree { .. } => "lengths_disagree",
+            Self::NotLevel { .. } => "not_level",
             Self::DemoWeights => "demo_weights",
             Self::Repeated(_) => "repeated",
         }
@@ -33,6 +37,7 @@ impl Warning {
         match self {
             Self::Unrelated { names, .. }
             | Self::WithoutMask { names, .. }
+            | Self::KnownOutliers { names }
             | Self::PosesKept { names } => {
                 let names: Vec<&String> = names.iter().take(LISTED).collect();
                 fields.insert("names".to_owned(), json!(names));
@@ -81,7 +86,12 @@ impl Warning {
             Self::WithoutMask { names, frames } => {
                 json!({"without": names.len(), "frames": frames})
             }
-            Self::PosesKept { names } => json!({"frames": names.len()}),
+            Self::PosesKept { names } | Self::KnownOutliers { names } => {
+                json!({"frames": names.len()})
+            }
+            Self::Distorted { pixels } => json!({"pixels": pixels}),
+            Self::LengthsDisagree { percent } => json!({"percent": percent}),
+            Self::NotLevel { degrees } => json!({"degrees": degrees}),
             Self::NotRefined { .. } | Self::Video(_) | Self::DemoWeights | Self::Repeated(_) => {
                 json!({})
             }
