@@ -49,6 +49,7 @@ mod jobs;
 mod kept_results;
 #[cfg(feature = "video")]
 mod keyframes;
+mod known_cameras;
 mod layering;
 mod leaving;
 mod log;
@@ -61,6 +62,7 @@ mod outputs_hostile;
 mod padding;
 mod page;
 mod photos;
+mod placed;
 mod places;
 mod ply;
 mod portable;

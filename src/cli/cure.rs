@@ -14,7 +14,7 @@ use crate::{
     hub::HubError,
     jobs::JobsError,
     output::OutputError,
-    pipeline::{PipelineError, SpoolError, Warning, WorkerEnd, WorkerError},
+    pipeline::{PipelineError, PlacingError, SpoolError, Warning, WorkerEnd, WorkerError},
     store::StoreError,
 };
 
@@ -92,6 +92,19 @@ fn of_pipeline(e: &PipelineError) -> Option<String> {
         PipelineError::Glb(e) => of_glb(e),
         PipelineError::Output(OutputError::NotOurs { .. }) => Some(REPLACE.to_owned()),
         PipelineError::Spool(e) => of_spool(e),
+        PipelineError::Placing(e) => of_placing(e),
+        _ => None,
+    }
+}
+
+fn of_placing(e: &PlacingError) -> Option<String> {
+    match e {
+        PlacingError::Cropped { .. } => Some("--preprocess pad keeps photos whole".to_owned()),
+        PlacingError::NoDepth { .. } => Some("choose a point beside it".to_owned()),
+        PlacingError::Inaccurate { .. } => {
+            Some("--scale with a measured length and --level work without positions".to_owned())
+        }
+        PlacingError::NoFocal { .. } => Some("leave --exif-focal out".to_owned()),
         _ => None,
     }
 }

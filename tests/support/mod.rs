@@ -3,6 +3,7 @@
 pub(crate) mod clip;
 pub(crate) mod glb;
 pub(crate) mod http;
+pub(crate) mod placed;
 pub(crate) mod random;
 pub(crate) mod scene;
 pub(crate) mod service;

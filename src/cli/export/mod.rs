@@ -4,6 +4,7 @@ mod args;
 mod batch;
 mod one;
 mod outputs;
+mod place_flags;
 mod preview;
 mod refine_flags;
 mod remote;
@@ -38,6 +39,7 @@ use args::{InputArgs, ManyFramesArgs, OutputArgs, SceneArgs};
 use batch::BatchArgs;
 use one::Resident;
 use outputs::Plan;
+use place_flags::{Known, PlaceArgs};
 use refine_flags::RefineFlags;
 use remote::RemoteArgs;
 use spool::SpoolArgs;
@@ -74,6 +76,8 @@ pub(super) struct Args {
     refine: RefineFlags,
     #[command(flatten)]
     scene: SceneArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -147,6 +151,7 @@ impl Args {
         };
         files.extend(masks.map(Masks::files).unwrap_or_default());
         files.extend(self.scene.sky_network.clone());
+        files.extend(self.place.cameras.clone());
         files.extend(self.model.files());
         files
     }
@@ -165,10 +170,10 @@ impl Args {
     }
 
     fn reconstruct_options<'a>(
-        &self,
+        &'a self,
         scene: SceneOptions,
         plan: &Plan,
-        (sky, masks): (Option<&'a SkyNetwork>, Option<&'a Masks>),
+        (sky, masks, known): (Option<&'a SkyNetwork>, Option<&'a Masks>, &'a Known),
     ) -> anyhow::Result<ReconstructOptions<'a>> {
         Ok(ReconstructOptions {
             read: ReadOptions {
@@ -198,6 +203,7 @@ impl Args {
             query_points: self.output.query_points(),
             meters_per_unit: self.scene.meters_per_unit,
             refine: self.refine.options(),
+            placing: self.place.placing(known),
             provenance: self.options_for_provenance(&scene, plan),
             scene: SceneOptions {
                 // A dataset and splats choose their points by another rule; every writer thins for itself then.
@@ -263,6 +269,7 @@ impl Args {
         if let Some(scale) = self.scene.meters_per_unit {
             options["meters_per_unit"] = json!(scale);
         }
+        self.place.record(&mut options);
         options["mask_sky"] = json!(self.scene.mask_sky);
         if self.scene.masks.is_some() {
             options["masks"] = json!(true);

@@ -14,8 +14,8 @@ use crate::{
     frames::SkyNetwork,
     glb::{self, GlbOptions},
     pipeline::{
-        Decoded, Format, Network, PipelineError, ReconstructOptions, Reconstruction, ShowPreview,
-        Spooling, rebuild, reconstruct,
+        Decoded, Format, Network, PipelineError, PlacingError, ReconstructOptions, Reconstruction,
+        ShowPreview, Spooling, rebuild, reconstruct,
     },
     ply::PlyKind,
     scene::{PredictedFrames, Provenance, Scene, SceneOptions},
@@ -51,6 +51,7 @@ pub(super) fn export(
     let input = args.input()?;
     let options = args.scene.options(args.model.demo || input.is_of_demo())?;
     let masks = args.masks(&input)?;
+    let known = args.place.read(&input)?;
     // Fails on what cannot be read or written before the long computation.
     let plan = Plan::new(
         &args.output,
@@ -75,6 +76,7 @@ pub(super) fn export(
         Input::Saved(..) => None,
     };
     let check_frames = |frames: &Decoded| {
+        known.check_frames(frames)?;
         let size = (frames.height, frames.width);
         Ok(plan.check_frames(source.as_ref(), &frames.names, size)?)
     };
@@ -99,14 +101,14 @@ pub(super) fn export(
         preview: plan.preview.as_ref().map(|_| &show as &ShowPreview<'_>),
         before_network: Some(&check_frames),
         spooling,
-        ..args.reconstruct_options(options, &plan, (sky, masks.as_ref()))?
+        ..args.reconstruct_options(options, &plan, (sky, masks.as_ref(), &known))?
     };
     let mut own_network = None;
     let (network, made) = match input {
         Input::Saved(predictions, frames) => {
             plan.check_frames(None, &frames.names, predictions.size())?;
-            let made = rebuild(predictions, frames, &reconstruct_options, &mut bars)?;
-            (None, made)
+            let made = rebuild(predictions, frames, &reconstruct_options, &mut bars);
+            (None, made.map_err(usage_error)?)
         }
         Input::Frames(source) => {
             let network = match resident {
@@ -189,6 +191,11 @@ fn usage_error(e: PipelineError) -> anyhow::Error {
         PipelineError::QueryPoint { .. } | PipelineError::Attention(_) => {
             UsageError(e.to_string()).into()
         }
+        PipelineError::Placing(
+            PlacingError::Frame { .. }
+            | PlacingError::Outside { .. }
+            | PlacingError::NoLength { .. },
+        ) => UsageError(e.to_string()).into(),
         PipelineError::Output(e) => output_error(e),
         e => e.into(),
     }

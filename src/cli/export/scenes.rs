@@ -195,6 +195,15 @@ pub(super) fn arguments(args: &Args, scene: &SceneInput) -> anyhow::Result<Args>
     if let Some(folder) = &mut output.save_depth {
         *folder = in_folder(folder, "--save-depth", (name, name), &[])?;
     }
+    if let Some(text) = of_scene
+        .place
+        .cameras
+        .as_ref()
+        .and_then(|path| path.to_str())
+    {
+        // Each scene has cameras of its own.
+        of_scene.place.cameras = Some(PathBuf::from(text.replace(NAME, name)));
+    }
     if let Some(path) = &mut of_scene.many.preview {
         let file = format!("{name}_preview.glb");
         *path = in_folder(path, "--preview", (name, &file), &["glb"])?;

@@ -99,6 +99,9 @@ impl Summary<'_> {
             summary["images_found"] = json!(images.found());
             summary["skipped"] = images.skipped.groups().into_iter().map(group).collect();
         }
+        if let Some(placed) = self.made.placed.to_json() {
+            summary["placed"] = placed;
+        }
         if let Some(scene) = self.scene {
             summary["scene"] = json!(scene);
         }
