@@ -62,7 +62,8 @@ pub(super) fn model_in(folder: &Path) -> Option<PathBuf> {
 pub(super) fn read(folder: &Path) -> Result<KnownCameras, CamerasError> {
     let has = |name: &str| folder.join(name).is_file();
     let binary = has("cameras.bin") && has("images.bin");
-    if !binary && !(has("cameras.txt") && has("images.txt")) {
+    let text = has("cameras.txt") && has("images.txt");
+    if !(binary || text) {
         return Err(CamerasError::NoModel {
             path: folder.to_owned(),
         });
@@ -104,7 +105,7 @@ impl CameraModel {
     /// Returns the model of this number.
     pub(super) fn numbered(number: i32) -> Result<Self, String> {
         let found = MODELS.iter().find(|(model, ..)| *model == number);
-        found.map(|model| Self::of(model)).ok_or_else(|| {
+        found.map(Self::of).ok_or_else(|| {
             let other = usize::try_from(number.wrapping_sub(5)).ok();
             match other.and_then(|i| OTHERS.get(i)) {
                 Some(name) => unsupported(name),
@@ -117,7 +118,7 @@ impl CameraModel {
     pub(super) fn named(name: &str) -> Result<Self, String> {
         let found = MODELS.iter().find(|(_, model, _)| *model == name);
         found
-            .map(|model| Self::of(model))
+            .map(Self::of)
             .ok_or_else(|| match OTHERS.contains(&name) {
                 true => unsupported(name),
                 false => format!("there is no camera model {:?}", super::lines::short(name)),

@@ -126,7 +126,8 @@ fn read_any(path: &Path) -> Result<KnownCameras, CamerasError> {
 /// Returns the rotation of a quaternion (w, x, y, z), normalized, then the translation.
 fn pose(quaternion: [f64; 4], translation: [f64; 3]) -> Result<Affine, &'static str> {
     let norm = quaternion.iter().map(|x| x * x).sum::<f64>().sqrt();
-    if !(norm.is_finite() && norm > 1e-6) || !translation.iter().all(|x| x.is_finite()) {
+    let finite = norm.is_finite() && translation.iter().all(|x| x.is_finite());
+    if !finite || norm < 1e-6 {
         return Err("its pose holds NaN or infinity, or a quaternion of length 0");
     }
     Ok(rotation::affine(quaternion.map(|x| x / norm), translation))

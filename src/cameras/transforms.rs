@@ -155,7 +155,7 @@ fn lens(scopes: &Scopes<'_>) -> Result<Option<KnownLens>, String> {
     };
     let positive = |lens: &KnownLens| match lens {
         KnownLens::Pixels { focal, .. } => focal.iter().all(|f| f.is_finite() && *f > 0.0),
-        KnownLens::Angles { x_rad, .. } => (1e-3..3.14).contains(x_rad),
+        KnownLens::Angles { x_rad, .. } => (1e-3..3.1).contains(x_rad),
     };
     match positive(&lens) {
         true => Ok(Some(lens)),

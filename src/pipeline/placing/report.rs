@@ -42,6 +42,6 @@ impl Placed {
             .into_iter()
             .filter_map(|(name, part)| Some((name.to_owned(), part?)));
         let parts: Map<String, Value> = parts.collect();
-        (!parts.is_empty()).then(|| Value::Object(parts))
+        (!parts.is_empty()).then_some(Value::Object(parts))
     }
 }
