@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::{
     camera::{Lens, Pose},
-    cholesky::Tiled,
+    cholesky::{Places, Tiled},
 };
 
 /// Into how many parts the points are divided. Their sums are added in this order, so that the result is the same on any number of
@@ -25,8 +25,6 @@ const FIRST_DAMPING: f64 = 1e-4;
 const CALMING: f64 = 0.2;
 /// A damping above this ends the search: steps are too small to matter.
 const LAST_DAMPING: f64 = 1e10;
-/// The search ends when a step lowers the cost by less than this part of it.
-const SMALLEST_GAIN: f64 = 1e-6;
 /// Added to each diagonal, so that what nothing depends on stays where it is.
 const FLOOR: f64 = 1e-9;
 
@@ -82,6 +80,8 @@ pub struct BundleOptions<'a> {
     pub k1: bool,
     /// Maximum number of steps.
     pub steps: usize,
+    /// Ends when a step lowers the sum of the losses by less than this part of it.
+    pub least_gain: f64,
 }
 
 impl Cameras {
@@ -136,7 +136,7 @@ pub fn adjust(cameras: &mut Cameras, tracks: &mut [Track], options: &BundleOptio
         (cost, growth) = (next, 2.0);
         damping *= CALMING;
         taken += 1;
-        if gain < SMALLEST_GAIN || step == options.steps {
+        if gain < options.least_gain || step == options.steps {
             break;
         }
         equations = Equations::new(cameras, tracks, &layout, options);
@@ -187,15 +187,15 @@ impl Layout {
         let last: Vec<_> = (0..cameras.lenses.len())
             .map(|lens| views.clone().rfind(|view| cameras.lens_of[*view] == lens))
             .collect();
+        let mut places = Places::default();
         for view in views.clone() {
-            layout.poses[view] = Some(layout.size);
-            layout.size += 6;
+            layout.poses[view] = Some(places.next(6));
             let lens = cameras.lens_of[view];
             if last[lens] == Some(view) && (options.focal || options.k1) {
-                layout.lenses[lens] = Some(layout.size);
-                layout.size += 2;
+                layout.lenses[lens] = Some(places.next(2));
             }
         }
+        layout.size = places.rows();
         layout
     }
 

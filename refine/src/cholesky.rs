@@ -3,12 +3,35 @@
 //! Cameras that share no point have no entry in the reduced camera system: for a video only a band is filled. Tiles that stay empty
 //! cost neither time nor memory; full ones are products of small dense matrices.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DVector, SMatrix};
 
 /// Rows and columns of a tile. Large enough for fast products, small enough to leave out what is empty.
 const TILE: usize = 48;
 /// An empty tile.
 const NONE: u32 = u32::MAX;
+
+/// Places of blocks along the diagonal, none of which crosses the border of a tile.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    end: usize,
+}
+
+impl Places {
+    /// Returns the first row of a new block of `rows`. Rows that are left out in between belong to nothing.
+    pub(crate) fn next(&mut self, rows: usize) -> usize {
+        if self.end % TILE + rows > TILE {
+            self.end = self.end.next_multiple_of(TILE);
+        }
+        let start = self.end;
+        self.end += rows;
+        start
+    }
+
+    /// Returns the number of rows so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.end
+    }
+}
 
 /// The lower triangle of a symmetric matrix.
 #[derive(Debug, Clone)]
@@ -45,22 +68,33 @@ impl Tiled {
         self.tiles.get(place as usize)
     }
 
-    /// Adds `block` at these rows and columns and, by symmetry, its transpose. Of a block on the diagonal the lower triangle counts.
+    /// Adds `block` at these rows and columns and, by symmetry, its transpose. It lies in one tile: see [`Places`]. Of a block on
+    /// the diagonal the lower triangle counts.
     pub(crate) fn add<const R: usize, const C: usize>(
         &mut self,
         (row, column): (usize, usize),
-        block: &nalgebra::SMatrix<f64, R, C>,
+        block: &SMatrix<f64, R, C>,
     ) {
-        for r in 0..R {
-            for c in 0..C {
-                let (i, j) = match row + r >= column + c {
-                    true => (row + r, column + c),
-                    // The upper triangle of a block on the diagonal is there twice.
-                    false if row == column => continue,
-                    false => (column + c, row + r),
-                };
-                self.tile(i / TILE, j / TILE)[(i % TILE, j % TILE)] += block[(r, c)];
-            }
+        if row < column {
+            self.add_below((column, row), &block.transpose());
+        } else {
+            self.add_below((row, column), block);
+        }
+    }
+
+    fn add_below<const R: usize, const C: usize>(
+        &mut self,
+        (row, column): (usize, usize),
+        block: &SMatrix<f64, R, C>,
+    ) {
+        let (top, left) = (row % TILE, column % TILE);
+        let tile = self.tile(row / TILE, column / TILE).as_mut_slice();
+        for c in 0..C {
+            let start = (left + c) * TILE + top;
+            let values = tile[start..start + R].iter_mut();
+            values
+                .zip(block.column(c).iter())
+                .for_each(|(to, from)| *to += from);
         }
     }
 
@@ -137,27 +171,28 @@ impl Tiled {
 
 #[cfg(test)]
 mod tests {
-    use nalgebra::SMatrix;
-
     use super::*;
 
     /// A band of blocks of 6, a last row that meets all, and a diagonal that outweighs them.
     fn example(blocks: usize) -> (Tiled, DMatrix<f64>) {
-        let size = 6 * blocks + 2;
+        let mut places = Places::default();
+        let starts: Vec<usize> = (0..blocks).map(|_| places.next(6)).collect();
+        let border = places.next(2);
+        let size = places.rows();
         let (mut tiled, mut dense) = (Tiled::zeros(size), DMatrix::zeros(size, size));
         let value = |i: usize, j: usize| ((i * 31 + j * 17) % 23) as f64 / 23.0 - 0.5;
-        for a in 0..blocks {
-            for b in a.saturating_sub(2)..a {
-                let block = SMatrix::<f64, 6, 6>::from_fn(|r, c| value(6 * a + r, 6 * b + c));
-                tiled.add((6 * a, 6 * b), &block);
-                dense.view_mut((6 * a, 6 * b), (6, 6)).copy_from(&block);
+        for (a, &row) in starts.iter().enumerate() {
+            for &column in &starts[a.saturating_sub(2)..a] {
+                let block = SMatrix::<f64, 6, 6>::from_fn(|r, c| value(row + r, column + c));
+                tiled.add((row, column), &block);
+                dense.view_mut((row, column), (6, 6)).copy_from(&block);
             }
             // Given as the transpose.
-            let border = SMatrix::<f64, 6, 2>::from_fn(|r, c| value(6 * a + r, c));
-            tiled.add((6 * a, size - 2), &border);
+            let block = SMatrix::<f64, 6, 2>::from_fn(|r, c| value(row + r, c));
+            tiled.add((row, border), &block);
             dense
-                .view_mut((size - 2, 6 * a), (2, 6))
-                .copy_from(&border.transpose());
+                .view_mut((border, row), (2, 6))
+                .copy_from(&block.transpose());
         }
         tiled.on_diagonal(|x| *x += 100.0);
         dense.fill_diagonal(100.0);
@@ -180,6 +215,7 @@ mod tests {
     fn what_is_not_positive_definite_has_no_solution() {
         let (mut tiled, _) = example(3);
         tiled.on_diagonal(|x| *x -= 100.0);
-        assert!(tiled.solve(&DVector::zeros(20)).is_none());
+        let b = DVector::zeros(tiled.size);
+        assert!(tiled.solve(&b).is_none());
     }
 }

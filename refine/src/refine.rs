@@ -53,6 +53,9 @@ const FINE_TIES: Ties = Ties {
 const COARSE_FOCAL_SIGMA: f64 = 0.1;
 /// The same once they are fine: far more than it is, so that it decides nothing but what the photos leave open.
 const FINE_FOCAL_SIGMA: f64 = 2.0;
+/// Steps that lower the sum of the losses by less than these parts end each adjustment.
+const COARSE_GAIN: f64 = 1e-4;
+const FINE_GAIN: f64 = 3e-5;
 /// Maximum number of steps for each loss.
 const STEPS: usize = 30;
 
@@ -323,6 +326,7 @@ impl Work {
                 focal_priors: &focal_priors,
                 k1: self.options.k1 && is_fine,
                 steps: STEPS,
+                least_gain: if is_fine { FINE_GAIN } else { COARSE_GAIN },
             };
             adjust(&mut cameras, &mut tracks, &options);
             drop_outliers(&cameras, &mut tracks, *limit_px, least);

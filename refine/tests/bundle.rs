@@ -80,6 +80,7 @@ fn options(loss_px: f64) -> BundleOptions<'static> {
         focal_priors: &[],
         k1: true,
         steps: 50,
+        least_gain: 1e-6,
     }
 }
 
