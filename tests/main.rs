@@ -69,6 +69,7 @@ mod portable;
 mod protocol;
 mod proxies;
 mod quota;
+mod refine;
 mod remote_export;
 #[cfg(feature = "builtin-resolver")]
 mod resolver;

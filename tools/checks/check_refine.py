@@ -240,6 +240,9 @@ def bundle(model, intrinsics):
     options.refine_extra_params = intrinsics == "all"
     options.refine_principal_point = False
     options.print_summary = False
+    # COLMAP adjusts no point that a single image shows: those of depth maps, with which training begins.
+    for key in [key for key, point in model.points3D.items() if point.track.length() < 2]:
+        model.delete_point3D(key)
     pycolmap.bundle_adjustment(model, options)
     after = np.array([model.images[key].cam_from_world().matrix() for key in sorted(model.images)])
     moved = align_positions(centers(before), centers(after)) - centers(before)

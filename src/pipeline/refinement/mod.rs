@@ -27,6 +27,9 @@ use super::{
 };
 use crate::scene::{Affine, Field, Flat, PredictedFrames, View, camera, quaternion};
 
+/// A principal point this close to the network's own was not measured, pixels of its image.
+const UNKNOWN_PRINCIPAL: f64 = 1e-3;
+
 /// How cameras are refined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RefinementOptions {
@@ -131,12 +134,22 @@ impl Pixels {
         }
     }
 
-    /// Returns the lens in pixels of the photo, with its principal point in the middle. The network predicts none: its cameras have
-    /// theirs half a pixel of its image beside the middle, which is some pixels of the photo.
-    fn lens(&self, intrinsic: &[[f64; 3]; 3], size: [usize; 2]) -> Lens {
+    /// Returns the lens in pixels of the photo, `photo` wide and high; the network's image is `network` wide and high.
+    ///
+    /// The network predicts no principal point: its cameras have theirs half a pixel beside the middle of its image, which is some
+    /// pixels of the photo. That of a lens is the middle of the photo then; any other is known and stays.
+    fn lens(&self, intrinsic: &[[f64; 3]; 3], photo: [usize; 2], network: [usize; 2]) -> Lens {
+        let of_network = |axis: usize| network[axis] as f64 / 2.0;
+        let is_known =
+            |axis: usize| (intrinsic[axis][2] - of_network(axis)).abs() > UNKNOWN_PRINCIPAL;
+        let principal = |axis: usize| match is_known(0) || is_known(1) {
+            // The network's pixel centers lie at whole numbers.
+            true => (intrinsic[axis][2] + 0.5 - self.offset[axis]) / self.scale[axis],
+            false => photo[axis] as f64 / 2.0,
+        };
         Lens {
             focal: [0, 1].map(|axis| intrinsic[axis][axis] / self.scale[axis]),
-            principal: size.map(|side| side as f64 / 2.0),
+            principal: [principal(0), principal(1)],
             k1: 0.0,
         }
     }
@@ -177,7 +190,11 @@ fn input(
         masked.for_each(|(depth, _)| *depth = f32::NAN);
     }
     Ok(RefineView {
-        lens: pixels.lens(&view.intrinsic, [photo.gray.width(), photo.gray.height()]),
+        lens: pixels.lens(
+            &view.intrinsic,
+            [photo.gray.width(), photo.gray.height()],
+            [width, height],
+        ),
         photo: photo.gray,
         pose: pose(&view.camera_from_world),
         lens_group,
