@@ -350,9 +350,10 @@ impl<'a> Image<'a> {
             return -1.0;
         }
         let [fx, fy, cx, cy] = self.pinhole;
-        let (x, y) = (x / z, y / z);
-        let radial = 1.0 + self.k1 * (x * x + y * y);
-        let error = (fx * x * radial + cx - center[0]).hypot(fy * y * radial + cy - center[1]);
+        let radial = 1.0 + self.k1 * ((x / z).powi(2) + (y / z).powi(2));
+        let column = fx * x / z * radial + cx;
+        let row = fy * y / z * radial + cy;
+        let error = (column - center[0]).hypot(row - center[1]);
         if error.is_finite() { error } else { -1.0 }
     }
 }
