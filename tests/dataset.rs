@@ -314,6 +314,7 @@ fn a_dataset_has_at_most_the_points_asked_for_spread_over_all_images() {
     let here = dir.path();
     let limited = [
         "--demo",
+        "--refine=off",
         "--max_points",
         "800",
         "--format",

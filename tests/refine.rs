@@ -85,7 +85,8 @@ fn a_colmap_model_has_the_tracks_and_one_camera() {
         "--max_points",
         "2000",
     ];
-    let told = summary(dir.path(), &[&["--demo", "--refine=on"][..], &to].concat());
+    // On by default for a dataset.
+    let told = summary(dir.path(), &[&["--demo"][..], &to].concat());
     let folder = dir.path().join("model");
     let points = points(&folder);
     assert_eq!(json!(points.len()), told["points"]);
@@ -121,6 +122,38 @@ fn a_colmap_model_has_the_tracks_and_one_camera() {
     let poses = images.lines().filter(|line| line.ends_with(".png"));
     let cameras: Vec<&str> = poses.filter_map(|line| line.split(' ').nth(8)).collect();
     assert_eq!(cameras, ["1"; 8]);
+}
+
+#[test]
+fn a_dataset_has_the_networks_cameras_if_asked_for() {
+    let dir = TempDir::new().unwrap();
+    let path = saved(&dir);
+    let told = |input: &[&str]| {
+        let to = [
+            "--format",
+            "nerfstudio",
+            "--out",
+            "n",
+            "--json=full",
+            "--overwrite",
+        ];
+        summary(dir.path(), &[input, &to].concat())
+    };
+    let off = told(&["--demo", "--refine=off"]);
+    // Nothing more is known of saved predictions, so that they are off by default.
+    let of_saved = told(&["--from_predictions", &path]);
+    assert_eq!(off["refinement"], Value::Null);
+    assert_eq!(of_saved["refinement"], Value::Null);
+    assert_eq!(off["cameras"], of_saved["cameras"]);
+    let on = told(&["--demo"]);
+    assert_eq!(on["refinement"]["accepted"], true);
+    assert_ne!(off["cameras"], on["cameras"]);
+    let e = fail(
+        dir.path(),
+        2,
+        &["export", "x.png", "--server", "localhost", "--refine"],
+    );
+    assert!(e.contains("--refine") && e.contains("--server"), "{e}");
 }
 
 #[test]

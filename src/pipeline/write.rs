@@ -117,8 +117,9 @@ pub fn write_dataset(
 ) -> Result<Written, PipelineError> {
     let folder = images.folder();
     let mut tracks = match options.refined {
-        Some(refined) => world_tracks(scene, frames, refined)?,
-        None => Vec::new(),
+        // nerfstudio has no place for them.
+        Some(refined) if format == Format::Colmap => world_tracks(scene, frames, refined)?,
+        _ => Vec::new(),
     };
     // Tracks come first; what the limit leaves is for points of single pixels, of which there is one at least.
     let most = options.dataset_points.max(1);

@@ -169,6 +169,11 @@ impl Args {
         self.model.load(&self.model.source()?)
     }
 
+    /// Returns true when the photos are at hand and the cameras are the network's.
+    fn predicts_cameras(&self) -> bool {
+        self.input.from_predictions.is_none() && self.place.cameras.is_none()
+    }
+
     fn reconstruct_options<'a>(
         &'a self,
         scene: SceneOptions,
@@ -202,7 +207,9 @@ impl Args {
             all_heads: self.output.save_predictions.is_some(),
             query_points: self.output.query_points(),
             meters_per_unit: self.scene.meters_per_unit,
-            refine: self.refine.options(),
+            refine: self
+                .refine
+                .options(plan.has_dataset() && self.predicts_cameras()),
             placing: self.place.placing(known),
             provenance: self.options_for_provenance(&scene, plan),
             scene: SceneOptions {

@@ -136,6 +136,11 @@ impl Plan {
             || (self.trajectory.iter()).any(|(target, _)| target.is_standard_output())
     }
 
+    /// Returns true when an output is a dataset.
+    pub(super) fn has_dataset(&self) -> bool {
+        self.scenes.iter().any(|scene| scene.format.is_folder())
+    }
+
     /// Returns true when an output takes the most confident points: a dataset, or splats.
     pub(super) fn chooses_by_confidence(&self) -> bool {
         let mut scenes = self.scenes.iter();

@@ -17,7 +17,7 @@ enum Switch {
 #[command(next_help_heading = "Cameras")]
 pub(super) struct RefineFlags {
     /// Refine the cameras with corners that several photos show (bundle adjustment); the network's are kept where that is not
-    /// better [default: off]
+    /// better [default: on for colmap and nerfstudio datasets of photos or a video, unless --cameras is given; else off]
     #[arg(
         long,
         value_name = "SWITCH",
@@ -39,9 +39,11 @@ pub(super) struct RefineFlags {
 }
 
 impl RefineFlags {
-    /// Returns how cameras are refined, if they are.
-    pub(super) fn options(&self) -> Option<RefinementOptions> {
-        let is_on = self.refine.unwrap_or(Switch::Off) == Switch::On;
+    /// Returns how cameras are refined, if they are; `by_default` where neither on nor off was asked for.
+    pub(super) fn options(&self, by_default: bool) -> Option<RefinementOptions> {
+        let is_on = self
+            .refine
+            .map_or(by_default, |switch| switch == Switch::On);
         is_on.then_some(RefinementOptions {
             lenses: self.refine_lens,
             k1: self.refine_k1,
