@@ -11,9 +11,10 @@
 //! - The network unprojects whole pixel numbers, COLMAP's pixel centers lie at half numbers. A pixel's center
 //!   (x, y) of the network's image is therefore (x + 0.5, y + 0.5) here, and the principal point moves along, so
 //!   that every point projects to the center of the pixel that it was made from, in the original image.
-//! - Points that several images show ([`Track`]) come first. Every other point has a track of one element, and points outside the original image (in its padding) are left
-//!   out. The error is the distance between a point's projection and its pixel: zero but for rounding with "Depthmap
-//!   and Camera", and what the point head and the cameras disagree by with "Pointmap Regression".
+//! - Points that several images show ([`Track`]) come first. Every other point has a track of one element, and points outside
+//!   the original image (in its padding) are left out. The error is the mean distance between a point's projections and where its
+//!   images show it; for the others that is the pixel that they come from: zero but for rounding with "Depthmap and Camera", and
+//!   what the point head and the cameras disagree by with "Pointmap Regression".
 //! - Images are named as given. The text form ends a name at the first blank, so there, and only there, blanks
 //!   are written as `%20` and the like.
 

@@ -30,6 +30,8 @@ TEXT_IS_IN = {
     "ffmpeg-sys-next": "ffmpeg-next",
     "pulp-wasm-simd-flag": "pulp",
 }
+# The other crates of the workspace, under the program's own license.
+OWN_CRATES = ("vggt-model", "vggt-refine")
 OWN_TEXTS = {"MIT OR Apache-2.0": ["LICENSE-APACHE"]}
 
 
@@ -59,7 +61,7 @@ def built_crates(features):
 def cargo_sbom(features):
     """What cargo-cyclonedx says of the program; it writes beside every Cargo.toml, which is tidied up."""
     name = "inventory-of-release"
-    files = [ROOT / folder / f"{name}.json" for folder in (".", "model")]
+    files = [ROOT / folder / f"{name}.json" for folder in (".", "model", "refine")]
     try:
         run(
             "cargo",
@@ -181,7 +183,7 @@ def main():
         by_ref = {part.purl: part for part in parts}
         version = sbom["metadata"]["component"]["version"]
         for component in sbom["components"]:
-            if component.get("scope") == "excluded" or component["name"] == "vggt-model":
+            if component.get("scope") == "excluded" or component["name"] in OWN_CRATES:
                 continue
             expression = component["licenses"][0]["expression"]
             part = by_ref.get(component["bom-ref"])
