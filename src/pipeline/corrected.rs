@@ -98,16 +98,9 @@ impl CorrectedFrames {
         })
     }
 
-    /// Depths times their factor. [H, W, 1], F32.
-    fn depth(&self, index: usize, factor: f64) -> Result<Tensor, SceneError> {
-        let depth = self.frames.read(index, Field::Depth)?;
-        let scaled = || depth.to_dtype(DType::F32)?.affine(factor, 0.0);
-        scaled().map_err(tensor(Field::Depth))
-    }
-
     fn points_from_depth(&self, index: usize) -> Result<Tensor, SceneError> {
         let camera = self.camera(index, Field::WorldPointsFromDepth)?;
-        let depth = self.depth(index, camera.depth_factor)?;
+        let depth = scaled_depth(&*self.frames, index, camera.depth_factor)?;
         if camera.k1 != 0.0 {
             return self.points_of_distorted(index, camera, &depth);
         }
@@ -127,15 +120,7 @@ impl CorrectedFrames {
             PointMoves::Alike(world) => world,
             PointMoves::WithCamera => self.beside_camera(index)?,
         };
-        let (height, width) = self.size();
-        let points = Flat::read_from(&*self.frames, index, field)?;
-        let points = points.read();
-        let moved: Vec<f32> = points
-            .values()?
-            .chunks_exact(3)
-            .flat_map(|p| world.apply_f32([p[0], p[1], p[2]]))
-            .collect();
-        Tensor::from_vec(moved, field.shape(height, width), &Device::Cpu).map_err(tensor(field))
+        moved_points(&*self.frames, index, field, &world)
     }
 
     /// Returns new_world_from_world for what keeps its place in the axes of a frame's camera, but for the factor of its depths.
@@ -201,13 +186,43 @@ const IDENTITY: Affine = Affine([
     [0.0, 0.0, 1.0, 0.0],
 ]);
 
+/// Returns the depths of a frame times a factor. [H, W, 1], F32.
+pub(super) fn scaled_depth(
+    frames: &dyn PredictedFrames,
+    index: usize,
+    factor: f64,
+) -> Result<Tensor, SceneError> {
+    let depth = frames.read(index, Field::Depth)?;
+    let scaled = || depth.to_dtype(DType::F32)?.affine(factor, 0.0);
+    scaled().map_err(tensor(Field::Depth))
+}
+
+/// Returns the points of a frame in another world. [H, W, 3], F32.
+pub(super) fn moved_points(
+    frames: &dyn PredictedFrames,
+    index: usize,
+    field: Field,
+    new_world_from_world: &Affine,
+) -> Result<Tensor, SceneError> {
+    let (height, width) = frames.size();
+    let points = Flat::read_from(frames, index, field)?;
+    let points = points.read();
+    let moved: Vec<f32> = points
+        .values()?
+        .chunks_exact(3)
+        .flat_map(|p| new_world_from_world.apply_f32([p[0], p[1], p[2]]))
+        .collect();
+    Tensor::from_vec(moved, field.shape(height, width), &Device::Cpu).map_err(tensor(field))
+}
+
 /// Rows as the network has them. [3, N], F32.
-fn matrix<const N: usize>(rows: &[[f64; N]; 3]) -> candle_core::Result<Tensor> {
+pub(super) fn matrix<const N: usize>(rows: &[[f64; N]; 3]) -> candle_core::Result<Tensor> {
     let values: Vec<f32> = rows.iter().flatten().map(|x| *x as f32).collect();
     Tensor::from_vec(values, (3, N), &Device::Cpu)
 }
 
-fn tensor(field: Field) -> impl FnOnce(candle_core::Error) -> SceneError {
+/// Names the field that a tensor's error belongs to.
+pub(super) fn tensor(field: Field) -> impl FnOnce(candle_core::Error) -> SceneError {
     let name = field.name();
     move |source| SceneError::Tensor { name, source }
 }
@@ -240,7 +255,10 @@ impl PredictedFrames for CorrectedFrames {
             Field::PoseEnc => self
                 .pose_enc(self.camera(index, field)?)
                 .map_err(tensor(field)),
-            Field::Depth => self.depth(index, self.camera(index, field)?.depth_factor),
+            Field::Depth => {
+                let factor = self.camera(index, field)?.depth_factor;
+                scaled_depth(&*self.frames, index, factor)
+            }
             Field::WorldPointsFromDepth => self.points_from_depth(index),
             Field::WorldPoints => self.points(index),
             Field::Image | Field::DepthConf | Field::WorldPointsConf => {

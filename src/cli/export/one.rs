@@ -171,7 +171,7 @@ pub(super) fn export(
     Ok(())
 }
 
-/// Warns of flags that no output heeds.
+/// Warns of flags that have no effect on any output.
 fn warn_of_outputs(options: &SceneOptions, plan: &Plan) {
     let holds_none = plan.scenes.iter().find(|scene| !scene.format.holds_glb());
     if let Some(scene) = holds_none.filter(|_| options.show_cam) {

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use nalgebra::Similarity3;
 
 use super::geometry::{affine, affine_of_similarity, pose, similar};
-use crate::scene::{
-    Affine, Field, Flat, PhotoArea, PredictedFrames, SceneError, Unit, World, camera::views,
-    quaternion,
+use crate::{
+    pipeline::corrected::{matrix, moved_points, scaled_depth, tensor},
+    scene::{
+        Affine, Field, Flat, PhotoArea, PredictedFrames, SceneError, Unit, World, camera::views,
+        quaternion,
+    },
 };
 
 /// Frames that a similarity brought into another world. Lenses, with their distortion, and images stay.
@@ -45,28 +48,6 @@ impl MovedFrames {
         )))
     }
 
-    fn points(&self, index: usize, field: Field) -> Result<Tensor, SceneError> {
-        let (height, width) = self.size();
-        let moved = affine_of_similarity(&self.similarity);
-        let points = Flat::read_from(&*self.frames, index, field)?;
-        let points = points.read();
-        let points = points.values()?.chunks_exact(3);
-        let moved: Vec<f32> = points
-            .flat_map(|p| moved.apply_f32([p[0], p[1], p[2]]))
-            .collect();
-        Tensor::from_vec(moved, field.shape(height, width), &Device::Cpu).map_err(tensor(field))
-    }
-
-    fn depth(&self, index: usize) -> Result<Tensor, SceneError> {
-        let depth = self.frames.read(index, Field::Depth)?;
-        let scaled = || {
-            depth
-                .to_dtype(DType::F32)?
-                .affine(self.similarity.scaling(), 0.0)
-        };
-        scaled().map_err(tensor(Field::Depth))
-    }
-
     /// The new pose before what the encoding says of the lens.
     fn pose_enc(&self, index: usize) -> Result<Tensor, SceneError> {
         let field = Field::PoseEnc;
@@ -82,11 +63,6 @@ impl MovedFrames {
         let values = pose.into_iter().chain([vertical, horizontal]);
         Tensor::from_iter(values, &Device::Cpu).map_err(tensor(field))
     }
-}
-
-fn tensor(field: Field) -> impl FnOnce(candle_core::Error) -> SceneError {
-    let name = field.name();
-    move |source| SceneError::Tensor { name, source }
 }
 
 impl PredictedFrames for MovedFrames {
@@ -105,13 +81,15 @@ impl PredictedFrames for MovedFrames {
     fn read(&self, index: usize, field: Field) -> Result<Tensor, SceneError> {
         match field {
             Field::Extrinsic => {
-                let rows = self.camera(index)?.0;
-                let values: Vec<f32> = rows.iter().flatten().map(|x| *x as f32).collect();
-                Tensor::from_vec(values, (3, 4), &Device::Cpu).map_err(tensor(field))
+                let pose = self.camera(index)?;
+                matrix(&pose.0).map_err(tensor(field))
             }
             Field::PoseEnc => self.pose_enc(index),
-            Field::Depth => self.depth(index),
-            Field::WorldPoints | Field::WorldPointsFromDepth => self.points(index, field),
+            Field::Depth => scaled_depth(&*self.frames, index, self.similarity.scaling()),
+            Field::WorldPoints | Field::WorldPointsFromDepth => {
+                let world = affine_of_similarity(&self.similarity);
+                moved_points(&*self.frames, index, field, &world)
+            }
             Field::Image | Field::Intrinsic | Field::DepthConf | Field::WorldPointsConf => {
                 self.frames.read(index, field)
             }
