@@ -7,18 +7,19 @@ use std::{
     path::Path,
 };
 
-use vggt_model::preprocess::open_regular;
+use image::ImageFormat;
+use vggt_model::preprocess::{exif_chunk, open_regular};
 
 use super::{
     exif::{self, PhotoNote},
     heif,
 };
 
-/// Longest block outside of a JPEG, and the part of a TIFF or RAW file that is read.
+/// The part of a TIFF or RAW file that is read.
 const MAX_BLOCK: u64 = 16 << 20;
 
-/// Segments and chunks that are looked at, at most.
-const MAX_CHUNKS: usize = 1 << 16;
+/// Segments of a JPEG that are looked at, at most.
+const MAX_SEGMENTS: usize = 1 << 16;
 
 /// What stands before a block in a JPEG, and in some WebP and PNG files.
 const PREFIX: &[u8] = b"Exif\0\0";
@@ -56,8 +57,10 @@ fn block(mut file: File) -> io::Result<Option<Vec<u8>>> {
     reader.read_exact(&mut head)?;
     match &head {
         [0xFF, 0xD8, ..] => jpeg(&mut reader),
-        [0x89, b'P', b'N', b'G', ..] => png(&mut reader),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => webp(&mut reader),
+        [0x89, b'P', b'N', b'G', ..] => exif_chunk(&mut reader, ImageFormat::Png),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => {
+            exif_chunk(&mut reader, ImageFormat::WebP)
+        }
         [b'I', b'I', ..] | [b'M', b'M', ..] => {
             reader.rewind()?;
             limited(&mut reader, MAX_BLOCK).map(Some)
@@ -71,7 +74,7 @@ fn jpeg<R: BufRead + Seek>(reader: &mut R) -> io::Result<Option<Vec<u8>>> {
     const APP1: u8 = 0xE1;
     const START_OF_SCAN: u8 = 0xDA;
     reader.seek(SeekFrom::Start(2))?;
-    for _ in 0..MAX_CHUNKS {
+    for _ in 0..MAX_SEGMENTS {
         let mut marker = [0; 2];
         reader.read_exact(&mut marker)?;
         // Any number of 0xFF may stand before a marker.
@@ -98,41 +101,6 @@ fn jpeg<R: BufRead + Seek>(reader: &mut R) -> io::Result<Option<Vec<u8>>> {
         if segment.starts_with(PREFIX) {
             return Ok(Some(segment));
         }
-    }
-    Ok(None)
-}
-
-/// The eXIf chunk, which may stand before or behind the pixels.
-fn png<R: BufRead + Seek>(reader: &mut R) -> io::Result<Option<Vec<u8>>> {
-    const SIGNATURE: u64 = 8;
-    const CRC: i64 = 4;
-    reader.seek(SeekFrom::Start(SIGNATURE))?;
-    for _ in 0..MAX_CHUNKS {
-        let mut head = [0; 8];
-        reader.read_exact(&mut head)?;
-        let [a, b, c, d, kind @ ..] = head;
-        let length = u32::from_be_bytes([a, b, c, d]);
-        match &kind {
-            b"eXIf" => return limited(reader, length.into()).map(Some),
-            b"IEND" => return Ok(None),
-            _ => reader.seek_relative(i64::from(length) + CRC)?,
-        }
-    }
-    Ok(None)
-}
-
-/// The EXIF chunk.
-fn webp<R: BufRead + Seek>(reader: &mut R) -> io::Result<Option<Vec<u8>>> {
-    for _ in 0..MAX_CHUNKS {
-        let mut head = [0; 8];
-        reader.read_exact(&mut head)?;
-        let [kind @ .., a, b, c, d] = head;
-        let length = u32::from_le_bytes([a, b, c, d]);
-        if &kind == b"EXIF" {
-            return limited(reader, length.into()).map(Some);
-        }
-        // Chunks have even lengths.
-        reader.seek_relative(i64::from(length) + i64::from(length % 2))?;
     }
     Ok(None)
 }

@@ -54,6 +54,7 @@ pub use error::PreprocessError;
 pub use fit::{Fitted, Placement, Prepared, PreprocessMode, fitted, preprocess};
 pub use mask::{decode_mask, mask_of};
 pub use note::ImageNote;
+pub use orientation::exif_chunk;
 pub use plain::is_plain_rgb;
 pub use raw::FORMAT_NAMES as RAW_FORMATS;
 pub use stack::{Frames, stack};

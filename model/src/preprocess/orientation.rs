@@ -37,12 +37,28 @@ pub(super) fn of_tiff<R: Read + Seek>(reader: R) -> Option<Orientation> {
 /// Returns the orientation of a file that is not a JPEG, from its beginning. A damaged block is none.
 pub(super) fn of_file<R: BufRead + Seek>(reader: &mut R, format: ImageFormat) -> Orientation {
     let found = match format {
-        ImageFormat::Png => png_exif(reader).ok().flatten().and_then(|e| of_exif(&e)),
-        ImageFormat::WebP => webp_exif(reader).ok().flatten().and_then(|e| of_exif(&e)),
         ImageFormat::Tiff => reader.rewind().ok().and_then(|()| of_tiff(reader)),
-        _ => None,
+        format => exif_chunk(reader, format)
+            .ok()
+            .flatten()
+            .and_then(|e| of_exif(&e)),
     };
     found.unwrap_or(Orientation::NoTransforms)
+}
+
+/// Returns the EXIF block of a PNG or WebP, at most its first 16 MiB; `None` where there is none, or in another format.
+///
+/// # Errors
+/// When the file cannot be read, or ends in the midst of a chunk.
+pub fn exif_chunk<R: BufRead + Seek>(
+    reader: &mut R,
+    format: ImageFormat,
+) -> io::Result<Option<Vec<u8>>> {
+    match format {
+        ImageFormat::Png => png_exif(reader),
+        ImageFormat::WebP => webp_exif(reader),
+        _ => Ok(None),
+    }
 }
 
 /// Returns the eXIf chunk of a PNG, which may stand before or behind the pixels.
