@@ -12,7 +12,12 @@ const DIAGONAL_35MM: f64 = 43.266_615_305_567_87;
 /// How far the shape of a photo may be from that of the picture in its block before it counts as cropped.
 const SAME_SHAPE: f64 = 0.02;
 
+/// Longest name of a camera that is read, bytes.
+const MAX_NAME: usize = 128;
+
 // Tags of the first directory.
+const MAKE: u16 = 0x010F;
+const MODEL: u16 = 0x0110;
 const EXIF_DIRECTORY: u16 = 0x8769;
 const GPS_DIRECTORY: u16 = 0x8825;
 // Tags of the EXIF directory.
@@ -22,6 +27,7 @@ const PIXEL_HEIGHT: u16 = 0xA003;
 const FOCAL_PLANE_X: u16 = 0xA20E;
 const FOCAL_PLANE_UNIT: u16 = 0xA210;
 const FOCAL_35MM: u16 = 0xA405;
+const LENS_MODEL: u16 = 0xA434;
 // Tags of the GPS directory.
 const LATITUDE: [u16; 2] = [1, 2];
 const LONGITUDE: [u16; 2] = [3, 4];
@@ -39,8 +45,12 @@ pub struct GpsPosition {
 }
 
 /// What a photo notes of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PhotoNote {
+    /// Make and model of the camera, and of its lens.
+    pub camera: Option<String>,
+    /// Focal length of the lens, mm. Phones do not count a digital zoom in.
+    pub focal_mm: Option<f64>,
     /// Focal length that gives the same diagonal field of view on 35 mm film, mm. Phones include a digital zoom.
     pub focal_35mm: Option<f64>,
     /// Focal length in pixels of the picture as it was stored.
@@ -102,8 +112,14 @@ pub(super) fn parse(block: &[u8]) -> PhotoNote {
         };
         Some(rational(FOCAL_PLANE_X).filter(positive)? / millimeters)
     };
-    let focal_plane = rational(FOCAL_LENGTH).filter(positive).zip(per_mm());
+    let focal_mm = rational(FOCAL_LENGTH).filter(positive);
+    let focal_plane = focal_mm.zip(per_mm());
+    let names = [(first, MAKE), (first, MODEL), (exif, LENS_MODEL)];
+    let names = names.map(|(directory, tag)| tiff.text(directory?, tag));
     PhotoNote {
+        camera: (names.iter().any(Option::is_some))
+            .then(|| names.map(Option::unwrap_or_default).join("|")),
+        focal_mm,
         focal_35mm: integer(FOCAL_35MM).map(f64::from).filter(positive),
         focal_plane_pixels: focal_plane.map(|(mm, per_mm)| mm * per_mm).filter(positive),
         taken_size: sides.filter(|(w, h)| *w > 0 && *h > 0).map(|(w, h)| [w, h]),
@@ -237,6 +253,15 @@ impl<'a> Tiff<'a> {
     fn byte(&self, directory: usize, tag: u16) -> Option<u8> {
         let entry = self.entry(directory, tag)?;
         matches!(entry.kind, 1 | 2 | 7).then(|| entry.values.first().copied())?
+    }
+
+    /// The beginning of a text, without what pads it.
+    fn text(&self, directory: usize, tag: u16) -> Option<String> {
+        let entry = self.entry(directory, tag)?;
+        let end = entry.values.iter().position(|byte| *byte == 0);
+        let bytes = &entry.values[..end.unwrap_or(entry.values.len()).min(MAX_NAME)];
+        let text = String::from_utf8_lossy(bytes).trim().to_owned();
+        (entry.kind == 2 && !text.is_empty()).then_some(text)
     }
 
     /// Up to three fractions; one whose denominator is 0 is NaN or infinite.

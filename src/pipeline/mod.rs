@@ -24,6 +24,7 @@ mod masks;
 mod memory;
 mod network;
 mod network_source;
+mod noted_focal;
 mod noting;
 mod originals;
 mod overall;

@@ -44,19 +44,29 @@ fn letter(c: u8) -> Value {
     (2, 2, vec![c, 0])
 }
 
+fn ascii(text: &[u8]) -> Value {
+    (2, text.len() as u32, text.to_vec())
+}
+
 /// A block with these entries in its EXIF and GPS directories.
 fn block(exif: &[(u16, Value)], gps: &[(u16, Value)]) -> Vec<u8> {
+    block_of(&[], exif, gps)
+}
+
+/// As [`block`], with more entries in the first directory.
+fn block_of(first: &[(u16, Value)], exif: &[(u16, Value)], gps: &[(u16, Value)]) -> Vec<u8> {
     const FIRST: usize = 8;
-    let exif_at = FIRST + 2 + 2 * 12 + 4;
-    let exif = directory(exif_at, exif);
-    let gps_at = exif_at + exif.len();
-    let first = directory(
-        FIRST,
-        &[
+    let with = |exif_at: usize, gps_at: usize| {
+        let own = [
             (EXIF_DIRECTORY, long(exif_at as u32)),
             (GPS_DIRECTORY, long(gps_at as u32)),
-        ],
-    );
+        ];
+        directory(FIRST, &[first, &own].concat())
+    };
+    let exif_at = FIRST + with(0, 0).len();
+    let exif = directory(exif_at, exif);
+    let gps_at = exif_at + exif.len();
+    let first = with(exif_at, gps_at);
     let head = [&b"II*\0"[..], &8_u32.to_le_bytes()].concat();
     [head, first, exif, directory(gps_at, gps)].concat()
 }
@@ -157,4 +167,25 @@ fn a_damaged_block_is_never_a_panic() {
             );
         }
     }
+}
+
+#[test]
+fn a_lens_is_known_by_its_names_and_focal_lengths() {
+    let exif = [
+        (FOCAL_LENGTH, rationals(&[[57, 10]])),
+        (LENS_MODEL, ascii(b"back camera 5.7mm f/1.5\0")),
+    ];
+    let first = [(MAKE, ascii(b"Maker  \0\0")), (MODEL, ascii(b"P1\0"))];
+    let note = parse(&block_of(&first, &exif, &[]));
+    assert_eq!(note.focal_mm, Some(5.7));
+    assert_eq!(
+        note.camera.as_deref(),
+        Some("Maker|P1|back camera 5.7mm f/1.5")
+    );
+    let nameless = [(MAKE, ascii(b"\0\0\0\0\0")), (MODEL, short(7))];
+    assert_eq!(parse(&block_of(&nameless, &exif[..1], &[])).camera, None);
+    // Names go no further than their end, and are cut where they are not names.
+    let long = [b'x'; 4000];
+    let camera = parse(&block_of(&[(MAKE, ascii(&long))], &[], &[])).camera;
+    assert_eq!(camera.map(|name| name.len()), Some(MAX_NAME + 2));
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::{
-    super::{PipelineError, SavedFrames},
+    super::{PipelineError, SavedFrames, noted_focal::noted_focal},
     Frames, PlacingError,
     known::{placement, with_known_cameras},
 };
@@ -14,12 +14,6 @@ use crate::{
     frames::PhotoNotes,
     scene::camera::views,
 };
-
-/// Focal lengths that are believed, in parts of the network's.
-const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.5..=2.0;
-
-/// Fields of view along the longer side that are believed, degrees.
-const PLAUSIBLE_FOV_DEG: std::ops::RangeInclusive<f64> = 10.0..=130.0;
 
 /// Which focal lengths were taken from the photos.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,20 +77,18 @@ pub(super) fn with_noted_focal(
             continue;
         };
         let place = placement(saved, view.frame, frames.size());
-        let size = [place.source_width, place.source_height];
-        let Some(focal) = notes.get(name).and_then(|note| note.focal_pixels(size)) else {
+        let noted_here = notes
+            .get(name)
+            .and_then(|note| noted_focal(note, &place, &view.intrinsic));
+        let Some(found) = noted_here else {
             continue;
         };
         noted += 1;
-        let network =
-            (view.intrinsic[0][0] / place.scale_x * view.intrinsic[1][1] / place.scale_y).sqrt();
-        let longer = f64::from(size[0].max(size[1]));
-        let fov_deg = 2.0 * (longer / 2.0 / focal).atan().to_degrees();
-        if PLAUSIBLE.contains(&(focal / network)) && PLAUSIBLE_FOV_DEG.contains(&fov_deg) {
+        if found.is_plausible {
             cameras.push(KnownCamera {
                 name: name.clone(),
                 lens: Some(KnownLens::Pixels {
-                    focal: [focal, focal],
+                    focal: [found.pixels; 2],
                     principal: None,
                     size: None,
                     distortion: [0.0; 4],
