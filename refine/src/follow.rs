@@ -1,5 +1,7 @@
 //! Corners of one view, found again in others where the predictions say they should be.
 
+use std::collections::HashMap;
+
 use nalgebra::{Matrix2, Point3, Vector2};
 use rayon::prelude::*;
 
@@ -10,7 +12,7 @@ use crate::{
     patch::Patch,
     stopped::Stopped,
     tracks::Sets,
-    view::{DepthMap, sighting},
+    view::{DepthMap, Sighting, sighting},
 };
 
 /// Points of a grid that tell how much of a view another one sees.
@@ -26,7 +28,11 @@ const BATCH: usize = 8;
 /// Levels between two photos whose patches are compared at different sizes, at most.
 const MOST_LEVELS: f64 = 1.6;
 
+/// Two places, in different views, that show one point.
+pub(crate) type Match = (Observation, Observation);
+
 /// Photos, depths and cameras as they are known at the moment.
+#[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
     pub(crate) photos: &'a [Pyramid],
     pub(crate) depths: &'a [DepthMap],
@@ -61,6 +67,19 @@ pub(crate) struct FollowOptions {
 }
 
 impl Scene<'_> {
+    /// Returns the point that a view shows at a pixel, in the axes of its camera; `None` where its depth is not known.
+    pub(crate) fn point_in_view(&self, seen: &Observation) -> Option<Point3<f64>> {
+        let depth = self.depths[seen.view].at(&seen.pixel)? * self.depth_factors[seen.view];
+        let ray = self.cameras.lens(seen.view).ray(&seen.pixel);
+        Some(Point3::from(ray * depth))
+    }
+
+    /// Returns the same point, world space.
+    pub(crate) fn point(&self, seen: &Observation) -> Option<Point3<f64>> {
+        let point = self.point_in_view(seen)?;
+        Some(self.cameras.poses[seen.view].inverse() * point)
+    }
+
     /// Returns the views in which the corners of `view` are searched: of those that see enough of it half that see most of it, and
     /// half evenly of the rest, which look from further away.
     fn partners(&self, view: usize, count: usize) -> Vec<usize> {
@@ -71,9 +90,7 @@ impl Scene<'_> {
                 let part =
                     |i: usize, axis: usize| (i as f64 + 0.5) / GRID[axis] as f64 * size[axis];
                 let pixel = Vector2::new(part(i % GRID[0], 0), part(i / GRID[0], 1));
-                let depth = self.depths[view].at(&pixel)? * self.depth_factors[view];
-                let ray = self.cameras.lens(view).ray(&pixel);
-                Some(self.cameras.poses[view].inverse() * Point3::from(ray * depth))
+                self.point(&Observation { view, pixel })
             })
             .collect();
         let sees = |other: usize, point: &Point3<f64>| {
@@ -103,25 +120,44 @@ impl Scene<'_> {
         chosen.map(|(_, other)| other).collect()
     }
 
-    /// Returns where a corner of view `from` is in view `to`, pixels of the photo.
-    fn find(
+    /// Returns how view `to` sees the surface around a corner of view `from`, according to depths and cameras.
+    pub(crate) fn expected(
         &self,
         (from, to): (usize, usize),
         corner: &Vector2<f64>,
-        options: &FollowOptions,
-    ) -> Option<Vector2<f64>> {
+    ) -> Option<Sighting> {
         let surface = self.depths[from].surface(corner)?;
         let factor = self.depth_factors[from];
-        let expected = sighting(self.cameras, (from, to), (corner, &surface), factor)?;
-        let (photos, back) = (
-            (&self.photos[from], &self.photos[to]),
-            expected.warp.try_inverse()?,
-        );
+        sighting(self.cameras, (from, to), (corner, &surface), factor)
+    }
+
+    /// Returns where a corner of view `from` is in view `to`, pixels of the photo.
+    fn find(
+        &self,
+        views: (usize, usize),
+        corner: &Vector2<f64>,
+        options: &FollowOptions,
+    ) -> Option<Vector2<f64>> {
+        let expected = self.expected(views, corner)?;
+        let around = (&expected.pixel, &expected.warp, Some(expected.depth));
+        self.find_around(views, corner, around, options)
+    }
+
+    /// Returns where a corner of view `from` is in view `to` if it looks there as after `warp` and lies near a pixel of the photo,
+    /// and, where a depth is given, at about this depth.
+    pub(crate) fn find_around(
+        &self,
+        (from, to): (usize, usize),
+        corner: &Vector2<f64>,
+        (pixel, warp, expected_depth): (&Vector2<f64>, &Matrix2<f64>, Option<f64>),
+        options: &FollowOptions,
+    ) -> Option<Vector2<f64>> {
+        let (photos, back) = ((&self.photos[from], &self.photos[to]), warp.try_inverse()?);
         let coarse = patch(photos.0, corner, &back, options.first_level)?;
         let scale = f64::from(1 << options.first_level.min(photos.1.len() - 1));
         let radius = (options.radius_px / scale).ceil() as usize;
         let level = photos.1.level(options.first_level);
-        let found = coarse.search(level, &(expected.pixel / scale), radius)?;
+        let found = coarse.search(level, &(pixel / scale), radius)?;
         if found.score < options.least_score - ROUGHER
             || found.second > found.score - options.least_lead
         {
@@ -133,8 +169,8 @@ impl Scene<'_> {
             return None;
         }
         // The surface that is there must be as deep as this one, as far as it is known.
-        if let Some(depth) = self.depths[to].at(&place) {
-            let difference = depth * self.depth_factors[to] / expected.depth - 1.0;
+        if let (Some(expected), Some(depth)) = (expected_depth, self.depths[to].at(&place)) {
+            let difference = depth * self.depth_factors[to] / expected - 1.0;
             if difference.abs() > options.depth_tolerance {
                 return None;
             }
@@ -142,17 +178,18 @@ impl Scene<'_> {
         // And the patch there must lead back.
         let swapped = (photos.1, photos.0);
         let start = corner + back * (found.at * scale - place);
-        let (home, _) = refined(swapped, (&place, start), &expected.warp, options)?;
+        let (home, _) = refined(swapped, (&place, start), warp, options)?;
         let scale = f64::from(1 << options.last_level.min(photos.0.len() - 1));
         ((home - corner).norm() <= options.back_px * scale).then_some(place)
     }
 
-    /// Follows the corners of these views, in ascending order, in all others and returns which are one point. `watch` hears how
-    /// many views are done and can end it.
+    /// Follows the corners of these views, in ascending order, in all others and returns which are one point, together with what is
+    /// `known` to match. `watch` hears how many views are done and can end it.
     pub(crate) fn follow(
         &self,
         options: &FollowOptions,
         views: &[usize],
+        known: &[Match],
         watch: &mut dyn FnMut(usize) -> Result<(), Stopped>,
     ) -> Result<Vec<Vec<Observation>>, Stopped> {
         let size =
@@ -192,6 +229,7 @@ impl Scene<'_> {
             }
             watch(done * BATCH + batch.len())?;
         }
+        add(&mut own, &mut matches, known);
         let radius = |view: usize| options.same_px * size(view);
         Ok(joined(&own, &matches, &radius))
     }
@@ -237,6 +275,24 @@ fn refined(
     Some(found)
 }
 
+/// Returns the same for places that are the same, to the bit.
+pub(crate) fn key(seen: &Observation) -> (usize, [u64; 2]) {
+    (seen.view, [seen.pixel.x, seen.pixel.y].map(f64::to_bits))
+}
+
+/// Adds matches to those of the corners: where they start is a corner as well.
+fn add(own: &mut [Vec<Vector2<f64>>], matches: &mut [Vec<(usize, Observation)>], known: &[Match]) {
+    let mut numbers = HashMap::new();
+    for (from, to) in known {
+        let corners = &mut own[from.view];
+        let number = numbers.entry(key(from)).or_insert_with(|| {
+            corners.push(from.pixel);
+            corners.len() - 1
+        });
+        matches[from.view].push((*number, *to));
+    }
+}
+
 /// Joins what matches: a place that is close to a corner of its view is that corner, any other is a corner of its own.
 fn joined(
     own: &[Vec<Vector2<f64>>],
@@ -279,14 +335,14 @@ fn joined(
 /// Corners of one view by the cell in which they lie.
 struct Nearby {
     radius: f64,
-    cells: std::collections::HashMap<(i64, i64), Vec<usize>>,
+    cells: HashMap<(i64, i64), Vec<usize>>,
 }
 
 impl Nearby {
     fn new(radius: f64) -> Self {
         Self {
             radius,
-            cells: std::collections::HashMap::new(),
+            cells: HashMap::new(),
         }
     }
 

@@ -2,15 +2,17 @@
 //!
 //! A network such as VGGT predicts a camera and a depth map for each photo. They are close, but rarely to the pixel. This crate
 //! finds the same corners in several photos, with the predictions as a guide, and moves the cameras until the corners agree. It
-//! needs no other network, and it refuses a result that the photos do not support.
+//! needs no other network, but takes matches of one as guesses, and it refuses a result that the photos do not support.
 //!
 //! Pure: no files, no clock, no randomness. The same input gives the same result, to the bit, on any number of threads.
 //!
 //! ```text
 //! module       contents                                  may use
-//! refine       the whole: rounds from coarse to fine     judge, follow, tracks, bundle, similarity, view, gray, camera,
-//!                                                        stopped
+//! refine       the whole: rounds from coarse to fine     judge, guesses, follow, tracks, bundle, similarity, view, gray,
+//!                                                        camera, stopped
 //! judge        whether the result may be used            tracks, bundle, similarity, camera
+//! guesses      matches from elsewhere, verified          resection, follow, bundle, view, gray, camera, stopped
+//! resection    poses from matches alone                  follow, similarity, bundle, camera
 //! follow       corners found again in other views        tracks, bundle, view, corners, patch, gray, stopped
 //! tracks       matches -> tracks and points              bundle, camera
 //! view         photo, camera and depth of one view       bundle, gray, camera
@@ -33,9 +35,11 @@ mod cholesky;
 mod corners;
 mod follow;
 mod gray;
+mod guesses;
 mod judge;
 mod patch;
 mod refine;
+mod resection;
 pub mod similarity;
 mod stopped;
 mod tracks;
@@ -44,6 +48,7 @@ mod view;
 pub use bundle::{Observation, Track};
 pub use camera::{Lens, Pose};
 pub use gray::Gray;
+pub use guesses::{Guess, GuessReport};
 pub use judge::Refusal;
 pub use refine::{Progress, RefineOptions, RefinedCamera, Refinement, Report, refine};
 pub use stopped::Stopped;

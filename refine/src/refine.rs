@@ -7,8 +7,9 @@ use serde::Serialize;
 use crate::{
     bundle::{BundleOptions, Cameras, FocalPrior, Observation, Track, adjust},
     camera::{Lens, Pose, center, in_world},
-    follow::{FollowOptions, Scene},
+    follow::{FollowOptions, Match, Scene},
     gray::Pyramid,
+    guesses::{Guess, GuessReport, Guesses},
     judge::{Refusal, judge},
     similarity::follow,
     stopped::Stopped,
@@ -137,9 +138,15 @@ pub struct Report {
     pub observations: usize,
     /// Views with a refined pose.
     pub refined_views: usize,
+    /// What became of the guesses; `None` when none could be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guesses: Option<GuessReport>,
 }
 
 /// Refines the cameras of `views`. `watch` hears how far the work is and can end it.
+///
+/// `guesses` are places where another source of matches sees points of the views, if there is one. They help where the predicted
+/// cameras are too far off for a search around them. Wrong guesses do no harm, and those that cannot be tried are ignored.
 ///
 /// The result is refused, and the predicted cameras returned, where the photos do not support a better one: see [`Refusal`].
 ///
@@ -147,10 +154,12 @@ pub struct Report {
 /// [`Stopped`] when `watch` returns it.
 pub fn refine(
     views: Vec<View>,
+    guesses: &[Guess],
     options: &RefineOptions,
     watch: &mut dyn FnMut(Progress) -> Result<(), Stopped>,
 ) -> Result<Refinement, Stopped> {
     let mut work = Work::new(views, *options);
+    let mut guesses = Guesses::new(guesses, &work.photos);
     let of = 2 * work.photos.len();
     watch(Progress { done: 0, of })?;
     let tracks = match work.photos.len() {
@@ -161,7 +170,11 @@ pub fn refine(
             let losses = COARSE_LOSSES.map(|(loss, limit)| (loss * scale, limit * scale));
             let follow = work.coarse_options(level);
             let all: Vec<usize> = (0..work.photos.len()).collect();
-            let found = work.search(&follow, &all, &mut |done| watch(Progress { done, of }))?;
+            let guessed =
+                work.guessed(&mut guesses, &all, &mut || watch(Progress { done: 0, of }))?;
+            let found = work.search(&follow, &all, &guessed, &mut |done| {
+                watch(Progress { done, of })
+            })?;
             let mut tracks = work.solve(found, &losses, COARSE_FOCAL_SIGMA);
             let half = of / 2;
             let mut lost = lost_views(&tracks, half);
@@ -171,8 +184,9 @@ pub fn refine(
                 }
                 // They are closer to the others now that these have moved.
                 let follow = work.return_options(level);
-                let found =
-                    work.search(&follow, &lost, &mut |_| watch(Progress { done: half, of }))?;
+                let mut watch = || watch(Progress { done: half, of });
+                let guessed = work.guessed(&mut guesses, &lost, &mut watch)?;
+                let found = work.search(&follow, &lost, &guessed, &mut |_| watch())?;
                 tracks.extend(found);
                 tracks = work.solve(tracks, &losses, COARSE_FOCAL_SIGMA);
                 let still = lost_views(&tracks, half);
@@ -182,14 +196,14 @@ pub fn refine(
                 lost = still;
             }
             let follow = work.fine_options();
-            let found = work.search(&follow, &all, &mut |done| {
+            let found = work.search(&follow, &all, &[], &mut |done| {
                 let done = half + done;
                 watch(Progress { done, of })
             })?;
             work.solve(found, &FINE_LOSSES, FINE_FOCAL_SIGMA)
         }
     };
-    Ok(work.into_refinement(tracks))
+    Ok(work.into_refinement(tracks, guesses.report()))
 }
 
 /// The state between rounds.
@@ -283,20 +297,38 @@ impl Work {
         }
     }
 
-    /// Follows the corners of some views; returns tracks whose points are where depths put them.
-    fn search(
-        &self,
-        follow: &FollowOptions,
-        views: &[usize],
-        watch: &mut dyn FnMut(usize) -> Result<(), Stopped>,
-    ) -> Result<Vec<Track>, Stopped> {
-        let scene = Scene {
+    fn scene(&self) -> Scene<'_> {
+        Scene {
             photos: &self.photos,
             depths: &self.depths,
             depth_factors: &self.depth_factors,
             cameras: &self.cameras,
-        };
-        let found = scene.follow(follow, views, watch)?;
+        }
+    }
+
+    /// Tries the guesses that concern some views, and takes the poses of those that had to be resected; returns the matches.
+    fn guessed(
+        &mut self,
+        guesses: &mut Guesses,
+        views: &[usize],
+        watch: &mut dyn FnMut() -> Result<(), Stopped>,
+    ) -> Result<Vec<Match>, Stopped> {
+        let options = self.coarse_options(self.coarse_level());
+        let found = guesses.matches(&self.scene(), &options, views, watch)?;
+        self.cameras = found.state.cameras;
+        self.depth_factors = found.state.depth_factors;
+        Ok(found.matches)
+    }
+
+    /// Follows the corners of some views; returns tracks, also of `known` matches, whose points are where depths put them.
+    fn search(
+        &self,
+        follow: &FollowOptions,
+        views: &[usize],
+        known: &[Match],
+        watch: &mut dyn FnMut(usize) -> Result<(), Stopped>,
+    ) -> Result<Vec<Track>, Stopped> {
+        let found = self.scene().follow(follow, views, known, watch)?;
         let tracks = found.into_par_iter().filter_map(|observations| {
             let position = self.position(&observations)?;
             Some(Track {
@@ -343,11 +375,8 @@ impl Work {
 
     /// Returns where the point of some observations should be: where the depth of the first one that has a depth puts it.
     fn position(&self, observations: &[Observation]) -> Option<Point3<f64>> {
-        let by_depth = observations.iter().find_map(|seen| {
-            let depth = self.depths[seen.view].at(&seen.pixel)? * self.depth_factors[seen.view];
-            let ray = self.cameras.lens(seen.view).ray(&seen.pixel);
-            Some(self.cameras.poses[seen.view].inverse() * Point3::from(ray * depth))
-        });
+        let scene = self.scene();
+        let by_depth = observations.iter().find_map(|seen| scene.point(seen));
         by_depth.or_else(|| triangulate(&self.cameras, observations))
     }
 
@@ -429,7 +458,7 @@ impl Work {
         ratios
     }
 
-    fn into_refinement(self, mut tracks: Vec<Track>) -> Refinement {
+    fn into_refinement(self, mut tracks: Vec<Track>, guesses: Option<GuessReport>) -> Refinement {
         let before = {
             let refitted = tracks.iter().filter_map(|track| {
                 let position = triangulate(&self.predicted, &track.observations)?;
@@ -457,6 +486,7 @@ impl Work {
             observations: inliers.iter().sum(),
             refined_views: inliers.iter().filter(|count| **count > 0).count(),
             refused,
+            guesses,
         };
         let (cameras, factors) = match report.accepted {
             true => (&self.cameras, self.depth_factors),

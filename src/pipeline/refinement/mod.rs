@@ -95,7 +95,7 @@ pub(super) fn refine(
         true => Ok(()),
         false => Err(vggt_refine::Stopped),
     };
-    let found = vggt_refine::refine(inputs, &refine_options, &mut watch);
+    let found = vggt_refine::refine(inputs, &[], &refine_options, &mut watch);
     let found = found.map_err(|_| PipelineError::Cancelled)?;
     let refined = Refined {
         report: RefinementReport::new(&found, &pixels, &about.names, start.elapsed()),
