@@ -8,12 +8,13 @@
 //!
 //! ```text
 //! module       contents                                  may use
-//! refine       the whole: rounds from coarse to fine     judge, guesses, follow, tracks, bundle, similarity, view, gray,
-//!                                                        camera, stopped
+//! refine       the whole: rounds from coarse to fine     judge, guesses, follow, lenses, tracks, bundle, similarity, view,
+//!                                                        gray, camera, stopped
 //! judge        whether the result may be used            tracks, bundle, similarity, camera
 //! guesses      matches from elsewhere, verified          resection, follow, bundle, view, gray, camera, stopped
 //! resection    poses from matches alone                  follow, similarity, bundle, camera
 //! follow       corners found again in other views        tracks, bundle, view, corners, patch, gray, stopped
+//! lenses       shared lenses, known focal lengths        tracks, bundle, view, camera
 //! tracks       matches -> tracks and points              bundle, camera
 //! view         photo, camera and depth of one view       bundle, gray, camera
 //! bundle       bundle adjustment                         cholesky, camera
@@ -37,6 +38,7 @@ mod follow;
 mod gray;
 mod guesses;
 mod judge;
+mod lenses;
 mod patch;
 mod refine;
 mod resection;

@@ -11,6 +11,10 @@ use crate::{
     gray::Pyramid,
     guesses::{Guess, GuessReport, Guesses},
     judge::{Refusal, judge},
+    lenses::{
+        COARSE_FOCAL_SIGMAS, FINE_FOCAL_SIGMAS, FocalSigmas, KnownFocal, known_focals,
+        with_shared_lenses,
+    },
     similarity::follow,
     stopped::Stopped,
     tracks::{
@@ -50,10 +54,6 @@ const FINE_TIES: Ties = Ties {
     observations: 64,
     shared: 20,
 };
-/// Standard deviation of the logarithm of a predicted focal length while matches are coarse.
-const COARSE_FOCAL_SIGMA: f64 = 0.1;
-/// The same once they are fine: far more than it is, so that it decides nothing but what the photos leave open.
-const FINE_FOCAL_SIGMA: f64 = 2.0;
 /// Steps that lower the sum of the losses by less than these parts end each adjustment.
 const COARSE_GAIN: f64 = 1e-4;
 const FINE_GAIN: f64 = 3e-5;
@@ -175,7 +175,7 @@ pub fn refine(
             let found = work.search(&follow, &all, &guessed, &mut |done| {
                 watch(Progress { done, of })
             })?;
-            let mut tracks = work.solve(found, &losses, COARSE_FOCAL_SIGMA);
+            let mut tracks = work.solve(found, &losses, COARSE_FOCAL_SIGMAS);
             let half = of / 2;
             let mut lost = lost_views(&tracks, half);
             for _ in 0..RETURNS {
@@ -188,7 +188,7 @@ pub fn refine(
                 let guessed = work.guessed(&mut guesses, &lost, &mut watch)?;
                 let found = work.search(&follow, &lost, &guessed, &mut |_| watch())?;
                 tracks.extend(found);
-                tracks = work.solve(tracks, &losses, COARSE_FOCAL_SIGMA);
+                tracks = work.solve(tracks, &losses, COARSE_FOCAL_SIGMAS);
                 let still = lost_views(&tracks, half);
                 if still.len() >= lost.len() {
                     break;
@@ -200,7 +200,7 @@ pub fn refine(
                 let done = half + done;
                 watch(Progress { done, of })
             })?;
-            work.solve(found, &FINE_LOSSES, FINE_FOCAL_SIGMA)
+            work.solve(found, &FINE_LOSSES, FINE_FOCAL_SIGMAS)
         }
     };
     Ok(work.into_refinement(tracks, guesses.report()))
@@ -213,8 +213,8 @@ struct Work {
     depths: Vec<DepthMap>,
     predicted: Cameras,
     cameras: Cameras,
-    /// Predicted focal length of each lens along x, pixels.
-    focals: Vec<f64>,
+    /// One for each lens.
+    focals: Vec<KnownFocal>,
     depth_factors: Vec<f64>,
     /// Tracks of the last round whose rays are nearly parallel.
     narrow: Vec<Track>,
@@ -229,6 +229,7 @@ impl Work {
         };
         let groups: Vec<usize> = views.iter().map(|view| view.lens_group).collect();
         let cameras = with_shared_lenses(&predicted, &groups);
+        let focals = known_focals(&cameras, &views);
         let (photos, depths): (Vec<_>, Vec<_>) = views
             .into_iter()
             .map(|view| (view.photo, view.depth))
@@ -238,7 +239,7 @@ impl Work {
             narrow: Vec::new(),
             photos: photos.into_par_iter().map(Pyramid::new).collect(),
             options,
-            focals: cameras.lenses.iter().map(|lens| lens.focal[0]).collect(),
+            focals,
             depths,
             predicted,
             cameras,
@@ -340,17 +341,19 @@ impl Work {
     }
 
     /// Adjusts the cameras to tracks, each time with a smaller loss; returns the tracks that are left.
-    fn solve(&mut self, mut tracks: Vec<Track>, losses: &[(f64, f64)], sigma: f64) -> Vec<Track> {
-        let is_fine = sigma == FINE_FOCAL_SIGMA;
+    fn solve(
+        &mut self,
+        mut tracks: Vec<Track>,
+        losses: &[(f64, f64)],
+        sigmas: FocalSigmas,
+    ) -> Vec<Track> {
+        let is_fine = sigmas == FINE_FOCAL_SIGMAS;
         let ties = if is_fine { FINE_TIES } else { COARSE_TIES };
         // Two views share no third.
         let least = self.photos.len().min(3);
         let mut cameras = self.cameras.clone();
-        let prior = |focal: &f64| FocalPrior {
-            focal: *focal,
-            sigma,
-        };
-        let focal_priors: Vec<FocalPrior> = self.focals.iter().map(prior).collect();
+        let focals = self.focals.iter();
+        let focal_priors: Vec<FocalPrior> = focals.map(|focal| focal.prior(&sigmas)).collect();
         for (loss_px, limit_px) in losses {
             let options = BundleOptions {
                 loss_px: *loss_px,
@@ -516,34 +519,6 @@ impl Work {
 fn lost_views(tracks: &[Track], views: usize) -> Vec<usize> {
     let counts = counts(tracks, views);
     (0..views).filter(|view| counts[*view] == 0).collect()
-}
-
-/// Returns the cameras with one lens for each group: the middle of those that were predicted.
-fn with_shared_lenses(predicted: &Cameras, groups: &[usize]) -> Cameras {
-    let mut numbers: Vec<usize> = groups.to_vec();
-    numbers.sort_unstable();
-    numbers.dedup();
-    let middle = |group: usize, of: &dyn Fn(&Lens) -> f64| {
-        let views = (0..groups.len()).filter(|view| groups[*view] == group);
-        median(views.map(|view| of(predicted.lens(view))).collect()).unwrap_or_default()
-    };
-    let lens = |group: &usize| {
-        // Pixels are square, whatever small difference was predicted.
-        let focal = middle(*group, &|lens| (lens.focal[0] * lens.focal[1]).sqrt());
-        Lens {
-            focal: [focal, focal],
-            principal: [0, 1].map(|axis| middle(*group, &|lens| lens.principal[axis])),
-            k1: middle(*group, &|lens| lens.k1),
-        }
-    };
-    Cameras {
-        poses: predicted.poses.clone(),
-        lenses: numbers.iter().map(lens).collect(),
-        lens_of: groups
-            .iter()
-            .filter_map(|group| numbers.binary_search(group).ok())
-            .collect(),
-    }
 }
 
 /// Returns the similarity of this scale that brings the camera `from` to where `to` stands.

@@ -28,6 +28,9 @@ pub struct View {
     pub lens: Lens,
     /// Views with the same number were taken with the same lens, and their photos have the same size.
     pub lens_group: usize,
+    /// The focal length that the camera noted in the photo's EXIF, along both axes, pixels of the photo. It says where the refined one
+    /// should be, which starts at the predicted one. What is not finite or not above 0 is ignored.
+    pub noted_focal: Option<f64>,
     /// Depth of the scene along the camera's z axis.
     pub depth: DepthMap,
 }

@@ -65,6 +65,7 @@ pub(crate) fn view(place: Place, pose: &Pose, lens: &Lens) -> View {
         pose: *pose,
         lens: *lens,
         lens_group: 0,
+        noted_focal: None,
         depth: DepthMap {
             width: columns,
             height: rows,

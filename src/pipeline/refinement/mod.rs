@@ -190,6 +190,7 @@ fn input(
         masked.for_each(|(depth, _)| *depth = f32::NAN);
     }
     Ok(RefineView {
+        noted_focal: None,
         lens: pixels.lens(
             &view.intrinsic,
             [photo.gray.width(), photo.gray.height()],
