@@ -64,6 +64,8 @@ pub struct FocalPrior {
     pub focal: f64,
     /// Standard deviation of its logarithm: 0.1 for what is known to a tenth.
     pub sigma: f64,
+    /// Scale of Cauchy's loss for its logarithm: what differs from it by far more hardly counts. Infinite for the square.
+    pub loss: f64,
 }
 
 /// What is adjusted, and how.
@@ -166,8 +168,8 @@ struct Layout {
     /// Two for each lens: logarithm of the focal length, and k1.
     lenses: Vec<Option<usize>>,
     size: usize,
-    /// What is known of the focal length of each lens, and its weight.
-    priors: Vec<(f64, f64)>,
+    /// What is known of the focal length of each lens.
+    priors: Vec<WeighedPrior>,
 }
 
 impl Layout {
@@ -202,9 +204,7 @@ impl Layout {
     /// Returns the sum of what the priors of focal lengths cost, pixels squared.
     fn cost_of_priors(&self, cameras: &Cameras) -> f64 {
         let lenses = cameras.lenses.iter().zip(&self.priors);
-        let costs =
-            lenses.map(|(lens, (focal, weight))| weight * (lens.focal[0] / focal).ln().powi(2));
-        costs.sum()
+        lenses.map(|(lens, prior)| prior.cost(lens.focal[0])).sum()
     }
 
     /// Returns the cameras after a step.
@@ -229,15 +229,42 @@ impl Layout {
     }
 }
 
-/// Returns the prior of each lens: focal length and weight, pixels squared.
-fn priors(cameras: &Cameras, tracks: &[Track], options: &BundleOptions<'_>) -> Vec<(f64, f64)> {
+/// What is known of a focal length, weighed.
+struct WeighedPrior {
+    focal: f64,
+    /// Pixels squared.
+    weight: f64,
+    /// Scale of Cauchy's loss.
+    loss: f64,
+}
+
+impl WeighedPrior {
+    /// Pixels squared.
+    fn cost(&self, focal: f64) -> f64 {
+        let off = (focal / self.focal).ln();
+        match self.loss.is_finite() {
+            true => self.weight * self.loss.powi(2) * (off / self.loss).powi(2).ln_1p(),
+            false => self.weight * off.powi(2),
+        }
+    }
+
+    /// Returns what the square of the logarithm weighs at this focal length, and by how much the logarithm is off.
+    fn at(&self, focal: f64) -> (f64, f64) {
+        let off = (focal / self.focal).ln();
+        (self.weight / (1.0 + (off / self.loss).powi(2)), off)
+    }
+}
+
+/// Returns the prior of each lens.
+fn priors(cameras: &Cameras, tracks: &[Track], options: &BundleOptions<'_>) -> Vec<WeighedPrior> {
     let mut counts = vec![0.0; cameras.lenses.len()];
     for seen in tracks.iter().flat_map(|track| &track.observations) {
         counts[cameras.lens_of[seen.view]] += 1.0;
     }
-    let prior = |(prior, count): (&FocalPrior, f64)| {
-        let weight = count * (options.loss_px / prior.sigma).powi(2);
-        (prior.focal, weight)
+    let prior = |(prior, count): (&FocalPrior, f64)| WeighedPrior {
+        focal: prior.focal,
+        weight: count * (options.loss_px / prior.sigma).powi(2),
+        loss: prior.loss,
     };
     options.focal_priors.iter().zip(counts).map(prior).collect()
 }
@@ -294,11 +321,11 @@ impl Equations {
             all.right += part.right;
             all.points.extend(part.points);
         }
-        for (lens, (focal, weight)) in layout.priors.iter().enumerate() {
+        for (lens, prior) in layout.priors.iter().enumerate() {
             if let Some(at) = layout.lenses[lens].filter(|_| options.focal) {
-                let off = (cameras.lenses[lens].focal[0] / focal).ln();
+                let (weight, off) = prior.at(cameras.lenses[lens].focal[0]);
                 all.cameras
-                    .add((at, at), &SMatrix::<f64, 1, 1>::new(*weight));
+                    .add((at, at), &SMatrix::<f64, 1, 1>::new(weight));
                 all.right[at] -= weight * off;
             }
         }

@@ -9,24 +9,41 @@ use crate::{
 
 /// While matches are coarse, focal lengths stay close to what is known. A note is better than a prediction: the 35 mm equivalents
 /// of EXIF are rounded to whole millimeters and refer to the diagonal, which other sides of a sensor change by a few percent.
-pub(crate) const COARSE_FOCAL_SIGMAS: FocalSigmas = FocalSigmas {
-    predicted: 0.1,
-    noted: 0.05,
+pub(crate) const COARSE_FOCAL_TRUST: FocalTrust = FocalTrust {
+    predicted: Trust {
+        sigma: 0.1,
+        loss: f64::INFINITY,
+    },
+    noted: Trust {
+        sigma: 0.05,
+        loss: f64::INFINITY,
+    },
 };
-/// Once they are fine, far more than it is, so that what is known decides nothing but what the photos leave open. A note needs
-/// even more than a prediction, because a crop or a digital zoom makes it wrong by any factor: with 3, a note that is off by 30 %
-/// moves a focal length that photos determine by 2 %. With 0.05 it would move it by 30 %, however many photos there are, because
-/// a prior weighs as much as all observations.
-pub(crate) const FINE_FOCAL_SIGMAS: FocalSigmas = FocalSigmas {
-    predicted: 2.0,
-    noted: 3.0,
+/// Once they are fine, what is known decides only what the photos leave open. A note counts as long as the photos agree with it to some
+/// percent. It hardly does where they contradict it, because a crop to the same shape makes it wrong by any factor.
+pub(crate) const FINE_FOCAL_TRUST: FocalTrust = FocalTrust {
+    predicted: Trust {
+        sigma: 2.0,
+        loss: f64::INFINITY,
+    },
+    noted: Trust {
+        sigma: 0.5,
+        loss: 0.03,
+    },
 };
 
-/// Standard deviations of the logarithms of focal lengths that are known before the refinement.
+/// How far what is known of focal lengths before the refinement is trusted.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct FocalSigmas {
-    predicted: f64,
-    noted: f64,
+pub(crate) struct FocalTrust {
+    predicted: Trust,
+    noted: Trust,
+}
+
+/// Standard deviation of the logarithm, and the scale of its loss; see [`FocalPrior`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Trust {
+    sigma: f64,
+    loss: f64,
 }
 
 /// What is known of the focal length of a lens along x before the refinement, pixels.
@@ -38,12 +55,12 @@ pub(crate) struct KnownFocal {
 
 impl KnownFocal {
     /// Returns what holds the focal length in an adjustment: the note if there is one.
-    pub(crate) fn prior(&self, sigmas: &FocalSigmas) -> FocalPrior {
-        let (focal, sigma) = match self.noted {
-            Some(noted) => (noted, sigmas.noted),
-            None => (self.predicted, sigmas.predicted),
+    pub(crate) fn prior(&self, trust: &FocalTrust) -> FocalPrior {
+        let (focal, Trust { sigma, loss }) = match self.noted {
+            Some(noted) => (noted, trust.noted),
+            None => (self.predicted, trust.predicted),
         };
-        FocalPrior { focal, sigma }
+        FocalPrior { focal, sigma, loss }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     guesses::{Guess, GuessReport, Guesses},
     judge::{Refusal, judge},
     lenses::{
-        COARSE_FOCAL_SIGMAS, FINE_FOCAL_SIGMAS, FocalSigmas, KnownFocal, known_focals,
+        COARSE_FOCAL_TRUST, FINE_FOCAL_TRUST, FocalTrust, KnownFocal, known_focals,
         with_shared_lenses,
     },
     similarity::follow,
@@ -175,7 +175,7 @@ pub fn refine(
             let found = work.search(&follow, &all, &guessed, &mut |done| {
                 watch(Progress { done, of })
             })?;
-            let mut tracks = work.solve(found, &losses, COARSE_FOCAL_SIGMAS);
+            let mut tracks = work.solve(found, &losses, COARSE_FOCAL_TRUST);
             let half = of / 2;
             let mut lost = lost_views(&tracks, half);
             for _ in 0..RETURNS {
@@ -188,7 +188,7 @@ pub fn refine(
                 let guessed = work.guessed(&mut guesses, &lost, &mut watch)?;
                 let found = work.search(&follow, &lost, &guessed, &mut |_| watch())?;
                 tracks.extend(found);
-                tracks = work.solve(tracks, &losses, COARSE_FOCAL_SIGMAS);
+                tracks = work.solve(tracks, &losses, COARSE_FOCAL_TRUST);
                 let still = lost_views(&tracks, half);
                 if still.len() >= lost.len() {
                     break;
@@ -200,7 +200,7 @@ pub fn refine(
                 let done = half + done;
                 watch(Progress { done, of })
             })?;
-            work.solve(found, &FINE_LOSSES, FINE_FOCAL_SIGMAS)
+            work.solve(found, &FINE_LOSSES, FINE_FOCAL_TRUST)
         }
     };
     Ok(work.into_refinement(tracks, guesses.report()))
@@ -345,15 +345,15 @@ impl Work {
         &mut self,
         mut tracks: Vec<Track>,
         losses: &[(f64, f64)],
-        sigmas: FocalSigmas,
+        trust: FocalTrust,
     ) -> Vec<Track> {
-        let is_fine = sigmas == FINE_FOCAL_SIGMAS;
+        let is_fine = trust == FINE_FOCAL_TRUST;
         let ties = if is_fine { FINE_TIES } else { COARSE_TIES };
         // Two views share no third.
         let least = self.photos.len().min(3);
         let mut cameras = self.cameras.clone();
         let focals = self.focals.iter();
-        let focal_priors: Vec<FocalPrior> = focals.map(|focal| focal.prior(&sigmas)).collect();
+        let focal_priors: Vec<FocalPrior> = focals.map(|focal| focal.prior(&trust)).collect();
         for (loss_px, limit_px) in losses {
             let options = BundleOptions {
                 loss_px: *loss_px,
