@@ -9,8 +9,8 @@ use vggt_refine::similarity::align;
 
 use crate::support::{
     fail,
-    placed::{Tensors, demo, export, poses, saved, truth},
-    repository, run, summary, text,
+    placed::{PHOTO_PIXELS, Tensors, demo, exif, export, numbers, photos, poses, saved, truth},
+    repository, run, summary, text, vggt,
 };
 
 /// The principal point of the demo's photos lies half a pixel of the network's image beside the middle, where the network has it and
@@ -151,9 +151,9 @@ fn a_dataset_has_the_networks_cameras_if_asked_for() {
     let e = fail(
         dir.path(),
         2,
-        &["export", "x.png", "--server", "localhost", "--refine"],
+        &["export", "x.png", "--server", "localhost", "--refine_k1"],
     );
-    assert!(e.contains("--refine") && e.contains("--server"), "{e}");
+    assert!(e.contains("--refine-k1") && e.contains("--server"), "{e}");
 }
 
 #[test]
@@ -221,6 +221,118 @@ fn photos_that_do_not_determine_cameras_keep_the_networks() {
             };
             assert_eq!(of(&before), of(&after), "{name}");
         }
+    }
+}
+
+#[test]
+fn photos_of_different_lenses_do_not_share_one() {
+    const LENS_MODEL: u16 = 0xA434;
+    let cameras = |lens: fn(usize) -> &'static [u8], flags: &[&str]| {
+        let dir = TempDir::new().unwrap();
+        let folder = photos(&dir, |i| {
+            let name = lens(i);
+            exif(&[(LENS_MODEL, 2, name.len() as u32, name.to_vec())], &[])
+        });
+        let to = ["--format", "colmap", "--out", "m", "--overwrite"];
+        let args = [&["export", &folder, "--demo"][..], &to, flags].concat();
+        run(dir.path(), &args);
+        let text = fs::read_to_string(dir.path().join("m/sparse/0/cameras.txt")).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    };
+    let two = |i: usize| -> &'static [u8] {
+        if i < 4 {
+            b"wide lens\0"
+        } else {
+            b"tele lens\0"
+        }
+    };
+    assert_eq!(cameras(|_| b"wide lens\0", &[]), 1);
+    assert_eq!(cameras(two, &[]), 2);
+    assert_eq!(cameras(two, &["--refine_lens", "shared"]), 1);
+}
+
+#[test]
+fn a_noted_focal_length_guides_the_lens_and_does_not_decide() {
+    const FOCAL_35MM: u16 = 0xA405;
+    let focal = numbers(&truth()["intrinsic"])[0];
+    let mm = (focal * PHOTO_PIXELS * 43.2666 / 350.0).round();
+    let found = |mm: f64| {
+        let dir = TempDir::new().unwrap();
+        let note = (mm.round() as u16).to_be_bytes().to_vec();
+        let folder = photos(&dir, |_| exif(&[(FOCAL_35MM, 3, 1, note.clone())], &[]));
+        let (told, tensors) = export(&dir, &["--demo", &folder], &["--refine", "--no_cache"]);
+        assert_eq!(told["refinement"]["accepted"], true);
+        numbers(&tensors["intrinsic"])[0] / focal - 1.0
+    };
+    let (right, long, telescope) = (found(mm), found(1.3 * mm), found(10.0 * mm));
+    assert!(right.abs() < 0.01, "{right}");
+    // Eight photos know better than a wrong note, and one that cannot be is not looked at.
+    assert!(long.abs() < 0.03 && long > right, "{right} {long}");
+    assert!(
+        telescope.abs() < 0.01 && telescope != right,
+        "{right} {telescope}"
+    );
+}
+
+#[test]
+fn the_track_head_is_a_second_source_where_weights_have_one() {
+    let dir = TempDir::new().unwrap();
+    let weights = repository("model/tests/data/tiny/model.pt");
+    let photos = repository("model/demo/frames");
+    let input = [
+        text(&photos),
+        "--checkpoint",
+        text(&weights),
+        "--max_frames",
+        "3",
+    ];
+    let (told, _) = export(&dir, &input, &["--refine"]);
+    assert_eq!(told["refinement"]["track_head"], Value::Null);
+    // Random weights follow points to random places: few look alike, and the cameras stay as they are.
+    let (told, tensors) = export(&dir, &input, &["--refine", "--refine_tracks"]);
+    let report = &told["refinement"];
+    let number = |name: &str| report["track_head"][name].as_u64().unwrap();
+    assert!(number("tried") > 20, "{report}");
+    assert!(number("found") * 4 < number("tried"), "{report}");
+    assert_eq!(report["accepted"], false, "{report}");
+    assert!(!tensors.contains_key("track"));
+    // The points of a user are followed beside them, and theirs alone are told.
+    let both = [
+        "--refine",
+        "--refine_tracks",
+        "--query_points",
+        "10,20; 30.5,40",
+    ];
+    let (told, tensors) = export(&dir, &input, &both);
+    assert!(told["refinement"]["track_head"]["tried"].as_u64() >= Some(number("tried")));
+    assert_eq!(tensors["track"].dims(), [3, 2, 2]);
+    let alone = export(&dir, &input, &["--query_points", "10,20; 30.5,40"]).1;
+    for name in ["track", "vis", "conf", "query_points"] {
+        let [a, b] = [&tensors[name], &alone[name]].map(numbers);
+        assert_eq!(a.len(), b.len());
+    }
+    let e = fail(
+        dir.path(),
+        1,
+        &["export", "--demo", "--refine", "--refine_tracks"],
+    );
+    assert!(
+        e.contains("no track head") && e.contains("--refine-tracks"),
+        "{e}"
+    );
+}
+
+#[test]
+fn flags_of_a_refinement_that_is_off_are_told() {
+    let dir = TempDir::new().unwrap();
+    for flag in ["--refine_k1", "--refine_tracks", "--refine_lens=shared"] {
+        let err = vggt(
+            dir.path(),
+            &["export", "--demo", "--out", "q.glb", "--overwrite", flag],
+        );
+        let err = String::from_utf8_lossy(&err.stderr).into_owned();
+        let name = flag.split('=').next().unwrap().replace('_', "-");
+        assert!(err.contains(&format!("{name} has no effect")), "{err}");
     }
 }
 

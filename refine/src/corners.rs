@@ -13,10 +13,11 @@ const BORDER: usize = 8;
 /// Smallest eigenvalue of the mean gradient products of a corner. Noise of a good photo, two gray levels, makes about 4.
 const WEAKEST: f32 = 15.0;
 
-/// Returns at most `count` corners, spread over the photo: the strongest of each cell of a grid, in raster order of the cells.
+/// Returns at most `count` corners, spread over the photo: the strongest of each cell of a grid, in raster order of the cells. Pixels,
+/// with centers at half numbers.
 ///
 /// Shi and Tomasi, "Good features to track", 1994.
-pub(crate) fn corners(photo: &Gray, count: usize) -> Vec<Vector2<f64>> {
+pub fn corners(photo: &Gray, count: usize) -> Vec<Vector2<f64>> {
     let strengths = strengths(photo);
     let (width, height) = (photo.width(), photo.height());
     if width <= 2 * BORDER || height <= 2 * BORDER {

@@ -49,6 +49,7 @@ mod view;
 
 pub use bundle::{Observation, Track};
 pub use camera::{Lens, Pose};
+pub use corners::corners;
 pub use gray::Gray;
 pub use guesses::{Guess, GuessReport};
 pub use judge::Refusal;

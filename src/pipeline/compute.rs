@@ -19,6 +19,8 @@ use super::{
 pub(super) struct Computation<'a> {
     pub(super) network: &'a Network,
     pub(super) forward: &'a ForwardOptions,
+    /// Points are followed only where every frame attends to all frames anyway.
+    pub(super) tracks_are_optional: bool,
     pub(super) attention: &'a AttentionOptions,
     /// Frames may be left out for lack of memory.
     pub(super) may_thin: bool,
@@ -67,7 +69,7 @@ impl Computation<'_> {
     ) -> Result<Option<Tracks>, PipelineError> {
         let size = (spool.decoded().height, spool.decoded().width);
         let frames = (spool.count(), size);
-        let tracks = self.forward.query_points.is_some();
+        let tracks = self.forward.query_points.is_some() && !self.tracks_are_optional;
         let may_thin = self.may_thin && !self.fits;
         let plan = plan(self.network, self.attention, frames, (tracks, may_thin))?;
         watcher.begin(&self.work(&plan, frames));
@@ -131,9 +133,18 @@ impl Computation<'_> {
         anchors: &Anchors,
         watcher: &mut dyn Watcher,
     ) -> Result<(), PipelineError> {
+        let forward = ForwardOptions {
+            query_points: None,
+            ..self.forward.clone()
+        };
+        if self.forward.query_points.is_some() {
+            tracing::info!(
+                "no points are followed for the refinement: the frames attend to anchors, and points need all frames"
+            );
+        }
         let mut anchored = Anchored {
             network: self.network,
-            forward: self.forward,
+            forward: &forward,
             on_anchors: &mut *self.on_anchors,
         };
         anchored.run(spool, anchors, watcher)

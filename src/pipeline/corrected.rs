@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
 use vggt_model::geometry::unproject_depth_map_to_point_map;
 use vggt_refine::Lens;
 
@@ -12,7 +13,7 @@ use crate::scene::{
 };
 
 /// The camera that a frame gets in place of the network's, and what that does to its depths.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CorrectedCamera {
     /// Where the camera stands in the new world, OpenCV axes; rotation and translation without scale.
     pub camera_from_world: Affine,

@@ -143,6 +143,9 @@ pub enum PipelineError {
     /// The result cannot be placed as asked for.
     #[error(transparent)]
     Placing(#[from] PlacingError),
+    /// The cameras of a result that other files show are not kept any more.
+    #[error("the refined cameras of this result cannot be read any more; send the images again")]
+    RefinementLost,
     /// The watcher asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -16,6 +16,7 @@ mod dataset;
 mod decode;
 mod depth_images;
 mod error;
+mod followed;
 mod forecast;
 mod format;
 mod images;
@@ -33,6 +34,7 @@ mod photo_notes;
 mod placing;
 mod predictions_file;
 mod progress;
+mod rebuild;
 mod reconstruct;
 mod refinement;
 mod rendering;
@@ -71,12 +73,11 @@ pub use placing::{
 };
 pub use predictions_file::{SavedFrames, SavedPredictions, load_predictions, save_predictions};
 pub use progress::{Silent, SkippedImages, Stage, StopFlag, Warning, Watcher};
-pub use reconstruct::{
-    CheckFrames, ReconstructOptions, Reconstruction, ShowPreview, rebuild, rebuild_kept,
-    reconstruct,
-};
+pub use rebuild::{rebuild, rebuild_kept};
+pub use reconstruct::{CheckFrames, ReconstructOptions, Reconstruction, ShowPreview, reconstruct};
 pub use refinement::{
-    LensSharing, Refined, RefinedFrame, RefinedTrack, RefinementOptions, RefinementReport,
+    FollowedPoints, KeepRefinement, LensSharing, Refined, RefinedFrame, RefinedTrack,
+    RefinementOptions, RefinementReport, kept_depth_factor,
 };
 use retry::predict_what_fits;
 pub use scaled::{METERS_PER_UNIT, ScaledFrames};

@@ -1,24 +1,23 @@
 //! The recipe: source -> frames -> network -> sky mask -> scene, with the provenance of the result.
 //!
-//! The command line, the worker and the benchmark call [`reconstruct`]; [`rebuild`] starts from saved predictions. A scene
-//! and the writers read the predictions one frame at a time ([`PredictedFrames`]), so predictions that do
+//! The command line, the worker and the benchmark call [`reconstruct`]; [`rebuild`](super::rebuild()) starts from saved predictions. A
+//! scene and the writers read the predictions one frame at a time ([`PredictedFrames`]), so predictions that do
 //! not fit into memory only need another implementation of that trait.
 
 use std::{path::Path, sync::Arc};
 
-use candle_core::{Device, Tensor};
-use serde_json::Value;
-use vggt_model::{ForwardOptions, Tracks, demo};
+use vggt_model::{ForwardOptions, Tracks};
 
 use super::{
-    Attention, AttentionOptions, AttentionUsed, Decoded, Fields, FrameLimit, MadeOf, MaskedFrames,
-    Masks, Network, PipelineError, Placed, Placing, ReadOptions, SavedFrames, ScaledFrames,
-    SkyNetwork, Source, Spool, Spooled, Spooling, Stamps, Warning, Watcher,
+    Attention, AttentionOptions, Decoded, Fields, FrameLimit, KeepRefinement, MadeOf, Masks,
+    Network, PipelineError, Placed, Placing, ReadOptions, SavedFrames, SkyNetwork, Source, Spool,
+    Spooled, Spooling, Stamps, Warning, Watcher,
     attention::{AnchorScene, unrelated, warning_of},
     compute::Computation,
+    followed::{follows, follows_corners, of_user, query_points},
     noting::Noting,
-    placing,
-    refinement::{Refined, RefinementOptions, refine},
+    rebuild::{Inputs, build, provenance_of, saved_frames},
+    refinement::{Refined, RefinementOptions},
     source::spool_frames,
     spool::{Compared, Opened},
     spooled::Made,
@@ -54,6 +53,8 @@ pub struct ReconstructOptions<'a> {
     pub meters_per_unit: Option<f64>,
     /// Refines the cameras with the photos, if asked for.
     pub refine: Option<RefinementOptions>,
+    /// Whether the refinement is kept with the results.
+    pub keep_refinement: KeepRefinement,
     /// What is known of where the scene is: cameras, lengths, positions.
     pub placing: Placing<'a>,
     /// The options as the provenance of the scene records them.
@@ -85,6 +86,7 @@ impl Default for ReconstructOptions<'_> {
             query_points: Vec::new(),
             meters_per_unit: None,
             refine: None,
+            keep_refinement: KeepRefinement::default(),
             placing: Placing::default(),
             provenance: serde_json::Value::Null,
             before_network: None,
@@ -131,153 +133,28 @@ pub fn reconstruct(
         watcher.warn(&Warning::DemoWeights);
     }
     let (spooled, tracks) = spooled(network, source, options, watcher)?;
-    let frames = saved_frames(&spooled.spool, network.name(), network.weights_sha256()?);
     if !options.attention.drop_unrelated {
         let low = unrelated(&spooled.spool)?;
         if !low.is_empty() {
             watcher.warn(&warning_of(&spooled.spool, &low, false));
         }
     }
-    let predictions = Box::new(spooled.spool.clone());
-    let made = build((predictions, frames), Some(source), options, watcher)?;
+    let of_user = |tracks| of_user(tracks, options.query_points.len());
+    let tracks_of_user = tracks.as_ref().map(of_user).transpose()?.flatten();
+    let inputs = Inputs {
+        tracks: tracks.filter(|_| follows_corners(options)),
+        predictions: Box::new(spooled.spool.clone()),
+        frames: saved_frames(&spooled.spool, network.name(), network.weights_sha256()?),
+        source: Some(source),
+        spool: Some(&spooled.spool),
+    };
+    let made = build(inputs, options, watcher)?;
     let provenance = provenance_of(made.provenance, &spooled.spool, &watcher.warnings);
     Ok(Reconstruction {
-        tracks,
+        tracks: tracks_of_user,
         spooled: Some(spooled),
         provenance,
         ..made
-    })
-}
-
-/// Builds the scene from a finished spool. `weights` is their name.
-///
-/// # Errors
-/// As [`rebuild`].
-pub fn rebuild_kept(
-    spool: impl Into<Arc<Spool>>,
-    weights: &str,
-    options: &ReconstructOptions<'_>,
-    watcher: &mut dyn Watcher,
-) -> Result<Reconstruction, PipelineError> {
-    let (spool, watcher) = (spool.into(), &mut Noting::new(watcher));
-    if weights == demo::WEIGHTS_NAME {
-        watcher.warn(&Warning::DemoWeights);
-    }
-    spool.warnings().for_each(|warning| watcher.warn(&warning));
-    let sha256 = spool.weights_sha256().map(str::to_owned);
-    let frames = saved_frames(&spool, weights, sha256);
-    let made = rebuild(Box::new(spool.clone()), frames, options, watcher)?;
-    let provenance = provenance_of(made.provenance, &spool, &watcher.warnings);
-    Ok(Reconstruction {
-        spooled: Some(Spooled {
-            spool,
-            stamps: None,
-            from_cache: true,
-        }),
-        provenance,
-        ..made
-    })
-}
-
-fn saved_frames(spool: &Spool, weights: &str, weights_sha256: Option<String>) -> SavedFrames {
-    let decoded = spool.decoded();
-    SavedFrames {
-        names: decoded.names.clone(),
-        placements: decoded.placements.clone(),
-        available: Some(decoded.available),
-        seconds: decoded.seconds.clone(),
-        weights: weights.to_owned(),
-        weights_sha256,
-    }
-}
-
-/// Adds how the frames attended to each other, and what there was to warn of.
-fn provenance_of(provenance: Provenance, spool: &Spool, warnings: &[Warning]) -> Provenance {
-    let used = spool.chosen();
-    let used = used.and_then(|chosen| serde_json::to_value(AttentionUsed::from(chosen)).ok());
-    let warnings = warnings.iter();
-    let warnings = warnings.map(|warning| Value::Object(warning.numbers()));
-    let keyframes = spool.decoded().keyframes;
-    let keyframes = keyframes.and_then(|all| serde_json::to_value(all).ok());
-    provenance
-        .with_keyframes(keyframes)
-        .with_attention(used)
-        .with_warnings(warnings.collect())
-}
-
-/// Builds the scene from predictions that the network made before, read one frame at a time.
-///
-/// # Errors
-/// When a frame cannot be read, the options do not fit the predictions, the sky network fails or the watcher stops the work.
-pub fn rebuild(
-    predictions: Box<dyn PredictedFrames + Send>,
-    frames: SavedFrames,
-    options: &ReconstructOptions<'_>,
-    watcher: &mut dyn Watcher,
-) -> Result<Reconstruction, PipelineError> {
-    build((predictions, frames), None, options, watcher)
-}
-
-/// Builds the scene from predictions and, where they are at hand, the originals.
-fn build(
-    (predictions, frames): (Box<dyn PredictedFrames + Send>, SavedFrames),
-    source: Option<&Source>,
-    options: &ReconstructOptions<'_>,
-    watcher: &mut dyn Watcher,
-) -> Result<Reconstruction, PipelineError> {
-    let predictions = match options.sky {
-        Some(sky) => Box::new(MaskedFrames::without_sky(predictions, sky, watcher)?),
-        None => predictions,
-    };
-    let predictions = match options.masks {
-        Some(masks) => {
-            let of = (&frames.names[..], &frames.placements[..]);
-            Box::new(MaskedFrames::with_masks(predictions, masks, of, watcher)?)
-        }
-        None => predictions,
-    };
-    let (placing, mut placed) = (&options.placing, Placed::default());
-    let predictions = placing::with_cameras(predictions, &frames, placing, &mut placed, watcher)?;
-    let (predictions, refined) = match &options.refine {
-        Some(refinement) => {
-            let originals = source.map(|source| (source, &options.read));
-            let (predictions, refined) =
-                refine(predictions, &frames, originals, refinement, watcher)?;
-            refined
-                .report
-                .warnings()
-                .for_each(|warning| watcher.warn(&warning));
-            (predictions, Some(refined))
-        }
-        None => (predictions, None),
-    };
-    let predictions = placing::in_world(predictions, &frames, placing, &mut placed, watcher)?;
-    let predictions = match options.meters_per_unit {
-        Some(scale) => Box::new(ScaledFrames::new(predictions, scale)),
-        None => predictions,
-    };
-    let mut scene = scene::build_from(&*predictions, &options.scene)?;
-    scene.names.clone_from(&frames.names);
-    let provenance = Provenance::new(
-        frames.weights.clone(),
-        frames.weights_sha256.clone(),
-        scene.frames,
-        options.provenance.clone(),
-    )
-    .with_frames_available(frames.available)
-    .with_unit(predictions.unit())
-    .with_world(predictions.world(), placed.numbers());
-    let told = refined.as_ref().map(|refined| refined.report.for_file());
-    let told = told.and_then(|report| serde_json::to_value(report).ok());
-    Ok(Reconstruction {
-        frames,
-        predictions,
-        tracks: None,
-        refined,
-        scene,
-        placed,
-        provenance: provenance.with_refinement(told),
-        spooled: None,
     })
 }
 
@@ -293,7 +170,7 @@ fn check_heads(network: &Network, options: &ReconstructOptions<'_>) -> Result<()
     if options.all_heads {
         network.check_depth_head("a file of all predictions")?;
     }
-    if !options.query_points.is_empty() && network.config().track_head.is_none() {
+    if follows(options) && network.config().track_head.is_none() {
         return lacks("track", "following points");
     }
     Ok(())
@@ -350,7 +227,7 @@ fn spooled(
     let forward = ForwardOptions {
         // A spool that is there may keep more than is needed.
         skip_points: !spool.fields().points,
-        query_points: query_points(&options.query_points, height, width)?,
+        query_points: query_points(options, &spool)?,
     };
     if forward.query_points.is_some() && spool.is_finished() {
         // Tracks are not kept.
@@ -367,6 +244,7 @@ fn spooled(
         let mut computation = Computation {
             network,
             forward: &forward,
+            tracks_are_optional: options.query_points.is_empty(),
             attention: &options.attention,
             // Among fewer frames the index would name another frame.
             may_thin: options.scene.frame_filter == FrameFilter::All,
@@ -394,10 +272,7 @@ fn cached(
 ) -> Option<Spool> {
     let (made_of, _) = made_of?;
     // Tracks are not kept. Whoever asks to go on gets what is there.
-    let cache = options
-        .spooling
-        .cache
-        .filter(|_| options.query_points.is_empty())?;
+    let cache = options.spooling.cache.filter(|_| !follows(options))?;
     let spool = cache.find(made_of, points, |spool| {
         let decoded = spool.decoded();
         let fitting = || network.frames_that_fit(decoded.height, decoded.width);
@@ -493,32 +368,4 @@ fn require_space(spool: &Spool) -> Result<(), PipelineError> {
         Some(folder) => Ok(output::require_space(folder, spool.bytes_to_come())?),
         None => Ok(()),
     }
-}
-
-/// Points as the network takes them, [N, 2]; `None` when there are none.
-fn query_points(
-    points: &[[f32; 2]],
-    height: usize,
-    width: usize,
-) -> Result<Option<Tensor>, PipelineError> {
-    let inside = |[x, y]: &[f32; 2]| {
-        (0.0..=(width - 1) as f32).contains(x) && (0.0..=(height - 1) as f32).contains(y)
-    };
-    if let Some(&[x, y]) = points.iter().find(|point| !inside(point)) {
-        return Err(PipelineError::QueryPoint {
-            x,
-            y,
-            width,
-            height,
-        });
-    }
-    if points.is_empty() {
-        return Ok(None);
-    }
-    let shape = (points.len(), 2);
-    Ok(Some(Tensor::from_slice(
-        points.as_flattened(),
-        shape,
-        &Device::Cpu,
-    )?))
 }

@@ -1,9 +1,11 @@
 //! Affine maps in f64, and the one that turns a scene upright for viewers.
 
+use serde::{Deserialize, Serialize};
+
 use super::{SceneError, View};
 
 /// An affine map: the upper three rows of a 4x4 matrix, row by row; the last row is (0, 0, 0, 1).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Affine(pub [[f64; 4]; 3]);
 
 impl Affine {

@@ -1,11 +1,12 @@
 //! The demo's predictions with cameras, lengths and places, against the network's own and the truth.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use nalgebra::{Isometry3, Matrix3, Rotation3, UnitQuaternion, Vector3};
 use serde_json::Value;
 use tempfile::TempDir;
+use vggt_model::demo;
 
 use super::{repository, run, summary, text};
 
@@ -77,4 +78,63 @@ pub(crate) fn saved(dir: &TempDir) -> String {
         &[&["export", "--demo", "--out", "p.glb"][..], &save].concat(),
     );
     text(&path).to_owned()
+}
+
+/// The demo's photos with an EXIF block each, in a folder.
+pub(crate) fn photos(dir: &TempDir, exif: impl Fn(usize) -> Vec<u8>) -> String {
+    let folder = dir.path().join("photos");
+    fs::create_dir(&folder).unwrap();
+    for (i, (name, png)) in demo::FRAMES.iter().enumerate() {
+        let body = [&b"eXIf"[..], &exif(i)].concat();
+        let chunk = [
+            &(body.len() as u32 - 4).to_be_bytes()[..],
+            &body,
+            &crc32fast::hash(&body).to_be_bytes(),
+        ]
+        .concat();
+        // Behind the signature and the IHDR chunk.
+        let (head, rest) = png.split_at(33);
+        fs::write(folder.join(name), [head, &chunk, rest].concat()).unwrap();
+    }
+    text(&folder).to_owned()
+}
+
+/// Tag, type, count and bytes of an entry.
+pub(crate) type Entry = (u16, u16, u32, Vec<u8>);
+
+/// An EXIF block, big-endian: entries of the EXIF and of the GPS directory.
+pub(crate) fn exif(exif: &[Entry], gps: &[Entry]) -> Vec<u8> {
+    let directory = |at: usize, entries: &[Entry]| {
+        let mut head = (entries.len() as u16).to_be_bytes().to_vec();
+        let mut behind: Vec<u8> = Vec::new();
+        let end = at + 6 + 12 * entries.len();
+        for (tag, kind, count, bytes) in entries {
+            head.extend([tag.to_be_bytes(), kind.to_be_bytes()].concat());
+            head.extend(count.to_be_bytes());
+            let mut field = bytes.clone();
+            if bytes.len() > 4 {
+                field = ((end + behind.len()) as u32).to_be_bytes().to_vec();
+                behind.extend(bytes);
+            }
+            field.resize(4, 0);
+            head.extend(field);
+        }
+        head.extend([0; 4]);
+        [head, behind].concat()
+    };
+    let exif_at = 8 + 6 + 2 * 12;
+    let exif = directory(exif_at, exif);
+    let gps_at = exif_at + exif.len();
+    let long = |value: usize| (value as u32).to_be_bytes().to_vec();
+    let first = directory(
+        8,
+        &[(0x8769, 4, 1, long(exif_at)), (0x8825, 4, 1, long(gps_at))],
+    );
+    [
+        b"MM\0*\0\0\0\x08".to_vec(),
+        first,
+        exif,
+        directory(gps_at, gps),
+    ]
+    .concat()
 }

@@ -29,8 +29,8 @@ use super::{
 use crate::{
     frames::{PreprocessMode, SkyNetwork, VideoLimits},
     pipeline::{
-        Decoding, Format, Masks, Network, ReadOptions, ReconstructOptions, SavedFrames,
-        SavedPredictions, Source, Spooling, load_predictions,
+        Decoding, Format, KeepRefinement, Masks, Network, ReadOptions, ReconstructOptions,
+        SavedFrames, SavedPredictions, Source, Spooling, load_predictions,
     },
     scene::SceneOptions,
     store::JobKind,
@@ -210,6 +210,7 @@ impl Args {
             refine: self
                 .refine
                 .options(plan.has_dataset() && self.predicts_cameras()),
+            keep_refinement: KeepRefinement::No,
             placing: self.place.placing(known),
             provenance: self.options_for_provenance(&scene, plan),
             scene: SceneOptions {

@@ -36,17 +36,34 @@ pub(super) struct RefineFlags {
     /// Also refine the radial distortion of each lens; datasets then hold OPENCV cameras, which not every trainer reads
     #[arg(long, hide_short_help = true)]
     refine_k1: bool,
+    /// Also look for matches where the network's track head sees corners of the first frame in the others: for cameras that are so far off
+    /// that corners are not where they predict them. Needs weights with a track head, which takes time and memory of its own; results are not
+    /// taken from the cache
+    #[arg(long, hide_short_help = true)]
+    refine_tracks: bool,
 }
 
 impl RefineFlags {
+    /// Returns whether cameras are refined, where the command says so.
+    pub(super) fn given(&self) -> Option<bool> {
+        self.refine.map(|switch| switch == Switch::On)
+    }
+
     /// Returns how cameras are refined, if they are; `by_default` where neither on nor off was asked for.
     pub(super) fn options(&self, by_default: bool) -> Option<RefinementOptions> {
-        let is_on = self
-            .refine
-            .map_or(by_default, |switch| switch == Switch::On);
+        let is_on = self.given().unwrap_or(by_default);
+        let flags = [
+            ("--refine-lens", self.refine_lens != LensSharing::Auto),
+            ("--refine-k1", self.refine_k1),
+            ("--refine-tracks", self.refine_tracks),
+        ];
+        for (flag, _) in flags.iter().filter(|(_, given)| *given && !is_on) {
+            tracing::warn!("{flag} has no effect: the cameras are not refined (--refine does)");
+        }
         is_on.then_some(RefinementOptions {
             lenses: self.refine_lens,
             k1: self.refine_k1,
+            track_head: self.refine_tracks,
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::photos::Photo;
 use crate::scene::View;
 
-/// Photos of one size whose predicted focal lengths are within this factor of their median are taken for photos of one lens: the
+/// Photos of one size and camera whose predicted focal lengths are within this factor of their median are taken for photos of one lens: the
 /// network is right to a tenth, and zooms are steps of more.
 const SAME_ZOOM: f64 = 1.3;
 
@@ -15,7 +15,8 @@ const SAME_ZOOM: f64 = 1.3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LensSharing {
-    /// All frames of a video, and photos of the same size and about the same focal length.
+    /// All frames of a video, and photos of the same size that note the same camera, lens and focal length, if any, and are predicted with
+    /// about the same focal length.
     #[default]
     Auto,
     /// All photos of the same size.
@@ -54,37 +55,39 @@ pub(super) fn groups(
     }
     let size = |photo: &Photo| {
         let original = |side: usize| (side as f64 * photo.original_scale).round() as usize;
-        (original(photo.gray.width()), original(photo.gray.height()))
+        [original(photo.gray.width()), original(photo.gray.height())]
     };
-    let mut sizes: Vec<_> = photos.iter().map(size).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let by_size = photos
-        .iter()
-        .map(|photo| sizes.binary_search(&size(photo)).unwrap_or_default());
-    let by_size: Vec<usize> = by_size.collect();
-    if is_video || sharing == LensSharing::Shared {
-        return by_size;
+    // What photos note tells lenses apart, unless all are said to be one.
+    let by_note = !is_video && sharing == LensSharing::Auto;
+    let kind = |photo: &Photo| {
+        let noted = by_note.then(|| photo.note.lens.clone());
+        (size(photo), noted.unwrap_or_default())
+    };
+    let kinds: Vec<_> = photos.iter().map(kind).collect();
+    let mut all = kinds.clone();
+    all.sort_unstable();
+    all.dedup();
+    let by_kind = kinds.iter().map(|kind| all.binary_search(kind));
+    let by_kind: Vec<usize> = by_kind.map(Result::unwrap_or_default).collect();
+    if !by_note {
+        return by_kind;
     }
     let focal = |view: usize| {
         views[view].intrinsic[0][0] / photos[view].scale[0] * photos[view].original_scale
     };
-    let zooms = (0..sizes.len()).flat_map(|size| {
-        let members = (0..photos.len()).filter(|view| by_size[*view] == size);
+    let middles = (0..all.len()).map(|kind| {
+        let members = (0..photos.len()).filter(|view| by_kind[*view] == kind);
         let mut focals: Vec<f64> = members.map(focal).collect();
         focals.sort_by(f64::total_cmp);
-        let middle = focals.get(focals.len() / 2).copied();
-        middle.map(|middle| (size, middle))
+        focals.get(focals.len() / 2).copied().unwrap_or(1.0)
     });
-    let middles: Vec<(usize, f64)> = zooms.collect();
-    let count = sizes.len();
-    // Beside the lens of most photos of a size one for each that was zoomed.
+    let middles: Vec<f64> = middles.collect();
+    // Beside the lens of most photos of a kind one for each that was zoomed or cropped.
     let number = |view: usize| {
-        let middle = middles[by_size[view]].1;
-        let ratio = focal(view) / middle;
+        let ratio = focal(view) / middles[by_kind[view]];
         match (1.0 / SAME_ZOOM..SAME_ZOOM).contains(&ratio) {
-            true => by_size[view],
-            false => count + view,
+            true => by_kind[view],
+            false => all.len() + view,
         }
     };
     (0..photos.len()).map(number).collect()

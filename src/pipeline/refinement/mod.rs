@@ -4,6 +4,8 @@
 //! refinement itself is the crate `vggt-refine`. Nothing here fails because cameras cannot be refined: they stay as they were, and
 //! the report says why.
 
+mod guesses;
+mod kept;
 mod lenses;
 mod photos;
 mod report;
@@ -11,16 +13,20 @@ mod tracks;
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+use vggt_model::Tracks;
 use vggt_refine::{
     DepthMap, Lens, Pose, RefineOptions, RefinedCamera, Refinement, View as RefineView,
     camera::{matrix_of, pose_of},
 };
 
+pub(super) use kept::refined;
+pub use kept::{KeepRefinement, kept_depth_factor};
 pub use lenses::LensSharing;
-pub use report::{RefinedFrame, RefinementReport};
+pub use report::{FollowedPoints, RefinedFrame, RefinementReport};
 pub(super) use tracks::world_tracks;
 
-use self::{lenses::groups, photos::Photo};
+use self::{guesses::guesses, lenses::groups, photos::Photo};
 use super::{
     CorrectedCamera, CorrectedFrames, PipelineError, ReadOptions, SavedFrames, Source, Stage,
     Watcher,
@@ -31,24 +37,28 @@ use crate::scene::{Affine, Field, Flat, PredictedFrames, View, camera, quaternio
 const UNKNOWN_PRINCIPAL: f64 = 1e-3;
 
 /// How cameras are refined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RefinementOptions {
     /// Which photos were taken with the same lens.
     pub lenses: LensSharing,
     /// Refines the radial distortion of each lens too.
     pub k1: bool,
+    /// Follows corners of the first frame with the network's track head, as a second source of matches.
+    pub track_head: bool,
 }
 
 /// A point that several photos show.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefinedTrack {
     /// Frame, and place in the network's image, pixels with centers at half numbers. At least two, in the order of the frames.
     pub observations: Vec<(usize, [f64; 2])>,
 }
 
-/// What a refinement gave besides cameras.
-#[derive(Debug, Clone)]
+/// What came of a refinement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refined {
+    /// The camera of each frame; none where the predicted ones stay.
+    pub cameras: Vec<CorrectedCamera>,
     /// What happened, in numbers.
     pub report: RefinementReport,
     /// The lens of each frame: frames with the same number share one.
@@ -59,27 +69,64 @@ pub struct Refined {
     pub tracks: Vec<RefinedTrack>,
 }
 
-/// Refines the cameras of `frames`, with the originals if they are at hand.
+impl Refined {
+    /// Gives frames their refined cameras, if there are any.
+    pub(super) fn apply(
+        &self,
+        frames: Box<dyn PredictedFrames + Send>,
+    ) -> Box<dyn PredictedFrames + Send> {
+        match self.cameras.is_empty() {
+            true => frames,
+            false => Box::new(CorrectedFrames::moving_points(frames, self.cameras.clone())),
+        }
+    }
+}
+
+/// The photos that frames were made of.
+#[derive(Clone, Copy)]
+pub(super) struct Originals<'a> {
+    pub(super) source: &'a Source,
+    pub(super) read: &'a ReadOptions,
+    /// Takes what they note of their lenses, where nothing better is known.
+    pub(super) trust_notes: bool,
+}
+
+/// What is refined.
+#[derive(Clone, Copy)]
+pub(super) struct ToRefine<'a> {
+    pub(super) frames: &'a dyn PredictedFrames,
+    pub(super) about: &'a SavedFrames,
+    /// The photos, if they are at hand.
+    pub(super) originals: Option<Originals<'a>>,
+    /// Points that the network's track head followed, a second source of matches.
+    pub(super) tracks: Option<&'a Tracks>,
+}
+
+/// Refines the cameras of frames.
 ///
 /// # Errors
 /// When frames cannot be read or the watcher stops the work.
-pub(super) fn refine(
-    frames: Box<dyn PredictedFrames + Send>,
-    about: &SavedFrames,
-    originals: Option<(&Source, &ReadOptions)>,
+fn refine(
+    of: ToRefine<'_>,
     options: &RefinementOptions,
     watcher: &mut dyn Watcher,
-) -> Result<(Box<dyn PredictedFrames + Send>, Refined), PipelineError> {
+) -> Result<Refined, PipelineError> {
     let start = Instant::now();
-    let photos = photos::photos(&*frames, about, originals, watcher)?;
-    let views = camera::views(&*frames, 0..frames.count())?;
+    let ToRefine {
+        frames,
+        about,
+        originals,
+        tracks: followed,
+    } = of;
+    let views = camera::views(frames, 0..frames.count())?;
+    let photos = photos::photos(frames, about, originals, &views, watcher)?;
     let is_video = !about.seconds.is_empty();
     let lens_of = groups(options.lenses, is_video, &photos, &views);
     let mut pixels = Vec::with_capacity(views.len());
     let mut inputs = Vec::with_capacity(views.len());
     for ((view, photo), group) in views.iter().zip(photos).zip(&lens_of) {
         let of_view = Pixels::new(view, &photo);
-        inputs.push(input(&*frames, (view, *group), photo, &of_view)?);
+        inputs.push(input(frames, (view, *group), photo, &of_view)?);
         pixels.push(of_view);
     }
     let refine_options = RefineOptions {
@@ -95,21 +142,24 @@ pub(super) fn refine(
         true => Ok(()),
         false => Err(vggt_refine::Stopped),
     };
-    let found = vggt_refine::refine(inputs, &[], &refine_options, &mut watch);
+    let guesses = followed
+        .map(|tracks| guesses(tracks, &pixels))
+        .transpose()?;
+    let guesses = guesses.unwrap_or_default();
+    let found = vggt_refine::refine(inputs, &guesses, &refine_options, &mut watch);
     let found = found.map_err(|_| PipelineError::Cancelled)?;
-    let refined = Refined {
+    let cameras = found.cameras.iter().zip(&pixels);
+    let cameras = cameras.map(|(camera, pixels)| corrected(camera, pixels));
+    Ok(Refined {
+        cameras: match found.report.accepted {
+            true => cameras.collect(),
+            false => Vec::new(),
+        },
         report: RefinementReport::new(&found, &pixels, &about.names, start.elapsed()),
         k1: found.cameras.iter().map(|camera| camera.lens.k1).collect(),
         lens_of,
         tracks: tracks(&found, &pixels),
-    };
-    if !found.report.accepted {
-        return Ok((frames, refined));
-    }
-    let cameras = found.cameras.iter().zip(&pixels);
-    let cameras = cameras.map(|(camera, pixels)| corrected(camera, pixels));
-    let frames = CorrectedFrames::moving_points(frames, cameras.collect());
-    Ok((Box::new(frames), refined))
+    })
 }
 
 /// The pixels of the network's image and those of the photo.
@@ -166,6 +216,11 @@ impl Pixels {
         ]
     }
 
+    /// Returns a place of the network's image, centers at half numbers, in the photo.
+    fn in_photo(&self, pixel: [f64; 2]) -> [f64; 2] {
+        [0, 1].map(|axis| (pixel[axis] - self.offset[axis]) / self.scale[axis])
+    }
+
     /// Returns a place of the photo in the network's image, centers at half numbers.
     fn in_network(&self, pixel: [f64; 2]) -> [f64; 2] {
         [0, 1].map(|axis| pixel[axis] * self.scale[axis] + self.offset[axis])
@@ -190,7 +245,7 @@ fn input(
         masked.for_each(|(depth, _)| *depth = f32::NAN);
     }
     Ok(RefineView {
-        noted_focal: None,
+        noted_focal: photo.note.focal.map(|focal| focal / photo.original_scale),
         lens: pixels.lens(
             &view.intrinsic,
             [photo.gray.width(), photo.gray.height()],

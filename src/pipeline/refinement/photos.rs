@@ -3,13 +3,14 @@
 use image::{GrayImage, RgbImage, imageops, imageops::FilterType};
 use vggt_refine::Gray;
 
+use super::Originals;
 use crate::{
-    frames::Placement,
+    frames::{PhotoNote, Placement},
     pipeline::{
-        PipelineError, ReadOptions, SavedFrames, Source, Stage, Watcher,
-        originals::for_each_original, stills,
+        PipelineError, SavedFrames, Stage, Watcher, noted_focal::noted_focal,
+        originals::for_each_original, photo_notes, stills,
     },
-    scene::PredictedFrames,
+    scene::{PredictedFrames, View},
 };
 
 /// Memory for all photos together, their smaller versions included, as far as they are not below [`SHORTEST_SIDE`], bytes.
@@ -24,6 +25,8 @@ const PYRAMID: f64 = 4.0 / 3.0;
 /// A gray photo, and where the network's image lies in it.
 pub(super) struct Photo {
     pub(super) gray: Gray,
+    /// What the original notes of its lens.
+    pub(super) note: LensNote,
     /// Pixels of the network's image for each pixel of this photo, along x and y.
     pub(super) scale: [f64; 2],
     /// Where this photo's upper left corner lies in the network's image, pixels with centers at half numbers.
@@ -37,16 +40,24 @@ pub(super) struct Photo {
 pub(super) fn photos(
     frames: &dyn PredictedFrames,
     about: &SavedFrames,
-    originals: Option<(&Source, &ReadOptions)>,
+    originals: Option<Originals<'_>>,
+    views: &[View],
     watcher: &mut dyn Watcher,
 ) -> Result<Vec<Photo>, PipelineError> {
     let count = frames.count();
+    let of_photos = originals.filter(|originals| originals.trust_notes);
+    let notes = of_photos.map(|originals| photo_notes(originals.source));
     let mut photos: Vec<Option<Photo>> = (0..count).map(|_| None).collect();
-    if let Some((source, read)) = originals.filter(|_| about.placements.len() == count) {
+    if let Some(from) = originals.filter(|_| about.placements.len() == count) {
         let longest = longest_side(count, &about.placements);
         let mut goes_on = true;
-        for_each_original(source, read, &about.names, &mut |index, image| {
-            photos[index] = of_original(&image, &about.placements[index], longest);
+        for_each_original(from.source, from.read, &about.names, &mut |index, image| {
+            let place = &about.placements[index];
+            photos[index] = of_original(&image, place, longest);
+            let note = notes.as_ref().and_then(|all| all.get(&about.names[index]));
+            if let (Some(photo), Some(note)) = (&mut photos[index], note) {
+                photo.note = LensNote::new(note, place, &views[index]);
+            }
             // The rounds of the refinement itself are what takes time.
             goes_on = watcher.step(Stage::Refine, 0, count);
             goes_on
@@ -67,6 +78,31 @@ pub(super) fn photos(
             }
         });
     photos.collect()
+}
+
+/// What a photo notes of the lens it was taken with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct LensNote {
+    /// Make and model of camera and lens, with its focal lengths; photos with the same have the same lens.
+    pub(super) lens: String,
+    /// Focal length in pixels of the original, where it is plausible.
+    pub(super) focal: Option<f64>,
+}
+
+impl LensNote {
+    fn new(note: &PhotoNote, place: &Placement, view: &View) -> Self {
+        let PhotoNote {
+            camera,
+            focal_mm,
+            focal_35mm,
+            ..
+        } = note;
+        let found = noted_focal(note, place, &view.intrinsic);
+        Self {
+            lens: format!("{camera:?} {focal_mm:?} {focal_35mm:?}"),
+            focal: found.and_then(|found| found.is_plausible.then_some(found.pixels)),
+        }
+    }
 }
 
 /// Returns the longest side with which the photos together take about the memory that there is for them.
@@ -95,6 +131,7 @@ fn of_original(image: &RgbImage, placement: &Placement, longest: f64) -> Option<
     let of_original = [source[0] / f64::from(columns), source[1] / f64::from(rows)];
     Some(Photo {
         gray: Gray::new(columns as usize, rows as usize, gray.into_raw())?,
+        note: LensNote::default(),
         scale: [
             placement.scale_x * of_original[0],
             placement.scale_y * of_original[1],
@@ -108,6 +145,7 @@ fn of_original(image: &RgbImage, placement: &Placement, longest: f64) -> Option<
 fn blank() -> Photo {
     Photo {
         gray: Gray::single(0),
+        note: LensNote::default(),
         scale: [1.0; 2],
         offset: [0.0; 2],
         original_scale: 1.0,

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vggt_refine::Refinement;
 
 use super::Pixels;
 use crate::pipeline::Warning;
 
 /// What happened to one frame.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefinedFrame {
     /// Its name; empty where names are not told.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Corners that agree with its camera.
     pub inliers: usize,
@@ -20,26 +20,40 @@ pub struct RefinedFrame {
     pub refined: bool,
 }
 
+/// What became of the points that the track head followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowedPoints {
+    /// Places in other frames where a point should be visible.
+    pub tried: usize,
+    /// Those where the photos look the same.
+    pub found: usize,
+    /// Frames whose predicted pose they contradicted, and replaced.
+    pub views: usize,
+}
+
 /// What happened, in numbers. Errors are distances in pixels of the original photos.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefinementReport {
     /// Whether the cameras are refined ones.
     pub accepted: bool,
     /// Why they are not, as a sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// Median error with the predicted cameras.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub median_before_px: Option<f64>,
     /// Median error with the refined cameras.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub median_after_px: Option<f64>,
+    /// What became of the points of the track head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track_head: Option<FollowedPoints>,
     /// Points that were found again in other photos.
     pub tracks: usize,
     /// Places where they were seen.
     pub observations: usize,
     /// Seconds that it took. Not in files: the same input gives the same file.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// One for each frame.
     pub frames: Vec<RefinedFrame>,
@@ -67,6 +81,11 @@ impl RefinementReport {
             refused: report.refused.as_ref().map(ToString::to_string),
             median_before_px: report.median_before_px.map(|px| px * scale),
             median_after_px: report.median_after_px.map(|px| px * scale),
+            track_head: report.guesses.map(|guesses| FollowedPoints {
+                tried: guesses.tried,
+                found: guesses.found,
+                views: guesses.resected_views,
+            }),
             tracks: report.tracks,
             observations: report.observations,
             seconds: Some(took.as_secs_f64()),

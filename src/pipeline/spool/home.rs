@@ -31,8 +31,12 @@ pub(super) const IMAGES: &str = "images";
 /// Values of the cameras of all frames.
 pub(super) const CAMERAS: &str = "cameras";
 
+/// What refined cameras were made of the results.
+pub(super) const REFINEMENT: &str = "refinement";
+
 /// Every name that a file of ours can have. Nothing else in a folder is ever removed.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
+    REFINEMENT,
     "similarity",
     HEADER,
     NEW_HEADER,

@@ -14,6 +14,7 @@
 //! | `world_points`, `world_points_conf` | only where the point head ran. 3 H W and H W values a frame |
 //! | `similarity` | only where frames are compared with the first. Some values a frame |
 //! | `camera_tokens` | only where the cameras are computed at the end |
+//! | `refinement` | JSON, only where cameras were refined and are kept: see `refinement::kept` |
 //! | `cameras` | pose_enc, extrinsic, intrinsic. 9 + 12 + 9 values a frame |
 //! | `decoded` | frames while they are decoded, in their own sizes |
 //! | `lock` | locked by the process that writes; by all that read, together |
@@ -56,12 +57,15 @@ use image::imageops::{self, FilterType};
 use self::{
     column::Column,
     error::failed,
-    header::Header,
-    home::Home,
+    header::{Header, read_all},
+    home::{Home, REFINEMENT},
     journal::{Journal, Record},
     told::Told,
 };
 use super::{Warning, attention::Chosen};
+
+/// Longest refinement that is read back: the tracks of some thousand photos.
+const MAX_REFINEMENT: u64 = 1 << 30;
 
 /// Frames, and the network's results as far as they are there.
 #[derive(Debug)]
@@ -292,6 +296,21 @@ impl Spool {
     /// Returns the bytes that are still to be written, about.
     pub(super) fn bytes_to_come(&self) -> u64 {
         self.bytes() / self.count().max(1) as u64 * self.missing().len() as u64
+    }
+
+    /// Keeps what came of a refinement, in the place of an earlier one. Nothing where the spool has no folder.
+    pub(super) fn keep_refinement(&self, bytes: &[u8]) -> Result<(), SpoolError> {
+        self.home.write(REFINEMENT, bytes)
+    }
+
+    /// Returns what is kept of a refinement.
+    pub(super) fn kept_refinement(&self) -> Result<Option<Vec<u8>>, SpoolError> {
+        let Some(file) = self.home.open(REFINEMENT)? else {
+            return Ok(None);
+        };
+        let bytes = read_all(file, MAX_REFINEMENT);
+        let bytes = bytes.map_err(failed("read", &self.home.path().join(REFINEMENT)))?;
+        Ok(Some(bytes))
     }
 
     fn record(&mut self, record: &Record) -> Result<(), SpoolError> {
