@@ -32,6 +32,7 @@ mod http_metrics;
 mod http_origins;
 mod http_pages;
 mod http_random;
+mod http_refine;
 mod http_rerun;
 mod http_resumable;
 mod http_resumable_refusals;

@@ -46,6 +46,7 @@ fn a_server_reconstructs_and_the_files_are_those_of_its_glb() {
         "x.html",
         "--quality",
         "best",
+        "--refine",
         "--json",
     ];
     let (code, out, err) = texts(export(&service, &args).output().unwrap());
@@ -63,7 +64,9 @@ fn a_server_reconstructs_and_the_files_are_those_of_its_glb() {
     let stored = fs::read(store.glb_path(&row)).unwrap();
     assert!(glb == stored);
     let extras = String::from_utf8_lossy(&glb).into_owned();
-    assert!(extras.contains("\"conf_thres\":25.0"), "{extras:.2000}");
+    for option in ["\"conf_thres\":25.0", "\"refine\":true"] {
+        assert!(extras.contains(option), "{option}: {extras:.2000}");
+    }
     let page = fs::read_to_string(here.join("x.html")).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.len() > glb.len());
 }

@@ -328,7 +328,7 @@ fn options_hold_for_one_reconstruction_and_bad_ones_are_named() {
     // Those of `vggt export` with the demo's weights.
     let defaults = json!({
         "conf_thres": 10.0, "prediction_mode": "Depthmap and Camera", "fps": 0.4, "keyframes": null, "mask_black_bg": false,
-        "mask_white_bg": false, "mask_sky": false, "drop_edges": false, "drop_outliers": false, "show_cam": false, "max_points": null,
+        "mask_white_bg": false, "mask_sky": false, "drop_edges": false, "drop_outliers": false, "refine": false, "show_cam": false, "max_points": null,
         "format": "glb",
         "attention": "auto", "anchors": null, "anchor_frames": null, "anchor_schedule": null, "anchor_cache": null,
         "drop_unrelated": false,

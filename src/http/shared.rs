@@ -175,7 +175,7 @@ pub(super) async fn frame(
 ) -> Result<Response, Problem> {
     match frame_of(&shown.rest)? {
         (Still::Photo, index) => {
-            stills::send(&app, shown.of.glb, (Still::Photo, index), &headers).await
+            stills::send(&app, shown.of, (Still::Photo, index), &headers).await
         }
         _ => Err(not_shown()),
     }
@@ -202,5 +202,5 @@ pub(super) async fn thumbnail(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let index = thumbnail_of(&shown.rest)?;
-    stills::send(&app, shown.of.glb, (Still::Thumbnail, index), &headers).await
+    stills::send(&app, shown.of, (Still::Thumbnail, index), &headers).await
 }

@@ -16,10 +16,7 @@ use super::{
     problem::{Code, Problem},
     range::is_known,
 };
-use crate::{
-    jobs::{Still, StillFile},
-    store::GlbFile,
-};
+use crate::jobs::{MadeOf, Still, StillFile};
 
 /// The header that tells what the gray values of a depth map mean.
 const SCALE: &str = "vggt-units-per-value";
@@ -50,8 +47,8 @@ pub(super) async fn frame(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (kind, index) = frame_of(&file)?;
-    let glb = result_of(&app, caller.user.id, id).await?.glb;
-    send(&app, glb, (kind, index), &headers).await
+    let of = result_of(&app, caller.user.id, id).await?;
+    send(&app, of, (kind, index), &headers).await
 }
 
 /// Sends a frame of a job that is done, at most 160 pixels wide and high.
@@ -79,8 +76,8 @@ pub(super) async fn thumbnail(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let index = thumbnail_of(&file)?;
-    let glb = result_of(&app, caller.user.id, id).await?.glb;
-    send(&app, glb, (Still::Thumbnail, index), &headers).await
+    let of = result_of(&app, caller.user.id, id).await?;
+    send(&app, of, (Still::Thumbnail, index), &headers).await
 }
 
 /// Reads the name of a frame's picture.
@@ -115,13 +112,13 @@ fn no_picture(file: &str) -> Problem {
 /// Answers a request for a picture.
 pub(super) async fn send(
     app: &App,
-    glb: GlbFile,
+    of: MadeOf,
     (kind, index): (Still, usize),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     // A result never changes; another version may draw it otherwise.
     let version = env!("CARGO_PKG_VERSION");
-    let etag = format!("\"{}-{kind:?}-{index}-{version}\"", &glb.hashed_name);
+    let etag = format!("\"{}-{kind:?}-{index}-{version}\"", &of.glb.hashed_name);
     let mut answer = Response::builder()
         .header(header::ETAG, &etag)
         .header(header::CACHE_CONTROL, "private, no-cache");
@@ -137,7 +134,7 @@ pub(super) async fn send(
             let made = blocking(move || {
                 // Held until the end, also when the client has gone.
                 let _place = place;
-                jobs.still(&glb, kind, index)
+                jobs.still(&of, kind, index)
             });
             let made = made.await??;
             let StillFile {

@@ -25,9 +25,9 @@ use super::{
 pub use crate::pipeline::Artifact;
 use crate::{
     pipeline::{
-        ArtifactAbout, PipelineError, PredictedFrames, ReconstructOptions, SkyNetwork, Spool,
-        SpoolError, Stage, Warning, Watcher, artifact_space, depth_still, make_artifact,
-        open_finished, rebuild_kept, still, thumbnail,
+        ArtifactAbout, KeepRefinement, PipelineError, PredictedFrames, ReconstructOptions,
+        SkyNetwork, Spool, SpoolError, Stage, Warning, Watcher, artifact_space, depth_still,
+        kept_depth_factor, make_artifact, open_finished, rebuild_kept, still, thumbnail,
     },
     store::{GlbFile, StoreError},
     system,
@@ -76,6 +76,9 @@ pub enum ArtifactError {
 
 impl From<PipelineError> for ArtifactError {
     fn from(e: PipelineError) -> Self {
+        if matches!(e, PipelineError::RefinementLost) {
+            return Self::NotKept;
+        }
         match JobError::from(e) {
             JobError::Fault(reason) if reason == DISK_FULL => Self::DiskFull,
             JobError::Fault(reason) => Self::Passing(reason),
@@ -100,6 +103,13 @@ pub struct MadeOf {
     pub options_json: String,
     /// How many meters a unit of the result is, where its user has said so.
     pub meters_per_unit: Option<f64>,
+}
+
+impl MadeOf {
+    fn options(&self) -> Result<JobOptions, ArtifactError> {
+        let unreadable = |e| ArtifactError::Failed(format!("cannot read the job's options: {e}"));
+        JobOptions::from_row(&self.options_json).map_err(unreadable)
+    }
 }
 
 /// A file that was made, open at its beginning.
@@ -325,11 +335,11 @@ impl Jobs {
     /// When what the result was made of is not kept, there is no such frame, or it cannot be read.
     pub fn still(
         &self,
-        glb: &GlbFile,
+        of: &MadeOf,
         kind: Still,
         index: usize,
     ) -> Result<StillFile, ArtifactError> {
-        let spool = self.shared.spool(glb)?;
+        let spool = self.shared.spool(&of.glb)?;
         let count = spool.count();
         if index >= count {
             return Err(ArtifactError::NoFrame { index, count });
@@ -343,9 +353,13 @@ impl Jobs {
             Still::Thumbnail => plain(thumbnail(&spool, index)?),
             Still::Depth => {
                 let depth = depth_still(&spool, index)?;
+                let factor = match of.options()?.refinement() {
+                    Some(refinement) => kept_depth_factor(&spool, &refinement, index)?,
+                    None => 1.0,
+                };
                 StillFile {
                     bytes: depth.gray,
-                    units_per_value: Some(depth.units_per_value),
+                    units_per_value: Some((f64::from(depth.units_per_value) * factor) as f32),
                 }
             }
             Still::DepthColors => plain(depth_still(&spool, index)?.color),
@@ -386,8 +400,7 @@ impl Shared {
     }
 
     fn make(&self, of: &MadeOf, artifact: Artifact) -> Result<Made, ArtifactError> {
-        let unreadable = |e| ArtifactError::Failed(format!("cannot read the job's options: {e}"));
-        let options = JobOptions::from_row(&of.options_json).map_err(unreadable)?;
+        let options = of.options()?;
         let spool = self.spool(&of.glb)?;
         let space = artifact_space(artifact, spool.count(), spool.size());
         if !self.settings.quotas.has_space_for(&self.store, space) {
@@ -397,6 +410,8 @@ impl Shared {
         let scene = ReconstructOptions {
             scene: options.scene.clone(),
             sky: sky.as_ref(),
+            refine: options.refinement(),
+            keep_refinement: KeepRefinement::OnlyKept,
             meters_per_unit: of.meters_per_unit.filter(|_| artifact.has_scale()),
             provenance: serde_json::to_value(&options).unwrap_or_default(),
             ..ReconstructOptions::default()

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::settings::JobSettings;
-use crate::pipeline::{AttentionOptions, GlbEncoding, GlbOptions, SceneOptions, with_fields};
+use crate::pipeline::{
+    AttentionOptions, GlbEncoding, GlbOptions, RefinementOptions, SceneOptions, with_fields,
+};
 
 /// Why options cannot be used; the text names the option and the accepted values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +35,8 @@ pub struct JobOptions {
     pub keyframes: Option<usize>,
     /// Drops the sky.
     pub mask_sky: bool,
+    /// Refines the cameras with the photos.
+    pub refine: bool,
     /// Encoding of the GLB.
     #[serde(rename = "format")]
     pub encoding: GlbEncoding,
@@ -47,6 +51,7 @@ impl Default for JobOptions {
             fps: 0.4,
             keyframes: None,
             mask_sky: false,
+            refine: false,
             encoding: GlbEncoding::default(),
         }
     }
@@ -119,6 +124,11 @@ impl JobOptions {
         Ok(())
     }
 
+    /// Returns how cameras are refined, if they are. It is kept with the result, so that all its files have the same cameras.
+    pub(super) fn refinement(&self) -> Option<RefinementOptions> {
+        self.refine.then(RefinementOptions::default)
+    }
+
     pub(super) fn glb(&self) -> GlbOptions {
         GlbOptions {
             encoding: self.encoding,
@@ -145,6 +155,7 @@ mod tests {
             },
             encoding: GlbEncoding::Quantized,
             keyframes: Some(40),
+            refine: true,
             ..JobOptions::default()
         };
         let json = serde_json::to_string(&options).unwrap();
@@ -187,6 +198,7 @@ mod tests {
             (json!({"frame_filter": "1"}), "frame_filter"),
             (json!({"quantized": true}), "quantized"),
             (json!({"fps": "1"}), "fps"),
+            (json!({"refine": "on"}), "refine"),
             (json!({"keyframes": 2.5}), "keyframes"),
             (json!({"keyframes": -1}), "keyframes"),
             (json!({"keyframes": "many"}), "keyframes"),

@@ -18,10 +18,10 @@ use super::{
 use crate::{
     metrics::Cause,
     pipeline::{
-        FolderRule, GlbError, PipelineError, Place, PredictedFrames, Provenance, ReadOptions,
-        ReconstructOptions, Reconstruction, Scene, SceneError, SkyNetwork, Source, Spool,
-        SpoolError, Spooling, Stage, Thinned, Watcher, open_finished, rebuild_kept, reconstruct,
-        write_glb,
+        FolderRule, GlbError, KeepRefinement, PipelineError, Place, PredictedFrames, Provenance,
+        ReadOptions, ReconstructOptions, Reconstruction, Scene, SceneError, SkyNetwork, Source,
+        Spool, SpoolError, Spooling, Stage, Thinned, Watcher, open_finished, rebuild_kept,
+        reconstruct, write_glb,
     },
     store::{GlbFile, GlbOrigin, StoreError, create_private, random_hash},
 };
@@ -158,6 +158,8 @@ impl Worker {
         ReconstructOptions {
             scene: work.options.scene.clone(),
             sky: self.sky.as_ref().filter(|_| work.options.mask_sky),
+            refine: work.options.refinement(),
+            keep_refinement: KeepRefinement::Keep,
             provenance: serde_json::to_value(&work.options).unwrap_or_default(),
             ..ReconstructOptions::default()
         }

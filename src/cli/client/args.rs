@@ -200,6 +200,10 @@ pub(super) struct OptionArgs {
     #[arg(long, help_heading = "Scene")]
     #[serde(skip_serializing_if = "is_false")]
     mask_sky: bool,
+    /// Refine the cameras with corners that several photos show (bundle adjustment); the network's are kept where that is not better
+    #[arg(long, help_heading = "Scene")]
+    #[serde(skip_serializing_if = "is_false")]
+    refine: bool,
     /// Frames to take from each second of a video
     #[arg(long, help_heading = "Scene")]
     #[serde(skip_serializing_if = "Option::is_none")]

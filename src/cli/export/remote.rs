@@ -41,8 +41,7 @@ pub(super) struct RemoteArgs {
         "max_image_memory", "max_video_seconds", "max_video_pixels", "max_decode_seconds", "max_decode_memory", "isolate",
         "preview", "frame_filter", "masks", "sky_network", "color_space", "orient", "ply", "save_predictions",
         "save_depth", "save_trajectory", "query_points", "meters_per_unit", "cameras", "exif_focal", "scale", "gps",
-        "level", "refine", "refine_lens", "refine_k1", "open",
-        "resume", "spool", "no_cache", "cache_size", "save_to_db", "checkpoint", "config", "demo", "repo", "revision",
+        "level", "refine_lens", "refine_k1", "refine_tracks", "open", "resume", "spool", "no_cache", "cache_size", "save_to_db", "checkpoint", "config", "demo", "repo", "revision",
         "offline", "device", "dtype", "precision", "threads",
     ])]
     server: Option<String>,
@@ -191,6 +190,9 @@ fn options(args: &Args, source: &Source) -> anyhow::Result<ReconstructionOptions
             Some(n) => fields.insert("keyframes".to_owned(), json!(n)),
             None => fields.insert("fps".to_owned(), json!(args.input.fps)),
         };
+    }
+    if let Some(refine) = args.refine.given() {
+        fields.insert("refine".to_owned(), json!(refine));
     }
     let encoding = args.output.glb;
     if encoding != Default::default() {

@@ -255,7 +255,7 @@ class Client:
         Returns all of them as they will be used; without arguments these are the server's defaults. Raises `BadRequest` for one
         that the server does not know. The most used: `conf_thres` (percent of the points to drop), `prediction_mode`
         (`"Depthmap and Camera"` or `"Pointmap Regression"`), `fps`, `keyframes`, `mask_sky`, `drop_edges`, `drop_outliers`,
-        `show_cam`, `max_points`, `format`.
+        `refine`, `show_cam`, `max_points`, `format`.
         """
         reply = self._send_options(options)
         self._options = options

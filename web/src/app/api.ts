@@ -16,6 +16,7 @@ export interface JobOptions {
   mask_sky?: boolean;
   drop_edges?: boolean;
   drop_outliers?: boolean;
+  refine?: boolean;
   show_cam?: boolean;
   max_points?: number | null;
   format?: string;

@@ -28,6 +28,7 @@ export function betterOptions(service: Service): JobOptions {
     mask_white_bg: false,
     drop_edges: false,
     drop_outliers: false,
+    refine: false,
     show_cam: false,
     max_points: null,
     format: "glb",
@@ -63,6 +64,7 @@ export function optionsForm(service: Service, kind: Kind, wanted: JobOptions, ch
   const white = check(start.mask_white_bg, "Remove white background", "drops points that are almost white");
   const edges = check(start.drop_edges, "Remove points at edges", "drops points that float between a thing and what is behind it");
   const outliers = check(start.drop_outliers, "Remove single points", "drops points that stand alone; the far background gets thinner too");
+  const refine = check(start.refine, "Refine the cameras", "moves them until the same corners agree in several pictures; takes up to some minutes");
   const cameras = check(start.show_cam, "Draw the cameras into the GLB", "small cones in the exported file; the viewer always shows cameras");
   const unrelated = check(start.drop_unrelated, "Leave out unrelated pictures", "those that seem to show something else than the first; otherwise you are only told");
 
@@ -100,7 +102,7 @@ export function optionsForm(service: Service, kind: Kind, wanted: JobOptions, ch
     "div",
     { class: "options stack" },
     ofVideo,
-    h("fieldset", {}, h("legend", {}, "Geometry"), depth.element, direct.element),
+    h("fieldset", {}, h("legend", {}, "Geometry"), depth.element, direct.element, refine.element),
     field("Drop the least confident points (%)", drop, "More gives a cleaner scene with more holes. The viewer can hide more later, but not bring dropped ones back."),
     h("fieldset", {}, h("legend", {}, "Background"), service.sky && sky.element, black.element, white.element),
     h("fieldset", {}, h("legend", {}, "Floating points"), edges.element, outliers.element),
@@ -120,6 +122,7 @@ export function optionsForm(service: Service, kind: Kind, wanted: JobOptions, ch
       mask_white_bg: white.input.checked,
       drop_edges: edges.input.checked,
       drop_outliers: outliers.input.checked,
+      refine: refine.input.checked,
       show_cam: cameras.input.checked,
       max_points: numberOf(most),
       format: format.value,

@@ -14,6 +14,7 @@ const NAMES: Record<string, string> = {
   mask_white_bg: "White background removed",
   drop_edges: "Points at edges removed",
   drop_outliers: "Single points removed",
+  refine: "Cameras refined with the pictures",
   show_cam: "Cameras in the GLB",
   max_points: "Most points",
   format: "GLB",
