@@ -1,6 +1,6 @@
 //! The recipe: frames -> network -> scene -> file.
 //!
-//! [`reconstruct()`] makes a scene of a [`Source`], [`rebuild`] makes one of saved predictions, [`write_file`] and
+//! [`reconstruct()`] makes a scene of a [`Source`], [`rebuild()`] makes one of saved predictions, [`write_file`] and
 //! [`write_dataset`] write it. The
 //! command line, the worker and the benchmark call these. In between, frames and results are in a [`Spool`]: one frame at a time,
 //! and kept when the work is interrupted. Everything here is synchronous; callers receive every step and
