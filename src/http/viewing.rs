@@ -34,7 +34,15 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 struct Viewing {
     page: File,
     len: u64,
-    tabs: watch::Sender<usize>,
+    tabs: watch::Sender<Tabs>,
+}
+
+/// The tabs that show the page.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tabs {
+    open: usize,
+    /// Whether there ever was one: the first may be gone before anybody looks.
+    any: bool,
 }
 
 /// One tab.
@@ -42,14 +50,17 @@ struct Tab(Arc<Viewing>);
 
 impl Tab {
     fn open(viewing: Arc<Viewing>) -> Self {
-        viewing.tabs.send_modify(|tabs| *tabs += 1);
+        viewing.tabs.send_modify(|tabs| {
+            tabs.open += 1;
+            tabs.any = true;
+        });
         Self(viewing)
     }
 }
 
 impl Drop for Tab {
     fn drop(&mut self) {
-        self.0.tabs.send_modify(|tabs| *tabs -= 1);
+        self.0.tabs.send_modify(|tabs| tabs.open -= 1);
     }
 }
 
@@ -61,7 +72,7 @@ pub async fn view(listener: TcpListener, secret: &str, page: File) -> io::Result
     let viewing = Arc::new(Viewing {
         len: page.metadata()?.len(),
         page,
-        tabs: watch::Sender::new(0),
+        tabs: watch::Sender::new(Tabs::default()),
     });
     let router = Router::new()
         .route(&format!("/{secret}/"), get(send))
@@ -70,10 +81,10 @@ pub async fn view(listener: TcpListener, secret: &str, page: File) -> io::Result
     let mut tabs = viewing.tabs.subscribe();
     let closed = async move {
         // The sender lives as long as this.
-        let _ = tabs.wait_for(|tabs| *tabs > 0).await;
+        let _ = tabs.wait_for(|tabs| tabs.any).await;
         loop {
-            let _ = tabs.wait_for(|tabs| *tabs == 0).await;
-            let again = tabs.wait_for(|tabs| *tabs > 0);
+            let _ = tabs.wait_for(|tabs| tabs.open == 0).await;
+            let again = tabs.wait_for(|tabs| tabs.open > 0);
             if tokio::time::timeout(AWAY, again).await.is_err() {
                 return;
             }
