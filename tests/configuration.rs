@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{command, run};
+use crate::support::{command, database::only_for_sqlite, run};
 
 /// Runs a call with variables, and returns its exit code and what it said.
 fn call(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String) {
@@ -59,6 +59,7 @@ fn options_count_before_variables_and_these_before_the_file() {
 
 #[test]
 fn the_service_takes_its_file_beside_its_database() {
+    only_for_sqlite!();
     let dir = TempDir::new().unwrap();
     let here = dir.path();
     fs::create_dir(here.join("data")).unwrap();
@@ -97,6 +98,7 @@ fn the_service_takes_its_file_beside_its_database() {
 
 #[test]
 fn what_no_option_takes_is_an_error_that_names_key_and_file() {
+    only_for_sqlite!();
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vggt.toml");
     for (file, part) in [

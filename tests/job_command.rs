@@ -1,10 +1,10 @@
 //! `vggt job`: the operator's view of the jobs, with the server running or not.
 
-use diesel::connection::SimpleConnection;
 use serde_json::Value;
 use vggt::store::{NewJob, Store, StoredJobState};
 
 use crate::support::{
+    database::only_for_sqlite,
     fail, repository, run,
     service::{Service, demo_images, leftovers, refs, store, varied, wait_for},
     store::{connect, house},
@@ -86,12 +86,13 @@ fn jobs_are_listed_shown_and_changed_without_a_server() {
 
 #[test]
 fn jobs_of_the_version_before_deaths_were_counted_are_kept() {
+    only_for_sqlite!();
     let house = house();
     let id = add_job(&house.store, 1, "a");
     house.store.mark_running(id).unwrap();
     let here = house.dir.path();
     drop(house.store);
-    let down = repository("migrations/2026-11-28-000000_count_deaths_of_jobs/down.sql");
+    let down = repository("migrations/sqlite/2026-11-28-000000_count_deaths_of_jobs/down.sql");
     let down = std::fs::read_to_string(down).unwrap();
     let forget = "DELETE FROM __diesel_schema_migrations WHERE version = '20261128000000'";
     let mut older = connect(here);

@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-use diesel::connection::SimpleConnection;
 use vggt::store::{Job, StoredJobState};
 
 use crate::support::{
+    database::only_for_sqlite,
     repository,
     service::{Service, assert_glb, demo_images, leftovers, refs, varied, wait_for},
     store::connect,
@@ -84,6 +84,7 @@ fn a_fault_that_stays_ends_in_the_row_and_the_operator_can_try_again() {
 
 #[test]
 fn jobs_wait_for_a_folder_that_is_gone_for_a_moment_and_one_that_lost_its_input_fails() {
+    only_for_sqlite!();
     let service = Service::start(&[]);
     let mut ann = service.login("ann");
     let before = ann.submit(&demo_images(8).repeat(37));
@@ -133,6 +134,7 @@ fn no_longer(service: &Service) {
 
 #[test]
 fn an_end_that_cannot_be_written_is_written_later_and_is_not_called_queued() {
+    only_for_sqlite!();
     let service = Service::start(&[]);
     let (mut ann, mut ben) = (service.login("ann"), service.login("ben"));
     fail_on(&service, "UPDATE ON jobs WHEN NEW.state = 'failed'");
@@ -167,6 +169,7 @@ fn an_end_that_cannot_be_written_is_written_later_and_is_not_called_queued() {
 
 #[test]
 fn a_result_that_cannot_be_stored_is_stored_later() {
+    only_for_sqlite!();
     let service = Service::start(&[]);
     let mut ann = service.login("ann");
     fail_on(&service, "INSERT ON glb_files");

@@ -2,7 +2,6 @@
 
 use std::{fs, io::Write};
 
-use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -122,7 +121,7 @@ fn a_result_beyond_the_quota_fails_its_job_with_the_reason() {
     connect(service.dir.path())
         .batch_execute(
             "INSERT INTO glb_files (hashed_name, original_name, file_path, user_id, file_size, created_at, is_public)
-             VALUES ('x', 'x.glb', 'out/x.glb', 1, 1048576, '2026-01-01 00:00:00.000000', 0);",
+             VALUES ('x', 'x.glb', 'out/x.glb', 1, 1048576, '2026-01-01 00:00:00.000000', FALSE);",
         )
         .unwrap();
     let end = ann.finished(job);

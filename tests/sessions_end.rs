@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use diesel::connection::SimpleConnection;
 use serde_json::json;
 
 use crate::support::{

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use vggt::store::{GlbFile, Repair, Store, StoreError, StoreSettings};
 
 use crate::support::{
-    command, fail, run,
+    command,
+    database::only_for_sqlite,
+    fail, run,
     service::{PASSWORD, Service, demo_images, long_job, wait_for},
     store::{GLB, House, day_of, house, python_house, save, settings, write_glb},
     text,
@@ -35,7 +37,7 @@ fn two_pairs() -> (TempDir, [Store; 2]) {
 
 fn pair(dir: &Path, db: &str, out: &str) -> StoreSettings {
     StoreSettings {
-        db: dir.join(format!("{db}.db")),
+        db: dir.join(format!("{db}.db")).into(),
         out_root: dir.join(out),
     }
 }
@@ -171,6 +173,7 @@ fn a_folder_that_vanishes_while_it_is_used_is_not_made_anew() {
 
 #[test]
 fn a_pair_of_an_earlier_version_gets_its_identifier_when_most_files_are_there() {
+    only_for_sqlite!();
     let House { dir, store } = python_house();
     assert!(!dir.path().join("out").join(ID).exists());
     store.bind_folder().unwrap();
@@ -192,7 +195,7 @@ fn a_pair_of_an_earlier_version_gets_its_identifier_when_most_files_are_there() 
     );
     // A database without rows does not take a folder with files of another.
     let other = StoreSettings {
-        db: dir.path().join("typo.db"),
+        db: dir.path().join("typo.db").into(),
         out_root: dir.path().join("out"),
     };
     let e = Store::open(&other).unwrap().bind_folder().unwrap_err();
@@ -279,6 +282,7 @@ fn refused(dir: &Path, db: &str, out: &str) -> String {
 
 #[test]
 fn a_second_server_is_refused_by_whatever_name_it_calls_the_database() {
+    only_for_sqlite!();
     let service = Service::start(&[]);
     let mut client = service.login("ann");
     let jobs: Vec<i64> = (0..2).map(|i| client.submit(&demo_images(2 + i))).collect();
@@ -444,6 +448,7 @@ fn what_the_service_creates_is_for_its_user_alone() {
 #[cfg(unix)]
 #[test]
 fn links_in_place_of_its_own_files_and_folders_lead_a_server_nowhere() {
+    only_for_sqlite!();
     use std::os::unix::fs::symlink;
 
     let dir = TempDir::new().unwrap();

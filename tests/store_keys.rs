@@ -4,12 +4,13 @@ use std::{
     collections::BTreeSet, fs, path::Path, process::Stdio, sync::Barrier, thread, time::Duration,
 };
 
-use diesel::connection::SimpleConnection;
 use tempfile::TempDir;
 use vggt::store::Store;
 
 use crate::support::{
-    command, repository,
+    command,
+    database::only_for_sqlite,
+    repository,
     store::{House, ask, connect, execute, house, number, save, settings},
 };
 
@@ -52,6 +53,7 @@ fn assert_sound(dir: &Path) {
 
 #[test]
 fn a_removed_user_and_a_removed_file_leave_their_keys_to_nobody() {
+    only_for_sqlite!();
     let House { dir, store } = house();
     let mut users = BTreeSet::from([1]);
     let mut files = BTreeSet::new();
@@ -79,6 +81,7 @@ fn a_removed_user_and_a_removed_file_leave_their_keys_to_nobody() {
 
 #[test]
 fn the_tables_of_the_older_service_are_changed_in_this_one_word() {
+    only_for_sqlite!();
     let everything = "
         ALTER TABLE users ADD COLUMN nickname TEXT DEFAULT 'it''s (PRIMARY KEY)' COLLATE NOCASE;
         ALTER TABLE glb_files ADD COLUMN tags TEXT CHECK (length(tags) < 100);
@@ -135,7 +138,8 @@ fn the_tables_of_the_older_service_are_changed_in_this_one_word() {
 
 #[test]
 fn every_earlier_version_of_this_program_is_brought_up_to_date() {
-    let mut all: Vec<_> = fs::read_dir(repository("migrations"))
+    only_for_sqlite!();
+    let mut all: Vec<_> = fs::read_dir(repository("migrations/sqlite"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_dir())
@@ -180,6 +184,7 @@ fn every_earlier_version_of_this_program_is_brought_up_to_date() {
 
 #[test]
 fn a_key_that_the_table_does_not_give_is_left_alone() {
+    only_for_sqlite!();
     let dir = TempDir::new().unwrap();
     execute(
         dir.path(),
@@ -200,6 +205,7 @@ fn words(dir: &Path) -> usize {
 
 #[test]
 fn a_full_disk_leaves_the_old_or_the_new() {
+    only_for_sqlite!();
     let mut changed = BTreeSet::new();
     // In units of 512 bytes, from not even a page to more than is written in all.
     for limit in [1, 16, 40, 64, 80, 96, 104, 112, 128, 160, 192, 400] {
@@ -223,6 +229,7 @@ fn a_full_disk_leaves_the_old_or_the_new() {
 
 #[test]
 fn programs_that_start_together_change_the_tables_once() {
+    only_for_sqlite!();
     let dir = python("");
     let barrier = Barrier::new(4);
     thread::scope(|scope| {
@@ -241,6 +248,7 @@ fn programs_that_start_together_change_the_tables_once() {
 
 #[test]
 fn a_program_killed_at_any_moment_leaves_the_old_or_the_new() {
+    only_for_sqlite!();
     let mut changed = 0;
     for pause_ms in [0, 2, 4, 6, 8, 10, 13, 16, 20, 30] {
         let dir = python("");

@@ -2,7 +2,6 @@
 
 use std::{fs, io, path::Path};
 
-use diesel::connection::SimpleConnection;
 use vggt::store::WriteSeek;
 
 use crate::support::{

@@ -2,14 +2,13 @@
 
 use std::fs;
 
-use diesel::{connection::SimpleConnection, prelude::*, sql_types::BigInt};
 use jiff::{SignedDuration, Timestamp};
 use vggt::store::{JobKind, JobOutcome, NewJob, Retention, Store};
 
 use crate::support::{
     command,
     service::{Service, demo_images, wait_for},
-    store::{GLB, House, connect, house, save},
+    store::{GLB, House, connect, house, number, save},
 };
 
 /// A date of so many days ago, as a column holds it and as Python's isoformat writes it.
@@ -23,16 +22,8 @@ fn execute(house: &House, sql: &str) {
 }
 
 fn jobs_of(house: &House, user: i32) -> i64 {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = BigInt)]
-        answer: i64,
-    }
-    let sql = format!("SELECT count(*) AS answer FROM jobs WHERE user_id = {user}");
-    diesel::sql_query(sql)
-        .get_result::<Answer>(&mut connect(house.dir.path()))
-        .unwrap()
-        .answer
+    let sql = format!("SELECT count(*) FROM jobs WHERE user_id = {user}");
+    number(house.dir.path(), &sql)
 }
 
 fn job(store: &Store, user_id: i32, ended: bool) -> i64 {
@@ -90,7 +81,7 @@ fn results_older_than_asked_for_go_with_their_files_and_others_stay() {
     }
     execute(
         &house,
-        &format!("UPDATE glb_files SET is_public = 1 WHERE id = {first}"),
+        &format!("UPDATE glb_files SET is_public = TRUE WHERE id = {first}"),
     );
     // What an operator put there.
     let theirs = day.join(format!("{}.glb", "a".repeat(64)));
@@ -125,14 +116,14 @@ fn rows_of_jobs_that_ended_long_ago_are_forgotten_and_pending_ones_never() {
         &house,
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250)
          INSERT INTO jobs (user_id, kind, original_name, options_json, input_key, dir, state, created_at)
-         SELECT 1, 'images', 'x.glb', '{}', 'k', 'none', iif(i % 2, 'failed', 'done'), '' FROM n",
+         SELECT 1, 'images', 'x.glb', '{}', 'k', 'none', CASE i % 2 WHEN 1 THEN 'failed' ELSE 'done' END, '' FROM n",
     );
     let pending = job(store, 1, false);
     let [column, _] = days_ago(31);
     execute(
         &house,
         &format!(
-            "UPDATE jobs SET created_at = '{column}', finished_at = iif(state = 'queued', NULL, '{column}')"
+            "UPDATE jobs SET created_at = '{column}', finished_at = CASE state WHEN 'queued' THEN NULL ELSE '{column}' END"
         ),
     );
     let young = job(store, 1, true);

@@ -2,10 +2,10 @@
 
 use std::{fs, io::Read};
 
-use diesel::connection::SimpleConnection;
 use serde_json::json;
 
 use crate::support::{
+    database::is_postgres,
     service::{Client, PASSWORD, Service, demo_images, wait_for},
     store::connect,
 };
@@ -14,11 +14,15 @@ const NOT_LOGGED_IN: &str = "ERROR_NOT_LOGGED_IN";
 
 /// Rows as the store has them, of a user who has stored `n` files; the files are not there.
 fn insert_rows(dir: &std::path::Path, user: i32, n: usize) {
+    let hash = match is_postgres() {
+        true => "lpad(to_hex(i), 64, '0')",
+        false => "printf('%064x', i)",
+    };
     let sql = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {n})
          INSERT INTO glb_files (hashed_name, original_name, file_path, user_id, file_size, created_at, is_public)
-         SELECT printf('%064x', i), printf('images_%d.glb', i), 'out/2026-01-01/x.glb', {user}, 1000,
-         '2026-01-01 00:00:00.000000', 0 FROM n;"
+         SELECT {hash}, 'images_' || i || '.glb', 'out/2026-01-01/x.glb', {user}, 1000,
+         '2026-01-01 00:00:00.000000', FALSE FROM n;"
     );
     connect(dir).batch_execute(&sql).unwrap();
 }

@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use vggt::store::Store;
 
 use crate::support::{
-    command, fail, run,
+    command,
+    database::only_for_sqlite,
+    fail, run,
     store::{GLB, House, OLD_HASH, house, python_house, save, settings},
     summary,
 };
@@ -39,6 +41,7 @@ fn users_are_added_as_the_older_script_took_them() {
 
 #[test]
 fn users_are_shown_and_changed_from_the_command_line() {
+    only_for_sqlite!();
     let House { dir, store } = python_house();
     let here = dir.path();
     let list = run(here, &["user", "list"]);
@@ -130,6 +133,7 @@ fn wait_for_silence(dir: &Path) {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_password_typed_at_a_terminal_is_not_shown() {
+    only_for_sqlite!();
     let dir = TempDir::new().unwrap();
     let inner = format!(
         "tty > tty; exec {} user add alice",
@@ -167,6 +171,7 @@ fn a_password_typed_at_a_terminal_is_not_shown() {
 
 #[test]
 fn check_says_what_is_wrong_and_repairs_on_request() {
+    only_for_sqlite!();
     let House { dir, store } = python_house();
     let here = dir.path();
     assert!(run(here, &["check"]).contains("1 row, 1 file: nothing is wrong"));

@@ -13,6 +13,8 @@ use std::{
 use clap::{Arg, ArgAction, Command, builder::BoolishValueParser, error::ErrorKind};
 use toml::{Table, Value};
 
+use crate::store::Server;
+
 /// Name of the file beside the database.
 const FILE_NAME: &str = "vggt.toml";
 
@@ -119,7 +121,11 @@ fn file(name: &str, args: &[OsString]) -> Option<(PathBuf, bool)> {
     }
     let db = flag(args, "db").or_else(|| variable("VGGT_DB"));
     let db = PathBuf::from(db.unwrap_or_default());
-    let folder = db.parent().unwrap_or(Path::new(""));
+    // A server's database is in no folder here.
+    let folder = match Server::is_address(&db.to_string_lossy()) {
+        true => Path::new(""),
+        false => db.parent().unwrap_or(Path::new("")),
+    };
     Some((folder.join(FILE_NAME), false))
 }
 

@@ -4,20 +4,22 @@ use std::{io, path::PathBuf, time::SystemTime};
 
 use super::UsageError;
 use crate::store::{
-    GlbFile, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
+    Database, GlbFile, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
 };
 
 /// Paths of the database and the files.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StoreArgs {
-    /// The service's database
+    /// The service's database: a file of SQLite, or the address of a PostgreSQL server, as in postgres://user@host/database
     #[arg(
         long,
-        value_name = "FILE",
+        env = "VGGT_DB",
+        hide_env_values = true,
+        value_name = "FILE|URL",
         default_value = "./vggt_app.db",
         global = true
     )]
-    db: PathBuf,
+    db: Database,
     /// The folder of the service's GLB files
     #[arg(long, value_name = "DIR", default_value = "./out", global = true)]
     out_root: PathBuf,
@@ -37,12 +39,7 @@ impl StoreArgs {
     /// # Errors
     /// When it does not exist or cannot be opened.
     pub(super) fn open(&self) -> anyhow::Result<Store> {
-        if !self.db.exists() {
-            anyhow::bail!(
-                "there is no database \"{}\"; name it with --db, or create it with `vggt user add`",
-                self.db.display()
-            );
-        }
+        must_exist(&self.db)?;
         self.open_or_create()
     }
 
@@ -53,6 +50,20 @@ impl StoreArgs {
     pub(super) fn open_or_create(&self) -> anyhow::Result<Store> {
         Ok(Store::open(&self.settings())?)
     }
+}
+
+/// Fails for a file that is not there, so that a typo does not create an empty database.
+///
+/// # Errors
+/// When there is no such file.
+pub(super) fn must_exist(db: &Database) -> anyhow::Result<()> {
+    if let Some(file) = db.file().filter(|file| !file.exists()) {
+        anyhow::bail!(
+            "there is no database \"{}\"; name it with --db, or create it with `vggt user add`",
+            file.display()
+        );
+    }
+    Ok(())
 }
 
 /// Stores the GLB as the service does.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     SessionStamp, Store, StoreError, User,
+    connection::{AnyConnection, columns},
     error::shortened,
     glb_files::no_such_user,
     random::{hex, random},
@@ -115,7 +116,7 @@ impl TokenRow {
 }
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     access_tokens::table
         .select((TokenRow::as_select(), access_tokens::user_id))
         .limit(0)
@@ -163,11 +164,11 @@ impl Store {
             created_at: column(time),
             expires_at: expires.map(column),
         };
-        let row = self.connection()?.immediate_transaction(|conn| {
+        let row: TokenRow = self.connection()?.write(|conn| {
             make_room(conn, user.id, name.is_some(), time)?;
             diesel::insert_into(access_tokens::table)
                 .values(&new)
-                .returning(TokenRow::as_returning())
+                .returning(columns::<TokenRow>())
                 .get_result(conn)
                 .map_err(|e| no_such_user(e, user.id))
         })?;
@@ -279,7 +280,7 @@ impl Store {
 
 /// Removes what has expired and the oldest sessions beyond their number.
 fn make_room(
-    conn: &mut SqliteConnection,
+    conn: &mut AnyConnection,
     user_id: i32,
     is_named: bool,
     now: Timestamp,

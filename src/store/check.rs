@@ -11,6 +11,7 @@ use diesel::{prelude::*, sql_types::Text};
 
 use super::{
     GlbFile, Store, StoreError,
+    connection::AnyConnection,
     files::{UNCLAIMED, absolute, sync_folder},
     glb_files as glbs,
     schema::glb_files,
@@ -104,7 +105,7 @@ impl Store {
             temporary: found.temporary.iter().map(|t| t.path.clone()).collect(),
             ..CheckReport::default()
         };
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             self.compare(conn, &found.glbs, &twins, &mut report)?;
             if repair != Repair::No {
                 self.repair(conn, repair, &mut report)?;
@@ -122,7 +123,7 @@ impl Store {
 
     fn compare(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut AnyConnection,
         glbs: &[PathBuf],
         twins: &BTreeSet<&PathBuf>,
         report: &mut CheckReport,
@@ -151,7 +152,7 @@ impl Store {
 
     fn repair(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut AnyConnection,
         repair: Repair,
         report: &mut CheckReport,
     ) -> Result<(), StoreError> {
@@ -237,7 +238,10 @@ fn length_in_header(path: &Path) -> io::Result<Option<u64>> {
 }
 
 /// Returns the files that the table `models` of older databases refers to.
-fn other_references(conn: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
+fn other_references(conn: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    if matches!(conn, AnyConnection::Postgres(_)) {
+        return Ok(Vec::new());
+    }
     let exists = diesel::sql_query(
         "SELECT name AS path FROM sqlite_master WHERE type = 'table' AND name = 'models'",
     );

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
+    connection::{AnyConnection, columns},
     drafts::LIFE,
     schema::{draft_files, drafts},
     time::{column, now},
@@ -94,13 +95,13 @@ impl From<FileRow> for DraftFile {
 }
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = draft_files::table.select(FileRow::as_select()).limit(0);
     all.load(conn).map(|_| ())
 }
 
 /// Returns the files of a draft, in the order in which they were announced.
-pub(super) fn all_of(conn: &mut SqliteConnection, draft_id: i64) -> QueryResult<Vec<DraftFile>> {
+pub(super) fn all_of(conn: &mut AnyConnection, draft_id: i64) -> QueryResult<Vec<DraftFile>> {
     let rows: Vec<FileRow> = draft_files::table
         .filter(draft_files::draft_id.eq(draft_id))
         .order(draft_files::number)
@@ -121,7 +122,7 @@ impl Store {
         limits: DraftLimits,
     ) -> Result<AddedFile, StoreError> {
         let expires_at = now() + LIFE;
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             let draft = drafts::table.find(draft_id).select(drafts::next_file);
             let Some(number) = draft.first::<i32>(conn).optional()? else {
                 return Ok(AddedFile::NoDraft);
@@ -148,7 +149,7 @@ impl Store {
                     draft_files::metadata.eq(&new.metadata),
                     draft_files::length.eq(i64::try_from(new.length).unwrap_or(i64::MAX)),
                 ))
-                .returning(FileRow::as_returning())
+                .returning(columns::<FileRow>())
                 .get_result(conn)?;
             diesel::update(drafts::table.find(draft_id))
                 .set((
@@ -183,7 +184,7 @@ impl Store {
         received: u64,
     ) -> Result<Option<Timestamp>, StoreError> {
         let expires_at = now() + LIFE;
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             let file = draft_files::table.find((draft_id, number));
             let changed = diesel::update(file)
                 .set(draft_files::received.eq(i64::try_from(received).unwrap_or(i64::MAX)))

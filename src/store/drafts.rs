@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Job, JobKind, NewJob, Store, StoreError,
+    connection::{AnyConnection, columns},
     draft_files::{self, DraftFile},
     glb_files::{check_original_name, no_such_user},
     jobs as job_rows,
@@ -81,14 +82,14 @@ impl From<DraftRow> for Draft {
 }
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = drafts::table.select(DraftRow::as_select()).limit(0);
     all.load(conn)?;
     draft_files::probe(conn)
 }
 
 /// Returns the folders of a user's drafts.
-pub(super) fn dirs_of(conn: &mut SqliteConnection, user_id: i32) -> QueryResult<Vec<String>> {
+pub(super) fn dirs_of(conn: &mut AnyConnection, user_id: i32) -> QueryResult<Vec<String>> {
     let own = drafts::table.filter(drafts::user_id.eq(user_id));
     own.select(drafts::dir).load(conn)
 }
@@ -100,7 +101,7 @@ impl Store {
     /// When the user has too many, there is no such user, or the row cannot be written.
     pub fn add_draft(&self, new: &NewDraft) -> Result<Draft, StoreError> {
         let time = now();
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             let own = drafts::table.filter(drafts::user_id.eq(new.user_id));
             let count: i64 = own.count().get_result(conn)?;
             if count >= PER_USER {
@@ -115,7 +116,7 @@ impl Store {
                     drafts::created_at.eq(column(time)),
                     drafts::expires_at.eq(column(time + LIFE)),
                 ))
-                .returning(DraftRow::as_returning())
+                .returning(columns::<DraftRow>())
                 .get_result(conn)?;
             Ok(row.into())
         })
@@ -193,7 +194,7 @@ impl Store {
     /// When the name does not fit or the rows cannot be written.
     pub fn start_draft(&self, draft: &Draft, job: &NewJob) -> Result<Option<Job>, StoreError> {
         check_original_name(&job.original_name)?;
-        let started = self.connection()?.immediate_transaction(|conn| {
+        let started = self.connection()?.write(|conn| {
             let count = draft_files::all_of(conn, draft.id)?.len();
             let same = drafts::table
                 .find(draft.id)
@@ -214,7 +215,7 @@ impl Store {
 }
 
 /// Takes the next number of a job: that of a row that is not there any more when the transaction ends.
-fn next_id(conn: &mut SqliteConnection, new: &NewDraft) -> Result<i64, StoreError> {
+fn next_id(conn: &mut AnyConnection, new: &NewDraft) -> Result<i64, StoreError> {
     let job = NewJob {
         user_id: new.user_id,
         kind: JobKind::Images,
@@ -228,7 +229,7 @@ fn next_id(conn: &mut SqliteConnection, new: &NewDraft) -> Result<i64, StoreErro
     Ok(row.id)
 }
 
-fn with_files(conn: &mut SqliteConnection, rows: Vec<DraftRow>) -> Result<Vec<Draft>, StoreError> {
+fn with_files(conn: &mut AnyConnection, rows: Vec<DraftRow>) -> Result<Vec<Draft>, StoreError> {
     let mut drafts: Vec<Draft> = rows.into_iter().map(Draft::from).collect();
     for draft in &mut drafts {
         draft.files = draft_files::all_of(conn, draft.id)?;

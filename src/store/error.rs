@@ -180,6 +180,29 @@ pub enum StoreError {
         /// The database or the folder.
         path: PathBuf,
     },
+    /// A table cannot be copied.
+    #[error("cannot copy the table {table}: {source}; nothing was copied")]
+    Copy {
+        /// The table.
+        table: &'static str,
+        /// Cause.
+        #[source]
+        source: QueryError,
+    },
+    /// A database that rows are to be copied into has some.
+    #[error(
+        "there are rows in the table {table} already: the database that gets the rows must be new"
+    )]
+    NotEmpty {
+        /// The table.
+        table: &'static str,
+    },
+    /// What was written is not what was read.
+    #[error("the table {table} did not arrive as it was: nothing was copied")]
+    CopyDiffers {
+        /// The table.
+        table: &'static str,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -213,6 +236,14 @@ impl StoreError {
             | Self::FilesMissing { .. }
             | Self::OtherFolder { .. } => true,
             Self::Write { source, .. } | Self::Files { source, .. } => is_passing(source),
+            // Of PostgreSQL: the server went away, or ended what stood in the way of others.
+            Self::Database(QueryError::DatabaseError(
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::SerializationFailure
+                | DatabaseErrorKind::ReadOnlyTransaction,
+                _,
+            )) => true,
             Self::Database(QueryError::DatabaseError(_, info)) => {
                 // SQLite's texts for BUSY, LOCKED, FULL, IOERR, CANTOPEN and READONLY, for which diesel has no codes.
                 [
@@ -221,6 +252,13 @@ impl StoreError {
                     "disk I/O error",
                     "unable to open database file",
                     "readonly database",
+                    // And PostgreSQL's for what diesel has no kinds of.
+                    "connection closed",
+                    "terminating connection",
+                    "the database system is",
+                    "lock timeout",
+                    "deadlock detected",
+                    "No space left on device",
                 ]
                 .iter()
                 .any(|text| info.message().contains(text))
@@ -240,7 +278,8 @@ impl StoreError {
             ),
             // SQLite's text for SQLITE_FULL, for which diesel has no code.
             Self::Database(QueryError::DatabaseError(DatabaseErrorKind::Unknown, info)) => {
-                info.message().contains("disk is full")
+                let texts = ["disk is full", "No space left on device"];
+                texts.iter().any(|text| info.message().contains(text))
             }
             _ => false,
         }

@@ -6,8 +6,8 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
-    Store, StoreError, error::shortened, files::absolute, removed::note, schema::glb_files,
-    time::parse_time,
+    Store, StoreError, connection::AnyConnection, error::shortened, files::absolute, removed::note,
+    schema::glb_files, time::parse_time,
 };
 
 /// The column's width, in characters.
@@ -66,7 +66,7 @@ impl From<GlbFileRow> for GlbFile {
 }
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = glb_files::table.select(GlbFileRow::as_select());
     all.limit(0).load(conn).map(|_| ())
 }
@@ -154,7 +154,7 @@ impl Store {
     /// When the folder is not there or the row cannot be removed.
     pub fn delete_glb(&self, user_id: i32, hash: &str) -> Result<bool, StoreError> {
         self.guard()?;
-        let gone = self.connection()?.immediate_transaction(|conn| {
+        let gone = self.connection()?.write(|conn| {
             let gone: Option<String> = diesel::delete(owned(user_id, hash))
                 .returning(glb_files::file_path)
                 .get_result(conn)
@@ -200,7 +200,7 @@ fn owned<'a>(user_id: i32, hash: &'a str) -> _ {
         .filter(glb_files::hashed_name.eq(hash))
 }
 
-pub(super) fn all(conn: &mut SqliteConnection) -> QueryResult<Vec<GlbFile>> {
+pub(super) fn all(conn: &mut AnyConnection) -> QueryResult<Vec<GlbFile>> {
     let all = glb_files::table
         .order(glb_files::id)
         .select(GlbFileRow::as_select());
@@ -208,7 +208,7 @@ pub(super) fn all(conn: &mut SqliteConnection) -> QueryResult<Vec<GlbFile>> {
     Ok(rows.into_iter().map(GlbFile::from).collect())
 }
 
-pub(super) fn find(conn: &mut SqliteConnection, hash: &str) -> QueryResult<Option<GlbFileRow>> {
+pub(super) fn find(conn: &mut AnyConnection, hash: &str) -> QueryResult<Option<GlbFileRow>> {
     glb_files::table
         .filter(glb_files::hashed_name.eq(hash))
         .select(GlbFileRow::as_select())

@@ -13,7 +13,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use diesel::prelude::*;
@@ -183,16 +183,20 @@ impl Store {
             return Ok(identifier);
         }
         let new = hex(&random::<BYTES>()?);
-        self.connection()?.immediate_transaction(|conn| {
-            diesel::insert_or_ignore_into(identity::table)
+        self.connection()?.write(|conn| {
+            // Another process may have been quicker.
+            let found = identity::table.select(identity::identifier);
+            if let Some(found) = found.first(conn).optional()? {
+                return Ok(found);
+            }
+            diesel::insert_into(identity::table)
                 .values((
                     identity::id.eq(1),
                     identity::identifier.eq(&new),
                     identity::created_at.eq(column(now())),
                 ))
                 .execute(conn)?;
-            let found = identity::table.select(identity::identifier).first(conn);
-            Ok(found?)
+            Ok(new)
         })
     }
 
@@ -288,7 +292,7 @@ impl Store {
     fn other_folder(&self) -> StoreError {
         StoreError::OtherFolder {
             path: self.out_root.to_path_buf(),
-            db: PathBuf::from(&*self.db),
+            db: self.database.to_path(),
         }
     }
 

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Job, JobOutcome, Store, StoreError,
+    connection::{AnyConnection, columns},
     jobs::{CANCELLED, FAILED, JobRow, PENDING, QUEUED, RUNNING},
     schema::{jobs, kept_inputs, users},
     time::{column, now, parse_time},
@@ -68,7 +69,7 @@ impl Store {
     /// # Errors
     /// When the rows cannot be written; none is changed then.
     pub fn count_deaths(&self) -> Result<Vec<Job>, StoreError> {
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             let running = || jobs::table.filter(jobs::state.eq(RUNNING));
             diesel::update(running())
                 .set(jobs::deaths.eq(jobs::deaths + 1))
@@ -81,7 +82,7 @@ impl Store {
                     jobs::reason.eq(DIED),
                     jobs::finished_at.eq(column(time)),
                 ))
-                .returning(JobRow::as_returning())
+                .returning(columns::<JobRow>())
                 .get_results(conn)?;
             let failed: Vec<Job> = failed.into_iter().map(Job::from).collect();
             for job in &failed {
@@ -169,7 +170,7 @@ impl Store {
 
     fn end_job(&self, id: i64, state: &str, why: &str, keep: bool) -> Result<bool, StoreError> {
         let time = now();
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             let changed = diesel::update(jobs::table.find(id).filter(jobs::state.eq_any(PENDING)))
                 .set((
                     jobs::state.eq(state),
@@ -203,7 +204,7 @@ impl Store {
         if !self.job_dir(&job.dir).is_dir() {
             return Err(StoreError::JobInputGone(id));
         }
-        let changed = self.connection()?.immediate_transaction(|conn| {
+        let changed = self.connection()?.write(|conn| {
             // Only from the state that was looked at: a server may have taken it up in the meantime.
             let unchanged = jobs::table.find(id).filter(jobs::state.eq(state));
             let changed = diesel::update(unchanged)
@@ -330,8 +331,9 @@ impl Store {
     }
 }
 
-fn keep_input(conn: &mut SqliteConnection, id: i64, now: Timestamp) -> QueryResult<()> {
-    diesel::replace_into(kept_inputs::table)
+fn keep_input(conn: &mut AnyConnection, id: i64, now: Timestamp) -> QueryResult<()> {
+    diesel::delete(kept_inputs::table.find(id)).execute(conn)?;
+    diesel::insert_into(kept_inputs::table)
         .values((
             kept_inputs::job_id.eq(id),
             kept_inputs::keep_until.eq(column(now + KEPT)),

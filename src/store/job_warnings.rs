@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use super::{Store, StoreError, schema::job_warnings};
+use super::{Store, StoreError, connection::AnyConnection, schema::job_warnings};
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = job_warnings::table.limit(0);
     all.load::<(i64, String)>(conn).map(|_| ())
 }
@@ -18,13 +18,16 @@ impl Store {
     /// # Errors
     /// When the row cannot be written.
     pub fn set_job_warnings(&self, id: i64, json: &str) -> Result<(), StoreError> {
-        diesel::replace_into(job_warnings::table)
-            .values((
-                job_warnings::job_id.eq(id),
-                job_warnings::warnings_json.eq(json),
-            ))
-            .execute(&mut *self.connection()?)?;
-        Ok(())
+        self.connection()?.write(|conn| {
+            diesel::delete(job_warnings::table.find(id)).execute(conn)?;
+            diesel::insert_into(job_warnings::table)
+                .values((
+                    job_warnings::job_id.eq(id),
+                    job_warnings::warnings_json.eq(json),
+                ))
+                .execute(conn)?;
+            Ok(())
+        })
     }
 
     /// Returns what is to be known of these jobs, as JSON, of those that there is something of.

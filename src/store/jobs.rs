@@ -6,7 +6,9 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
-    Store, StoreError, drafts,
+    Store, StoreError,
+    connection::{AnyConnection, columns},
+    drafts,
     glb_files::{check_original_name, no_such_user},
     job_warnings,
     schema::{jobs, kept_inputs},
@@ -232,7 +234,7 @@ impl From<JobRow> for Job {
 }
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = jobs::table.select(JobRow::as_select());
     all.limit(0).load(conn)?;
     let kept = kept_inputs::table.limit(0);
@@ -337,11 +339,7 @@ impl Store {
 }
 
 /// Inserts a job as queued, under `id` if that was given out already.
-pub(super) fn insert(
-    conn: &mut SqliteConnection,
-    job: &NewJob,
-    id: Option<i64>,
-) -> QueryResult<Job> {
+pub(super) fn insert(conn: &mut AnyConnection, job: &NewJob, id: Option<i64>) -> QueryResult<Job> {
     let new = NewJobRow {
         id,
         user_id: job.user_id,
@@ -354,17 +352,13 @@ pub(super) fn insert(
     };
     let row: JobRow = diesel::insert_into(jobs::table)
         .values(&new)
-        .returning(JobRow::as_returning())
+        .returning(columns::<JobRow>())
         .get_result(conn)?;
     Ok(row.into())
 }
 
 /// Ends a job with the file that is being stored.
-pub(super) fn finish_with(
-    conn: &mut SqliteConnection,
-    id: i64,
-    hash: &str,
-) -> Result<(), StoreError> {
+pub(super) fn finish_with(conn: &mut AnyConnection, id: i64, hash: &str) -> Result<(), StoreError> {
     let outcome = JobOutcome::Done {
         hash: hash.to_owned(),
     };
@@ -375,7 +369,7 @@ pub(super) fn finish_with(
     }
 }
 
-fn finish(conn: &mut SqliteConnection, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
+fn finish(conn: &mut AnyConnection, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
     let (state, hash, reason) = match outcome {
         JobOutcome::Done { hash } => (DONE, Some(hash), None),
         JobOutcome::Failed { reason } => (FAILED, None, Some(reason)),

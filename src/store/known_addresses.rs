@@ -49,8 +49,10 @@ impl Store {
         if last.is_some_and(|last| is_recent(&last, time)) {
             return Ok(());
         }
-        conn.immediate_transaction(|conn| {
-            diesel::replace_into(known_addresses::table)
+        conn.write(|conn| {
+            let old = known_addresses::table.find((user_id, address));
+            diesel::delete(old).execute(conn)?;
+            diesel::insert_into(known_addresses::table)
                 .values((
                     known_addresses::user_id.eq(user_id),
                     known_addresses::address.eq(address),

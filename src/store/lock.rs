@@ -1,11 +1,17 @@
 //! One server at a time for a database and for a folder, by whatever name either is called.
 
 use std::{
+    fmt,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
 
-use super::{Store, StoreError, StoreSettings, open::create_private_db, private::open_lock};
+use super::{
+    Database, Store, StoreError, StoreSettings,
+    postgres::{self, PgConnection},
+    private::open_lock,
+    sqlite::create_private_db,
+};
 use crate::system;
 
 /// The lock in the folder of the files.
@@ -15,10 +21,20 @@ pub(super) const LOCK: &str = ".lock";
 const DB_LOCK: &str = "-lock";
 
 /// Locks for the life of a server.
-#[derive(Debug)]
 #[must_use]
 pub struct StoreLock {
     files: Vec<File>,
+    /// Of a server's database; its lock goes with it.
+    _session: Option<PgConnection>,
+}
+
+impl fmt::Debug for StoreLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = &self.files;
+        f.debug_struct("StoreLock")
+            .field("files", files)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for StoreLock {
@@ -40,13 +56,27 @@ impl StoreSettings {
     /// # Errors
     /// [`StoreError::InUse`] when another server has it, or the lock cannot be opened.
     pub fn lock_database(&self) -> Result<StoreLock, StoreError> {
-        create_private_db(&self.db);
-        let db = fs::canonicalize(&self.db).map_err(|e| failed(&self.db, e))?;
+        let path = match &self.db {
+            Database::Sqlite(path) => path,
+            Database::Postgres(server) => {
+                let session = postgres::lock_server(server)?;
+                let session = session.ok_or_else(|| in_use(&self.db.to_path()))?;
+                return Ok(StoreLock {
+                    files: Vec::new(),
+                    _session: Some(session),
+                });
+            }
+        };
+        create_private_db(path);
+        let db = fs::canonicalize(path).map_err(|e| failed(path, e))?;
         let mut name = db.clone().into_os_string();
         name.push(DB_LOCK);
-        let mut files = vec![lock(&PathBuf::from(name), &self.db)?];
+        let mut files = vec![lock(&PathBuf::from(name), path)?];
         files.extend(lock_inode(&db)?);
-        Ok(StoreLock { files })
+        Ok(StoreLock {
+            files,
+            _session: None,
+        })
     }
 }
 
@@ -60,7 +90,10 @@ impl Store {
             return Err(self.no_folder());
         }
         let file = lock(&self.out_root.join(LOCK), &self.out_root)?;
-        Ok(StoreLock { files: vec![file] })
+        Ok(StoreLock {
+            files: vec![file],
+            _session: None,
+        })
     }
 }
 

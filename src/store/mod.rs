@@ -1,11 +1,14 @@
-//! Users, their sessions and tokens, their GLB files, and jobs that survive: rows in SQLite and files below one folder.
+//! Users, their sessions and tokens, their GLB files, and jobs that survive: rows in SQLite or PostgreSQL and files below one folder.
 //!
 //! Nothing here knows of sockets or scenes; every call may block. The entry point is [`Store`], which is cheap to clone. A
-//! database of the Python service is opened as it is; the tables are defined in `migrations/`.
+//! database of the Python service is opened as it is; the tables are defined in
+//! `migrations/`.
 
 mod access_tokens;
 mod check;
+mod connection;
 mod create_table;
+mod database;
 mod draft_files;
 mod drafts;
 mod error;
@@ -18,10 +21,10 @@ mod jobs;
 mod keys;
 mod known_addresses;
 mod lock;
-mod open;
 mod open_glb;
 mod own_jobs;
 mod passwords;
+mod postgres;
 mod private;
 mod random;
 mod removed;
@@ -32,6 +35,7 @@ mod schema;
 mod sessions;
 mod share_links;
 mod spools;
+mod sqlite;
 mod time;
 mod upkeep;
 mod usage;
@@ -40,6 +44,7 @@ mod users;
 pub use self::{
     access_tokens::{AccessToken, NewSecret},
     check::{CheckReport, Repair},
+    database::Database,
     draft_files::{AddedFile, DraftFile, DraftLimits, NewDraftFile},
     drafts::{Draft, NewDraft},
     error::StoreError,
@@ -48,6 +53,7 @@ pub use self::{
     job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     lock::StoreLock,
+    postgres::Server,
     private::{create_private, open_private, remove_folder},
     random::random_hash,
     save::GlbOrigin,
@@ -62,19 +68,18 @@ pub use self::{
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU32},
+    time::Duration,
 };
 
-use diesel::{
-    prelude::*,
-    r2d2::{ConnectionManager, Pool, PooledConnection},
-};
+use connection::Manager;
+use diesel::r2d2::{Pool, PooledConnection};
 use passwords::Passwords;
 
 /// Paths of the database and the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
     /// The database.
-    pub db: PathBuf,
+    pub db: Database,
     /// The folder of the GLB files, created when the first is stored.
     pub out_root: PathBuf,
 }
@@ -82,7 +87,7 @@ pub struct StoreSettings {
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
-            db: "./vggt_app.db".into(),
+            db: Database::Sqlite("./vggt_app.db".into()),
             out_root: "./out".into(),
         }
     }
@@ -91,8 +96,8 @@ impl Default for StoreSettings {
 /// Users, GLB files and jobs: a pool of connections and the folder of the files.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: Pool<ConnectionManager<SqliteConnection>>,
-    db: Arc<Path>,
+    pool: Pool<Manager>,
+    database: Arc<Database>,
     out_root: Arc<Path>,
     /// The identifier that the folder had when it was last looked at.
     bound: Arc<Mutex<Option<String>>>,
@@ -101,7 +106,13 @@ pub struct Store {
     passwords: Arc<Passwords>,
 }
 
-type Pooled = PooledConnection<ConnectionManager<SqliteConnection>>;
+type Pooled = PooledConnection<Manager>;
+
+/// Size of the connection pool. SQLite has one writer at a time and readers are quick, so more would only wait elsewhere.
+const CONNECTIONS: u32 = 8;
+
+/// How long a caller waits for a connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Opens or creates the database and brings its tables up to date.
@@ -109,10 +120,21 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is another kind of database, or comes from a newer version.
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let pool = open::open(&settings.db)?;
+        // Without the pool first, which would only report a timeout.
+        match &settings.db {
+            Database::Sqlite(path) => sqlite::open(path)?,
+            Database::Postgres(server) => postgres::open(server)?,
+        }
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .min_idle(Some(0))
+            // A server may have been restarted, a file is what it was.
+            .test_on_check_out(settings.db.file().is_none())
+            .connection_timeout(BUSY_TIMEOUT)
+            .build_unchecked(Manager(settings.db.clone()));
         Ok(Self {
             pool,
-            db: settings.db.as_path().into(),
+            database: Arc::new(settings.db.clone()),
             out_root: settings.out_root.as_path().into(),
             bound: Arc::default(),
             jobs_per_user: Arc::new(Retention::default().jobs_per_user.into()),
@@ -120,9 +142,9 @@ impl Store {
         })
     }
 
-    /// Returns the path of the database.
-    pub fn db(&self) -> &Path {
-        &self.db
+    /// Returns the database.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Returns the folder of the GLB files.
@@ -133,7 +155,8 @@ impl Store {
     /// Returns those of the service's files and folders that other users of this machine may read or write. What is created
     /// is for its owner alone.
     pub fn open_to_others(&self) -> Vec<PathBuf> {
-        let mut paths = vec![self.db.to_path_buf(), self.out_root.to_path_buf()];
+        let mut paths = vec![self.out_root.to_path_buf()];
+        paths.extend(self.database.file().map(Path::to_owned));
         paths.extend(files::OWN_FOLDERS.map(|name| self.out_root.join(name)));
         let open = private::open_to_others(&paths);
         open.into_iter().map(Path::to_owned).collect()

@@ -7,14 +7,16 @@ use diesel::prelude::*;
 
 use super::{
     Store, StoreError,
+    connection::AnyConnection,
     files::{absolute, is_stored_name, sync_folder},
     schema::{glb_files, removed_files},
     spools,
 };
 
 /// Notes that the file of a row is to be removed: in the transaction that removes the row.
-pub(super) fn note(conn: &mut SqliteConnection, file_path: &str) -> QueryResult<()> {
-    diesel::insert_or_ignore_into(removed_files::table)
+pub(super) fn note(conn: &mut AnyConnection, file_path: &str) -> QueryResult<()> {
+    diesel::delete(removed_files::table.find(file_path)).execute(conn)?;
+    diesel::insert_into(removed_files::table)
         .values(removed_files::file_path.eq(file_path))
         .execute(conn)
         .map(|_| ())

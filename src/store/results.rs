@@ -3,7 +3,9 @@
 use diesel::prelude::*;
 
 use super::{
-    GlbFile, Store, StoreError, glb_files as glbs,
+    GlbFile, Store, StoreError,
+    connection::AnyConnection,
+    glb_files as glbs,
     schema::{glb_files, results},
     time::{column, now},
 };
@@ -41,22 +43,22 @@ impl Store {
         input_key: &str,
         hash: &str,
     ) -> Result<(), StoreError> {
-        self.connection()?.immediate_transaction(|conn| {
-            match glbs::find(conn, hash)?.map(GlbFile::from) {
+        self.connection()?
+            .write(|conn| match glbs::find(conn, hash)?.map(GlbFile::from) {
                 Some(row) if row.user_id == user_id => remember(conn, user_id, input_key, row.id),
                 _ => Ok(()),
-            }
-        })
+            })
     }
 }
 
 pub(super) fn remember(
-    conn: &mut SqliteConnection,
+    conn: &mut AnyConnection,
     user_id: i32,
     input_key: &str,
     glb_id: i32,
 ) -> Result<(), StoreError> {
-    diesel::replace_into(results::table)
+    diesel::delete(results::table.find((user_id, input_key))).execute(conn)?;
+    diesel::insert_into(results::table)
         .values((
             results::user_id.eq(user_id),
             results::input_key.eq(input_key),

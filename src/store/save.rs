@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     GlbFile, Store, StoreError, WriteSeek,
+    connection::columns,
     files::{absolute, relative, sync_folder},
     glb_files::{GlbFileRow, check_original_name, no_such_user},
     jobs,
@@ -99,7 +100,7 @@ impl Store {
             .map_err(failed)?;
 
         let mut named = false;
-        let saved = self.connection()?.immediate_transaction(|conn| {
+        let saved = self.connection()?.write(|conn| {
             let new = NewGlbFileRow {
                 hashed_name: &hash,
                 original_name: origin.original_name,
@@ -111,7 +112,7 @@ impl Store {
             };
             let row: GlbFileRow = diesel::insert_into(glb_files::table)
                 .values(&new)
-                .returning(GlbFileRow::as_returning())
+                .returning(columns::<GlbFileRow>())
                 .get_result(conn)
                 .map_err(|e| no_such_user(e, origin.user_id))?;
             if let Some(job) = origin.job {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use super::{GlbFile, Store, StoreError, schema::result_scales};
+use super::{GlbFile, Store, StoreError, connection::AnyConnection, schema::result_scales};
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = result_scales::table.limit(0);
     all.load::<(i32, f64)>(conn).map(|_| ())
 }
@@ -22,17 +22,18 @@ impl Store {
         glb: &GlbFile,
         meters_per_unit: Option<f64>,
     ) -> Result<(), StoreError> {
-        let conn = &mut *self.connection()?;
-        match meters_per_unit {
-            Some(scale) => diesel::replace_into(result_scales::table)
-                .values((
-                    result_scales::glb_id.eq(glb.id),
-                    result_scales::meters_per_unit.eq(scale),
-                ))
-                .execute(conn)?,
-            None => diesel::delete(result_scales::table.find(glb.id)).execute(conn)?,
-        };
-        Ok(())
+        self.connection()?.write(|conn| {
+            diesel::delete(result_scales::table.find(glb.id)).execute(conn)?;
+            if let Some(scale) = meters_per_unit {
+                diesel::insert_into(result_scales::table)
+                    .values((
+                        result_scales::glb_id.eq(glb.id),
+                        result_scales::meters_per_unit.eq(scale),
+                    ))
+                    .execute(conn)?;
+            }
+            Ok(())
+        })
     }
 
     /// Returns how many meters a unit of a result is, where that is known.

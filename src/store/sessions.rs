@@ -6,6 +6,7 @@ use diesel::prelude::*;
 
 use super::{
     Store, StoreError, User,
+    connection::AnyConnection,
     passwords::{Verdict, is_plain},
     schema::{session_ends, users},
     time::now,
@@ -91,7 +92,7 @@ impl Store {
 }
 
 /// How often the user has been disabled.
-pub(super) fn ends(conn: &mut SqliteConnection, user_id: i32) -> QueryResult<i64> {
+pub(super) fn ends(conn: &mut AnyConnection, user_id: i32) -> QueryResult<i64> {
     let found = session_ends::table
         .find(user_id)
         .select(session_ends::count);
@@ -99,9 +100,10 @@ pub(super) fn ends(conn: &mut SqliteConnection, user_id: i32) -> QueryResult<i64
 }
 
 /// Ends all sessions of a user, also for the time after the user is enabled again.
-pub(super) fn end_all(conn: &mut SqliteConnection, user_id: i32) -> QueryResult<()> {
+pub(super) fn end_all(conn: &mut AnyConnection, user_id: i32) -> QueryResult<()> {
     let count = ends(conn, user_id)? + 1;
-    diesel::replace_into(session_ends::table)
+    diesel::delete(session_ends::table.find(user_id)).execute(conn)?;
+    diesel::insert_into(session_ends::table)
         .values((
             session_ends::user_id.eq(user_id),
             session_ends::count.eq(count),

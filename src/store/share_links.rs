@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     GlbFile, Store, StoreError,
+    connection::AnyConnection,
     glb_files::{GlbFileRow, no_such_user},
     random::{hex, random},
     schema::{glb_files, share_links, users},
@@ -63,7 +64,7 @@ pub struct Shared {
 type Row = (i64, String, Option<String>);
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = share_links::table.limit(0);
     all.load::<(i64, String, i32, i32, String, String, Option<String>)>(conn)
         .map(|_| ())
@@ -98,7 +99,7 @@ impl Store {
         expires: Option<Timestamp>,
     ) -> Result<NewLink, StoreError> {
         let secret = BASE64_URL_SAFE_NO_PAD.encode(random::<SECRET>()?);
-        let row = self.connection()?.immediate_transaction(|conn| {
+        let row = self.connection()?.write(|conn| {
             let time = now();
             let own = share_links::table.filter(share_links::glb_id.eq(glb.id));
             diesel::delete(own.filter(share_links::expires_at.le(column(time)))).execute(conn)?;

@@ -10,6 +10,7 @@ use diesel::prelude::*;
 
 use super::{
     GlbFile, Store, StoreError,
+    connection::AnyConnection,
     files::{absolute, is_stored_name, sync_folder},
     private::{private_folder, remove_folder},
     removed::note,
@@ -32,7 +33,7 @@ fn beside(file_path: &str) -> String {
 }
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     let all = kept_spools::table.limit(0);
     all.load::<(i32, i32, i64)>(conn).map(|_| ())
 }
@@ -50,7 +51,7 @@ impl Store {
             path: path.clone(),
             source,
         };
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             diesel::insert_into(kept_spools::table)
                 .values((
                     kept_spools::glb_id.eq(glb.id),
@@ -112,7 +113,7 @@ impl Store {
         self.guard()?;
         let mut freed: u64 = 0;
         while freed < bytes {
-            let paths = self.connection()?.immediate_transaction(|conn| {
+            let paths = self.connection()?.write(|conn| {
                 let mut all = kept_spools::table
                     .inner_join(glb_files::table)
                     .order(kept_spools::glb_id)

@@ -144,7 +144,7 @@ impl Store {
             jobs += self.prune_jobs_before(days_ago(days), stop)?;
         }
         let users: Vec<UserId> =
-            diesel::sql_query("SELECT user_id FROM jobs GROUP BY user_id HAVING count(*) > ?")
+            diesel::sql_query("SELECT user_id FROM jobs GROUP BY user_id HAVING count(*) > $1")
                 .bind::<BigInt, _>(i64::from(retention.jobs_per_user))
                 .load(&mut *self.connection()?)?;
         for UserId { user_id } in users {
@@ -192,7 +192,7 @@ impl Store {
             }
             let ids: Vec<i32> = old.iter().map(|(id, ..)| *id).collect();
             let paths: Vec<String> = old.into_iter().map(|(_, _, path)| path).collect();
-            expired += self.connection()?.immediate_transaction(|conn| {
+            expired += self.connection()?.write(|conn| {
                 for path in &paths {
                     note(conn, path)?;
                 }
@@ -212,7 +212,7 @@ impl Store {
         while !stop() {
             let some = diesel::sql_query(
                 "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state NOT IN ('queued', 'running') \
-                 AND coalesce(finished_at, created_at) < ? ORDER BY id LIMIT ?)",
+                 AND coalesce(finished_at, created_at) < $1 ORDER BY id LIMIT $2)",
             )
             .bind::<Text, _>(column(before))
             .bind::<BigInt, _>(BATCH)
@@ -229,8 +229,8 @@ impl Store {
         let mut pruned = 0;
         loop {
             let some = diesel::sql_query(
-                "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE user_id = ? \
-                 AND state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT ? OFFSET ?)",
+                "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE user_id = $1 \
+                 AND state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT $2 OFFSET $3)",
             )
             .bind::<Integer, _>(user_id)
             .bind::<BigInt, _>(BATCH)

@@ -44,14 +44,21 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn usage_of(&self, user_id: i32) -> Result<Usage, StoreError> {
-        // TOTAL, since SUM fails when the sum overflows, as it could with sizes that another program wrote.
-        let row: UsageRow = diesel::sql_query(
+        let mut conn = self.connection()?;
+        // TOTAL and the limit, since sums may overflow with sizes that another program wrote.
+        let query = conn.sql(
             "SELECT COUNT(*) AS files, CAST(TOTAL(MAX(file_size, 0)) AS INTEGER) AS bytes, \
-             (SELECT CAST(TOTAL(MAX(bytes, 0)) AS INTEGER) FROM kept_spools WHERE user_id = ?1) AS spool_bytes \
-             FROM glb_files WHERE user_id = ?1",
-        )
-        .bind::<Integer, _>(user_id)
-        .get_result(&mut *self.connection()?)?;
+             (SELECT CAST(TOTAL(MAX(bytes, 0)) AS INTEGER) FROM kept_spools WHERE user_id = $1) AS spool_bytes \
+             FROM glb_files WHERE user_id = $1",
+            "SELECT COUNT(*) AS files, \
+             LEAST(COALESCE(SUM(GREATEST(file_size, 0)), 0), 9223372036854775807)::BIGINT AS bytes, \
+             (SELECT LEAST(COALESCE(SUM(GREATEST(bytes, 0)), 0), 9223372036854775807)::BIGINT \
+             FROM kept_spools WHERE user_id = $1) AS spool_bytes \
+             FROM glb_files WHERE user_id = $1",
+        );
+        let row: UsageRow = diesel::sql_query(query)
+            .bind::<Integer, _>(user_id)
+            .get_result(&mut *conn)?;
         let spool_bytes = row.spool_bytes.unsigned_abs();
         Ok(Usage {
             files: row.files.unsigned_abs(),
@@ -66,9 +73,9 @@ impl Store {
     /// When another process holds its lock for too long, or it cannot be written.
     pub fn check_writable(&self) -> Result<(), StoreError> {
         use diesel::result::Error::RollbackTransaction;
-        let tried = self.connection()?.immediate_transaction(|conn| {
+        let tried = self.connection()?.write(|conn| {
             diesel::sql_query(
-                "INSERT INTO removed_files (file_path) SELECT file_path FROM removed_files WHERE 0",
+                "INSERT INTO removed_files (file_path) SELECT file_path FROM removed_files WHERE 1 = 0",
             )
             .execute(conn)?;
             Err(RollbackTransaction)

@@ -4,7 +4,9 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::{
-    SessionStamp, Store, StoreError, drafts,
+    SessionStamp, Store, StoreError,
+    connection::{AnyConnection, columns},
+    drafts,
     error::shortened,
     passwords::{Verdict, is_plain},
     private::remove_folder,
@@ -104,7 +106,7 @@ impl UserRow {
 }
 
 /// Fails when a column is missing.
-pub(super) fn probe(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
     users::table
         .select((UserRow::as_select(), users::updated_at))
         .limit(0)
@@ -148,7 +150,7 @@ impl Store {
             created_at: &text,
             updated_at: &text,
         };
-        let row = self.connection()?.immediate_transaction(|conn| {
+        let row: UserRow = self.connection()?.write(|conn| {
             // Checked here, since an older table may lack the constraint.
             if only_first && users::table.count().get_result::<i64>(conn)? > 0 {
                 return Err(StoreError::HasUsers);
@@ -157,7 +159,7 @@ impl Store {
                 return Err(StoreError::NameTaken(name.to_owned()));
             }
             let added = diesel::insert_into(users::table).values(&new);
-            Ok(added.returning(UserRow::as_returning()).get_result(conn)?)
+            Ok(added.returning(columns::<UserRow>()).get_result(conn)?)
         })?;
         Ok(row.at(time, 0))
     }
@@ -305,7 +307,7 @@ impl Store {
             users::status.eq(if active { ACTIVE } else { DISABLED }),
             users::updated_at.eq(column(now())),
         );
-        self.connection()?.immediate_transaction(|conn| {
+        self.connection()?.write(|conn| {
             let id = find(conn, name)?.ok_or_else(|| unknown(name))?.id;
             diesel::update(users::table.find(id))
                 .set(change)
@@ -325,7 +327,7 @@ impl Store {
     pub fn remove_user(&self, name: &str) -> Result<usize, StoreError> {
         let user = self.user_by_name(name)?;
         self.check_folder_of(user.id, Self::guard)?;
-        let (paths, dirs) = self.connection()?.immediate_transaction(|conn| {
+        let (paths, dirs) = self.connection()?.write(|conn| {
             let id = find(conn, name)?.ok_or_else(|| unknown(name))?.id;
             let paths: Vec<String> = glb_files::table
                 .filter(glb_files::user_id.eq(id))
@@ -411,7 +413,7 @@ impl Store {
     }
 }
 
-fn find(conn: &mut SqliteConnection, name: &str) -> QueryResult<Option<UserRow>> {
+fn find(conn: &mut AnyConnection, name: &str) -> QueryResult<Option<UserRow>> {
     users::table
         .filter(users::username.eq(name))
         .select(UserRow::as_select())

@@ -1,6 +1,7 @@
 //! What tests share: calls of the program here, the service, fixtures and readers in a module each.
 
 pub(crate) mod clip;
+pub(crate) mod database;
 pub(crate) mod glb;
 pub(crate) mod http;
 pub(crate) mod placed;
@@ -35,11 +36,15 @@ pub(crate) fn command(dir: &Path) -> Command {
         .env_remove("VGGT_NAME_SERVER")
         // Services of tests run side by side; one that needs HTTP says where.
         .env("VGGT_HTTP", "off")
+        .env_remove("VGGT_DB")
         .env("TORCH_HOME", dir.join(".empty-cache"))
         .env_remove("HUGGING_FACE_HUB_TOKEN")
         .env_remove("HUGGINGFACE_HUB_CACHE")
         .env_remove("TRANSFORMERS_CACHE")
         .env_remove("HF_HUB_CACHE");
+    if let Some(url) = database::url_of(dir) {
+        command.env("VGGT_DB", url);
+    }
     command
 }
 

@@ -15,7 +15,10 @@ use tempfile::TempDir;
 use vggt::store::{Store, StoreSettings};
 use vggt_model::demo;
 
-use crate::support::command;
+use crate::support::{
+    command,
+    database::{database_of, url_of},
+};
 
 /// Far beyond what anything here takes on a slow machine; a test that needs it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -84,6 +87,10 @@ impl Service {
         args: &[&str],
     ) -> Self {
         let log_before = read_log(dir.path()).len();
+        // Also where a shell is between.
+        if let Some(url) = url_of(dir.path()) {
+            vggt.env("VGGT_DB", url);
+        }
         let mut process = vggt
             .args(["serve", "--host", "127.0.0.1", "--port", "0"])
             .args(["--device", "cpu"])
@@ -187,7 +194,7 @@ impl Drop for Service {
 
 pub(crate) fn store(dir: &Path) -> Store {
     let settings = StoreSettings {
-        db: dir.join("vggt_app.db"),
+        db: database_of(dir),
         out_root: dir.join("out"),
     };
     Store::open(&settings).unwrap()

@@ -2,15 +2,14 @@
 
 use std::{fs, io, path::Path};
 
-use diesel::{
-    connection::SimpleConnection,
-    prelude::*,
-    sql_types::{BigInt, Text},
-};
+use diesel::{prelude::*, sql_types::Text};
 use tempfile::TempDir;
 use vggt::store::{GlbFile, Store, StoreSettings, WriteSeek};
 
-use super::{repository, text};
+use super::{
+    database::{Rows, database_of, psql},
+    repository,
+};
 
 /// The shortest GLB header: its own 12 bytes.
 pub(crate) const GLB: &[u8] = b"glTF\x02\0\0\0\x0c\0\0\0";
@@ -24,7 +23,7 @@ pub(crate) struct House {
 
 pub(crate) fn settings(dir: &Path) -> StoreSettings {
     StoreSettings {
-        db: dir.join("vggt_app.db"),
+        db: database_of(dir),
         out_root: dir.join("out"),
     }
 }
@@ -50,11 +49,8 @@ pub(crate) fn python_house() -> House {
 }
 
 /// The database as another program sees it.
-pub(crate) fn connect(dir: &Path) -> SqliteConnection {
-    let path = dir.join("vggt_app.db");
-    let mut conn = SqliteConnection::establish(text(&path)).unwrap();
-    conn.batch_execute("PRAGMA busy_timeout = 10000;").unwrap();
-    conn
+pub(crate) fn connect(dir: &Path) -> Rows {
+    Rows::of(dir)
 }
 
 /// The column `answer` of every row.
@@ -64,22 +60,23 @@ pub(crate) fn ask(dir: &Path, sql: &str) -> Vec<String> {
         #[diesel(sql_type = Text)]
         answer: String,
     }
-    let rows: Vec<Answer> = diesel::sql_query(sql).load(&mut connect(dir)).unwrap();
-    rows.into_iter().map(|row| row.answer).collect()
+    match connect(dir) {
+        Rows::Sqlite(mut conn) => {
+            let rows: Vec<Answer> = diesel::sql_query(sql).load(&mut conn).unwrap();
+            rows.into_iter().map(|row| row.answer).collect()
+        }
+        Rows::Postgres(url) => psql(&url, sql)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+    }
 }
 
 /// The one number that a query gives.
 pub(crate) fn number(dir: &Path, sql: &str) -> i64 {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = BigInt)]
-        answer: i64,
-    }
-    let query = diesel::sql_query(format!("SELECT ({sql}) AS answer"));
-    query
-        .get_result::<Answer>(&mut connect(dir))
-        .unwrap()
-        .answer
+    let sql = format!("SELECT CAST(({sql}) AS TEXT) AS answer");
+    ask(dir, &sql)[0].parse().unwrap()
 }
 
 pub(crate) fn execute(dir: &Path, sql: &str) {

@@ -138,7 +138,7 @@ impl Args {
              {} MiB a user",
             self.host,
             self.model.device,
-            store.db().display(),
+            store.database(),
             store.out_root().display(),
             settings.queue,
             quotas.user_bytes >> 20,

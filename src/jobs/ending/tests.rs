@@ -10,7 +10,7 @@ use crate::{
 /// Without threads: the test is the worker.
 fn jobs(dir: &std::path::Path) -> Jobs {
     let store = Store::open(&StoreSettings {
-        db: dir.join("a.db"),
+        db: dir.join("a.db").into(),
         out_root: dir.join("out"),
     })
     .unwrap();

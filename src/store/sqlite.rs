@@ -1,4 +1,4 @@
-//! Opening a database: SQLite's options, the migrations, and the keys that are never given twice.
+//! SQLite: its options, the migrations, and the keys that are never given twice.
 
 use std::{
     fs,
@@ -6,29 +6,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{
-    connection::SimpleConnection,
-    prelude::*,
-    r2d2::{ConnectionManager, CustomizeConnection, Pool},
-    sqlite::Sqlite,
-};
+use diesel::{connection::SimpleConnection, prelude::*, sqlite::Sqlite};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{StoreError, access_tokens, glb_files, jobs, keys, scales, share_links, spools, users};
+use super::{
+    Database, StoreError,
+    connection::{AnyConnection, probe},
+    keys,
+};
 use crate::atomic_file::AtomicFile;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// Size of the connection pool. SQLite has one writer at a time and readers are quick, so more would only wait elsewhere.
-const CONNECTIONS: u32 = 8;
-
-/// How long a query waits for another writer, and a caller for a connection.
+/// How long a query waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts where SQLite does not wait by itself.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Opens or creates the database, brings its tables up to date and returns a pool of connections.
-pub(super) fn open(db: &Path) -> Result<Pool<ConnectionManager<SqliteConnection>>, StoreError> {
+/// Opens or creates the database and brings its tables up to date.
+pub(super) fn open(db: &Path) -> Result<(), StoreError> {
     let url = db.to_str().ok_or_else(|| StoreError::Open {
         path: db.to_owned(),
         source: "its path is not valid UTF-8".into(),
@@ -47,13 +43,7 @@ pub(super) fn open(db: &Path) -> Result<Pool<ConnectionManager<SqliteConnection>
         }
         std::thread::sleep(BUSY_PAUSE);
     }
-    Ok(Pool::builder()
-        .max_size(CONNECTIONS)
-        .min_idle(Some(0))
-        .test_on_check_out(false)
-        .connection_timeout(BUSY_TIMEOUT)
-        .connection_customizer(Box::new(Pragmas))
-        .build_unchecked(ConnectionManager::new(url)))
+    probe(&mut AnyConnection::Sqlite(conn), &Database::from(db))
 }
 
 /// Creates an empty database for its owner alone; SQLite gives the mode to the files beside it. What goes wrong SQLite tells.
@@ -74,18 +64,9 @@ pub(super) fn create_private_db(db: &Path) {
     }
 }
 
-#[derive(Debug)]
-struct Pragmas;
-
-impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Pragmas {
-    fn on_acquire(&self, conn: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
-        set_pragmas(conn).map_err(diesel::r2d2::Error::QueryError)
-    }
-}
-
 /// Sets SQLite's options per connection. FULL, since a row guarantees that its file is on the disk, and a job's that it is
 /// not lost.
-fn set_pragmas(conn: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn set_pragmas(conn: &mut SqliteConnection) -> QueryResult<()> {
     conn.batch_execute(&format!(
         "PRAGMA busy_timeout = {}; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;",
         BUSY_TIMEOUT.as_millis()
@@ -104,20 +85,6 @@ fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
         .map_err(|e| failed(e.into()))?;
     refuse_newer(conn, db)?;
     migrate(conn).map_err(failed)?;
-    for probe in [
-        users::probe(conn),
-        glb_files::probe(conn),
-        jobs::probe(conn),
-        spools::probe(conn),
-        access_tokens::probe(conn),
-        share_links::probe(conn),
-        scales::probe(conn),
-    ] {
-        probe.map_err(|e| StoreError::NotOurs {
-            path: db.to_owned(),
-            what: e.to_string(),
-        })?;
-    }
     keys::never_reuse(conn).map_err(failed)
 }
 
