@@ -67,6 +67,7 @@ mod placed;
 mod places;
 mod ply;
 mod portable;
+mod postgres;
 mod protocol;
 mod proxies;
 mod quota;

@@ -19,6 +19,7 @@ mod image_flags;
 mod inputs;
 mod job;
 mod log;
+mod migrate;
 mod model_args;
 mod monitor;
 mod plain;
@@ -104,6 +105,8 @@ enum Command {
     Job(job::Args),
     /// Compare the service's rows and files, and repair them
     Check(check::Args),
+    /// Copy the service's rows into another database, as from SQLite to PostgreSQL
+    Migrate(migrate::Args),
     /// Print completions for bash, zsh or fish
     Completions(shell::CompletionArgs),
     /// Print the version
@@ -145,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::User(args) => user::run(args),
         Command::Job(args) => job::run(args),
         Command::Check(args) => check::run(args),
+        Command::Migrate(args) => migrate::run(args),
         Command::Serve(args) => serve::run(*args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

@@ -21,6 +21,7 @@ mod jobs;
 mod keys;
 mod known_addresses;
 mod lock;
+mod migrate;
 mod open_glb;
 mod own_jobs;
 mod passwords;
@@ -53,6 +54,7 @@ pub use self::{
     job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     lock::StoreLock,
+    migrate::CopiedTable,
     postgres::Server,
     private::{create_private, open_private, remove_folder},
     random::random_hash,

@@ -88,6 +88,17 @@ fn prepare(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
     keys::never_reuse(conn).map_err(failed)
 }
 
+/// Makes the next key of a table a higher one.
+pub(super) fn go_on_after(
+    conn: &mut SqliteConnection,
+    table: &'static str,
+    last: i64,
+) -> QueryResult<()> {
+    conn.batch_execute(&format!(
+        "DELETE FROM sqlite_sequence WHERE name = '{table}'; INSERT INTO sqlite_sequence (name, seq) VALUES ('{table}', {last});"
+    ))
+}
+
 fn refuse_newer(conn: &mut SqliteConnection, db: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Open {
         path: db.to_owned(),
