@@ -134,7 +134,7 @@ impl Stored {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreSettings {
-            db: dir.path().join("vggt_app.db"),
+            db: dir.path().join("vggt_app.db").into(),
             out_root: dir.path().join("out"),
         })
         .unwrap();

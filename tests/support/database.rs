@@ -10,7 +10,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, OnceLock},
 };
 
@@ -93,8 +93,8 @@ pub(crate) fn psql(url: &str, sql: &str) -> Result<String, String> {
 pub(crate) struct Cluster {
     port: u16,
     dir: PathBuf,
-    /// Closed with this process, which ends the server.
-    _stdin: ChildStdin,
+    /// Its standard input is closed with this process, which ends the server.
+    _process: Child,
     made: Mutex<HashSet<PathBuf>>,
 }
 
@@ -182,7 +182,7 @@ impl Cluster {
         Self {
             port,
             dir,
-            _stdin: process.stdin.take().unwrap(),
+            _process: process,
             made: Mutex::default(),
         }
     }

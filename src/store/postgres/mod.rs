@@ -65,7 +65,7 @@ fn driver() -> Result<&'static Runtime, std::io::Error> {
 type Inner = AsyncConnectionWrapper<AsyncPgConnection, Parked>;
 
 /// A connection to PostgreSQL.
-pub struct PgConnection(Inner);
+pub struct PgConnection(Box<Inner>);
 
 impl PgConnection {
     /// Connects to a server.
@@ -75,7 +75,7 @@ impl PgConnection {
         let server = server.clone();
         let opening = driver.spawn(async move { server.connect().await });
         let inner = pollster::block_on(opening).map_err(|e| failed(&e))??;
-        let mut conn = Self(inner.into());
+        let mut conn = Self(Box::new(inner.into()));
         conn.batch_execute(open::SETTINGS)
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(conn)
@@ -149,23 +149,23 @@ impl TransactionManager<PgConnection> for Transactions {
     type TransactionStateData = AnsiTransactionManager;
 
     fn begin_transaction(conn: &mut PgConnection) -> QueryResult<()> {
-        InnerTransactions::begin_transaction(&mut conn.0)
+        InnerTransactions::begin_transaction(&mut *conn.0)
     }
 
     fn rollback_transaction(conn: &mut PgConnection) -> QueryResult<()> {
-        InnerTransactions::rollback_transaction(&mut conn.0)
+        InnerTransactions::rollback_transaction(&mut *conn.0)
     }
 
     fn commit_transaction(conn: &mut PgConnection) -> QueryResult<()> {
-        InnerTransactions::commit_transaction(&mut conn.0)
+        InnerTransactions::commit_transaction(&mut *conn.0)
     }
 
     fn transaction_manager_status_mut(conn: &mut PgConnection) -> &mut TransactionManagerStatus {
-        InnerTransactions::transaction_manager_status_mut(&mut conn.0)
+        InnerTransactions::transaction_manager_status_mut(&mut *conn.0)
     }
 
     fn is_broken_transaction_manager(conn: &mut PgConnection) -> bool {
-        InnerTransactions::is_broken_transaction_manager(&mut conn.0)
+        InnerTransactions::is_broken_transaction_manager(&mut *conn.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The address of a PostgreSQL server.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
@@ -19,7 +19,10 @@ const APPLICATION: &str = "vggt";
 
 /// Where a PostgreSQL server is, and how to log in there.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Server {
+pub struct Server(Arc<Login>);
+
+#[derive(PartialEq, Eq)]
+struct Login {
     config: Config,
     trust: Trust,
 }
@@ -33,12 +36,13 @@ impl Server {
     /// Connects. To be called in the runtime that moves the bytes.
     pub(super) async fn connect(&self) -> ConnectionResult<AsyncPgConnection> {
         let failed = |e: tokio_postgres::Error| ConnectionError::BadConnection(told(&e));
-        if self.config.get_ssl_mode() == SslMode::Disable {
-            let (client, conn) = self.config.connect(NoTls).await.map_err(failed)?;
+        let Login { config, trust } = &*self.0;
+        if config.get_ssl_mode() == SslMode::Disable {
+            let (client, conn) = config.connect(NoTls).await.map_err(failed)?;
             return AsyncPgConnection::try_from_client_and_connection(client, conn).await;
         }
-        let tls = tls::connector(&self.trust).map_err(ConnectionError::BadConnection)?;
-        let (client, conn) = self.config.connect(tls).await.map_err(failed)?;
+        let tls = tls::connector(trust).map_err(ConnectionError::BadConnection)?;
+        let (client, conn) = config.connect(tls).await.map_err(failed)?;
         AsyncPgConnection::try_from_client_and_connection(client, conn).await
     }
 }
@@ -83,7 +87,7 @@ impl FromStr for Server {
         if config.get_application_name().is_none() {
             config.application_name(APPLICATION);
         }
-        Ok(Self { config, trust })
+        Ok(Self(Arc::new(Login { config, trust })))
     }
 }
 
@@ -115,11 +119,12 @@ fn without_tls(text: &str) -> (String, Option<String>, Option<String>) {
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use tokio_postgres::config::Host;
+        let config = &self.0.config;
         f.write_str(SCHEMES[0])?;
-        if let Some(user) = self.config.get_user() {
+        if let Some(user) = config.get_user() {
             write!(f, "{user}@")?;
         }
-        let hosts = self.config.get_hosts().iter().enumerate();
+        let hosts = config.get_hosts().iter().enumerate();
         for (i, host) in hosts {
             let comma = if i > 0 { "," } else { "" };
             f.write_str(comma)?;
@@ -128,12 +133,12 @@ impl fmt::Display for Server {
             } else {
                 f.write_str("socket")?;
             }
-            let ports = self.config.get_ports();
+            let ports = config.get_ports();
             if let Some(port) = ports.get(i).or(ports.first()) {
                 write!(f, ":{port}")?;
             }
         }
-        match self.config.get_dbname() {
+        match config.get_dbname() {
             Some(name) => write!(f, "/{name}"),
             None => Ok(()),
         }
@@ -161,8 +166,8 @@ mod tests {
         let server = server(text).unwrap();
         assert_eq!(server.to_string(), "postgres://ann@db.example:5433/vggt");
         assert!(!format!("{server:?}").contains("s3cret"));
-        assert_eq!(server.config.get_ssl_mode(), SslMode::Require);
-        assert_eq!(server.config.get_application_name(), Some("x"));
+        assert_eq!(server.0.config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(server.0.config.get_application_name(), Some("x"));
     }
 
     #[test]
