@@ -2,12 +2,14 @@
 
 use std::{fs, path::Path};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use vggt::store::{Database, Store, StoreError, StoreSettings};
 
 use crate::support::{
     database::{Cluster, psql},
     fail, run,
+    service::{PASSWORD, Service, demo_images, long_job, wait_for},
     store::{save, write_glb},
     vggt,
 };
@@ -208,4 +210,80 @@ fn addresses_are_told_without_passwords_and_servers_by_their_certificates() {
     // What the server says of its connections.
     let seen = psql(&url, "SHOW ssl").unwrap();
     assert_eq!(seen.trim(), "on");
+}
+
+/// A service whose rows are in a cluster of its own.
+fn service(cluster: &Cluster) -> Service {
+    let dir = TempDir::new().unwrap();
+    let url = cluster.url_of(dir.path());
+    let store = open(url.parse().unwrap(), dir.path());
+    store.add_user("ann", PASSWORD, false).unwrap();
+    drop(store);
+    Service::start_in(dir, &["--db", &url, "--no_cache"])
+}
+
+#[test]
+fn a_database_that_is_killed_loses_nothing_that_was_acknowledged() {
+    let mut cluster = Cluster::durable();
+    let service = service(&cluster);
+    let mut ann = service.login("ann");
+    let done = ann.submit(&demo_images(1));
+    assert_eq!(ann.finished(done)["state"], "done");
+    // One that runs and one that waits while the database goes.
+    let (running, waiting) = (ann.submit(&long_job()), ann.submit(&demo_images(2)));
+    cluster.kill();
+    // Whoever asks is told; nothing hangs, and nobody is believed without the database.
+    let answer = ann.json(9, &json!({"job": running}).to_string());
+    assert!(answer.is_object(), "{answer}");
+    cluster.start_again();
+    for job in [running, waiting] {
+        let mut ann = wait_for("the database", || {
+            let mut client = service.connect();
+            client
+                .log_in("ann", PASSWORD)
+                .get(0)
+                .is_some_and(|ok| ok == &Value::Bool(true))
+                .then_some(client)
+        });
+        assert_eq!(ann.finished(job)["state"], "done");
+    }
+    let url = cluster.url_of(service.dir());
+    let store = open(url.parse().unwrap(), service.dir());
+    assert_eq!(store.check(false).unwrap().problems(), 0);
+    assert_eq!(
+        psql(&url, "SELECT count(*) FROM jobs WHERE state = 'done'")
+            .unwrap()
+            .trim(),
+        "3"
+    );
+    // It has the lock again.
+    let settings = StoreSettings {
+        db: url.parse().unwrap(),
+        out_root: service.out(),
+    };
+    wait_for("the lock of the service", || {
+        settings.lock_database().is_err().then_some(())
+    });
+}
+
+#[test]
+fn a_server_ends_once_another_has_taken_its_database() {
+    let mut cluster = Cluster::durable();
+    let mut service = service(&cluster);
+    let url = cluster.url_of(service.dir());
+    let settings = StoreSettings {
+        db: url.parse().unwrap(),
+        out_root: service.out(),
+    };
+    cluster.kill();
+    cluster.start_again();
+    // Quicker than the service.
+    let _lock = wait_for("the lock", || settings.lock_database().ok());
+    let code = service.process.wait().unwrap().code();
+    assert_eq!(code, Some(1), "{}", service.log());
+    assert!(
+        service
+            .log()
+            .contains("another vggt serve has taken the database")
+    );
 }

@@ -1,15 +1,12 @@
 //! One server at a time for a database and for a folder, by whatever name either is called.
 
 use std::{
-    fmt,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
 
 use super::{
-    Database, Store, StoreError, StoreSettings,
-    postgres::{self, PgConnection},
-    private::open_lock,
+    Database, Store, StoreError, StoreSettings, postgres::SessionLock, private::open_lock,
     sqlite::create_private_db,
 };
 use crate::system;
@@ -21,20 +18,12 @@ pub(super) const LOCK: &str = ".lock";
 const DB_LOCK: &str = "-lock";
 
 /// Locks for the life of a server.
+#[derive(Debug)]
 #[must_use]
 pub struct StoreLock {
     files: Vec<File>,
-    /// Of a server's database; its lock goes with it.
-    _session: Option<PgConnection>,
-}
-
-impl fmt::Debug for StoreLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let files = &self.files;
-        f.debug_struct("StoreLock")
-            .field("files", files)
-            .finish_non_exhaustive()
-    }
+    /// Of a server's database.
+    _session: Option<SessionLock>,
 }
 
 impl Drop for StoreLock {
@@ -56,10 +45,22 @@ impl StoreSettings {
     /// # Errors
     /// [`StoreError::InUse`] when another server has it, or the lock cannot be opened.
     pub fn lock_database(&self) -> Result<StoreLock, StoreError> {
+        self.lock_database_until(|| {})
+    }
+
+    /// As [`StoreSettings::lock_database`]; `lost` is called if another server takes the database later, which a server's can when the
+    /// connection to it was lost.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock_database_until(
+        &self,
+        lost: impl FnOnce() + Send + 'static,
+    ) -> Result<StoreLock, StoreError> {
         let path = match &self.db {
             Database::Sqlite(path) => path,
             Database::Postgres(server) => {
-                let session = postgres::lock_server(server)?;
+                let session = SessionLock::take(server, lost)?;
                 let session = session.ok_or_else(|| in_use(&self.db.to_path()))?;
                 return Ok(StoreLock {
                     files: Vec::new(),

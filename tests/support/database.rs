@@ -6,11 +6,11 @@
 use std::{
     collections::HashSet,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{Mutex, OnceLock},
 };
 
@@ -94,7 +94,8 @@ pub(crate) struct Cluster {
     port: u16,
     dir: PathBuf,
     /// Its standard input is closed with this process, which ends the server.
-    _process: Child,
+    process: Child,
+    said: BufReader<ChildStdout>,
     made: Mutex<HashSet<PathBuf>>,
 }
 
@@ -103,26 +104,66 @@ const SCRIPT: &str = r#"
 set -e
 trap 'rm -rf "$dir"' EXIT
 "$bin/initdb" --pgdata="$dir/data" --username=vggt --auth=trust --encoding=UTF8 --locale=C >"$dir/log" 2>&1
-"$bin/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir" \
-    -c ssl=on -c ssl_cert_file="$dir/cert.pem" -c ssl_key_file="$dir/key.pem" -c max_connections=300 -c fsync=off -c full_page_writes=off >>"$dir/log" 2>&1 </dev/null &
-server=$!
-until "$bin/pg_isready" --quiet --host=127.0.0.1 --port="$port"; do
-    kill -0 "$server" || { cat "$dir/log"; exit 1; }
-    sleep 0.05
+start() {
+    # One that was killed has children that are about to end, and the next one refuses to start beside them.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        "$bin/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir" \
+            -c ssl=on -c ssl_cert_file="$dir/cert.pem" -c ssl_key_file="$dir/key.pem" -c max_connections=300 \
+            -c fsync="$durable" -c full_page_writes="$durable" >>"$dir/log" 2>&1 </dev/null &
+        server=$!
+        while kill -0 "$server" 2>/dev/null; do
+            "$bin/pg_isready" --quiet --host=127.0.0.1 --port="$port" && echo ready && return
+            sleep 0.05
+        done
+        sleep 0.2
+    done
+    cat "$dir/log"
+    exit 1
+}
+start
+while read -r command; do
+    case $command in
+    kill)
+        kill -KILL "$server"
+        wait "$server" 2>/dev/null || true
+        echo killed
+        ;;
+    start) start ;;
+    esac
 done
-echo ready
-read -r _ || true
-kill -INT "$server"
-wait "$server" || true
+kill -INT "$server" 2>/dev/null && wait "$server" || true
 "#;
 
 impl Cluster {
     pub(crate) fn get() -> &'static Self {
         static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-        CLUSTER.get_or_init(Self::start)
+        CLUSTER.get_or_init(|| Self::start("off"))
     }
 
-    fn start() -> Self {
+    /// One of its own, which can be killed: what it has confirmed is on the disk.
+    pub(crate) fn durable() -> Self {
+        Self::start("on")
+    }
+
+    /// Ends the server as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.tell("kill", "killed");
+    }
+
+    /// Starts it again.
+    pub(crate) fn start_again(&mut self) {
+        self.tell("start", "ready");
+    }
+
+    fn tell(&mut self, command: &str, answer: &str) {
+        let stdin = self.process.stdin.as_mut().unwrap();
+        writeln!(stdin, "{command}").unwrap();
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), answer);
+    }
+
+    fn start(durable: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("vggt-pg-")
             .tempdir()
@@ -170,6 +211,7 @@ impl Cluster {
             .env("dir", &dir)
             .env("bin", program("initdb").parent().unwrap())
             .env("port", port.to_string())
+            .env("durable", durable)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -182,7 +224,8 @@ impl Cluster {
         Self {
             port,
             dir,
-            _process: process,
+            process,
+            said,
             made: Mutex::default(),
         }
     }

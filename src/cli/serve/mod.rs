@@ -151,7 +151,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
     let resolver = super::resolver()?;
     let source = args.model.source()?;
-    let _database = args.store.settings().lock_database()?;
+    let (lose, mut lost) = watch::channel(false);
+    let settings = args.store.settings();
+    let _database = settings.lock_database_until(move || {
+        lose.send_replace(true);
+    })?;
     let store = args.store.open_or_create()?;
     let metrics = Arc::<Metrics>::default();
     let peers = Arc::new(args.peers(&store, metrics.clone()));
@@ -213,8 +217,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         }
         tell_port(port);
         let (tell, stopped) = watch::channel(false);
+        let mut lost_too = lost.clone();
         let until_stopped = async move {
-            stop.await;
+            tokio::select! {
+                () = stop => {}
+                () = until_true(&mut lost_too) => {
+                    tracing::error!("another vggt serve has taken the database: this one ends");
+                }
+            }
             tell.send_replace(true);
         };
         let (store_too, jobs_too, peers_too) = (store.clone(), jobs.clone(), peers.clone());
@@ -240,7 +250,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     // A job that did not stop in time must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     atomic_file::remove_unfinished();
+    if *lost.borrow_and_update() {
+        anyhow::bail!("another vggt serve has taken the database");
+    }
     done
+}
+
+/// Completes when a flag is set; never when nobody can set it any more.
+async fn until_true(flag: &mut watch::Receiver<bool>) {
+    if flag.wait_for(|set| *set).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Prints the line that scripts of the older service wait for, to read the port from it. Nobody has to read it: a pipe that

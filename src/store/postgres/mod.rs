@@ -4,10 +4,12 @@
 
 mod open;
 mod server;
+mod session_lock;
 mod tls;
 
-pub(super) use open::{lock_server, open};
+pub(super) use open::open;
 pub use server::Server;
+pub(super) use session_lock::SessionLock;
 
 use std::{any::Any, future::Future, sync::OnceLock};
 

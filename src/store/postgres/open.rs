@@ -1,13 +1,6 @@
-//! Opening a database of PostgreSQL: the migrations, and the lock of a server.
+//! Opening a database of PostgreSQL: its version, and the migrations.
 
-use std::time::{Duration, Instant};
-
-use diesel::{
-    connection::SimpleConnection,
-    pg::Pg,
-    prelude::*,
-    sql_types::{Bool, Integer},
-};
+use diesel::{connection::SimpleConnection, pg::Pg, prelude::*, sql_types::Integer};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{PgConnection, Server};
@@ -25,19 +18,6 @@ const OLDEST: i32 = 150_000;
 /// is stopped in a transaction keeps the others from writing, so that its transaction is ended.
 pub(super) const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '10s'; \
     SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning;";
-
-/// Taken by a server for its life. The number means "vgts".
-const LOCK_SERVER: &str = "SELECT pg_try_advisory_lock(1986491507) AS locked";
-
-/// How long the lock of a process that was killed a moment ago may stay: until PostgreSQL sees its connection closed.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
-
-#[derive(QueryableByName)]
-struct Locked {
-    #[diesel(sql_type = Bool)]
-    locked: bool,
-}
 
 #[derive(QueryableByName)]
 struct Version {
@@ -116,24 +96,5 @@ fn migrate_locked(conn: &mut PgConnection, database: &Database) -> Result<(), St
         (Ok(()), _) => Ok(()),
         (Err(_), Some(cause)) => Err(failed(cause)),
         (Err(e), None) => Err(failed(e.into())),
-    }
-}
-
-/// Takes the lock of a server, which is free once the connection is closed; `None` while another server has it.
-pub(in crate::store) fn lock_server(server: &Server) -> Result<Option<PgConnection>, StoreError> {
-    let failed = |source: Failure| StoreError::Open {
-        path: Database::Postgres(server.clone()).to_path(),
-        source,
-    };
-    let mut conn = PgConnection::open(server).map_err(|e| failed(e.into()))?;
-    let start = Instant::now();
-    loop {
-        let found: Locked = diesel::sql_query(LOCK_SERVER)
-            .get_result(&mut conn)
-            .map_err(|e| failed(e.into()))?;
-        if found.locked || start.elapsed() > LOCK_PATIENCE {
-            return Ok(found.locked.then_some(conn));
-        }
-        std::thread::sleep(LOCK_PAUSE);
     }
 }
