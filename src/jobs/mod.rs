@@ -353,13 +353,20 @@ impl Jobs {
     /// When the database cannot be read or written: the job goes on then.
     pub fn cancel(&self, user_id: i32, id: i64) -> Result<Option<JobStatus>, StoreError> {
         let store = &self.shared.store;
-        let row = store.job(id)?.filter(|row| row.user_id == user_id);
-        if row.is_some() && store.cancel_job(id, BY_USER, false)? {
-            let handle = self.shared.lock().rows.get(&id).cloned();
-            if let Some(handle) = handle {
-                handle.set(JobState::Cancelled);
-                self.shared.stop(&handle, StopReason::Cancelled);
-            }
+        let of_user = |row: &Job| row.user_id == user_id;
+        if store.job(id)?.filter(of_user).is_none() {
+            return Ok(None);
+        }
+        if !store.cancel_job(id, BY_USER, false)? {
+            // It had ended, which its worker may be about to learn: the row is what counts.
+            let row = store.job(id)?.filter(of_user);
+            let warnings = store.job_warnings(&[id])?;
+            return Ok(row.map(|row| self.shared.status_of(&row, warnings.get(&id))));
+        }
+        let handle = self.shared.lock().rows.get(&id).cloned();
+        if let Some(handle) = handle {
+            handle.set(JobState::Cancelled);
+            self.shared.stop(&handle, StopReason::Cancelled);
         }
         self.status(user_id, id)
     }

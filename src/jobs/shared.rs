@@ -268,7 +268,9 @@ impl Shared {
     pub(super) fn status_of(&self, row: &StoredJob, warnings: Option<&String>) -> JobStatus {
         let ahead = {
             let state = self.lock();
-            if let Some(handle) = state.rows.get(&row.id) {
+            // An end that is in the row counts, also while the worker does not know of it yet.
+            let running = state.rows.get(&row.id).filter(|_| !row.state.is_final());
+            if let Some(handle) = running {
                 return handle.status();
             }
             state.queue.len() + usize::from(state.running.is_some())

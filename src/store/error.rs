@@ -255,6 +255,7 @@ impl StoreError {
                     // And PostgreSQL's for what diesel has no kinds of.
                     "connection closed",
                     "terminating connection",
+                    "communicating with the server",
                     "the database system is",
                     "lock timeout",
                     "deadlock detected",
@@ -263,8 +264,12 @@ impl StoreError {
                 .iter()
                 .any(|text| info.message().contains(text))
             }
-            // A connection of the pool that could not be opened, for one of the same reasons.
-            Self::Database(QueryError::BrokenTransactionManager) => true,
+            // A connection of the pool that could not be opened, for one of the same reasons, or one that was lost in a transaction.
+            Self::Database(
+                QueryError::BrokenTransactionManager
+                | QueryError::RollbackErrorOnCommit { .. }
+                | QueryError::NotInTransaction,
+            ) => true,
             _ => false,
         }
     }
@@ -300,7 +305,10 @@ fn is_passing(e: &io::Error) -> bool {
             | Kind::OutOfMemory
     );
     let mut codes = system::TOO_MANY_FILES.iter().chain(system::DISK_FAILED);
+    // What was asked of the database while a file was written.
+    let of_rows = e.get_ref().and_then(|e| e.downcast_ref::<StoreError>());
     kind || codes.any(|code| code_of(e) == Some(*code))
+        || of_rows.is_some_and(StoreError::is_passing)
 }
 
 /// Returns the code of the operating system, also of an error that was given the name of a file.

@@ -1,6 +1,9 @@
 //! Storing a GLB: the file and its row appear together or not at all.
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use diesel::prelude::*;
 use jiff::Timestamp;
@@ -10,7 +13,7 @@ use super::{
     GlbFile, Store, StoreError, WriteSeek,
     connection::columns,
     files::{absolute, relative, sync_folder},
-    glb_files::{GlbFileRow, check_original_name, no_such_user},
+    glb_files::{self as glbs, GlbFileRow, check_original_name, no_such_user},
     jobs,
     random::{hex, random},
     results,
@@ -18,6 +21,10 @@ use super::{
     time::{column, iso, now},
 };
 use crate::atomic_file::AtomicFile;
+
+/// How long a database that went away during a commit is asked what became of it.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Random bytes in a hash: 128 bits cannot be guessed, by nobody and at no rate.
 const SECRET: usize = 16;
@@ -100,7 +107,7 @@ impl Store {
             .map_err(failed)?;
 
         let mut named = false;
-        let saved = self.connection()?.write(|conn| {
+        let saved: Result<GlbFile, StoreError> = self.connection()?.write(|conn| {
             let new = NewGlbFileRow {
                 hashed_name: &hash,
                 original_name: origin.original_name,
@@ -129,12 +136,47 @@ impl Store {
                 .map_err(failed)?;
             Ok(row.into())
         });
+        let saved = match saved {
+            // The connection was lost, and with it perhaps the answer to a commit.
+            Err(e) if named && self.database.file().is_none() && e.is_passing() => {
+                self.look_again(&hash, e)?
+            }
+            saved => saved,
+        };
         if named && saved.is_err() {
             self.remove_file(&path)?;
         }
         // Its temporary name goes last: until here it tells a sweeper that the row may not be there.
         drop(file);
         saved
+    }
+}
+
+impl Store {
+    /// Returns the row of a file if it is there after all, else the error; fails, and the file stays, when that cannot be found out.
+    fn look_again(
+        &self,
+        hash: &str,
+        e: StoreError,
+    ) -> Result<Result<GlbFile, StoreError>, StoreError> {
+        let start = Instant::now();
+        loop {
+            // As a writer: a transaction of before that is not over yet holds the lock.
+            let found = self
+                .connection()
+                .and_then(|mut conn| conn.write(|conn| Ok(glbs::find(conn, hash)?)));
+            match found {
+                Ok(Some(row)) => return Ok(Ok(row.into())),
+                Ok(None) => return Ok(Err(e)),
+                Err(_) if start.elapsed() < LOOK_AGAIN => std::thread::sleep(LOOK_PAUSE),
+                Err(_) => {
+                    tracing::warn!(
+                        "the file of {hash} may have no row: `vggt check` finds out once the database is back"
+                    );
+                    return Err(e);
+                }
+            }
+        }
     }
 }
 

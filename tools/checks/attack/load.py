@@ -14,6 +14,12 @@ PENDING = 6  # jobs of a user; more would only wait
 REFUSED = "ERROR_"
 
 
+def is_unknown(answer):
+    """Whether the server failed, as without its database: nothing is acknowledged, and it may have gone either way. What was asked about
+    stays marked as busy until the next look."""
+    return answer.get("error") == "ERROR_INTERNAL"
+
+
 class Client(threading.Thread):
     """One client; `actions` are names of methods below with their weights."""
 
@@ -72,7 +78,11 @@ class Client(threading.Thread):
             self.refused(data.decode(errors="replace"))
 
     def refused(self, text):
-        """A refusal for want of a place is an answer; any other is wrong."""
+        """A refusal for want of a place is an answer, and a failure while the database is away; any other is wrong."""
+        if self.journal.database_fails and any(words in text for words in ("database failed", "could not store")):
+            self.journal.count("refused without the database")
+            self.stop.wait(PAUSE_S)
+            return
         if not text.startswith(REFUSED) or "busy" not in text:
             self.journal.problem(WRONG, f"{self.user}: {text[:200]}")
         self.journal.count("refused for want of a place")
@@ -111,7 +121,10 @@ class Client(threading.Thread):
         number = self.journal.take_job(self.user, self.random)
         if number is None:
             return
-        state = self.connection.cancel(number).get("state")
+        answer = self.connection.cancel(number)
+        if is_unknown(answer):
+            return
+        state = answer.get("state")
         with self.journal.lock:
             job = self.journal.jobs[number]
             job.busy = False
@@ -124,6 +137,8 @@ class Client(threading.Thread):
         if digest is None:
             return
         answer = self.connection.delete(digest)
+        if is_unknown(answer):
+            return
         if not answer.get("deleted"):
             self.journal.problem(WRONG, f"{self.user}: delete of {digest}: {answer}")
         with self.journal.lock:
@@ -137,6 +152,8 @@ class Client(threading.Thread):
             return
         public = self.random.random() < 0.5
         answer = self.connection.publish(digest, public)
+        if is_unknown(answer):
+            return
         if answer.get("public") != public:
             self.journal.problem(WRONG, f"{self.user}: visibility of {digest}: {answer}")
         with self.journal.lock:
