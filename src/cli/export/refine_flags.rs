@@ -36,9 +36,9 @@ pub(super) struct RefineFlags {
     /// Also refine the radial distortion of each lens; datasets then hold OPENCV cameras, which not every trainer reads
     #[arg(long, hide_short_help = true)]
     refine_k1: bool,
-    /// Also look for matches where the network's track head sees corners of the first frame in the others: for cameras that are so far off
-    /// that corners are not where they predict them. Needs weights with a track head, which takes time and memory of its own; results are not
-    /// taken from the cache
+    /// Also look for matches where the network's track head sees corners of the first frame in the others: for cameras that are so
+    /// far off that corners are not where they predict them. Needs weights with a track head, which takes time and memory of its
+    /// own; results are not taken from the cache
     #[arg(long, hide_short_help = true)]
     refine_tracks: bool,
 }

@@ -41,7 +41,8 @@ pub(super) struct RemoteArgs {
         "max_image_memory", "max_video_seconds", "max_video_pixels", "max_decode_seconds", "max_decode_memory", "isolate",
         "preview", "frame_filter", "masks", "sky_network", "color_space", "orient", "ply", "save_predictions",
         "save_depth", "save_trajectory", "query_points", "meters_per_unit", "cameras", "exif_focal", "scale", "gps",
-        "level", "refine_lens", "refine_k1", "refine_tracks", "open", "resume", "spool", "no_cache", "cache_size", "save_to_db", "checkpoint", "config", "demo", "repo", "revision",
+        "level", "refine_lens", "refine_k1", "refine_tracks", "open", "resume", "spool", "no_cache", "cache_size",
+        "save_to_db", "checkpoint", "config", "demo", "repo", "revision",
         "offline", "device", "dtype", "precision", "threads",
     ])]
     server: Option<String>,

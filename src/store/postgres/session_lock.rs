@@ -92,7 +92,7 @@ fn keep(mut conn: PgConnection, server: &Server, stopped: &mpsc::Receiver<()>) -
                 conn = new;
             }
             Ok(None) => return false,
-            // The server is away: whoever asks for rows says so.
+            // The server is away: calls that ask for rows say so.
             Err(e) => tracing::debug!("{e}"),
         }
     }
