@@ -134,7 +134,8 @@ fn of_network(e: &vggt_model::Error) -> Option<String> {
             Some("--prediction-mode \"Predicted Pointmap\" works without".to_owned())
         }
         vggt_model::Error::NoHead { head: "track", .. } => Some(
-            "--query-points and --refine-tracks need weights such as facebook/VGGT-1B; facebook/VGGT-1B-Commercial and --demo have no track head"
+            "--query-points and --refine-tracks need weights such as facebook/VGGT-1B; facebook/VGGT-1B-Commercial and --demo have no \
+             track head"
                 .to_owned(),
         ),
         _ => None,

@@ -62,10 +62,10 @@ impl Summing {
 /// Declares the tables in the order in which they may be filled, each with what orders its rows and its columns.
 macro_rules! tables {
     ($($table:ident by $key:expr => { $($column:ident: $type:ty),+ $(,)? })+) => {
-        /// Copies the rows of all tables; returns what they hold.
-        fn copy_all(
+        /// Reads the rows of all tables and returns what they hold; writes them into another database, if there is one.
+        fn read_all(
             from: &mut AnyConnection,
-            to: &mut AnyConnection,
+            mut into: Option<&mut AnyConnection>,
         ) -> Result<Vec<(&'static str, Sum)>, CopyError> {
             let mut sums = Vec::new();
             $({
@@ -86,36 +86,10 @@ macro_rules! tables {
                     for ($($column,)+) in rows {
                         $(summing.add(&$column);)+
                         summing.end_row();
-                        let row = ($($table::$column.eq($column),)+);
-                        diesel::insert_into($table::table).values(row).execute(to).map_err(failed)?;
-                    }
-                }
-                sums.push((name, summing.sum()));
-            })+
-            Ok(sums)
-        }
-
-        /// Returns what the tables hold.
-        fn sum_all(conn: &mut AnyConnection) -> Result<Vec<(&'static str, Sum)>, CopyError> {
-            let mut sums = Vec::new();
-            $({
-                let name = stringify!($table);
-                let failed = |source: diesel::result::Error| CopyError { table: name, source };
-                let mut summing = Summing::new();
-                loop {
-                    let rows: Vec<($($type,)+)> = $table::table
-                        .order($key)
-                        .select(($($table::$column,)+))
-                        .offset(summing.rows as i64)
-                        .limit(BATCH)
-                        .load(conn)
-                        .map_err(failed)?;
-                    if rows.is_empty() {
-                        break;
-                    }
-                    for ($($column,)+) in rows {
-                        $(summing.add(&$column);)+
-                        summing.end_row();
+                        if let Some(into) = into.as_deref_mut() {
+                            let row = ($($table::$column.eq($column),)+);
+                            diesel::insert_into($table::table).values(row).execute(into).map_err(failed)?;
+                        }
                     }
                 }
                 sums.push((name, summing.sum()));
@@ -196,15 +170,16 @@ impl Store {
         // Nobody writes here in between.
         from.write(|from| {
             into.write(|to| {
-                if let Some((table, _)) = sum_all(to)?.into_iter().find(|(_, sum)| sum.0 > 0) {
+                if let Some((table, _)) = read_all(to, None)?.into_iter().find(|(_, sum)| sum.0 > 0)
+                {
                     return Err(StoreError::NotEmpty { table });
                 }
-                let copied = copy_all(from, to)?;
+                let copied = read_all(from, Some(to))?;
                 for table in COUNTED {
                     let last = last_key(from, table)?;
                     go_on_after(to, table, last)?;
                 }
-                let found = sum_all(to)?;
+                let found = read_all(to, None)?;
                 let pairs = copied.iter().zip(&found);
                 if let Some(((table, _), _)) = pairs.clone().find(|(a, b)| a != b) {
                     return Err(StoreError::CopyDiffers { table });
