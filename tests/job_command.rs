@@ -1,7 +1,7 @@
 //! `vggt job`: the operator's view of the jobs, with the server running or not.
 
 use serde_json::Value;
-use vggt::store::{NewJob, Store, StoredJobState};
+use vggt::store::{Admission, NewJob, Store, StoredJobState};
 
 use crate::support::{
     database::only_for_sqlite,
@@ -18,6 +18,8 @@ fn add_job(store: &Store, user_id: i32, name: &str) -> i64 {
         options_json: "{}".to_owned(),
         input_key: "k".to_owned(),
         dir: format!("job-{name}"),
+        admission: Admission::default(),
+        hash: None,
     });
     job.unwrap().id
 }

@@ -1,10 +1,10 @@
 //! The service's rows in PostgreSQL: what only a server has. With `VGGT_TEST_DATABASE=postgres` the other tests run there as well.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vggt::store::{Database, Store, StoreError, StoreSettings};
+use vggt::store::{Database, Store, StoreError, StoreLock, StoreSettings};
 
 use crate::support::{
     database::{Cluster, psql},
@@ -111,21 +111,24 @@ fn what_cannot_be_copied_is_named_and_nothing_is() {
 }
 
 #[test]
-fn one_server_has_a_database_and_another_program_only_its_rows() {
+fn services_share_a_database_and_who_repairs_it_has_it_alone() {
     let dir = TempDir::new().unwrap();
     let (url, db) = server(dir.path());
     let settings = StoreSettings {
         db: db.clone(),
         out_root: dir.path().join("out"),
     };
-    let lock = settings.lock_database().unwrap();
-    assert!(matches!(
-        settings.lock_database(),
-        Err(StoreError::InUse { .. })
-    ));
+    let join = || settings.join_database(Arc::default(), || {});
+    let locks = [join().unwrap(), join().unwrap()];
+    let in_use =
+        |lock: Result<StoreLock, StoreError>| matches!(lock, Err(StoreError::InUse { .. }));
+    assert!(in_use(settings.lock_database()));
     run(dir.path(), &["user", "add", "ann", "p", "--db", &url]);
-    drop(lock);
-    let again = settings.lock_database();
+    drop(locks);
+    let alone = settings.lock_database().unwrap();
+    assert!(in_use(settings.lock_database()) && in_use(join()));
+    drop(alone);
+    let again = join();
     assert!(again.is_ok(), "{again:?}");
 }
 
@@ -267,7 +270,7 @@ fn a_database_that_is_killed_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn a_server_ends_once_another_has_taken_its_database() {
+fn a_server_ends_once_its_database_was_taken_by_one_that_repairs_it() {
     let mut cluster = Cluster::durable();
     let mut service = service(&cluster);
     let url = cluster.url_of(service.dir());
@@ -284,6 +287,6 @@ fn a_server_ends_once_another_has_taken_its_database() {
     assert!(
         service
             .log()
-            .contains("another vggt serve has taken the database")
+            .contains("another vggt process has taken the database for itself")
     );
 }

@@ -13,7 +13,8 @@ use diesel::connection::SimpleConnection;
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use vggt::store::{
-    GlbFile, GlbOrigin, JobKind, JobOutcome, NewJob, Store, StoreError, StoredJobState, WriteSeek,
+    Admission, GlbFile, GlbOrigin, JobKind, JobOutcome, NewJob, Store, StoreError, StoredJobState,
+    WriteSeek,
 };
 
 use crate::support::{
@@ -61,6 +62,8 @@ fn a_job(user_id: i32) -> NewJob {
         options_json: r#"{"fps":0.4}"#.to_owned(),
         input_key: "ab".repeat(32),
         dir: "17".to_owned(),
+        admission: Admission::default(),
+        hash: None,
     }
 }
 
@@ -624,10 +627,12 @@ fn a_result_its_job_and_its_memory_appear_together() {
     let origin = GlbOrigin {
         user_id: 1,
         original_name: &job.original_name,
-        job: Some(job.id),
+        job: Some(job.id.into()),
         input_key: Some(&job.input_key),
     };
-    let row = store.save_result(&origin, &mut write_glb).unwrap();
+    let row = store
+        .save_result(&origin, &mut write_glb, &mut |_| Ok(None))
+        .unwrap();
     let hash = row.hashed_name.clone();
     let state = store.job(job.id).unwrap().unwrap().state;
     assert_eq!(state, StoredJobState::Done { hash });
@@ -635,7 +640,9 @@ fn a_result_its_job_and_its_memory_appear_together() {
     assert_eq!(cached(1), Some(row.clone()));
     assert_eq!(cached(2), None);
     // A second result of a job that is over is not kept.
-    let e = store.save_result(&origin, &mut write_glb).unwrap_err();
+    let e = store
+        .save_result(&origin, &mut write_glb, &mut |_| Ok(None))
+        .unwrap_err();
     assert!(matches!(e, StoreError::JobOver(id) if id == job.id), "{e}");
     assert_eq!(stored(dir.path()).len(), 1);
     // Another file may take its place; one that is gone is no answer.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use jiff::{SignedDuration, Timestamp};
-use vggt::store::{JobKind, JobOutcome, NewJob, Retention, Store};
+use vggt::store::{Admission, JobKind, JobOutcome, NewJob, Retention, Store};
 
 use crate::support::{
     command,
@@ -34,6 +34,8 @@ fn job(store: &Store, user_id: i32, ended: bool) -> i64 {
         options_json: "{}".to_owned(),
         input_key: "k".to_owned(),
         dir: "none".to_owned(),
+        admission: Admission::default(),
+        hash: None,
     };
     let id = store.add_job(&new).unwrap().id;
     if ended {

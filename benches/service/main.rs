@@ -25,7 +25,7 @@ use vggt::{
         DeviceChoice, Network, NetworkSource, ReconstructOptions, Silent, Source, reconstruct,
         write_glb,
     },
-    store::{JobKind, JobOutcome, NewJob, Store, StoreSettings},
+    store::{Admission, JobKind, JobOutcome, NewJob, Store, StoreSettings},
 };
 use vggt_model::{Precision, demo};
 
@@ -155,6 +155,8 @@ impl Stored {
                 options_json: "{}".to_owned(),
                 input_key: String::new(),
                 dir: "gone".to_owned(),
+                admission: Admission::default(),
+                hash: None,
             })
             .unwrap();
         let hash = glb.hashed_name;

@@ -23,10 +23,10 @@ const FLAG: &str = "config-file";
 const VARIABLE: &str = "VGGT_CONFIG_FILE";
 
 /// Commands that a file has tables for.
-const COMMANDS: [&str; 2] = ["serve", "client"];
+const COMMANDS: [&str; 3] = ["serve", "worker", "client"];
 
 /// Commands that work on the database of the service, and take where that is from its table.
-const OF_SERVICE: [&str; 3] = ["user", "job", "check"];
+const OF_SERVICE: [&str; 4] = ["user", "job", "check", "status"];
 const STORE_KEYS: [&str; 2] = ["db", "out-root"];
 
 /// Flags that are not settings: they ask for something once.

@@ -237,7 +237,7 @@ fn seconds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<i64> {
 }
 
 /// Returns a time as people read it: the two largest units.
-fn span(seconds: Option<i64>) -> String {
+pub(super) fn span(seconds: Option<i64>) -> String {
     match seconds {
         None => "-".to_owned(),
         Some(s) if s < 60 => format!("{s}s"),
@@ -249,7 +249,7 @@ fn span(seconds: Option<i64>) -> String {
 
 /// Returns a text of a client or of a file without what a terminal would obey: control characters, and those that change
 /// the direction of writing.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let obeyed = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

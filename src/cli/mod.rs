@@ -28,6 +28,7 @@ mod scene_flags;
 mod serve;
 mod shell;
 mod signals;
+mod status;
 mod terminal;
 mod user;
 mod view;
@@ -117,6 +118,10 @@ enum Command {
     /// Decode what another vggt hands over: not for people
     #[command(hide = true)]
     DecodeWorker,
+    /// Run the jobs of a service with PostgreSQL, on this machine or another
+    Worker(Box<serve::worker::Args>),
+    /// Show the queue, the workers and their jobs, of a service with PostgreSQL
+    Status(status::Args),
     /// Serve phones and scripts: log in, send images or a video, get a GLB
     Serve(Box<serve::Args>),
 }
@@ -133,6 +138,7 @@ pub fn main() -> ExitCode {
     }
     let log_format = match &cli.command {
         Command::Serve(args) => Some(args.log_format()),
+        Command::Worker(args) => Some(args.log_format()),
         _ => None,
     };
     terminal::set_up(log_format, &cli.terminal);
@@ -150,6 +156,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Migrate(args) => migrate::run(args),
         Command::Serve(args) => serve::run(*args),
+        Command::Worker(args) => serve::worker::run(*args),
+        Command::Status(args) => status::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::Version => {

@@ -145,6 +145,21 @@ impl ModelArgs {
         })
     }
 
+    /// Returns what is known of weights that other processes load.
+    pub(super) fn source_elsewhere(&self) -> NetworkSource {
+        if self.demo {
+            return NetworkSource::Demo;
+        }
+        let file = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = self.checkpoint.as_ref().and_then(file);
+        NetworkSource::File {
+            name: Some(name.unwrap_or_else(|| self.repo.clone())),
+            sha256: None,
+            config: None,
+            weights: self.checkpoint.clone().unwrap_or_default(),
+        }
+    }
+
     /// Returns random weights of the dimensions that the arguments name.
     pub(super) fn random_source(&self) -> anyhow::Result<NetworkSource> {
         if self.checkpoint.is_some() {

@@ -43,6 +43,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::Router;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Mutex, watch},
@@ -60,6 +61,9 @@ use crate::{jobs::Jobs, monitor::GpuMemory, peers::Peers, store::Store};
 
 /// Pause after a failure to accept a connection, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a reader of metrics may take once the process stops.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Settings of [`serve`].
 #[derive(Debug, Default)]
@@ -105,7 +109,34 @@ pub async fn serve(
     jobs: Jobs,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let app = Arc::new(Shared {
+    let grace = settings.grace;
+    let app = shared(settings, peers, store, jobs, stopped.clone());
+    let router = routes::router(app.clone());
+    accept_until(listener, app, router, grace, &mut stopped).await;
+}
+
+/// As [`serve`], for a process that takes no requests: only its health and its metrics.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    peers: Arc<Peers>,
+    store: Store,
+    jobs: Jobs,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let settings = HttpSettings::default();
+    let app = shared(settings, peers, store, jobs, stopped.clone());
+    let router = routes::metrics_router(app.clone());
+    accept_until(listener, app, router, LAST_ANSWER, &mut stopped).await;
+}
+
+fn shared(
+    settings: HttpSettings,
+    peers: Arc<Peers>,
+    store: Store,
+    jobs: Jobs,
+    stopped: watch::Receiver<bool>,
+) -> App {
+    Arc::new(Shared {
         peers,
         store,
         jobs,
@@ -116,9 +147,17 @@ pub async fn serve(
         tls: settings.tls,
         gpus: OnceLock::new(),
         arriving: resumable::Arriving::default(),
-        stopped: stopped.clone(),
-    });
-    let router = routes::router(app.clone());
+        stopped,
+    })
+}
+
+async fn accept_until(
+    listener: TcpListener,
+    app: App,
+    router: Router,
+    grace: Duration,
+    stopped: &mut watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let stop = stopped.clone();
     loop {
@@ -149,10 +188,7 @@ pub async fn serve(
     }
     drop(listener);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(settings.grace, all_ended)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(grace, all_ended).await.is_err() {
         tracing::warn!("some HTTP connections were cut off");
     }
 }

@@ -110,6 +110,17 @@ fn described() -> OpenApiRouter<App> {
         .merge(resumable::routes())
 }
 
+/// The routes of a process that takes no requests for jobs.
+pub(super) fn metrics_router(app: App) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .with_state(app.clone())
+        .layer(CatchPanicLayer::custom(of_panic))
+        .layer(from_fn_with_state(app, finish))
+}
+
 fn empty() -> OpenApi {
     let mut license = License::new("MIT OR Apache-2.0");
     license.identifier = Some("MIT OR Apache-2.0".to_owned());

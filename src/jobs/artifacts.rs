@@ -29,7 +29,7 @@ use crate::{
         SkyNetwork, Spool, SpoolError, Stage, Warning, Watcher, artifact_space, depth_still,
         kept_depth_factor, make_artifact, open_finished, rebuild_kept, still, thumbnail,
     },
-    store::{GlbFile, StoreError},
+    store::{GlbFile, StoreError, process_name},
     system,
 };
 
@@ -424,7 +424,7 @@ impl Shared {
         let mut builder = tempfile::Builder::new();
         system::temporary_for_owner_alone(&mut builder);
         let folder = builder
-            .prefix("artifact-")
+            .prefix(&format!("artifact-{}-", process_name()))
             .tempdir_in(self.store.uploads_dir())?;
         let path = folder.path().join("artifact");
         let about = ArtifactAbout {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     metrics::{Cause, Outcome},
-    store::StoreError,
+    store::{Lease, StoreError},
 };
 
 /// First and longest pause before an end is written again. Each attempt may wait for the database by itself.
@@ -38,6 +38,8 @@ pub(super) enum End {
     },
     /// Cancelled; its row says so already.
     Cancelled,
+    /// Another worker has it: nothing of it is this one's any more.
+    LeaseOver,
     /// The server stops: a row waits for the next start.
     Shutdown,
     /// Stopped by something that may be gone at the next try.
@@ -51,7 +53,7 @@ impl End {
             Self::Failed { reason, .. } | Self::Fault(reason) => JobState::Failed {
                 reason: reason.clone(),
             },
-            Self::Cancelled => JobState::Cancelled,
+            Self::Cancelled | Self::LeaseOver => JobState::Cancelled,
             Self::Shutdown => shutting_down(),
         }
     }
@@ -60,7 +62,7 @@ impl End {
 /// An end that could not be written.
 #[derive(Debug)]
 pub(super) struct Unwritten {
-    id: i64,
+    lease: Lease,
     pub(super) handle: Arc<Handle>,
     folder: InputFolder,
     end: End,
@@ -104,12 +106,13 @@ impl Shared {
             end => {
                 let mut folder = work.folder;
                 folder.uncount();
-                self.end(handle.clone(), folder, end);
+                self.end(handle.clone(), work.lease, folder, end);
             }
         }
         let mut state = self.lock();
         if state.is_running(&handle) {
-            state.running = None;
+            let key = handle.key;
+            state.running.retain(|running| running.handle.key != key);
             state.publish_positions();
         }
         drop(state);
@@ -121,7 +124,7 @@ impl Shared {
         let End::Fault(reason) = end else {
             return end;
         };
-        if work.row().is_none() {
+        if work.tied {
             return End::Failed {
                 cause: Cause::Fault,
                 reason,
@@ -145,18 +148,25 @@ impl Shared {
     }
 
     fn delay(&self, mut work: Work, fault: String) {
-        let Some(id) = work.row() else { return };
+        let Some(lease) = work.lease else { return };
+        let id = lease.job;
         let Some(pause) = faults::pause(work.tries, self.settings.retry_for) else {
             return;
         };
         work.tries += 1;
         // Whatever it was, the process lived.
         work.suspect = false;
-        let written = self.store.defer_job(id, work.tries, pause, &fault);
+        let written = self.store.defer_job(lease, work.tries, pause, &fault);
         let seconds = pause.as_secs();
         self.settings.metrics.job_put_aside();
         match &written {
-            Ok(false) => return self.end(work.handle.clone(), work.folder, End::Cancelled),
+            Ok(false) => {
+                let end = match self.is_lease_over(lease) {
+                    true => End::LeaseOver,
+                    false => End::Cancelled,
+                };
+                return self.end(work.handle.clone(), work.lease, work.folder, end);
+            }
             Ok(true) => quietly(|| {
                 tracing::warn!(
                     job.id = id,
@@ -170,6 +180,10 @@ impl Shared {
                 );
             }),
         }
+        if self.fleet.is_some() {
+            // The row has it, for any worker; where it could not be written, the lease runs out.
+            return;
+        }
         let mut state = self.lock();
         state.delayed.push(Delayed {
             work,
@@ -180,15 +194,15 @@ impl Shared {
         self.watch.notify_all();
     }
 
-    fn end(&self, handle: Arc<Handle>, folder: InputFolder, end: End) {
+    fn end(&self, handle: Arc<Handle>, lease: Option<Lease>, folder: InputFolder, end: End) {
         self.count(&end);
-        let JobId::Row(id) = handle.id else {
+        let Some(lease) = lease else {
             handle.set(end.state());
             return;
         };
         let pause = WRITE_PAUSE;
         self.write_or_keep(Unwritten {
-            id,
+            lease,
             handle,
             folder,
             end,
@@ -203,15 +217,15 @@ impl Shared {
             End::Failed { cause, .. } => Outcome::Failed(*cause),
             End::Cancelled => Outcome::Cancelled,
             // It runs again.
-            End::Shutdown | End::Fault(_) => return,
+            End::Shutdown | End::LeaseOver | End::Fault(_) => return,
         };
         self.settings.metrics.job_ended(outcome);
     }
 
     /// Returns true when the end is in the row.
     fn write_or_keep(&self, mut ending: Unwritten) -> bool {
-        let id = ending.id;
-        match self.write(id, &ending.end) {
+        let id = ending.lease.job;
+        match self.write(ending.lease, &ending.end) {
             Ok(inputs) => {
                 if !matches!(ending.end, End::Shutdown) {
                     ending.handle.set(ending.end.state());
@@ -221,7 +235,11 @@ impl Shared {
                 } else if let Err(e) = input::remove_kept(&self.store) {
                     quietly(|| tracing::warn!("cannot look for input files that are kept: {e}"));
                 }
-                self.lock().rows.remove(&id);
+                if self.fleet.is_none() {
+                    self.lock().rows.remove(&id);
+                }
+                // A connection that waits for it is told at once.
+                self.watch.notify_all();
                 true
             }
             Err(e) => {
@@ -242,22 +260,35 @@ impl Shared {
     }
 
     /// Writes the end of a job into its row.
-    fn write(&self, id: i64, end: &End) -> Result<Inputs, StoreError> {
+    fn write(&self, lease: Lease, end: &End) -> Result<Inputs, StoreError> {
+        let id = lease.job;
         let keep = match end {
             End::Done { .. } => false,
             End::Failed { reason, keep, .. } => {
-                self.store.fail_job(id, reason, *keep)?;
-                *keep
+                let failed = self.store.fail_job(lease, reason, *keep)?;
+                // Another worker may have it.
+                *keep || !failed && self.is_needed(id)?
             }
             // Who cancelled it wrote the row. By now the operator may want it again.
-            End::Cancelled => match self.store.job(id)? {
-                Some(row) => !row.state.is_final() || self.store.is_input_kept(id)?,
-                // Its user was removed.
-                None => false,
-            },
-            End::Shutdown | End::Fault(_) => true,
+            End::Cancelled | End::LeaseOver => self.is_needed(id)?,
+            End::Shutdown => {
+                if self.fleet.is_some() {
+                    self.store.release_job(lease)?;
+                }
+                true
+            }
+            End::Fault(_) => true,
         };
         Ok(if keep { Inputs::Keep } else { Inputs::Remove })
+    }
+
+    /// Returns whether the input files of a job are needed, by what its row says.
+    fn is_needed(&self, id: i64) -> Result<bool, StoreError> {
+        Ok(match self.store.job(id)? {
+            Some(row) => !row.state.is_final() || self.store.is_input_kept(id)?,
+            // Its user was removed.
+            None => false,
+        })
     }
 
     /// Writes again what could not be written, as far as it is due; all of it when the server stops.
@@ -307,9 +338,20 @@ impl Shared {
         self.finish(work, End::Cancelled);
     }
 
-    /// Fails the job that the worker had when it panicked outside of the job itself.
-    pub(super) fn abandon(&self) {
-        let Some(Running { handle, folder, .. }) = self.lock().running.take() else {
+    /// Fails the job that a worker had when it panicked outside of the job itself.
+    pub(super) fn abandon(&self, worker: usize) {
+        let running = {
+            let mut state = self.lock();
+            let at = state.running.iter().position(|r| r.worker == worker);
+            at.map(|at| state.running.swap_remove(at))
+        };
+        let Some(Running {
+            handle,
+            lease,
+            folder,
+            ..
+        }) = running
+        else {
             return;
         };
         let end = End::Failed {
@@ -319,7 +361,7 @@ impl Shared {
         };
         let folder = InputFolder::of_row(folder);
         match handle.id {
-            JobId::Row(_) => self.end(handle, folder, end),
+            JobId::Row(_) => self.end(handle, lease, folder, end),
             JobId::Connection(_) => {
                 self.count(&end);
                 handle.set(end.state());

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     metrics::Cause,
     pipeline::{FramesError, GlbError, PipelineError, WorkerEnd, WorkerError},
-    store::StoreError,
+    store::{Full, StoreError},
 };
 
 /// Why the queue cannot start.
@@ -53,10 +53,32 @@ pub enum SubmitError {
     ShuttingDown,
     /// The row cannot be written.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The input files cannot be kept.
     #[error("cannot keep the input files: {0}")]
     Input(#[source] io::Error),
+}
+
+impl SubmitError {
+    /// There is no place, while so many jobs run.
+    pub(super) fn full(full: Full, running: usize) -> Self {
+        let Full { own, waiting } = full;
+        match own {
+            true => Self::TooManyOfOne { waiting },
+            false => Self::Busy {
+                ahead: waiting + running,
+            },
+        }
+    }
+}
+
+impl From<StoreError> for SubmitError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::QueueFull(full) => Self::full(full, 0),
+            e => Self::Store(e),
+        }
+    }
 }
 
 /// What clients are told when the disk is full.
@@ -107,7 +129,7 @@ impl From<QuotaError> for JobError {
 impl From<StoreError> for JobError {
     fn from(e: StoreError) -> Self {
         match e {
-            StoreError::JobOver(_) => Self::Stopped,
+            StoreError::JobOver(_) | StoreError::LeaseOver(_) => Self::Stopped,
             e => {
                 quietly(|| tracing::error!("cannot store a result: {e}"));
                 let reason = match e.is_disk_full() {

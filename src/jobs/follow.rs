@@ -35,7 +35,10 @@ impl Jobs {
     /// Follows a job of a user that waits or runs in this process; `None` when it has ended, or is not known here (yet).
     pub fn follow(&self, user_id: i32, id: i64) -> Option<Following> {
         let state = self.shared.lock();
-        let handle = state.rows.get(&id)?;
+        let handle = match self.shared.fleet {
+            Some(_) => state.running_row(id)?,
+            None => state.rows.get(&id)?,
+        };
         (handle.user_id == user_id).then(|| Following {
             changes: handle.watch(),
             handle: handle.clone(),

@@ -12,13 +12,17 @@ use super::{
     quota::{InputHold, Quotas, Upload},
 };
 use crate::{
-    pipeline::Source,
-    store::{JobKind, Store, StoreError, remove_folder},
+    pipeline::{Source, take_over},
+    store::{JobKind, JobSize, Store, StoreError, is_stale, process_name, remove_folder},
     system::{self, sync_folder},
 };
 
 /// Number of jobs of a user whose input files are kept after their end, as many as may wait by default.
 const KEPT_PER_USER: usize = 4;
+
+/// How the names of the folders of uploads and of jobs begin; then comes the name of the process.
+const UPLOAD: &str = "upload-";
+const JOB: &str = "job-";
 
 /// Names in the folder that are not of input files: what is computed of them so far, and the anchors' scene.
 const SPOOL: &str = "spool";
@@ -29,6 +33,8 @@ const PREVIEW: &str = "preview.glb";
 pub struct InputFolder {
     path: PathBuf,
     durable: bool,
+    /// Number of the attempt at a job that several workers may work on at the same time without knowing: each has its own spool.
+    attempt: Option<i64>,
     /// Counts its bytes; shared with the draft that the files belong to until the job is queued.
     hold: Option<Arc<InputHold>>,
 }
@@ -43,10 +49,13 @@ impl InputFolder {
         store.create_input_folders().map_err(io::Error::other)?;
         let mut builder = tempfile::Builder::new();
         system::temporary_for_owner_alone(&mut builder);
-        let folder = builder.prefix("upload-").tempdir_in(store.uploads_dir())?;
+        // Named after the process: another one finds out whose it was.
+        let prefix = format!("{UPLOAD}{}-", process_name());
+        let folder = builder.prefix(&prefix).tempdir_in(store.uploads_dir())?;
         Ok(Self {
             path: folder.keep(),
             durable: false,
+            attempt: None,
             hold: None,
         })
     }
@@ -66,9 +75,35 @@ impl InputFolder {
         self.path.join("video")
     }
 
-    /// Returns the path of the spool.
+    /// Returns the path of the spool that the folder was made with, of a job that is to be built from it.
     pub(super) fn spool(&self) -> PathBuf {
         self.path.join(SPOOL)
+    }
+
+    /// Returns the path of the spool that is computed here.
+    pub(super) fn own_spool(&self) -> PathBuf {
+        match self.attempt {
+            Some(number) => self.path.join(format!("{SPOOL}-{number}")),
+            None => self.spool(),
+        }
+    }
+
+    /// Gives this attempt a spool of its own, which goes on where the last one ended: a worker that wakes up late changes nothing in it.
+    pub(super) fn begin_attempt(&mut self, number: i64) {
+        self.attempt = Some(number);
+        let of = |path: &Path| {
+            let name = path.file_name()?.to_str()?;
+            name.strip_prefix(SPOOL)?.strip_prefix('-')?.parse().ok()
+        };
+        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let attempts = files.filter_map(|file| Some((of(&file.path())?, file.path())));
+        let before = attempts.filter(|(of, _): &(i64, _)| *of < number).max();
+        if let Some((_, before)) = before
+            && let Err(e) = take_over(&before, &self.own_spool())
+        {
+            tracing::info!("a job is begun again, not gone on with: {e}");
+            remove_folder(&self.own_spool());
+        }
     }
 
     /// Returns true when the folder has no input files but a spool, from which a scene is to be built.
@@ -104,9 +139,24 @@ impl InputFolder {
 
     /// Counts the bytes of an upload to an earlier process.
     pub(super) fn resume(&mut self, quotas: &Arc<Quotas>, user: i32) {
+        self.hold = Some(Arc::new(quotas.resume(user, self.bytes())));
+    }
+
+    /// Returns the size of the input files in bytes.
+    pub(super) fn bytes(&self) -> u64 {
         let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
-        self.hold = Some(Arc::new(quotas.resume(user, sizes.sum())));
+        sizes.sum()
+    }
+
+    /// Returns how much memory a job of these files may need.
+    pub(super) fn size(&self, kind: JobKind) -> JobSize {
+        match (kind, self.source(kind)) {
+            (JobKind::Images, Ok(Some(Source::Images(paths)))) => JobSize::of_images(paths.len()),
+            // Only a scene is built.
+            (JobKind::Images, _) => JobSize::Small,
+            (JobKind::Video, _) => JobSize::Large,
+        }
     }
 
     /// Moves the folder to those of the jobs that have rows, and returns its name there. Once this returns it is on the
@@ -118,7 +168,7 @@ impl InputFolder {
             .file_name()
             .and_then(|name| name.to_str())
             .ok_or(io::ErrorKind::InvalidFilename)?
-            .replace("upload-", "job-");
+            .replacen(UPLOAD, JOB, 1);
         let kept = parent.join(&name);
         sync_folder(&self.path)?;
         fs::rename(&self.path, &kept)?;
@@ -138,6 +188,7 @@ impl InputFolder {
         Self {
             path,
             durable: true,
+            attempt: None,
             hold: None,
         }
     }
@@ -163,7 +214,11 @@ impl InputFolder {
                     let mut paths = fs::read_dir(&self.path)?
                         .map(|entry| Ok(entry?.path()))
                         .collect::<io::Result<Vec<PathBuf>>>()?;
-                    paths.retain(|path| *path != self.spool() && *path != self.preview());
+                    let is_input = |path: &PathBuf| {
+                        let name = path.file_name().and_then(|name| name.to_str());
+                        !name.is_some_and(|name| name == PREVIEW || name.starts_with(SPOOL))
+                    };
+                    paths.retain(is_input);
                     paths.sort();
                     Ok((!paths.is_empty()).then_some(Source::Images(paths)))
                 }
@@ -185,23 +240,53 @@ impl Drop for InputFolder {
 }
 
 /// Removes leftovers of uploads and finished jobs of earlier processes. `wanted` are the folders of jobs that have not
-/// ended.
+/// ended. Where other processes work with the folder too, those that may be theirs stay.
 pub(super) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsError> {
-    let mut removed = 0;
     store.create_input_folders()?;
+    let mut found = Vec::new();
     for parent in [store.uploads_dir(), store.jobs_dir()] {
         let Ok(entries) = fs::read_dir(&parent) else {
             continue;
         };
         for entry in entries {
-            let path = entry.map_err(JobsError::Folder)?.path();
-            if !wanted.contains(&path) {
-                remove_folder(&path);
-                removed += 1;
-            }
+            found.push(entry.map_err(JobsError::Folder)?.path());
         }
     }
-    Ok(removed)
+    found.retain(|path| !wanted.contains(path));
+    if !store.is_alone()? {
+        let of_process = |path: &PathBuf| process_of(path).map(str::to_owned);
+        let processes: Vec<String> = found.iter().filter_map(of_process).collect();
+        let ended = store.ended_here(&processes)?;
+        let dirs: Vec<String> = found
+            .iter()
+            .filter_map(|path| name_of(path))
+            .map(str::to_owned)
+            .collect();
+        let over = store.dirs_of_ended(&dirs)?;
+        found.retain(|path| {
+            is_stale(path)
+                || process_of(path).is_some_and(|process| ended.contains(process))
+                || name_of(path).is_some_and(|name| over.contains(name))
+        });
+    }
+    for path in &found {
+        remove_folder(path);
+    }
+    Ok(found.len())
+}
+
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+/// Returns the process that made a folder.
+fn process_of(path: &Path) -> Option<&str> {
+    let name = name_of(path)?;
+    let rest = name
+        .strip_prefix(UPLOAD)
+        .or_else(|| name.strip_prefix(JOB))
+        .or_else(|| name.strip_prefix("artifact-"))?;
+    rest.rsplit_once('-').map(|(process, _)| process)
 }
 
 /// Removes the kept input files of jobs that ended a day ago, and of all but the newest few of each user.

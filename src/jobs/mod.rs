@@ -10,6 +10,7 @@ mod drafts;
 mod ending;
 mod error;
 mod faults;
+mod fleet;
 mod follow;
 mod input;
 mod job;
@@ -27,7 +28,11 @@ mod shared;
 mod watcher;
 mod worker;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 use vggt_model::demo;
@@ -36,6 +41,7 @@ pub use self::{
     artifacts::{Artifact, ArtifactError, MadeFile, MadeOf, Still, StillFile},
     drafts::{DraftError, DraftInput, DraftWriter},
     error::{JobsError, SubmitError},
+    fleet::FleetSettings,
     follow::Following,
     input::InputFolder,
     job::{JobId, JobRequest, JobState, JobStatus, ListedJob},
@@ -53,7 +59,7 @@ use self::{
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{Job, JobOutcome, NewJob, Store, StoreError},
+    store::{Admission, Job, NewJob, Store, StoreError},
 };
 
 /// How long the shutdown waits for a stopped job to end.
@@ -87,7 +93,18 @@ impl JobTicket {
 
 impl Drop for JobTicket {
     fn drop(&mut self) {
-        self.jobs.shared.stop(&self.handle, StopReason::Cancelled);
+        let shared = &self.jobs.shared;
+        let JobId::Row(id) = self.handle.id else {
+            shared.stop(&self.handle, StopReason::Cancelled);
+            return;
+        };
+        let mut state = shared.lock();
+        state.rows.remove(&id);
+        if !self.handle.state().is_final() {
+            // By the watcher: this must not wait for the database.
+            state.unwanted.push(id);
+            shared.watch.notify_all();
+        }
     }
 }
 
@@ -98,7 +115,7 @@ pub struct Jobs {
 }
 
 /// Number of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// Waiting jobs.
     pub queued: usize,
@@ -122,11 +139,15 @@ impl Jobs {
     ) -> Result<Self, JobsError> {
         store.sweep_temporary()?;
         let shared = Arc::new(Shared::new(settings, store, &source, device));
-        shared.restore_all()?;
+        match &shared.fleet {
+            Some(fleet) => shared.take_up(fleet)?,
+            None => shared.restore_all()?,
+        }
         shared.restore_drafts()?;
         shared.sweep_folders()?;
+        shared.listen();
         watcher::start(shared.clone())?;
-        worker::start(shared.clone(), source)?;
+        worker::start(&shared, &source)?;
         Ok(Self { shared })
     }
 
@@ -137,11 +158,7 @@ impl Jobs {
 
     /// Returns the name of the device: cpu or cuda:N.
     pub fn device(&self) -> String {
-        match self.shared.device.resolved() {
-            DeviceChoice::Auto => "auto".to_owned(),
-            DeviceChoice::Cpu => "cpu".to_owned(),
-            DeviceChoice::Cuda(n) => format!("cuda:{n}"),
-        }
+        self.shared.device_name()
     }
 
     /// Returns the settings.
@@ -149,8 +166,11 @@ impl Jobs {
         &self.shared.settings
     }
 
-    /// Returns true when the files of the weights are there, or the weights are not in a file.
+    /// Returns true when the files of the weights are there, or this process needs none.
     pub fn has_weights(&self) -> bool {
+        if self.shared.workers() == 0 {
+            return true;
+        }
         let mut files = self.shared.weights.iter();
         files.all(|file| file.is_file())
     }
@@ -168,15 +188,21 @@ impl Jobs {
         settings.quotas.has_space(store)
     }
 
-    /// Returns the number of waiting and running jobs.
+    /// Returns the number of waiting and running jobs, of all processes that share them. Blocks.
     pub fn load(&self) -> Load {
+        if self.shared.fleet.is_some() {
+            return self.shared.load_of_all().unwrap_or_else(|e| {
+                tracing::warn!("cannot count the jobs: {e}");
+                Load::default()
+            });
+        }
         let state = self.shared.lock();
         let queued = state.queue.in_order().map(|entry| entry.vip);
         let delayed = state.delayed.iter().map(|delayed| delayed.work.vip);
         Load {
             queued: state.queue.len() + state.delayed.len(),
             queued_vip: queued.chain(delayed).filter(|vip| *vip).count(),
-            running: usize::from(state.running.is_some()),
+            running: state.running.len(),
         }
     }
 
@@ -201,13 +227,17 @@ impl Jobs {
         self.shared.quotas.uploads()
     }
 
-    /// Queues a job that lives as long as its ticket. A job whose result is stored is done at once.
+    /// Queues a job that lives as long as its ticket. A job whose result is stored is done at once. In a shared database it has a row, for
+    /// any worker, and is cancelled with its ticket.
     ///
     /// Blocks on the database.
     ///
     /// # Errors
     /// When the queue is full, the server stops or the database cannot be read.
     pub fn submit(&self, request: JobRequest) -> Result<JobTicket, SubmitError> {
+        if self.shared.fleet.is_some() {
+            return self.submit_shared(request);
+        }
         let key = self.shared.input_key(&request);
         let cached = self.shared.cached(&request, &key)?;
         let mut state = self.shared.lock();
@@ -228,6 +258,22 @@ impl Jobs {
         Ok(self.ticket(handle))
     }
 
+    fn submit_shared(&self, request: JobRequest) -> Result<JobTicket, SubmitError> {
+        let user_id = request.user.id;
+        let store = &self.shared.store;
+        let add = |job: &NewJob| Ok::<_, SubmitError>(store.add_job(job)?);
+        let id = self.submit_with(request, true, add)?;
+        let mut state = self.shared.lock();
+        let key = state.next_key();
+        let now = JobState::Queued { ahead: 0 };
+        let handle = Handle::new(key, JobId::Row(id), user_id, now);
+        state.rows.insert(id, handle.clone());
+        drop(state);
+        // A result that is stored already is told at once.
+        self.shared.watch.notify_all();
+        Ok(self.ticket(handle))
+    }
+
     /// Stores a job, queues it and returns the key of its row. Once this returns the job survives this process.
     ///
     /// Blocks on the disk.
@@ -236,13 +282,14 @@ impl Jobs {
     /// When the queue is full, the server stops, or the job cannot be stored; nothing is left of it then.
     pub fn submit_durable(&self, request: JobRequest) -> Result<i64, SubmitError> {
         let store = &self.shared.store;
-        self.submit_with(request, |job| Ok(store.add_job(job)?))
+        self.submit_with(request, false, |job| Ok(store.add_job(job)?))
     }
 
-    /// As [`Jobs::submit_durable`]; `add` makes the row.
+    /// As [`Jobs::submit_durable`]; `add` makes the row, and with `tied` a connection waits for it.
     fn submit_with<E: From<SubmitError>>(
         &self,
         mut request: JobRequest,
+        tied: bool,
         add: impl FnOnce(&NewJob) -> Result<Job, E>,
     ) -> Result<i64, E> {
         let shared = &self.shared;
@@ -251,6 +298,11 @@ impl Jobs {
         let reservation = match cached {
             // Nothing is queued.
             Some(_) => None,
+            // The row takes the place.
+            None if shared.fleet.is_some() => match shared.lock().closing {
+                true => return Err(SubmitError::ShuttingDown.into()),
+                false => None,
+            },
             None => Some(Reservation::reserve(
                 shared,
                 request.user.id,
@@ -274,14 +326,22 @@ impl Jobs {
                 .map_err(SubmitError::Input)?,
             input_key: key.clone(),
             dir,
+            admission: Admission {
+                vip: request.user.is_vip,
+                size: request.folder.size(request.kind),
+                input_bytes: request.folder.bytes(),
+                tied,
+                places: shared.fleet.is_some().then_some(shared.settings.places()),
+            },
+            hash: cached.clone(),
         })?;
-        if let Some(hash) = cached {
-            let done = JobOutcome::Done { hash };
-            let finished = shared.store.finish_job(row.id, &done);
-            finished.map_err(SubmitError::from)?;
+        if cached.is_some() {
             return Ok(row.id);
         }
         request.folder.has_row();
+        if shared.fleet.is_some() {
+            return Ok(row.id);
+        }
         let mut state = shared.lock();
         let handle = state.handle_of_row(&row);
         shared.push(&mut state, Work::new(handle, request, key));
@@ -295,15 +355,16 @@ impl Jobs {
     /// # Errors
     /// When the database cannot be read.
     pub fn status(&self, user_id: i32, id: i64) -> Result<Option<JobStatus>, StoreError> {
-        if let Some(handle) = self.shared.lock().rows.get(&id) {
+        if self.shared.fleet.is_none()
+            && let Some(handle) = self.shared.lock().rows.get(&id)
+        {
             return Ok((handle.user_id == user_id).then(|| handle.status()));
         }
         let store = &self.shared.store;
         let Some(row) = store.job(id)?.filter(|row| row.user_id == user_id) else {
             return Ok(None);
         };
-        let warnings = store.job_warnings(&[id])?;
-        Ok(Some(self.shared.status_of(&row, warnings.get(&id))))
+        Ok(self.shared.statuses(&[row])?.pop())
     }
 
     /// Returns at most `limit` jobs with rows of a user, newest first, from those submitted before the job `before`.
@@ -321,11 +382,11 @@ impl Jobs {
     }
 
     fn listed(&self, rows: Vec<Job>) -> Result<Vec<ListedJob>, StoreError> {
-        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-        let warnings = self.shared.store.job_warnings(&ids)?;
-        let listed = rows.into_iter().map(|row| ListedJob {
+        let statuses = self.shared.statuses(&rows)?;
+        let listed = rows.into_iter().zip(statuses);
+        let listed = listed.map(|(row, status)| ListedJob {
             id: row.id,
-            status: self.shared.status_of(&row, warnings.get(&row.id)),
+            status,
             name: row.original_name,
             created_at: row.created_at,
             finished_at: row.finished_at,
@@ -335,13 +396,16 @@ impl Jobs {
 
     /// Returns the file of a preview of a job that runs, if it is the user's.
     pub fn preview(&self, user_id: i32, hash: &str) -> Option<PathBuf> {
-        let state = self.shared.lock();
-        let handle = &state.running.as_ref()?.handle;
-        if handle.state().is_final() {
-            return None;
+        if self.shared.fleet.is_some() {
+            let store = &self.shared.store;
+            let dir = store.dir_of_preview(user_id, hash).ok()??;
+            return Some(InputFolder::of_row(store.job_dir(&dir)).preview());
         }
-        let preview = handle.preview().filter(|preview| preview.hash == hash)?;
-        (handle.user_id == user_id).then(|| preview.path.clone())
+        let state = self.shared.lock();
+        let running = state.running.iter().map(|running| &running.handle);
+        let mut own = running.filter(|h| h.user_id == user_id && !h.state().is_final());
+        let preview = own.find_map(|handle| handle.preview().filter(|p| p.hash == hash));
+        preview.map(|preview| preview.path.clone())
     }
 
     /// Cancels a job with a row and returns how it stands then. Once this returns, the row says so: the job does not come back,
@@ -357,11 +421,14 @@ impl Jobs {
         if store.job(id)?.filter(of_user).is_none() {
             return Ok(None);
         }
+        if self.shared.fleet.is_some() {
+            self.shared.cancel_row(id, BY_USER)?;
+            return self.status(user_id, id);
+        }
         if !store.cancel_job(id, BY_USER, false)? {
             // It had ended, which its worker may be about to learn: the row is what counts.
             let row = store.job(id)?.filter(of_user);
-            let warnings = store.job_warnings(&[id])?;
-            return Ok(row.map(|row| self.shared.status_of(&row, warnings.get(&id))));
+            return Ok(self.shared.statuses(row.as_slice())?.pop());
         }
         let handle = self.shared.lock().rows.get(&id).cloned();
         if let Some(handle) = handle {
@@ -377,7 +444,11 @@ impl Jobs {
         let shared = &self.shared;
         let mut state = shared.lock();
         state.closing = true;
+        if let Some(fleet) = &shared.fleet {
+            fleet.hurry();
+        }
         shared.changed.notify_all();
+        shared.watch.notify_all();
         let dropped: Vec<_> = std::iter::from_fn(|| state.queue.pop()).collect();
         let delayed = std::mem::take(&mut state.delayed);
         for entry in &dropped {
@@ -388,12 +459,15 @@ impl Jobs {
         drop((state, dropped, delayed));
         // Before the grace period: whatever ends the process from now on is not a death of the job.
         self.note_clean_stop();
-        let mut state = shared.wait_until_idle(shared.lock(), grace);
-        if let Some(running) = &state.running {
+        let end = Instant::now().checked_add(grace);
+        shared.drop_connections(end);
+        let left = end.map_or(grace, |end| end.saturating_duration_since(Instant::now()));
+        let mut state = shared.wait_until_idle(shared.lock(), left);
+        for running in &state.running {
             running.handle.stop(StopReason::Shutdown);
-            state = shared.wait_until_idle(state, LAST_STEP);
         }
-        if let Some(running) = &state.running {
+        state = shared.wait_until_idle(state, LAST_STEP);
+        for running in &state.running {
             let handle = &running.handle;
             quietly(|| tracing::warn!("job {} did not stop in time", handle.id));
             if let JobId::Connection(_) = handle.id {
@@ -404,12 +478,17 @@ impl Jobs {
         shared.write_unwritten(true);
         // Again, for a job that was about to start.
         self.note_clean_stop();
+        shared.leave_fleet();
         shared.lock().closed = true;
         shared.artifacts.clear();
         shared.watch.notify_all();
     }
 
     fn note_clean_stop(&self) {
+        if self.shared.fleet.is_some() {
+            // Others go on.
+            return;
+        }
         if let Err(e) = self.shared.store.stop_jobs_cleanly() {
             quietly(|| tracing::warn!("cannot note the clean stop in the rows of the jobs: {e}"));
         }

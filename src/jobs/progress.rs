@@ -19,7 +19,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     pipeline::{Overall, Stage, StopFlag, Warning, Watcher},
-    store::Store,
+    store::{Lease, Store},
 };
 
 /// Warnings that are kept of one job: more kinds than there are.
@@ -129,6 +129,16 @@ impl Handle {
         self.lock_warnings().clone()
     }
 
+    /// Shows the warnings of a job that another process runs.
+    pub(super) fn show_warnings(&self, warnings: Vec<Map<String, Value>>) {
+        let mut shown = self.lock_warnings();
+        if *shown != warnings {
+            *shown = warnings;
+            drop(shown);
+            self.state.send_modify(|_| {});
+        }
+    }
+
     /// Begins anew, as a job that is tried again does.
     fn forget_warnings(&self) {
         self.lock_warnings().clear();
@@ -161,7 +171,7 @@ pub(super) struct Progress<'a> {
     /// Names for warnings.
     names: &'a JobNames,
     /// The row to be told once the job has come further than before.
-    row: Option<(&'a Store, i64)>,
+    row: Option<(&'a Store, Lease)>,
     deadline: Option<Instant>,
     overall: Overall,
     clock: Option<StageClock>,
@@ -207,8 +217,8 @@ impl<'a> Progress<'a> {
     }
 
     /// Has the first frame that is kept recorded in the row: a job that goes on from there is not one that cannot be done.
-    pub(super) fn recorded(mut self, store: &'a Store, row: Option<i64>) -> Self {
-        self.row = row.map(|id| (store, id));
+    pub(super) fn recorded(mut self, store: &'a Store, row: Option<Lease>) -> Self {
+        self.row = row.map(|lease| (store, lease));
         self
     }
 
@@ -283,10 +293,10 @@ impl Watcher for Progress<'_> {
     }
 
     fn kept_frame(&mut self) {
-        if let Some((store, id)) = self.row.take()
-            && let Err(e) = store.note_progress(id)
+        if let Some((store, lease)) = self.row.take()
+            && let Err(e) = store.note_progress(lease)
         {
-            quietly(|| tracing::warn!("cannot note the progress of job {id}: {e}"));
+            quietly(|| tracing::warn!("cannot note the progress of job {}: {e}", lease.job));
         }
     }
 }

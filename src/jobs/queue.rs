@@ -2,31 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
+use crate::store::{Full, Places};
+
 /// Number of VIP jobs that run in a row while others wait; then one of the others runs.
 const VIP_IN_A_ROW: u32 = 3;
 
 /// Number of users whose last turn is remembered; beyond it all of them are forgotten. 16 bytes each.
 const REMEMBERED_TURNS: usize = 10_000;
-
-/// The queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full {
-    /// Waiting jobs, all or the user's own, depending on the limit that was reached.
-    pub(super) waiting: usize,
-    /// True when the limit per user was reached.
-    pub(super) own: bool,
-}
-
-/// How many jobs may wait.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Places {
-    /// For everybody.
-    pub(super) all: usize,
-    /// Beyond these, for VIPs only.
-    pub(super) vip: usize,
-    /// Of one user.
-    pub(super) per_user: usize,
-}
 
 /// A waiting job.
 #[derive(Debug)]
@@ -78,10 +60,8 @@ impl<T> Queue<T> {
         self.waiting.len() + self.held.len()
     }
 
-    /// Reserves a place for a job that is being stored. [`Queue::release`] frees it.
-    ///
-    /// A user of whom no job waits is taken even beyond the number of places, unless that many users wait: so nobody can
-    /// keep others out, and at most twice as many jobs wait. `aside` are jobs that wait elsewhere, which count too.
+    /// Reserves a place for a job that is being stored, if [`Places::check`] finds one. [`Queue::release`] frees it. `aside` are jobs
+    /// that wait elsewhere, which count too.
     pub(super) fn reserve(
         &mut self,
         user: i32,
@@ -89,31 +69,10 @@ impl<T> Queue<T> {
         aside: &[(i32, bool)],
     ) -> Result<(), Full> {
         let waiting = self.entries().map(|e| (e.user, e.vip));
-        let taken: Vec<(i32, bool)> = waiting.chain(aside.iter().copied()).collect();
-        let taken = || taken.iter().chain(&self.reserved);
-        let own = taken().filter(|(of, _)| *of == user).count();
-        if own >= self.places.per_user {
-            return Err(Full {
-                waiting: own,
-                own: true,
-            });
-        }
-        let vips = taken().filter(|(_, vip)| *vip).count();
-        let all = taken().count();
-        // VIPs that found none of their own places have taken others.
-        let others = all - vips + vips.saturating_sub(self.places.vip);
-        let free = others < self.places.all || (vip && vips < self.places.vip);
-        let users: HashSet<i32> = taken()
-            .filter(|(_, of_vip)| *of_vip == vip)
-            .map(|(of, _)| *of)
-            .collect();
-        let places = self.places.all + if vip { self.places.vip } else { 0 };
-        if !free && (own > 0 || users.len() >= places) {
-            return Err(Full {
-                waiting: all,
-                own: false,
-            });
-        }
+        let taken = waiting.chain(aside.iter().copied());
+        let taken = taken.chain(self.reserved.iter().copied());
+        let taken: Vec<_> = taken.map(|(user, vip)| (user, vip, 1)).collect();
+        self.places.check(&taken, user, vip)?;
         self.reserved.push((user, vip));
         Ok(())
     }

@@ -152,7 +152,7 @@ impl QuotaSettings {
         })
     }
 
-    /// Whether a spool of `bytes` is to be kept for the user. Older ones are removed to make space; nothing else is.
+    /// Whether a spool of `bytes` is to be kept for the user beside a GLB of `glb` that is about to be stored. Older ones are removed to make space; nothing else is.
     ///
     /// # Errors
     /// When the database cannot be read or written.
@@ -160,10 +160,12 @@ impl QuotaSettings {
         &self,
         store: &Store,
         user: i32,
+        glb: u64,
         bytes: u64,
     ) -> Result<bool, StoreError> {
         let stored = store.usage_of(user)?;
         let files = stored.bytes.saturating_sub(stored.spool_bytes);
+        let files = files.saturating_add(glb);
         let most = self
             .user_spool_bytes
             .min(self.user_bytes.saturating_sub(files));
@@ -221,6 +223,17 @@ impl QuotaSettings {
     }
 }
 
+/// Returns what a user has stored, and the inputs of the jobs that wait in a shared database: of those nobody else counts.
+fn stored_by(store: &Store, user: i32) -> Result<Usage, StoreError> {
+    let stored = store.usage_of(user)?;
+    let (bytes, jobs) = store.inputs_of(user)?;
+    Ok(Usage {
+        files: stored.files.saturating_add(jobs as u64),
+        bytes: stored.bytes.saturating_add(bytes),
+        ..stored
+    })
+}
+
 /// Calls `check` again once kept spools were removed to make space.
 fn with_space<T>(
     store: &Store,
@@ -275,7 +288,7 @@ impl Quotas {
         user: i32,
         bytes: u64,
     ) -> Result<Upload, QuotaError> {
-        let stored = store.usage_of(user)?;
+        let stored = stored_by(store, user)?;
         let disk = store.disk_space();
         let mut all = self.lock();
         let held = all.get(&user).copied().unwrap_or_default();

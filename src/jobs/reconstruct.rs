@@ -23,7 +23,7 @@ use crate::{
         Spool, SpoolError, Spooling, Stage, Thinned, Watcher, open_finished, rebuild_kept,
         reconstruct, write_glb,
     },
-    store::{GlbFile, GlbOrigin, StoreError, create_private, random_hash},
+    store::{GlbFile, GlbOrigin, SpoolToKeep, StoreError, WriteSeek, create_private, random_hash},
 };
 
 /// Pauses before a result that is computed is stored again, before the job is put aside and computed again later. Short:
@@ -47,15 +47,15 @@ impl Worker {
             true => None,
             false => Some(self.source_of(work)?),
         };
-        if let Some(id) = work.row()
-            && !shared.store.mark_running(id)?
+        if let Some(lease) = work.lease
+            && !shared.store.mark_running(lease)?
         {
             return Err(JobError::Stopped);
         }
         let (id, user) = (work.handle.id, work.handle.user_id);
         tracing::info!(job.id = %id, user, "job {id} started");
         let mut progress =
-            Progress::new(&work.handle, &work.names, deadline).recorded(&shared.store, work.row());
+            Progress::new(&work.handle, &work.names, deadline).recorded(&shared.store, work.lease);
         progress.count(shared.settings.metrics.clone());
         progress.loading();
         if work.options.mask_sky {
@@ -112,7 +112,7 @@ impl Worker {
             // The next process goes on with it; in the end it is kept with the result.
             spooling: Spooling {
                 place: Place::Folder {
-                    path: work.folder.spool(),
+                    path: work.folder.own_spool(),
                     note: serde_json::Value::Null,
                     rule: FolderRule::Default,
                 },
@@ -183,35 +183,35 @@ impl Worker {
     /// Records the warnings in the row, before it tells the end.
     fn keep_warnings(&self, work: &Work) {
         let warnings = work.handle.warnings();
-        let (Some(id), false) = (work.row(), warnings.is_empty()) else {
+        let (Some(lease), false) = (work.lease, warnings.is_empty()) else {
             return;
         };
         let json = serde_json::Value::from(warnings).to_string();
-        if let Err(e) = self.shared.store.set_job_warnings(id, &json) {
-            quietly(|| tracing::warn!("cannot record the warnings of job {id}: {e}"));
+        if let Err(e) = self.shared.store.set_job_warnings(lease, &json) {
+            quietly(|| tracing::warn!("cannot record the warnings of job {}: {e}", lease.job));
         }
     }
 
-    /// Keeps what the GLB was made of, for other formats, if the user's quota permits it.
-    fn keep_spool(&self, glb: &GlbFile, spool: &Spool) {
-        let Some(folder) = spool.folder() else { return };
-        let (store, bytes) = (&self.shared.store, spool.bytes());
-        let quotas = &self.shared.settings.quotas;
-        let kept = match quotas.admit_spool(store, glb.user_id, bytes) {
-            Ok(true) => store.keep_spool(glb, folder, bytes),
-            Ok(false) => {
-                tracing::debug!(
-                    "the spool of {} is not kept: {bytes} bytes",
-                    glb.hashed_name
-                );
-                Ok(())
-            }
-            Err(e) => Err(e),
+    /// Returns what the GLB of so many bytes was made of, for other formats, if the user's quota permits to keep it.
+    fn spool_to_keep(
+        &self,
+        user: i32,
+        glb: u64,
+        spool: &Spool,
+    ) -> Result<Option<SpoolToKeep>, StoreError> {
+        let Some(folder) = spool.folder() else {
+            return Ok(None);
         };
-        if let Err(e) = kept {
-            // The result itself is stored.
-            quietly(|| tracing::warn!("cannot keep the spool of {}: {e}", glb.hashed_name));
+        let bytes = spool.bytes();
+        let quotas = &self.shared.settings.quotas;
+        if !quotas.admit_spool(&self.shared.store, user, glb, bytes)? {
+            tracing::debug!("a spool of user {user} is not kept: {bytes} bytes");
+            return Ok(None);
         }
+        Ok(Some(SpoolToKeep {
+            folder: folder.to_owned(),
+            bytes,
+        }))
     }
 
     fn load_sky(&mut self) -> Result<(), JobError> {
@@ -240,7 +240,7 @@ impl Worker {
         let origin = GlbOrigin {
             user_id: work.handle.user_id,
             original_name: &work.original_name,
-            job: work.row(),
+            job: work.lease,
             input_key: Some(&work.input_key),
         };
         let save = || -> Result<GlbFile, SaveError> {
@@ -249,7 +249,11 @@ impl Worker {
             let mut points = 0;
             let shared = &self.shared;
             let store = &shared.store;
-            let saved = store.save_result(&origin, &mut |mut out| {
+            let mut keep = |glb| match &spooled {
+                Some(spooled) => self.spool_to_keep(work.handle.user_id, glb, spooled.spool()),
+                None => Ok(None),
+            };
+            let mut write = |mut out: &mut dyn WriteSeek| {
                 let glb = work.options.glb();
                 let written = write_glb(&scene, &*predictions, &provenance, glb, &mut out);
                 let written = written.map_err(|e| match e {
@@ -274,7 +278,8 @@ impl Worker {
                         io::ErrorKind::QuotaExceeded.into()
                     }
                 })
-            });
+            };
+            let saved = store.save_result(&origin, &mut write, &mut keep);
             let saved = saved.inspect(|_| shared.settings.metrics.points.add(points as u64));
             saved.map_err(|e| match refused {
                 Some(reason) => SaveError::Refused(reason),
@@ -284,16 +289,11 @@ impl Worker {
         let mut pauses = STORE_PAUSES.iter();
         loop {
             match save() {
-                Ok(row) => {
-                    if let Some(spooled) = &spooled {
-                        self.keep_spool(&row, spooled.spool());
-                    }
-                    return Ok(row.hashed_name);
-                }
+                Ok(row) => return Ok(row.hashed_name),
                 Err(SaveError::Refused(e)) => return Err(e),
                 Err(SaveError::Store(e)) => {
                     // A client that waits on its connection is told at once.
-                    let pause = pauses.next().filter(|_| work.row().is_some());
+                    let pause = pauses.next().filter(|_| !work.tied);
                     match pause.filter(|_| store_passes(&e)) {
                         Some(pause) if progress.wait_to_store(*pause) => {}
                         Some(_) => return Err(JobError::Stopped),

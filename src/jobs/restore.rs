@@ -16,7 +16,7 @@ use super::{
     options::JobOptions,
     shared::{Shared, Work},
 };
-use crate::store::{Job as StoredJob, StoreError};
+use crate::store::{Job as StoredJob, Lease, StoreError};
 
 /// Longest pause that a row may ask for, whatever the clock was when it was written: the longest between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20 * 60);
@@ -77,7 +77,7 @@ impl Shared {
         let mut folder = InputFolder::of_row(self.store.job_dir(&row.dir));
         folder.resume(&self.quotas, row.user_id);
         let Ok(options) = JobOptions::from_row(&row.options_json) else {
-            self.refuse(&row, "its options cannot be read")?;
+            self.refuse(&row, row.id.into(), "its options cannot be read")?;
             folder.remove();
             return Ok(false);
         };
@@ -86,7 +86,8 @@ impl Shared {
             && !folder.is_of_rerun()
             && self.store.jobs_dir().is_dir();
         if gone {
-            self.refuse(&row, "its input files are gone; submit it again")?;
+            let reason = "its input files are gone; submit it again";
+            self.refuse(&row, row.id.into(), reason)?;
             return Ok(false);
         }
         let user = self.store.user_by_id(row.user_id)?;
@@ -99,6 +100,8 @@ impl Shared {
             vip: user.is_some_and(|user| user.is_vip),
             suspect: row.deaths > 0,
             tries: row.tries,
+            lease: Some(row.id.into()),
+            tied: false,
             kind: row.kind,
             folder,
             input_key: row.input_key,
@@ -118,9 +121,14 @@ impl Shared {
         Ok(true)
     }
 
-    fn refuse(&self, row: &StoredJob, reason: &str) -> Result<(), StoreError> {
+    pub(super) fn refuse(
+        &self,
+        row: &StoredJob,
+        lease: Lease,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         quietly(|| tracing::warn!(job.id = row.id, "job {}: {reason}", row.id));
-        self.store.fail_job(row.id, reason, false).map(|_| ())
+        self.store.fail_job(lease, reason, false).map(|_| ())
     }
 }
 

@@ -5,10 +5,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use candle_core::DType;
 use vggt_model::Precision;
 
-use super::{options::JobOptions, quota::QuotaSettings};
+use super::{fleet::FleetSettings, options::JobOptions, quota::QuotaSettings};
 use crate::{
     metrics::Metrics,
     pipeline::{Decoding, ImageLimits, VideoLimits},
+    store::Places,
 };
 
 /// How jobs are queued and run.
@@ -50,6 +51,18 @@ pub struct JobSettings {
     pub options: JobOptions,
     /// Where jobs are counted.
     pub metrics: Arc<Metrics>,
+    /// How this process works on the jobs of a shared database.
+    pub fleet: FleetSettings,
+}
+
+impl JobSettings {
+    pub(super) fn places(&self) -> Places {
+        Places {
+            all: self.queue,
+            vip: self.queue_vip,
+            per_user: self.queue_per_user,
+        }
+    }
 }
 
 impl Default for JobSettings {
@@ -74,6 +87,7 @@ impl Default for JobSettings {
             quotas: QuotaSettings::default(),
             options: JobOptions::default(),
             metrics: Arc::default(),
+            fleet: FleetSettings::default(),
         }
     }
 }

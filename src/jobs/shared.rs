@@ -14,18 +14,19 @@ use super::{
     drafts::Drafts,
     ending::{Delayed, Unwritten},
     error::SubmitError,
+    fleet::Fleet,
     input::InputFolder,
     job::{JobId, JobRequest, JobState, JobStatus},
     names::JobNames,
     options::JobOptions,
     progress::Handle,
-    queue::{Entry, Full, Places, Queue},
+    queue::{Entry, Queue},
     quota::Quotas,
     settings::JobSettings,
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{Job as StoredJob, JobKind, Store, StoreError, StoredJobState},
+    store::{Job as StoredJob, JobKind, Lease, Store, StoreError, StoredJobState},
 };
 
 /// The queue's settings and state, shared by all [`super::Jobs`], the worker and the watcher.
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     pub(super) artifacts: Artifacts,
     /// Jobs whose files are still being uploaded.
     pub(super) drafts: Arc<Drafts>,
+    /// How this process works on the jobs of a database that others work on too; `None`: it is the only one, and its jobs wait in memory.
+    pub(super) fleet: Option<Fleet>,
     state: Mutex<State>,
     /// Notified when a job arrives or ends, and at shutdown.
     pub(super) changed: Condvar,
@@ -56,8 +59,9 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) queue: Queue<Work>,
-    pub(super) running: Option<Running>,
-    /// Jobs with rows that have not ended.
+    /// At most one for each worker.
+    pub(super) running: Vec<Running>,
+    /// Jobs with rows that have not ended. Of a shared database, those alone that a connection waits for.
     pub(super) rows: HashMap<i64, Arc<Handle>>,
     /// Jobs that wait for another try.
     pub(super) delayed: Vec<Delayed>,
@@ -68,11 +72,19 @@ pub(super) struct State {
     pub(super) closing: bool,
     /// Nothing runs any more.
     pub(super) closed: bool,
+    /// How often jobs of a shared database have changed.
+    pub(super) rings: u64,
+    /// Jobs that nobody waits for any more, to be cancelled in a shared database.
+    pub(super) unwanted: Vec<i64>,
 }
 
-/// The job that the worker has.
+/// The job that a worker has.
 #[derive(Debug)]
 pub(super) struct Running {
+    /// The worker's number.
+    pub(super) worker: usize,
+    /// The right to write what becomes of it, of one with a row.
+    pub(super) lease: Option<Lease>,
     pub(super) handle: Arc<Handle>,
     /// When it has run for too long.
     pub(super) deadline: Option<Instant>,
@@ -89,6 +101,10 @@ pub(super) struct Work {
     pub(super) suspect: bool,
     /// How often a passing fault has stopped it.
     pub(super) tries: u32,
+    /// The right to write what becomes of it, of one with a row.
+    pub(super) lease: Option<Lease>,
+    /// A connection waits for it: a fault is told at once.
+    pub(super) tied: bool,
     pub(super) kind: JobKind,
     pub(super) folder: InputFolder,
     pub(super) input_key: String,
@@ -102,10 +118,14 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(handle: Arc<Handle>, request: JobRequest, input_key: String) -> Self {
         Self {
-            handle,
             vip: request.user.is_vip,
             suspect: false,
             tries: 0,
+            lease: match handle.id {
+                JobId::Row(id) => Some(id.into()),
+                JobId::Connection(_) => None,
+            },
+            tied: matches!(handle.id, JobId::Connection(_)),
             kind: request.kind,
             folder: request.folder,
             input_key,
@@ -113,6 +133,7 @@ impl Work {
             original_name: request.original_name,
             names: request.names,
             queued: Instant::now(),
+            handle,
         }
     }
 
@@ -141,14 +162,7 @@ impl State {
         let unwritten = (self.unwritten.iter()).map(|ending| (ending.handle.user_id, false));
         let aside: Vec<(i32, bool)> = delayed.chain(unwritten).collect();
         let reserved = self.queue.reserve(user, vip, &aside);
-        reserved.map_err(|full| match full {
-            Full {
-                own: true, waiting, ..
-            } => SubmitError::TooManyOfOne { waiting },
-            Full { waiting, .. } => SubmitError::Busy {
-                ahead: waiting + usize::from(self.running.is_some()),
-            },
-        })
+        reserved.map_err(|full| SubmitError::full(full, self.running.len()))
     }
 
     pub(super) fn handle_of_row(&mut self, row: &StoredJob) -> Arc<Handle> {
@@ -160,8 +174,14 @@ impl State {
     }
 
     pub(super) fn is_running(&self, handle: &Handle) -> bool {
-        let running = self.running.as_ref();
-        running.is_some_and(|running| running.handle.key == handle.key)
+        let mut running = self.running.iter();
+        running.any(|running| running.handle.key == handle.key)
+    }
+
+    /// Returns the job of a row that runs here.
+    pub(super) fn running_row(&self, id: i64) -> Option<&Arc<Handle>> {
+        let mut running = self.running.iter().map(|running| &running.handle);
+        running.find(|handle| handle.id == JobId::Row(id))
     }
 
     /// Removes a job that waits in the queue or for another try.
@@ -175,7 +195,7 @@ impl State {
 
     /// Tells every waiting job how many run before it.
     pub(super) fn publish_positions(&self) {
-        let running = usize::from(self.running.is_some());
+        let running = self.running.len();
         let queued = self.queue.in_order().map(|entry| &entry.item);
         // By the time of their next try the queue may have emptied; others may have come.
         let delayed = self.delayed.iter().map(|delayed| &delayed.work);
@@ -192,25 +212,23 @@ impl Shared {
         source: &NetworkSource,
         device: DeviceChoice,
     ) -> Self {
-        let places = Places {
-            all: settings.queue,
-            vip: settings.queue_vip,
-            per_user: settings.queue_per_user,
-        };
         Self {
             state: Mutex::new(State {
-                queue: Queue::new(places),
-                running: None,
+                queue: Queue::new(settings.places()),
+                running: Vec::new(),
                 rows: HashMap::new(),
                 delayed: Vec::new(),
                 unwritten: Vec::new(),
                 next_key: 0,
                 closing: false,
                 closed: false,
+                rings: 0,
+                unwanted: Vec::new(),
             }),
             quotas: Arc::default(),
             artifacts: Artifacts::default(),
             drafts: Arc::default(),
+            fleet: store.is_shared().then(|| Fleet::new(&settings.fleet)),
             changed: Condvar::new(),
             watch: Condvar::new(),
             model: source.name(),
@@ -225,6 +243,15 @@ impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock can only come from a failed allocation: the state is consistent.
         self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Returns the name of the device: cpu or cuda:N.
+    pub(super) fn device_name(&self) -> String {
+        match self.device.resolved() {
+            DeviceChoice::Auto => "auto".to_owned(),
+            DeviceChoice::Cpu => "cpu".to_owned(),
+            DeviceChoice::Cuda(n) => format!("cuda:{n}"),
+        }
     }
 
     /// Returns the key that jobs with the same input, options and weights share.
@@ -264,22 +291,51 @@ impl Shared {
         Ok(Some(found.hashed_name))
     }
 
+    /// Returns how the jobs of rows stand.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(super) fn statuses(&self, rows: &[StoredJob]) -> Result<Vec<JobStatus>, StoreError> {
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let warnings = self.store.job_warnings(&ids)?;
+        let pending = match &self.fleet {
+            Some(_) => self.pending_of(rows)?,
+            None => HashMap::new(),
+        };
+        let of = |row: &StoredJob| self.status_of(row, warnings.get(&row.id), &pending);
+        Ok(rows.iter().map(of).collect())
+    }
+
     /// Returns how the job of a row stands; `warnings` is what the store has of it.
-    pub(super) fn status_of(&self, row: &StoredJob, warnings: Option<&String>) -> JobStatus {
+    fn status_of(
+        &self,
+        row: &StoredJob,
+        warnings: Option<&String>,
+        pending: &HashMap<i64, JobState>,
+    ) -> JobStatus {
         let ahead = {
             let state = self.lock();
             // An end that is in the row counts, also while the worker does not know of it yet.
-            let running = state.rows.get(&row.id).filter(|_| !row.state.is_final());
-            if let Some(handle) = running {
+            let known = match &self.fleet {
+                None => state.rows.get(&row.id).filter(|_| !row.state.is_final()),
+                // What runs here is known better than its row.
+                Some(_) => state.running_row(row.id).filter(|handle| {
+                    row.state == StoredJobState::Running && handle.stopped().is_none()
+                }),
+            };
+            if let Some(handle) = known {
                 return handle.status();
             }
-            state.queue.len() + usize::from(state.running.is_some())
+            state.queue.len() + state.running.len()
         };
         let warnings = warnings.and_then(|json| serde_json::from_str(json).ok());
         JobStatus {
             state: match row.state.clone() {
                 // Between the row and the queue, or left for the next start.
-                StoredJobState::Queued | StoredJobState::Running => JobState::Queued { ahead },
+                StoredJobState::Queued | StoredJobState::Running => pending
+                    .get(&row.id)
+                    .cloned()
+                    .unwrap_or(JobState::Queued { ahead }),
                 StoredJobState::Done { hash } => JobState::Done { hash },
                 StoredJobState::Failed { reason } => JobState::Failed { reason },
                 StoredJobState::Cancelled => JobState::Cancelled,
@@ -309,7 +365,10 @@ impl Shared {
     }
 
     /// Blocks until there is a job and returns it with the time by which it must have ended; `None` once the server stops.
-    pub(super) fn next(&self) -> Option<(Work, Option<Instant>)> {
+    pub(super) fn next(&self, worker: usize) -> Option<(Work, Option<Instant>)> {
+        if let Some(fleet) = &self.fleet {
+            return self.next_claimed(fleet, worker);
+        }
         let mut state = self.lock();
         loop {
             if state.closing {
@@ -317,20 +376,28 @@ impl Shared {
             }
             if let Some(entry) = state.queue.pop() {
                 let work = entry.item;
-                self.settings.metrics.job_waited(work.queued.elapsed());
-                let limit = self.settings.max_job_time;
-                let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-                state.running = Some(Running {
-                    handle: work.handle.clone(),
-                    deadline,
-                    folder: work.folder.path().to_owned(),
-                });
+                let deadline = self.starts(&mut state, worker, &work);
                 state.publish_positions();
-                self.watch.notify_all();
                 return Some((work, deadline));
             }
             state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
+    }
+
+    /// Notes that a worker has a job, and returns when that must have ended.
+    pub(super) fn starts(&self, state: &mut State, worker: usize, work: &Work) -> Option<Instant> {
+        self.settings.metrics.job_waited(work.queued.elapsed());
+        let limit = self.settings.max_job_time;
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        state.running.push(Running {
+            worker,
+            lease: work.lease,
+            handle: work.handle.clone(),
+            deadline,
+            folder: work.folder.path().to_owned(),
+        });
+        self.watch.notify_all();
+        deadline
     }
 
     /// Returns true when no job waits.
@@ -345,7 +412,7 @@ impl Shared {
     ) -> MutexGuard<'a, State> {
         // A time beyond the clock's end is as good as none.
         let end = Instant::now().checked_add(time);
-        while state.running.is_some() {
+        while !state.running.is_empty() {
             let left = end.map_or(time, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 break;

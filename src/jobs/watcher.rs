@@ -33,7 +33,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const SWEEP: Duration = Duration::from_secs(60 * 60);
 
 /// Why a job of a user who was disabled is cancelled, for the operator.
-const DISABLED: &str = "the user was disabled";
+pub(super) const DISABLED: &str = "the user was disabled";
 
 /// Starts the thread. It ends after the shutdown.
 pub(super) fn start(shared: Arc<Shared>) -> Result<(), JobsError> {
@@ -44,6 +44,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<(), JobsError> {
                 shared,
                 swept: Instant::now(),
                 failed: false,
+                rings: 0,
             };
             while watch.wait() {
                 quietly(|| watch.round());
@@ -58,19 +59,25 @@ struct Watch {
     swept: Instant,
     /// The last look failed: said once.
     failed: bool,
+    /// How often the bell had rung at the last look.
+    rings: u64,
 }
 
 impl Watch {
     /// Waits for the next round. Returns false when nothing runs any more.
-    fn wait(&self) -> bool {
+    fn wait(&mut self) -> bool {
         let state = self.shared.lock();
         if state.closed {
             return false;
         }
+        let rang = std::mem::replace(&mut self.rings, state.rings) != state.rings;
         let left = state
             .next_due()
             .map_or(LOOK, |due| due.saturating_duration_since(Instant::now()));
-        let left = left.clamp(SHORTEST, LOOK);
+        let left = match rang {
+            true => SHORTEST,
+            false => left.clamp(SHORTEST, LOOK),
+        };
         let state = self.shared.watch.wait_timeout(state, left);
         !state.unwrap_or_else(|e| e.into_inner()).0.closed
     }
@@ -81,7 +88,11 @@ impl Watch {
         shared.write_unwritten(false);
         shared.artifacts.tidy();
         shared.start_due(Instant::now(), &[]);
-        match shared.follow_rows() {
+        let followed = match &shared.fleet {
+            Some(fleet) => shared.follow_fleet(fleet),
+            None => shared.follow_rows(),
+        };
+        match followed {
             Ok(()) => self.failed = false,
             Err(e) => {
                 if !self.failed {
@@ -95,6 +106,11 @@ impl Watch {
             if let Err(e) = input::remove_kept(&shared.store) {
                 tracing::warn!("cannot remove input files that are kept no longer: {e}");
             }
+            if shared.fleet.is_some()
+                && let Err(e) = shared.sweep_folders()
+            {
+                tracing::warn!("cannot look for leftovers of other processes: {e}");
+            }
         }
     }
 }
@@ -102,13 +118,12 @@ impl Watch {
 impl State {
     /// Returns when there is something to do.
     fn next_due(&self) -> Option<Instant> {
-        let deadline = self.running.as_ref().and_then(|running| {
-            let runs = running.handle.stopped().is_none();
-            running.deadline.filter(|_| runs)
-        });
+        let running = self.running.iter();
+        let running = running.filter(|running| running.handle.stopped().is_none());
+        let deadlines = running.filter_map(|running| running.deadline);
         let ends = self.unwritten.iter().map(|ending| ending.due);
         let tries = self.delayed.iter().filter_map(|delayed| delayed.due);
-        ends.chain(tries).chain(deadline).min()
+        ends.chain(tries).chain(deadlines).min()
     }
 
     /// Returns the jobs of connections: they have no rows.
@@ -126,10 +141,11 @@ impl State {
 impl Shared {
     fn stop_what_runs_for_too_long(&self) {
         let state = self.lock();
-        if let Some(running) = &state.running
-            && running.deadline.is_some_and(|at| Instant::now() >= at)
-        {
-            running.handle.stop(StopReason::TimeLimit);
+        let now = Instant::now();
+        for running in &state.running {
+            if running.deadline.is_some_and(|at| now >= at) {
+                running.handle.stop(StopReason::TimeLimit);
+            }
         }
     }
 

@@ -25,14 +25,22 @@ use crate::{
 /// Pause after a panic outside of a job, so that one that comes again and again does not take a whole core.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
-/// Starts the thread; with [`super::JobSettings::preload`] returns once the network is loaded, else at once.
-pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), JobsError> {
+/// Starts the threads; with [`super::JobSettings::preload`] returns once their networks are loaded, else at once.
+pub(super) fn start(shared: &Arc<Shared>, source: &NetworkSource) -> Result<(), JobsError> {
+    for number in 0..shared.workers() {
+        start_one(shared.clone(), source.clone(), number)?;
+    }
+    Ok(())
+}
+
+fn start_one(shared: Arc<Shared>, source: NetworkSource, number: usize) -> Result<(), JobsError> {
     let (ready, loaded) = mpsc::sync_channel(1);
     let preload = shared.settings.preload;
     thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || {
             let mut worker = Worker {
+                number,
                 shared: shared.clone(),
                 source,
                 network: None,
@@ -47,7 +55,7 @@ pub(super) fn start(shared: Arc<Shared>, source: NetworkSource) -> Result<(), Jo
                 }
             }
             drop(ready);
-            go_on(|| worker.run(), || shared.abandon());
+            go_on(|| worker.run(), || shared.abandon(number));
         })
         .map_err(JobsError::Thread)?;
     if !preload {
@@ -72,6 +80,7 @@ fn go_on(mut run: impl FnMut(), mut clean_up: impl FnMut()) {
 }
 
 pub(super) struct Worker {
+    number: usize,
     pub(super) shared: Arc<Shared>,
     source: NetworkSource,
     network: Option<Network>,
@@ -82,7 +91,7 @@ impl Worker {
     /// Runs jobs until the server stops.
     fn run(&mut self) {
         let shared = self.shared.clone();
-        while let Some((work, deadline)) = shared.next() {
+        while let Some((work, deadline)) = shared.next(self.number) {
             let start = Instant::now();
             let end = self.run_one(&work, deadline);
             shared.settings.metrics.job_ran(start.elapsed());
@@ -119,7 +128,7 @@ impl Worker {
             Err(_) => {
                 // The network may be in an inconsistent state: the next job loads it again. So may what is computed so far.
                 self.network = None;
-                remove_folder(&work.folder.spool());
+                remove_folder(&work.folder.own_spool());
                 End::Failed {
                     cause: Cause::Bug,
                     reason: BUG.to_owned(),
@@ -143,7 +152,10 @@ impl Worker {
                     keep: true,
                 }
             }
-            Some(StopReason::Cancelled) | None => End::Cancelled,
+            Some(StopReason::Cancelled) | None => match work.lease {
+                Some(lease) if self.shared.is_lease_over(lease) => End::LeaseOver,
+                _ => End::Cancelled,
+            },
         }
     }
 
@@ -181,6 +193,9 @@ fn log(end: &End, id: &str, user: i32, duration_ms: u128) {
         ),
         End::Cancelled => tracing::info!(
             job.id = %id, user, duration_ms, "job {id} was cancelled after {duration_ms} ms"
+        ),
+        End::LeaseOver => tracing::warn!(
+            job.id = %id, user, duration_ms, "job {id} was given to another worker; what this one had of it is dropped"
         ),
         End::Shutdown => tracing::info!(
             job.id = %id, user, duration_ms, "job {id} stops for the shutdown"

@@ -64,7 +64,7 @@ pub use masks::{MaskError, Masks};
 pub use memory::available_memory;
 pub use network::{DeviceChoice, Network, OpenedDevice, transformer_dtype};
 pub use network_source::NetworkSource;
-pub use overall::Overall;
+pub use overall::{Overall, stage_named};
 pub use page::write_view;
 pub use photo_notes::photo_notes;
 pub use placing::{
@@ -86,7 +86,7 @@ pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use space::{DEPTH_BYTES, PREDICTION_BYTES, scene_bytes};
 pub use spool::{
     Cache, Decoded, Fields, FolderRule, FrameOutputs, MadeOf, Place, Spool, SpoolError, Stamps,
-    discard, finished_frames, has_frames, note_of, open_finished,
+    discard, finished_frames, has_frames, note_of, open_finished, take_over,
 };
 pub use spooled::{Spooled, Spooling};
 pub use stills::{still, thumbnail};

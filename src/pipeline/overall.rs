@@ -71,6 +71,25 @@ impl Overall {
     }
 }
 
+/// Returns a name of a stage that [`Overall::step`] returns, or that a job has around them, from its text.
+pub fn stage_named(name: &str) -> Option<&'static str> {
+    [
+        "load",
+        "decode",
+        "patch embed",
+        "aggregator",
+        "camera",
+        "depth",
+        "points",
+        "sky",
+        "refine",
+        "write",
+        "storing",
+    ]
+    .into_iter()
+    .find(|known| *known == name)
+}
+
 /// Returns the name of a stage and the fractions at its beginning and end, measured on a CPU: between those of the demo
 /// and of VGGT-1B.
 fn share(stage: Stage) -> (&'static str, f32, f32) {
@@ -95,6 +114,25 @@ fn share(stage: Stage) -> (&'static str, f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_stage_is_known_by_its_name() {
+        for stage in [
+            Stage::Decode,
+            Stage::Network(NetworkStage::PatchEmbed),
+            Stage::Network(NetworkStage::GlobalBlocks),
+            Stage::Network(NetworkStage::Camera),
+            Stage::Network(NetworkStage::Depth),
+            Stage::Network(NetworkStage::Track),
+            Stage::Frames,
+            Stage::Sky,
+            Stage::Refine,
+            Stage::Write,
+        ] {
+            let name = share(stage).0;
+            assert_eq!(stage_named(name), Some(name));
+        }
+    }
 
     #[test]
     fn a_restart_forgets_the_pace_of_what_came_before() {

@@ -10,7 +10,7 @@ use super::{
     session::{AskedOptions, Rejection, RequestError, Session},
 };
 use crate::{
-    jobs::{JobNames, JobState, JobStatus, ListedJob, RerunError, SubmitError},
+    jobs::{JobNames, JobState, JobStatus, ListedJob, Load, RerunError, SubmitError},
     peers::Block,
     protocol::{
         ErrorCode, FileEntry, FileList, FilePage, Hash, JobEntry, JobPage, JobStateReply,
@@ -43,7 +43,12 @@ impl Session {
             Request::Rerun(job) => self.rerun(job).await?,
             Request::Info => {
                 let user = self.user().await?;
-                encode::json_reply(&self.info(user.is_some()))
+                let jobs = self.shared.jobs.clone();
+                let load = match user {
+                    Some(_) => blocking(move || jobs.load()).await?,
+                    None => Load::default(),
+                };
+                encode::json_reply(&self.info(load))
             }
         };
         Ok(self.connection.send(&reply).await?)
@@ -252,22 +257,17 @@ impl Session {
 
     /// The counts are zero without a login: they would tell a stranger the moment at which a job ends, from which the hash of
     /// its result can be guessed.
-    fn info(&self, with_counts: bool) -> ServerInfo {
+    fn info(&self, load: Load) -> ServerInfo {
         let jobs = &self.shared.jobs;
-        let (load, settings) = (jobs.load(), jobs.settings());
-        let (queued, running) = if with_counts {
-            (load.queued, load.running)
-        } else {
-            (0, 0)
-        };
+        let settings = jobs.settings();
         let limits = &self.shared.peers.limits;
         ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL_VERSION,
             model: jobs.model().to_owned(),
             device: jobs.device(),
-            queued: queued as u32,
-            running: running as u32,
+            queued: load.queued as u32,
+            running: load.running as u32,
             limits: ServerLimits {
                 upload_bytes: limits.upload_bytes,
                 images: limits.images,

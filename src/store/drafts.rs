@@ -11,6 +11,7 @@ use super::{
     draft_files::{self, DraftFile},
     glb_files::{check_original_name, no_such_user},
     jobs as job_rows,
+    queue::{Admission, check_places},
     schema::{drafts, jobs, users},
     time::{column, now, parse_time},
     users::ACTIVE,
@@ -203,6 +204,7 @@ impl Store {
             if !is_same || diesel::delete(same).execute(conn)? == 0 {
                 return Ok(None);
             }
+            check_places(conn, job.user_id, &job.admission)?;
             let row = job_rows::insert(conn, job, Some(draft.id))
                 .map_err(|e| no_such_user(e, job.user_id))?;
             Ok::<_, StoreError>(Some(row))
@@ -223,6 +225,9 @@ fn next_id(conn: &mut AnyConnection, new: &NewDraft) -> Result<i64, StoreError> 
         options_json: String::new(),
         input_key: String::new(),
         dir: String::new(),
+        admission: Admission::default(),
+        // Nobody takes it for one that waits.
+        hash: Some(String::new()),
     };
     let row = job_rows::insert(conn, &job, None).map_err(|e| no_such_user(e, new.user_id))?;
     diesel::delete(jobs::table.find(row.id)).execute(conn)?;

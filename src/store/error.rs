@@ -7,6 +7,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as QueryError},
 };
 
+use super::queue::Full;
 use crate::system;
 
 /// Why an operation of the store failed.
@@ -203,6 +204,12 @@ pub enum StoreError {
         /// The table.
         table: &'static str,
     },
+    /// As many jobs wait as may.
+    #[error("{} jobs wait already", .0.waiting)]
+    QueueFull(Full),
+    /// The lease of a worker is over.
+    #[error("job {0} was given to another worker")]
+    LeaseOver(i64),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),

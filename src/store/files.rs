@@ -64,6 +64,12 @@ pub(super) fn is_stored_name(name: &str) -> bool {
         .is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
+/// Returns true when nothing has been added to or removed from a folder for so long that nobody works with it.
+pub fn is_stale(folder: &Path) -> bool {
+    let modified = fs::symlink_metadata(folder).and_then(|meta| meta.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > STALE))
+}
+
 /// Makes a rename in `folder` survive a power failure.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     system::sync_folder(folder)

@@ -10,6 +10,7 @@ use super::{
     Job, JobOutcome, Store, StoreError,
     connection::{AnyConnection, columns},
     jobs::{CANCELLED, FAILED, JobRow, PENDING, QUEUED, RUNNING},
+    queue::Lease,
     schema::{jobs, kept_inputs, users},
     time::{column, now, parse_time},
     users::ACTIVE,
@@ -19,7 +20,7 @@ use super::{
 pub const MAX_DEATHS: u32 = 3;
 
 /// The reason of a job that failed by [`MAX_DEATHS`].
-const DIED: &str = "the server died three times while it ran this job";
+pub(super) const DIED: &str = "the server died three times while it ran this job";
 
 /// How long the input files of a job that ended through no fault of its input are kept for the operator. A day, so that
 /// somebody has seen it by then.
@@ -112,11 +113,12 @@ impl Store {
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn note_progress(&self, id: i64) -> Result<(), StoreError> {
-        let died = jobs::table.find(id).filter(jobs::deaths.ne(0));
-        diesel::update(died)
-            .set(jobs::deaths.eq(0))
-            .execute(&mut *self.connection()?)?;
+    pub fn note_progress(&self, lease: impl Into<Lease>) -> Result<(), StoreError> {
+        let lease = lease.into();
+        let died = jobs::table.find(lease.job).filter(jobs::deaths.ne(0));
+        self.connection()?.with_lease(lease, |conn| {
+            diesel::update(died).set(jobs::deaths.eq(0)).execute(conn)
+        })?;
         Ok(())
     }
 
@@ -126,24 +128,30 @@ impl Store {
     /// When the row cannot be written.
     pub fn defer_job(
         &self,
-        id: i64,
+        lease: impl Into<Lease>,
         tries: u32,
         pause: Duration,
         fault: &str,
     ) -> Result<bool, StoreError> {
-        let time = now();
+        let (lease, time) = (lease.into(), now());
+        let id = lease.job;
         let next = SignedDuration::try_from(pause)
             .ok()
             .and_then(|pause| time.checked_add(pause).ok());
-        let changed = diesel::update(jobs::table.find(id).filter(jobs::state.eq_any(PENDING)))
-            .set((
-                jobs::state.eq(QUEUED),
-                jobs::deaths.eq(0),
-                jobs::tries.eq(i32::try_from(tries).unwrap_or(i32::MAX)),
-                jobs::next_try_at.eq(column(next.unwrap_or(time))),
-                jobs::reason.eq(fault),
-            ))
-            .execute(&mut *self.connection()?)?;
+        let changed = self.connection()?.with_lease(lease, |conn| {
+            if lease.token.is_some() {
+                conn.give_back(id, Some(pause))?;
+            }
+            diesel::update(jobs::table.find(id).filter(jobs::state.eq_any(PENDING)))
+                .set((
+                    jobs::state.eq(QUEUED),
+                    jobs::deaths.eq(0),
+                    jobs::tries.eq(i32::try_from(tries).unwrap_or(i32::MAX)),
+                    jobs::next_try_at.eq(column(next.unwrap_or(time))),
+                    jobs::reason.eq(fault),
+                ))
+                .execute(conn)
+        })?;
         Ok(changed > 0)
     }
 
@@ -153,24 +161,39 @@ impl Store {
     /// # Errors
     /// When the row cannot be written.
     pub fn cancel_job(&self, id: i64, why: &str, keep: bool) -> Result<bool, StoreError> {
-        self.end_job(id, CANCELLED, why, keep)
+        self.end_job(id.into(), CANCELLED, why, keep)
     }
 
     /// Fails a job and returns true if it had not ended; `keep` as for [`Store::cancel_job`].
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn fail_job(&self, id: i64, reason: &str, keep: bool) -> Result<bool, StoreError> {
+    pub fn fail_job(
+        &self,
+        lease: impl Into<Lease>,
+        reason: &str,
+        keep: bool,
+    ) -> Result<bool, StoreError> {
+        let lease = lease.into();
         if keep {
-            return self.end_job(id, FAILED, reason, true);
+            return self.end_job(lease, FAILED, reason, true);
         }
         let reason = reason.to_owned();
-        self.finish_job(id, &JobOutcome::Failed { reason })
+        self.finish_job(lease, &JobOutcome::Failed { reason })
     }
 
-    fn end_job(&self, id: i64, state: &str, why: &str, keep: bool) -> Result<bool, StoreError> {
-        let time = now();
+    fn end_job(
+        &self,
+        lease: Lease,
+        state: &str,
+        why: &str,
+        keep: bool,
+    ) -> Result<bool, StoreError> {
+        let (id, time) = (lease.job, now());
         self.connection()?.write(|conn| {
+            if !conn.holds(lease)? {
+                return Ok(false);
+            }
             let changed = diesel::update(jobs::table.find(id).filter(jobs::state.eq_any(PENDING)))
                 .set((
                     jobs::state.eq(state),
@@ -219,6 +242,9 @@ impl Store {
                     jobs::finished_at.eq(None::<String>),
                 ))
                 .execute(conn)?;
+            if changed > 0 {
+                conn.give_back(id, None)?;
+            }
             diesel::delete(kept_inputs::table.find(id)).execute(conn)?;
             Ok::<_, StoreError>(changed)
         })?;
@@ -331,7 +357,7 @@ impl Store {
     }
 }
 
-fn keep_input(conn: &mut AnyConnection, id: i64, now: Timestamp) -> QueryResult<()> {
+pub(super) fn keep_input(conn: &mut AnyConnection, id: i64, now: Timestamp) -> QueryResult<()> {
     diesel::delete(kept_inputs::table.find(id)).execute(conn)?;
     diesel::insert_into(kept_inputs::table)
         .values((

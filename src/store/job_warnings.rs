@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use super::{Store, StoreError, connection::AnyConnection, schema::job_warnings};
+use super::{Store, StoreError, connection::AnyConnection, queue::Lease, schema::job_warnings};
 
 /// Fails when a column is missing.
 pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
@@ -17,8 +17,13 @@ impl Store {
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn set_job_warnings(&self, id: i64, json: &str) -> Result<(), StoreError> {
+    pub fn set_job_warnings(&self, lease: impl Into<Lease>, json: &str) -> Result<(), StoreError> {
+        let lease = lease.into();
+        let id = lease.job;
         self.connection()?.write(|conn| {
+            if !conn.holds(lease)? {
+                return Ok(());
+            }
             diesel::delete(job_warnings::table.find(id)).execute(conn)?;
             diesel::insert_into(job_warnings::table)
                 .values((

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use diesel::prelude::*;
+use diesel::{dsl::sql, prelude::*, sql_types::Bool};
 use jiff::Timestamp;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     drafts,
     glb_files::{check_original_name, no_such_user},
     job_warnings,
+    queue::{Admission, Lease, check_places},
     schema::{jobs, kept_inputs},
     time::{column, now, parse_time},
 };
@@ -67,6 +68,10 @@ pub struct NewJob {
     pub input_key: String,
     /// Folder of the input files, relative to [`Store::jobs_dir`].
     pub dir: String,
+    /// What it is queued with, where other processes may take it.
+    pub admission: Admission,
+    /// The result, of a job that is done at once.
+    pub hash: Option<String>,
 }
 
 /// State of a stored job.
@@ -244,14 +249,18 @@ pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
 }
 
 impl Store {
-    /// Stores a job as queued. Once this returns it is on the disk.
+    /// Stores a job as queued, or as done where it has its result. Once this returns it is on the disk.
     ///
     /// # Errors
-    /// When there is no such user, the name does not fit, or the row cannot be written.
+    /// When there is no such user, the name does not fit, there is no place among the jobs that wait, or the row cannot be written.
     pub fn add_job(&self, job: &NewJob) -> Result<Job, StoreError> {
         check_original_name(&job.original_name)?;
-        let row = insert(&mut *self.connection()?, job, None)
-            .map_err(|e| no_such_user(e, job.user_id))?;
+        let mut conn = self.connection()?;
+        let row = conn.write(|conn| {
+            check_places(conn, job.user_id, &job.admission)?;
+            insert(conn, job, None).map_err(|e| no_such_user(e, job.user_id))
+        })?;
+        drop(conn);
         self.prune_after(row.id, row.user_id);
         Ok(row)
     }
@@ -290,13 +299,17 @@ impl Store {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Job>, StoreError> {
+        let mut conn = self.connection()?;
+        // Those that a connection waits for have no number that their user knows.
+        let listed = conn.sql("TRUE", "NOT tied");
         let rows: Vec<JobRow> = jobs::table
             .filter(jobs::user_id.eq(user_id))
             .filter(jobs::id.lt(before.unwrap_or(i64::MAX)))
+            .filter(sql::<Bool>(listed))
             .order(jobs::id.desc())
             .limit(limit.into())
             .select(JobRow::as_select())
-            .load(&mut *self.connection()?)?;
+            .load(&mut *conn)?;
         Ok(rows.into_iter().map(Job::from).collect())
     }
 
@@ -313,11 +326,16 @@ impl Store {
         Ok(rows.into_iter().map(Job::from).collect())
     }
 
-    /// Marks a job as running and returns true if it had not ended.
+    /// Marks a job as running and returns true if it had not ended. One that was claimed runs already.
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn mark_running(&self, id: i64) -> Result<bool, StoreError> {
+    pub fn mark_running(&self, lease: impl Into<Lease>) -> Result<bool, StoreError> {
+        let lease = lease.into();
+        if lease.token.is_some() {
+            return self.holds_lease(lease);
+        }
+        let id = lease.job;
         let pending = jobs::table.find(id).filter(jobs::state.eq_any(PENDING));
         let changed = diesel::update(pending)
             .set((
@@ -329,16 +347,24 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Ends a job and returns true if this call ended it. With a new file, [`Store::save_result`] does both at once.
+    /// Ends a job and returns true if this call ended it: it had not, and the lease holds. With a new file, [`Store::save_result`] does both at once.
     ///
     /// # Errors
     /// When the row cannot be written.
-    pub fn finish_job(&self, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
-        finish(&mut *self.connection()?, id, outcome)
+    pub fn finish_job(
+        &self,
+        lease: impl Into<Lease>,
+        outcome: &JobOutcome,
+    ) -> Result<bool, StoreError> {
+        let lease = lease.into();
+        let ended = self
+            .connection()?
+            .with_lease(lease, |conn| finish(conn, lease.job, outcome))?;
+        Ok(ended)
     }
 }
 
-/// Inserts a job as queued, under `id` if that was given out already.
+/// Inserts a job as queued, or as done, under `id` if that was given out already. In a transaction.
 pub(super) fn insert(conn: &mut AnyConnection, job: &NewJob, id: Option<i64>) -> QueryResult<Job> {
     let new = NewJobRow {
         id,
@@ -354,22 +380,37 @@ pub(super) fn insert(conn: &mut AnyConnection, job: &NewJob, id: Option<i64>) ->
         .values(&new)
         .returning(columns::<JobRow>())
         .get_result(conn)?;
+    match &job.hash {
+        Some(hash) => {
+            let hash = hash.clone();
+            finish(conn, row.id, &JobOutcome::Done { hash })?;
+        }
+        None => conn.admit(row.id, &job.admission)?,
+    }
     Ok(row.into())
 }
 
 /// Ends a job with the file that is being stored.
-pub(super) fn finish_with(conn: &mut AnyConnection, id: i64, hash: &str) -> Result<(), StoreError> {
+pub(super) fn finish_with(
+    conn: &mut AnyConnection,
+    lease: Lease,
+    hash: &str,
+) -> Result<(), StoreError> {
     let outcome = JobOutcome::Done {
         hash: hash.to_owned(),
     };
-    if finish(conn, id, &outcome)? {
-        Ok(())
-    } else {
-        Err(StoreError::JobOver(id))
+    if conn.holds(lease)? && finish(conn, lease.job, &outcome)? {
+        return Ok(());
     }
+    let state = jobs::table.find(lease.job).select(jobs::state);
+    let state: Option<String> = state.first(conn).optional()?;
+    Err(match state {
+        Some(state) if PENDING.contains(&state.as_str()) => StoreError::LeaseOver(lease.job),
+        _ => StoreError::JobOver(lease.job),
+    })
 }
 
-fn finish(conn: &mut AnyConnection, id: i64, outcome: &JobOutcome) -> Result<bool, StoreError> {
+fn finish(conn: &mut AnyConnection, id: i64, outcome: &JobOutcome) -> QueryResult<bool> {
     let (state, hash, reason) = match outcome {
         JobOutcome::Done { hash } => (DONE, Some(hash), None),
         JobOutcome::Failed { reason } => (FAILED, None, Some(reason)),

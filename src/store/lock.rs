@@ -1,12 +1,16 @@
-//! One server at a time for a database and for a folder, by whatever name either is called.
+//! One server at a time for a database in a file and for its folder, by whatever name either is called. Those of a PostgreSQL server are
+//! shared.
 
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    Database, Store, StoreError, StoreSettings, postgres::SessionLock, private::open_lock,
+    Bell, Database, Store, StoreError, StoreSettings,
+    postgres::{SessionLock, With},
+    private::open_lock,
     sqlite::create_private_db,
 };
 use crate::system;
@@ -38,29 +42,39 @@ impl Drop for StoreLock {
 }
 
 impl StoreSettings {
-    /// Locks the database for this process, and creates an empty one if there is none: two servers would take each other's
-    /// jobs for those of a process that crashed. To be called before it is opened: through another name of the same file
+    /// Locks the database for this process, and creates an empty one if there is none: two servers with one file would take each
+    /// other's jobs for those of a process that crashed. To be called before it is opened: through another name of the same file
     /// SQLite would not see what the other process is about to write.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] when another server has it, or the lock cannot be opened.
+    /// [`StoreError::InUse`] when another process has it, or the lock cannot be opened.
     pub fn lock_database(&self) -> Result<StoreLock, StoreError> {
-        self.lock_database_until(|| {})
+        self.lock(With::Nobody, || {})
     }
 
-    /// As [`StoreSettings::lock_database`]; `lost` is called if another server takes the database later, which a server's can when the
-    /// connection to it was lost.
+    /// Takes part in the work on a database of PostgreSQL, beside others that do; a file is locked as by
+    /// [`StoreSettings::lock_database`]. `bell` rings whenever a job waits. `lost` is called if another process takes the database for
+    /// itself later, which it can when the connection to it was lost.
     ///
     /// # Errors
-    /// As there.
-    pub fn lock_database_until(
+    /// [`StoreError::InUse`] when another process has the database for itself, or the lock cannot be opened.
+    pub fn join_database(
         &self,
+        bell: Arc<Bell>,
+        lost: impl FnOnce() + Send + 'static,
+    ) -> Result<StoreLock, StoreError> {
+        self.lock(With::Others(bell), lost)
+    }
+
+    fn lock(
+        &self,
+        with: With,
         lost: impl FnOnce() + Send + 'static,
     ) -> Result<StoreLock, StoreError> {
         let path = match &self.db {
             Database::Sqlite(path) => path,
             Database::Postgres(server) => {
-                let session = SessionLock::take(server, lost)?;
+                let session = SessionLock::take(server, with, lost)?;
                 let session = session.ok_or_else(|| in_use(&self.db.to_path()))?;
                 return Ok(StoreLock {
                     files: Vec::new(),
@@ -72,7 +86,7 @@ impl StoreSettings {
         let db = fs::canonicalize(path).map_err(|e| failed(path, e))?;
         let mut name = db.clone().into_os_string();
         name.push(DB_LOCK);
-        let mut files = vec![lock(&PathBuf::from(name), path)?];
+        let mut files = vec![lock(&PathBuf::from(name), path, false)?];
         files.extend(lock_inode(&db)?);
         Ok(StoreLock {
             files,
@@ -82,15 +96,27 @@ impl StoreSettings {
 }
 
 impl Store {
+    /// Uses the folder beside others where the database is shared, and locks it as [`Store::lock_folder`] does otherwise.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join_folder(&self) -> Result<StoreLock, StoreError> {
+        self.lock_folder_with(self.is_shared())
+    }
+
     /// Locks the folder for this process: two servers would remove each other's uploads.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another server has it, or when it does not exist or the lock cannot be opened.
     pub fn lock_folder(&self) -> Result<StoreLock, StoreError> {
+        self.lock_folder_with(false)
+    }
+
+    fn lock_folder_with(&self, shared: bool) -> Result<StoreLock, StoreError> {
         if !self.out_root.is_dir() {
             return Err(self.no_folder());
         }
-        let file = lock(&self.out_root.join(LOCK), &self.out_root)?;
+        let file = lock(&self.out_root.join(LOCK), &self.out_root, shared)?;
         Ok(StoreLock {
             files: vec![file],
             _session: None,
@@ -98,9 +124,13 @@ impl Store {
     }
 }
 
-fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
+fn lock(path: &Path, what: &Path, shared: bool) -> Result<File, StoreError> {
     let file = open_lock(path).map_err(|e| failed(path, e))?;
-    match file.try_lock() {
+    let locked = match shared {
+        true => file.try_lock_shared(),
+        false => file.try_lock(),
+    };
+    match locked {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(in_use(what)),
         Err(TryLockError::Error(e)) => Err(failed(path, e)),

@@ -5,6 +5,7 @@
 //! `migrations/`.
 
 mod access_tokens;
+mod bell;
 mod check;
 mod connection;
 mod create_table;
@@ -27,6 +28,7 @@ mod own_jobs;
 mod passwords;
 mod postgres;
 mod private;
+mod queue;
 mod random;
 mod removed;
 mod results;
@@ -44,12 +46,13 @@ mod users;
 
 pub use self::{
     access_tokens::{AccessToken, NewSecret},
+    bell::Bell,
     check::{CheckReport, Repair},
     database::Database,
     draft_files::{AddedFile, DraftFile, DraftLimits, NewDraftFile},
     drafts::{Draft, NewDraft},
     error::StoreError,
-    files::WriteSeek,
+    files::{WriteSeek, is_stale},
     glb_files::{GlbFile, check_original_name},
     job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
@@ -57,10 +60,15 @@ pub use self::{
     migrate::CopiedTable,
     postgres::Server,
     private::{create_private, open_private, remove_folder},
+    queue::{
+        Admission, Claim, Claimed, Full, JobSize, Lease, Load, Overview, Places, Reaped,
+        RunningJob, WaitingJob, WorkerRow, WorkerState, process_name,
+    },
     random::random_hash,
     save::GlbOrigin,
     sessions::SessionStamp,
     share_links::{NewLink, ShareLink, Shared},
+    spools::SpoolToKeep,
     time::parse_time,
     upkeep::{Retention, Upkeep},
     usage::{DiskSpace, Usage},

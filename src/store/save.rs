@@ -15,9 +15,11 @@ use super::{
     files::{absolute, relative, sync_folder},
     glb_files::{self as glbs, GlbFileRow, check_original_name, no_such_user},
     jobs,
+    queue::Lease,
     random::{hex, random},
     results,
     schema::glb_files,
+    spools::SpoolToKeep,
     time::{column, iso, now},
 };
 use crate::atomic_file::AtomicFile;
@@ -37,7 +39,7 @@ pub struct GlbOrigin<'a> {
     /// Original name, at most 256 characters.
     pub original_name: &'a str,
     /// Row of the job that this ends.
-    pub job: Option<i64>,
+    pub job: Option<Lease>,
     /// Key of the input, for [`Store::cached_result`].
     pub input_key: Option<&'a str>,
 }
@@ -71,11 +73,11 @@ impl Store {
             job: None,
             input_key: None,
         };
-        self.save_result(&origin, write)
+        self.save_result(&origin, write, &mut |_| Ok(None))
     }
 
     /// Stores what `write` writes: a temporary file, fsync, rename and the row, and in the same transaction the end of the
-    /// job and the key of the input.
+    /// job, the key of the input, and the spool that `keep` returns for a GLB of so many bytes: who sees the job done finds all of it.
     ///
     /// # Errors
     /// When there is no such user, the name does not fit, the job has ended, or something cannot be written
@@ -84,6 +86,7 @@ impl Store {
         &self,
         origin: &GlbOrigin<'_>,
         write: &mut dyn FnMut(&mut dyn WriteSeek) -> io::Result<()>,
+        keep: &mut dyn FnMut(u64) -> Result<Option<SpoolToKeep>, StoreError>,
     ) -> Result<GlbFile, StoreError> {
         check_original_name(origin.original_name)?;
         if self.user_by_id(origin.user_id)?.is_none() {
@@ -105,8 +108,10 @@ impl Store {
         let size = write(&mut file)
             .and_then(|()| file.sync())
             .map_err(failed)?;
+        let spool = keep(size)?;
 
         let mut named = false;
+        let mut kept = None;
         let saved: Result<GlbFile, StoreError> = self.connection()?.write(|conn| {
             let new = NewGlbFileRow {
                 hashed_name: &hash,
@@ -122,11 +127,15 @@ impl Store {
                 .returning(columns::<GlbFileRow>())
                 .get_result(conn)
                 .map_err(|e| no_such_user(e, origin.user_id))?;
+            let row = GlbFile::from(row);
             if let Some(job) = origin.job {
                 jobs::finish_with(conn, job, &hash)?;
             }
             if let Some(key) = origin.input_key {
                 results::remember(conn, origin.user_id, key, row.id)?;
+            }
+            if let Some(spool) = &spool {
+                kept = self.keep_spool(conn, &row, spool)?;
             }
             // Last, while the database is locked: readers see both or neither.
             file.link().map_err(failed)?;
@@ -134,7 +143,7 @@ impl Store {
             sync_folder(folder)
                 .and_then(|()| sync_folder(&self.out_root))
                 .map_err(failed)?;
-            Ok(row.into())
+            Ok(row)
         });
         let saved = match saved {
             // The connection was lost, and with it perhaps the answer to a commit.
@@ -143,6 +152,11 @@ impl Store {
             }
             saved => saved,
         };
+        if saved.is_err()
+            && let Some(kept) = kept
+        {
+            kept.remove();
+        }
         if named && saved.is_err() {
             self.remove_file(&path)?;
         }

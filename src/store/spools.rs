@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use super::{
     GlbFile, Store, StoreError,
     connection::AnyConnection,
-    files::{absolute, is_stored_name, sync_folder},
+    files::{absolute, is_stale, is_stored_name, sync_folder},
     private::{private_folder, remove_folder},
     removed::note,
     schema::{glb_files, kept_spools},
@@ -26,6 +26,26 @@ const LOCK: &str = "lock";
 /// Rows of one query: few milliseconds.
 const BATCH: i64 = 100;
 
+/// A finished spool, in a folder on the same disk, that is to be kept with its GLB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolToKeep {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Size of its files in bytes.
+    pub bytes: u64,
+}
+
+/// A folder that was made beside a GLB of which nobody knows yet.
+#[derive(Debug)]
+pub(super) struct Beside(PathBuf);
+
+impl Beside {
+    /// Removes it: the GLB is not stored after all. What it was made of is where it was.
+    pub(super) fn remove(self) {
+        remove_folder(&self.0);
+    }
+}
+
 /// Returns the `file_path` of the folder that belongs to a GLB's.
 fn beside(file_path: &str) -> String {
     let stem = file_path.strip_suffix(".glb").unwrap_or(file_path);
@@ -39,31 +59,40 @@ pub(super) fn probe(conn: &mut AnyConnection) -> QueryResult<()> {
 }
 
 impl Store {
-    /// Moves a folder on the same disk to the GLB whose result it is.
+    /// Gives the files of a spool a second name beside the GLB whose result it is, in the transaction that stores the GLB: the folder
+    /// of the job is whole until that has happened. Returns the folder, for a transaction that fails after all.
+    ///
+    /// What cannot be linked is not kept, and the result is stored without it.
     ///
     /// # Errors
-    /// When the GLB was deleted, or the folder cannot be moved: it stays where it is then.
-    pub fn keep_spool(&self, glb: &GlbFile, folder: &Path, bytes: u64) -> Result<(), StoreError> {
-        self.guard()?;
+    /// When the row cannot be written.
+    pub(super) fn keep_spool(
+        &self,
+        conn: &mut AnyConnection,
+        glb: &GlbFile,
+        spool: &SpoolToKeep,
+    ) -> QueryResult<Option<Beside>> {
         let path = self.spool_path(glb);
-        let failed = |source| StoreError::Files {
-            what: "create",
-            path: path.clone(),
-            source,
-        };
-        self.connection()?.write(|conn| {
-            diesel::insert_into(kept_spools::table)
-                .values((
-                    kept_spools::glb_id.eq(glb.id),
-                    kept_spools::user_id.eq(glb.user_id),
-                    kept_spools::bytes.eq(i64::try_from(bytes).unwrap_or(i64::MAX)),
-                ))
-                .execute(conn)?;
-            // Last: a folder without a row is removed by the next start.
-            fs::rename(folder, &path)
-                .and_then(|()| sync_folder(path.parent().unwrap_or(&self.out_root)))
-                .map_err(failed)
-        })
+        let kept = Beside(path.clone());
+        if let Err(e) = link_files(&spool.folder, &path).and_then(|()| sync_folder(&path)) {
+            tracing::warn!("cannot keep the spool of {}: {e}", glb.hashed_name);
+            kept.remove();
+            return Ok(None);
+        }
+        let written = diesel::insert_into(kept_spools::table)
+            .values((
+                kept_spools::glb_id.eq(glb.id),
+                kept_spools::user_id.eq(glb.user_id),
+                kept_spools::bytes.eq(i64::try_from(spool.bytes).unwrap_or(i64::MAX)),
+            ))
+            .execute(conn);
+        match written {
+            Ok(_) => Ok(Some(kept)),
+            Err(e) => {
+                kept.remove();
+                Err(e)
+            }
+        }
     }
 
     /// Returns the folder that is kept with a GLB, if one is.
@@ -86,18 +115,7 @@ impl Store {
     pub fn link_spool(&self, glb: &GlbFile, folder: &Path) -> Result<(), StoreError> {
         self.guard()?;
         let from = self.spool_path(glb);
-        let link = || -> io::Result<()> {
-            private_folder(folder)?;
-            for entry in fs::read_dir(&from)? {
-                let entry = entry?;
-                // A process that reads the one must not lock the other.
-                if entry.file_type()?.is_file() && entry.file_name() != LOCK {
-                    fs::hard_link(entry.path(), folder.join(entry.file_name()))?;
-                }
-            }
-            Ok(())
-        };
-        link().map_err(|source| StoreError::Files {
+        link_files(&from, folder).map_err(|source| StoreError::Files {
             what: "link the files of",
             path: from.clone(),
             source,
@@ -164,12 +182,15 @@ impl Store {
             (path, id)
         });
         let mut kept: std::collections::HashMap<PathBuf, i32> = kept.collect();
+        let alone = self.is_alone()?;
         for path in found {
-            if kept.remove(path).is_none() {
+            // Where others work with the folder, the row may be about to be written.
+            if kept.remove(path).is_none() && (alone || is_stale(path)) {
                 remove_folder(path);
             }
         }
-        let missing: Vec<i32> = kept.into_values().collect();
+        let missing = kept.into_iter().filter(|(path, _)| !path.is_dir());
+        let missing: Vec<i32> = missing.map(|(_, id)| id).collect();
         for some in missing.chunks(BATCH as usize) {
             diesel::delete(kept_spools::table.filter(kept_spools::glb_id.eq_any(some)))
                 .execute(&mut *self.connection()?)?;
@@ -180,6 +201,19 @@ impl Store {
     fn spool_path(&self, glb: &GlbFile) -> PathBuf {
         absolute(&self.out_root, &beside(&glb.file_path))
     }
+}
+
+/// Gives the files of a folder a second name in a new one.
+fn link_files(from: &Path, folder: &Path) -> io::Result<()> {
+    private_folder(folder)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        // A process that reads the one must not lock the other.
+        if entry.file_type()?.is_file() && entry.file_name() != LOCK {
+            fs::hard_link(entry.path(), folder.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the folder that belongs to a file that is gone.

@@ -40,7 +40,7 @@ pub(super) async fn wait_and_lock(
     if told.is_some() {
         tracing::info!("the files are there");
     }
-    let lock = store.lock_folder()?;
+    let lock = store.join_folder()?;
     let open = store.open_to_others();
     if !open.is_empty() {
         let paths: Vec<_> = open.iter().map(|p| p.display().to_string()).collect();

@@ -72,6 +72,39 @@ impl FromStr for HttpAddress {
     }
 }
 
+/// Where a process that takes no requests serves its metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MetricsAddress(HttpAddress);
+
+impl FromStr for MetricsAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(
+            |_| "expected an address and a port such as 127.0.0.1:9464, a port, or \"off\"",
+        )
+    }
+}
+
+/// Listens for those who read metrics; `None` when that is off.
+///
+/// # Errors
+/// When the address cannot be had.
+pub(super) async fn listen_for_metrics(at: &MetricsAddress) -> anyhow::Result<Option<TcpListener>> {
+    let HttpAddress::At(host, port) = &at.0 else {
+        return Ok(None);
+    };
+    let resolver = crate::cli::resolver()?;
+    let listener = async {
+        let addresses = resolver.addresses(host, *port).await?;
+        TcpListener::bind(&addresses[..]).await
+    };
+    let listener = listener.await.with_context(|| {
+        format!("cannot serve metrics on {host}:{port}; --http takes another address, or \"off\"")
+    })?;
+    Ok(Some(listener))
+}
+
 impl HttpArgs {
     /// Reads the certificate, if there is to be one.
     ///

@@ -1,4 +1,4 @@
-//! The flags of the queue and its jobs.
+//! The flags of jobs.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -13,22 +13,13 @@ use crate::{
     scene::SceneOptions,
 };
 
-/// The queue and its jobs.
+/// Jobs.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Jobs")]
 pub(super) struct JobArgs {
     /// Load the network before the first job arrives
     #[arg(long)]
     preload: bool,
-    /// Reconstruct again even if the same user sent the same before
-    #[arg(long, hide_short_help = true)]
-    no_cache: bool,
-    /// Maximum number of waiting jobs; a user of whom none waits is taken beyond it, unless that many users wait
-    #[arg(long, value_name = "N", default_value_t = 16, hide_short_help = true)]
-    queue: u16,
-    /// Maximum number of waiting jobs of one user
-    #[arg(long, value_name = "N", default_value_t = 4, hide_short_help = true)]
-    queue_per_user: u16,
     /// Take at most this many frames of a job, evenly; "off" takes all
     #[arg(long, value_name = "N", default_value_t = Limit(Some(500)))]
     max_frames: Limit,
@@ -43,9 +34,6 @@ pub(super) struct JobArgs {
     sky_network: Option<PathBuf>,
     #[command(flatten)]
     quotas: QuotaArgs,
-    /// Maximum number of waiting jobs of VIPs beyond --queue
-    #[arg(long, value_name = "N", default_value_t = 8, hide_short_help = true)]
-    queue_vip: u16,
     /// Stop a job that runs for longer; "off" lets it run
     #[arg(long, value_name = "SECONDS", default_value_t = Limit(Some(14400)), hide_short_help = true)]
     max_job_seconds: Limit,
@@ -89,10 +77,6 @@ impl fmt::Display for Limit {
 impl JobArgs {
     pub(super) fn settings(&self, model: &ModelArgs) -> JobSettings {
         JobSettings {
-            queue: self.queue.into(),
-            queue_vip: self.queue_vip.into(),
-            queue_per_user: self.queue_per_user.into(),
-            cache: !self.no_cache,
             preload: self.preload,
             dtype: model.dtype,
             precision: model.precision,

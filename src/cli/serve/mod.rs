@@ -1,14 +1,17 @@
 //! `vggt serve`: the service.
 
 mod decode;
+mod fleet;
 mod folder;
 mod http;
 mod jobs;
 mod keep;
 mod limits;
 mod login;
+mod queue;
 mod quota;
 mod signals;
+pub(super) mod worker;
 
 use std::{
     net::SocketAddr,
@@ -21,10 +24,12 @@ use anyhow::Context;
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    decode::DecodeArgs, http::HttpArgs, jobs::JobArgs, keep::KeepArgs, limits::LimitArgs,
-    login::LoginArgs,
+    decode::DecodeArgs, fleet::FleetArgs, http::HttpArgs, jobs::JobArgs, keep::KeepArgs,
+    limits::LimitArgs, login::LoginArgs, queue::QueueArgs,
 };
-use super::{log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say};
+use super::{
+    UsageError, log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say,
+};
 use crate::{
     atomic_file,
     jobs::{JobSettings, Jobs},
@@ -33,7 +38,7 @@ use crate::{
     pipeline::Warning,
     protocol::DEFAULT_PORT,
     server::{self, ServerSettings},
-    store::Store,
+    store::{Bell, Store},
 };
 
 /// How long the line with the port may take before the service goes on without it.
@@ -86,7 +91,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log: LogFormat,
     #[command(flatten)]
+    queue: QueueArgs,
+    #[command(flatten)]
     jobs: JobArgs,
+    /// Jobs that this process runs at the same time; 0, with PostgreSQL, takes requests alone and leaves jobs to `vggt worker`
+    #[arg(long, value_name = "N", default_value_t = 1, hide_short_help = true,
+        help_heading = "Several processes, with PostgreSQL", value_parser = clap::value_parser!(u16).range(0..=64))]
+    workers: u16,
+    #[command(flatten)]
+    fleet: FleetArgs,
     #[command(flatten)]
     decode: DecodeArgs,
     #[command(flatten)]
@@ -150,10 +163,22 @@ impl Args {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
     let resolver = super::resolver()?;
-    let source = args.model.source()?;
+    if args.store.settings().db.file().is_some() && args.workers != 1 {
+        return Err(UsageError(format!(
+            "--workers {} needs a PostgreSQL database (--db postgres://...): one with a file runs one job at a time, in the process \
+             that serves",
+            args.workers
+        ))
+        .into());
+    }
+    let source = match args.workers {
+        0 => args.model.source_elsewhere(),
+        _ => args.model.source()?,
+    };
     let (lose, mut lost) = watch::channel(false);
     let settings = args.store.settings();
-    let _database = settings.lock_database_until(move || {
+    let bell = Arc::<Bell>::default();
+    let _database = settings.join_database(bell.clone(), move || {
         lose.send_replace(true);
     })?;
     let store = args.store.open_or_create()?;
@@ -167,8 +192,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         grace: limits::seconds(args.grace),
     };
     let grace = settings.grace;
-    let mut job_settings = args.decode.settings(args.jobs.settings(&args.model))?;
+    let job_settings = args.queue.settings(args.jobs.settings(&args.model));
+    let mut job_settings = args.decode.settings(args.fleet.settings(job_settings))?;
+    job_settings.fleet.workers = args.workers.into();
     job_settings.metrics = metrics;
+    job_settings.fleet.bell = bell;
     let tls = args.http.tls()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -222,7 +250,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             tokio::select! {
                 () = stop => {}
                 () = until_true(&mut lost_too) => {
-                    tracing::error!("another vggt serve has taken the database: this one ends");
+                    tracing::error!("another vggt process has taken the database for itself: this one ends");
                 }
             }
             tell.send_replace(true);
@@ -251,7 +279,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     atomic_file::remove_unfinished();
     if *lost.borrow_and_update() {
-        anyhow::bail!("another vggt serve has taken the database");
+        anyhow::bail!("another vggt process has taken the database for itself");
     }
     done
 }

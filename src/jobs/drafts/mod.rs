@@ -280,6 +280,7 @@ impl Jobs {
         if store.draft_of(user_id, id)?.is_none() {
             return Err(DraftError::NoDraft);
         }
+        self.shared.adopt(user_id, id)?;
         let hold = self.shared.drafts.hold(user_id, id)?;
         hold.grow(&settings.quotas, store, new.length)?;
         let added = store.add_draft_file(id, new, limits);
@@ -300,6 +301,7 @@ impl Jobs {
     /// When there is no such file, or it is being written.
     pub fn remove_draft_file(&self, user_id: i32, id: i64, number: i32) -> Result<(), DraftError> {
         let Shared { store, drafts, .. } = &*self.shared;
+        self.shared.adopt(user_id, id)?;
         let lock = drafts.lock_file(user_id, id, number)?;
         let draft = store.draft_of(user_id, id)?.ok_or(DraftError::NoDraft)?;
         let file = draft.files.iter().find(|file| file.number == number);
@@ -328,14 +330,29 @@ impl Shared {
                 self.store.remove_draft(draft.id)?;
                 continue;
             }
-            let lengths = draft.files.iter().map(|file| file.length);
-            let missing = draft.files.iter();
-            let missing = missing.map(|file| file.length.saturating_sub(file.received));
-            let (bytes, missing) = (lengths.sum(), missing.sum());
-            let hold = self.quotas.resume_draft(draft.user_id, bytes, missing);
-            self.drafts.insert(&draft, hold);
+            self.count_draft(&draft);
         }
         Ok(())
+    }
+
+    /// Takes up a draft that another process has made.
+    fn adopt(&self, user_id: i32, id: i64) -> Result<(), StoreError> {
+        if self.fleet.is_none() || self.drafts.lock().contains_key(&id) {
+            return Ok(());
+        }
+        if let Some(draft) = self.store.draft_of(user_id, id)? {
+            self.count_draft(&draft);
+        }
+        Ok(())
+    }
+
+    fn count_draft(&self, draft: &Draft) {
+        let lengths = draft.files.iter().map(|file| file.length);
+        let missing = draft.files.iter();
+        let missing = missing.map(|file| file.length.saturating_sub(file.received));
+        let (bytes, missing) = (lengths.sum(), missing.sum());
+        let hold = self.quotas.resume_draft(draft.user_id, bytes, missing);
+        self.drafts.insert(draft, hold);
     }
 
     /// Removes the drafts whose time is over, or whose users are gone.

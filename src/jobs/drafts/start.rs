@@ -79,6 +79,7 @@ impl Jobs {
             };
             link_or_copy(from, &to)?;
         }
+        self.shared.adopt(user.id, draft.id)?;
         folder.count_with(drafts.hold(user.id, draft.id)?);
         let request = JobRequest {
             original_name: names.original_name(input.kind, SystemTime::now()),
@@ -89,8 +90,8 @@ impl Jobs {
             input_sha256: input.sha256,
             options,
         };
-        self.submit_with(request, |job| {
-            let started = store.start_draft(draft, job)?;
+        self.submit_with(request, false, |job| {
+            let started = store.start_draft(draft, job).map_err(SubmitError::from)?;
             started.ok_or(DraftError::Changed)
         })?;
         drafts.remove(draft.id);

@@ -4,7 +4,7 @@
 //! about a part whose checksum was not compared yet. What the file has beyond its row is cut off when the next part comes.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     io::{Seek, SeekFrom, Write},
     time::{Duration, Instant},
 };
@@ -64,14 +64,23 @@ impl Jobs {
             drafts,
             ..
         } = &*self.shared;
+        self.shared.adopt(user_id, id)?;
         let lock = drafts.lock_file(user_id, id, number)?;
-        // Behind the lock: nobody else changes the row.
         let draft = store.draft_of(user_id, id)?.ok_or(DraftError::NoDraft)?;
-        let found = draft.files.iter().find(|file| file.number == number);
-        let found = found.ok_or(DraftError::NoFile)?;
+        if draft.files.iter().all(|file| file.number != number) {
+            return Err(DraftError::NoFile);
+        }
         let arrival = quotas.arrive(&settings.quotas, user_id)?;
         let path = path_of(store, &draft, number);
         let mut file = open_private(&path)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            // By another process that takes requests.
+            return Err(DraftError::Locked);
+        }
+        // Behind the locks: nobody else changes the row.
+        let draft = store.draft_of(user_id, id)?.ok_or(DraftError::NoDraft)?;
+        let found = draft.files.iter().find(|file| file.number == number);
+        let found = found.ok_or(DraftError::NoFile)?;
         let len = file.metadata()?.len();
         if len == 0 {
             sync_folder(&store.job_dir(&draft.dir))?;

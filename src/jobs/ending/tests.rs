@@ -48,12 +48,12 @@ fn a_job_whose_worker_panicked_outside_of_it_fails_and_its_input_is_kept() {
     let jobs = jobs(dir.path());
     let (first, second) = (submit(&jobs), submit(&jobs));
     // The worker has it, and loses it.
-    drop(jobs.shared.next().unwrap());
-    jobs.shared.abandon();
+    drop(jobs.shared.next(0).unwrap());
+    jobs.shared.abandon(0);
     let state = state_of(&jobs, first);
     assert!(matches!(state, Some(JobState::Failed { reason }) if reason == BUG));
     assert_eq!(jobs.load().running, 0);
-    let (work, _) = jobs.shared.next().unwrap();
+    let (work, _) = jobs.shared.next(0).unwrap();
     assert_eq!(work.row(), Some(second));
     jobs.shared.store.retry_job(first).unwrap();
 }
@@ -65,7 +65,7 @@ fn a_fault_puts_a_job_aside_and_the_last_one_fails_it() {
     let shared = &jobs.shared;
     let id = submit(&jobs);
     for tries in 1.. {
-        let (work, _) = shared.next().unwrap();
+        let (work, _) = shared.next(0).unwrap();
         assert!(shared.store.mark_running(id).unwrap());
         shared.finish(work, End::Fault("the disk is full".to_owned()));
         let row = shared.store.job(id).unwrap().unwrap();
@@ -91,7 +91,7 @@ fn a_cancelled_job_stays_cancelled_whatever_the_worker_says_later() {
     let dir = tempfile::tempdir().unwrap();
     let jobs = jobs(dir.path());
     let id = submit(&jobs);
-    let (work, _) = jobs.shared.next().unwrap();
+    let (work, _) = jobs.shared.next(0).unwrap();
     assert_eq!(jobs.cancel(2, id).unwrap(), None);
     let cancelled = jobs.cancel(1, id).unwrap().map(|status| status.state);
     assert_eq!(cancelled, Some(JobState::Cancelled));

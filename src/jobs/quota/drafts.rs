@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use super::{Held, InputHold, QuotaError, QuotaSettings, Quotas, with_space};
+use super::{Held, InputHold, QuotaError, QuotaSettings, Quotas, stored_by, with_space};
 use crate::store::Store;
 
 impl Quotas {
@@ -17,7 +17,7 @@ impl Quotas {
         user: i32,
     ) -> Result<InputHold, QuotaError> {
         with_space(store, user, || {
-            let stored = store.usage_of(user)?;
+            let stored = stored_by(store, user)?;
             let disk = store.disk_space();
             let mut all = self.lock();
             let held = all.get(&user).copied().unwrap_or_default();
@@ -82,7 +82,7 @@ impl InputHold {
         bytes: u64,
     ) -> Result<(), QuotaError> {
         with_space(store, self.user, || {
-            let stored = store.usage_of(self.user)?;
+            let stored = stored_by(store, self.user)?;
             let disk = store.disk_space();
             let mut all = self.quotas.lock();
             let held = all.entry(self.user).or_default();

@@ -273,6 +273,24 @@ impl Home {
     }
 }
 
+/// Copies the files of a spool into a new folder. What is written in the meantime may be cut: the journal, which is copied first, tells
+/// by its checksums what is whole.
+pub(super) fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    system::for_owner_alone(&mut builder);
+    builder.create(to)?;
+    let names = FILES
+        .iter()
+        .filter(|name| **name != JOURNAL && **name != LOCK);
+    for name in std::iter::once(&JOURNAL).chain(names) {
+        match fs::copy(from.join(name), to.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    system::sync_folder(to)
+}
+
 /// Opens a folder that belongs to this user, unless it is a link.
 fn open_dir(path: &Path) -> Result<OpenFolder, SpoolError> {
     let not_ours = |why: String| SpoolError::NotOurs {

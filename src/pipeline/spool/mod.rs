@@ -46,7 +46,7 @@ pub(super) use header::Compared;
 pub use header::Fields;
 pub use made_of::{MadeOf, Stamps};
 pub(super) use place::Opened;
-pub use place::{FolderRule, Place, discard, finished_frames, has_frames, note_of};
+pub use place::{FolderRule, Place, discard, finished_frames, has_frames, note_of, take_over};
 pub use results::FrameOutputs;
 
 use std::{io::ErrorKind, path::Path};

@@ -13,7 +13,7 @@ use super::{
     data::Data,
     error::{SpoolError, failed},
     header::Header,
-    home::{self, Folder, Home, IMAGES, JOURNAL, is_barely_begun},
+    home::{self, Folder, Home, IMAGES, JOURNAL, copy_files, is_barely_begun},
     journal::{Journal, Record},
 };
 
@@ -135,6 +135,21 @@ fn in_folder(path: &Path, header: Header, rule: FolderRule) -> Result<Opened, Sp
             reopened(home, header)
         }
     }
+}
+
+/// Makes another folder of a spool that a process has left, or works on without knowing that it should not: that one can change it no
+/// more, and its results are as they were. The folder is moved if it is free, else copied.
+///
+/// # Errors
+/// When it is not a spool, or cannot be moved or copied.
+pub fn take_over(from: &Path, to: &Path) -> Result<(), SpoolError> {
+    let moved = match Folder::open(from, false) {
+        // Locked while it is moved.
+        Ok(_locked) => std::fs::rename(from, to),
+        Err(SpoolError::InUse { .. }) => copy_files(from, to),
+        Err(e) => return Err(e),
+    };
+    moved.map_err(failed("take over", from))
 }
 
 /// Goes on as far as the journal says and the data is what it was.

@@ -9,7 +9,7 @@ mod tls;
 
 pub(super) use open::open;
 pub use server::Server;
-pub(super) use session_lock::SessionLock;
+pub(super) use session_lock::{SessionLock, With};
 
 use std::{any::Any, future::Future, sync::OnceLock};
 

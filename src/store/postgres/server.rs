@@ -4,7 +4,11 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
-use tokio_postgres::{Config, NoTls, config::SslMode};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, config::SslMode};
 
 use super::tls::{self, Trust};
 
@@ -31,6 +35,24 @@ impl Server {
     /// Returns whether a text is such an address.
     pub fn is_address(text: &str) -> bool {
         SCHEMES.iter().any(|scheme| text.starts_with(scheme))
+    }
+
+    /// Connects, without diesel: `pump` is to move the bytes that are read from what it gets. To be called in the runtime that moves the
+    /// bytes.
+    pub(super) async fn connect_and<T>(
+        &self,
+        pump: impl FnOnce(BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>) -> T,
+    ) -> Result<(Client, T), String> {
+        let Login { config, trust } = &*self.0;
+        if config.get_ssl_mode() == SslMode::Disable {
+            let (client, mut conn) = config.connect(NoTls).await.map_err(|e| told(&e))?;
+            let messages = stream::poll_fn(move |cx| conn.poll_message(cx));
+            return Ok((client, pump(messages.boxed())));
+        }
+        let tls = tls::connector(trust)?;
+        let (client, mut conn) = config.connect(tls).await.map_err(|e| told(&e))?;
+        let messages = stream::poll_fn(move |cx| conn.poll_message(cx));
+        Ok((client, pump(messages.boxed())))
     }
 
     /// Connects. To be called in the runtime that moves the bytes.

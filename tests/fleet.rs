@@ -1,0 +1,406 @@
+//! Services and workers that share a PostgreSQL database and a folder of files, on one machine.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use vggt::store::{Store, StoreSettings};
+
+use crate::support::{
+    command,
+    database::{Cluster, psql},
+    fail,
+    http::request,
+    run,
+    service::{Client, PASSWORD, Service, assert_glb, demo_images, long_job, wait_for},
+};
+
+/// A front end that runs no jobs, and what shares its database.
+struct Fleet {
+    url: String,
+    front: Service,
+}
+
+impl Fleet {
+    fn new(args: &[&str]) -> Self {
+        Self::on(Cluster::get(), args)
+    }
+
+    fn on(cluster: &Cluster, args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = cluster.url_of(dir.path());
+        let store = open(&url, dir.path().join("out"));
+        for (name, vip) in [("ann", false), ("ben", false), ("vic", true)] {
+            store.add_user(name, PASSWORD, vip).unwrap();
+        }
+        drop(store);
+        let all = [&["--db", &url, "--workers", "0", "--no-cache"][..], args].concat();
+        let front = Service::start_in(dir, &all);
+        Self { url, front }
+    }
+
+    fn worker(&self, args: &[&str]) -> Worker {
+        Worker::start(self, args)
+    }
+
+    fn store(&self) -> Store {
+        open(&self.url, self.front.out())
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        psql(&self.url, sql).unwrap().trim().to_owned()
+    }
+
+    fn status(&self) -> Value {
+        let told = run(self.front.dir(), &["status", "--json", "--db", &self.url]);
+        serde_json::from_str(&told).unwrap()
+    }
+
+    /// Waits until a job is in a stage, and gives its status.
+    fn in_stage(&self, client: &mut Client, job: i64, stage: &str) -> Value {
+        wait_for("the stage", || {
+            let status = client.status(job);
+            assert!(
+                status["state"] == "queued" || status["state"] == "running",
+                "{status}"
+            );
+            (status["stage"] == stage).then_some(status)
+        })
+    }
+
+    /// Every row has its file and every file its row, and nothing is left of the inputs.
+    fn assert_consistent(&self) {
+        // Files that were made of results stay for a while.
+        let inputs = || {
+            fs::read_dir(self.front.out().join(".jobs"))
+                .unwrap()
+                .count()
+        };
+        wait_for("inputs to go", || (inputs() == 0).then_some(()));
+        let report = self.store().check(false).unwrap();
+        assert_eq!(report.problems(), 0, "{report:?}");
+    }
+}
+
+fn open(url: &str, out_root: PathBuf) -> Store {
+    let settings = StoreSettings {
+        db: url.parse().unwrap(),
+        out_root,
+    };
+    Store::open(&settings).unwrap()
+}
+
+/// A worker process; killed when dropped.
+struct Worker {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Worker {
+    fn start(fleet: &Fleet, args: &[&str]) -> Self {
+        let dir = fleet.front.dir();
+        let number = fs::read_dir(dir).unwrap().count();
+        let log = dir.join(format!("worker{number}.log"));
+        let process = command(dir)
+            .args(["worker", "--demo", "--device", "cpu", "--db", &fleet.url])
+            .args(args)
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { process, log }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("a worker's log:\n{}", self.log());
+        }
+    }
+}
+
+#[test]
+fn front_ends_take_requests_and_workers_run_them() {
+    let fleet = Fleet::new(&["--http", "127.0.0.1:0"]);
+    let alone = Service::start(&["--no_cache"]);
+    let (_, expected) = alone.login("ann").images(&demo_images(2)).glb();
+
+    // What is sent before there is a worker waits for one.
+    let mut ann = fleet.front.login("ann");
+    let waiting = ann.submit(&demo_images(2));
+    assert_eq!(ann.status(waiting)["state"], "queued");
+    let worker = fleet.worker(&["--http", "127.0.0.1:0"]);
+    let done = ann.finished(waiting);
+    assert_eq!(done["state"], "done", "{done}");
+    let hash = done["hash"].as_str().unwrap();
+    assert!(ann.get(hash).glb().1 == expected);
+
+    // A connection waits for its own, and so does HTTP.
+    let (name, bytes) = ann.images(&demo_images(2)).glb();
+    assert!(name.ends_with(".glb") && bytes == expected);
+    let token = fleet.front.token("ann");
+    let job = fleet.front.submit_http(&token, &demo_images(2));
+    let job = fleet.front.finished_job(&token, job);
+    assert_eq!(job["state"], "done", "{job}");
+    let path = format!("/api/v1/jobs/{}/artifacts/ply", job["id"]);
+    let ply = request("GET", &path)
+        .bearer(&token)
+        .send(fleet.front.http());
+    assert_eq!(ply.status, 200);
+
+    // Who does what.
+    let status = fleet.status();
+    assert_eq!(status["workers"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(status["workers"][0]["device"], "cpu");
+    let table = run(fleet.front.dir(), &["status", "--db", &fleet.url]);
+    assert!(
+        table.contains("0 jobs wait") && table.contains("on 1 workers"),
+        "{table}"
+    );
+    let at = wait_for("the address of metrics", || {
+        let log = worker.log();
+        let (_, rest) = log.split_once("metrics on ")?;
+        rest.lines().next()?.trim().parse().ok()
+    });
+    let metrics = request("GET", "/metrics").send(at);
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    assert!(
+        metrics.contains("vggt_jobs_ended_total{outcome=\"done\"} 3\n") || metrics.contains("done"),
+        "{metrics}"
+    );
+    assert_eq!(request("GET", "/ready").send(at).status, 200);
+    assert_eq!(request("GET", "/api/v1/jobs").send(at).status, 404);
+    fleet.assert_consistent();
+}
+
+#[test]
+fn another_worker_goes_on_where_one_was_killed_with_the_same_bytes() {
+    let fleet = Fleet::new(&[]);
+    let mut ann = fleet.front.login("ann");
+    let first = fleet.worker(&[]);
+    let undisturbed = ann.submit(&long_job());
+    let undisturbed = ann.finished(undisturbed)["hash"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (_, expected) = ann.get(&undisturbed).glb();
+    let job = ann.submit(&long_job());
+    fleet.in_stage(&mut ann, job, "aggregator");
+    first.kill();
+    let _second = fleet.worker(&[]);
+    let done = ann.finished(job);
+    assert_eq!(done["state"], "done", "{done}");
+    let hash = done["hash"].as_str().unwrap().to_owned();
+    assert!(ann.get(&hash).glb().1 == expected);
+    let row = fleet.store().job(job).unwrap().unwrap();
+    assert_eq!(row.deaths, 1);
+    assert_eq!(fleet.sql("SELECT count(*) FROM glb_files"), "2");
+    fleet.assert_consistent();
+}
+
+#[test]
+fn a_worker_that_was_paused_past_its_lease_writes_nothing() {
+    let fleet = Fleet::new(&[]);
+    let mut ann = fleet.front.login("ann");
+    let first = fleet.worker(&["--lease", "3"]);
+    let job = ann.submit(&long_job());
+    fleet.in_stage(&mut ann, job, "aggregator");
+    first.signal("STOP");
+    let second = fleet.worker(&["--lease", "3"]);
+    wait_for("the second worker to begin", || {
+        second.log().contains("started").then_some(())
+    });
+    // Both work on it now.
+    first.signal("CONT");
+    let done = ann.finished(job);
+    assert_eq!(done["state"], "done", "{done}");
+    wait_for("the first worker to notice", || {
+        first
+            .log()
+            .contains("was given to another worker")
+            .then_some(())
+    });
+    assert_eq!(fleet.sql("SELECT count(*) FROM glb_files"), "1");
+    let by = fleet.sql(&format!("SELECT worker FROM jobs WHERE id = {job}"));
+    assert!(second.log().contains(&by), "{by}");
+    assert_glb(&ann.get(done["hash"].as_str().unwrap()).glb().1);
+    fleet.assert_consistent();
+    // It is as good as before.
+    drop(second);
+    let next = ann.submit(&demo_images(1));
+    assert_eq!(ann.finished(next)["state"], "done");
+}
+
+#[test]
+fn a_worker_that_is_stopped_ends_its_job_or_gives_it_back() {
+    let fleet = Fleet::new(&[]);
+    let mut ann = fleet.front.login("ann");
+    let mut first = fleet.worker(&["--grace", "100"]);
+    let job = ann.submit(&long_job());
+    fleet.in_stage(&mut ann, job, "aggregator");
+    first.signal("TERM");
+    wait_for("the worker to be seen draining", || {
+        (fleet.status()["workers"][0]["draining"] == true).then_some(())
+    });
+    // It takes no other meanwhile.
+    let other = ann.submit(&demo_images(1));
+    assert_eq!(ann.finished(job)["state"], "done");
+    assert_eq!(
+        first.process.wait().unwrap().code(),
+        Some(0),
+        "{}",
+        first.log()
+    );
+    assert_eq!(ann.status(other)["state"], "queued");
+    assert_eq!(fleet.status()["workers"], serde_json::json!([]));
+
+    let mut second = fleet.worker(&["--grace", "0"]);
+    assert_eq!(ann.finished(other)["state"], "done");
+    let job = ann.submit(&long_job());
+    fleet.in_stage(&mut ann, job, "aggregator");
+    second.signal("TERM");
+    assert_eq!(
+        second.process.wait().unwrap().code(),
+        Some(0),
+        "{}",
+        second.log()
+    );
+    let row = fleet.store().job(job).unwrap().unwrap();
+    assert_eq!((row.state.name(), row.deaths), ("queued", 0));
+    let _third = fleet.worker(&[]);
+    assert_eq!(ann.finished(job)["state"], "done");
+    fleet.assert_consistent();
+}
+
+#[test]
+fn a_job_is_cancelled_wherever_it_runs() {
+    let fleet = Fleet::new(&[]);
+    let worker = fleet.worker(&[]);
+    let mut ann = fleet.front.login("ann");
+    let job = ann.submit(&long_job());
+    let waiting = ann.submit(&demo_images(1));
+    fleet.in_stage(&mut ann, job, "aggregator");
+    for id in [waiting, job] {
+        let told = ann.json(10, &format!("{{\"job\": {id}}}"));
+        assert_eq!(told["state"], "cancelled", "{told}");
+    }
+    wait_for("the worker to stop", || {
+        worker.log().contains("was cancelled").then_some(())
+    });
+    // Of a connection that is gone nobody wants the answer.
+    let mut gone = fleet.front.login("ben");
+    let payload = crate::support::service::images_payload(&long_job());
+    gone.send(2, &payload);
+    wait_for("its job", || (fleet.status()["running"] == 1).then_some(()));
+    gone.close();
+    let cancelled = "SELECT count(*) FROM jobs WHERE state = 'cancelled'";
+    wait_for("its end", || (fleet.sql(cancelled) == "3").then_some(()));
+    fleet.assert_consistent();
+}
+
+#[test]
+fn two_front_ends_take_the_jobs_of_one_user() {
+    let fleet = Fleet::new(&[]);
+    let args = ["--db", &fleet.url, "--workers", "0", "--out-root"];
+    let out = fleet.front.out();
+    let args = [&args[..], &[out.to_str().unwrap()]].concat();
+    let other = Service::start_in(tempfile::tempdir().unwrap(), &args);
+    let (mut here, mut there) = (fleet.front.login("ann"), other.login("ann"));
+    // The limit on waiting jobs counts those of both.
+    let mut jobs = Vec::new();
+    for i in 0..4 {
+        let client = if i % 2 == 0 { &mut here } else { &mut there };
+        jobs.push(client.submit(&demo_images(1)));
+    }
+    let refused = {
+        let mut payload = vec![2];
+        payload.extend(crate::support::service::images_payload(&demo_images(1)));
+        here.send(8, &payload);
+        serde_json::from_slice::<Value>(&here.read_blob()).unwrap()
+    };
+    assert!(
+        refused.to_string().contains("4 of your own wait already"),
+        "{refused}"
+    );
+    let ahead: Vec<_> = jobs
+        .iter()
+        .map(|job| there.status(*job)["ahead"].clone())
+        .collect();
+    assert_eq!(ahead, [0, 1, 2, 3].map(Value::from));
+    let _workers = [
+        fleet.worker(&["--only", "small"]),
+        fleet.worker(&["--max-jobs", "2"]),
+    ];
+    for job in jobs {
+        assert_eq!(here.finished(job)["state"], "done");
+        assert_eq!(there.status(job)["state"], "done");
+    }
+    fleet.assert_consistent();
+}
+
+#[test]
+fn what_needs_several_processes_says_so_for_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let e = fail(dir.path(), 2, &["worker", "--demo", "--db", "a.db"]);
+    assert!(e.contains("needs a PostgreSQL database"), "{e}");
+    let e = fail(
+        dir.path(),
+        2,
+        &["serve", "--demo", "--db", "a.db", "--workers", "0"],
+    );
+    assert!(e.contains("needs a PostgreSQL database"), "{e}");
+    run(dir.path(), &["user", "add", "ann", "p", "--db", "a.db"]);
+    let e = fail(dir.path(), 1, &["status", "--db", "a.db"]);
+    assert!(e.contains("vggt job list"), "{e}");
+}
+
+#[test]
+fn workers_outlive_their_database() {
+    let mut cluster = Cluster::durable();
+    let fleet = Fleet::on(&cluster, &[]);
+    let worker = fleet.worker(&[]);
+    let mut ann = fleet.front.login("ann");
+    let job = ann.submit(&long_job());
+    fleet.in_stage(&mut ann, job, "aggregator");
+    cluster.kill();
+    let away = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    cluster.start_again();
+    let mut ann = wait_for("the database", || {
+        let mut client = fleet.front.connect();
+        (client.log_in("ann", PASSWORD)[0] == true).then_some(client)
+    });
+    let done = ann.finished(job);
+    assert_eq!(
+        done["state"],
+        "done",
+        "{done} after {:?}: {}",
+        away.elapsed(),
+        worker.log()
+    );
+    let next = ann.submit(&demo_images(1));
+    assert_eq!(ann.finished(next)["state"], "done");
+    assert_eq!(fleet.sql("SELECT count(*) FROM glb_files"), "2");
+    fleet.assert_consistent();
+}
