@@ -82,6 +82,7 @@ mod scene;
 mod session;
 mod sessions_end;
 mod several_scenes;
+mod shared_logins;
 mod signals;
 mod sky;
 mod spool;

@@ -39,6 +39,14 @@ impl AnyConnection {
         })
     }
 
+    /// Returns the connection to a server, for queries on what only PostgreSQL has.
+    pub(super) fn postgres(&mut self) -> Result<&mut PgConnection, StoreError> {
+        match self {
+            Self::Sqlite(_) => Err(StoreError::Database(QueryError::NotFound)),
+            Self::Postgres(conn) => Ok(conn),
+        }
+    }
+
     /// Returns the one of two texts that this database understands.
     pub(super) fn sql(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {

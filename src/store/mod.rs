@@ -21,7 +21,9 @@ mod job_warnings;
 mod jobs;
 mod keys;
 mod known_addresses;
+mod last_logins;
 mod lock;
+mod login_counts;
 mod migrate;
 mod open_glb;
 mod own_jobs;
@@ -56,7 +58,9 @@ pub use self::{
     glb_files::{GlbFile, check_original_name},
     job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
+    last_logins::SharedLogins,
     lock::StoreLock,
+    login_counts::{LoginCount, LoginCounts},
     migrate::CopiedTable,
     postgres::Server,
     private::{create_private, open_private, remove_folder},
@@ -83,6 +87,7 @@ use std::{
 
 use connection::Manager;
 use diesel::r2d2::{Pool, PooledConnection};
+use login_counts::LoginWrites;
 use passwords::Passwords;
 
 /// Paths of the database and the files.
@@ -114,6 +119,7 @@ pub struct Store {
     /// As in [`Retention`].
     jobs_per_user: Arc<AtomicU32>,
     passwords: Arc<Passwords>,
+    login_writes: LoginWrites,
 }
 
 type Pooled = PooledConnection<Manager>;
@@ -149,6 +155,7 @@ impl Store {
             bound: Arc::default(),
             jobs_per_user: Arc::new(Retention::default().jobs_per_user.into()),
             passwords: Arc::default(),
+            login_writes: LoginWrites::default(),
         })
     }
 

@@ -40,6 +40,11 @@ impl SessionStamp {
         }
     }
 
+    /// Returns true while the row has a plain password, which can be guessed from any hash of it.
+    pub(super) fn is_plain(&self) -> bool {
+        is_plain(&self.password_hash)
+    }
+
     /// Returns all of it, unambiguously.
     pub(super) fn facts(&self) -> Vec<u8> {
         let created_at = self.created_at.as_deref().unwrap_or_default();

@@ -135,6 +135,7 @@ impl Store {
         self.guard()?;
         remove_left();
         self.finish_removals()?;
+        self.tidy_logins();
         let results = match retention.result_days {
             Some(days) => self.expire_results(days_ago(days), stop)?,
             None => 0,

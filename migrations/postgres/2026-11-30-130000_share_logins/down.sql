@@ -1,0 +1,2 @@
+DROP TABLE login_counts;
+DROP TABLE last_logins;

@@ -1,0 +1,165 @@
+//! What several servers of one PostgreSQL database tell each other about logins.
+
+use std::{path::Path, time::Duration};
+
+use tempfile::TempDir;
+use vggt::store::{LoginCount, Store, StoreSettings};
+
+use crate::support::{
+    database::{Cluster, psql},
+    service::PASSWORD,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+const ADDRESS: &str = "192.0.2.7";
+
+/// The store as a server of this database has it.
+fn open(url: &str, dir: &Path) -> Store {
+    let settings = StoreSettings {
+        db: url.parse().unwrap(),
+        out_root: dir.join("out"),
+    };
+    Store::open(&settings).unwrap()
+}
+
+/// Two stores of one database with the users ann and ben.
+fn two(dir: &Path) -> (String, Store, Store) {
+    let url = Cluster::get().url_of(dir);
+    let store = open(&url, dir);
+    store.add_user("ann", PASSWORD, false).unwrap();
+    store.add_user("ben", PASSWORD, false).unwrap();
+    (url.clone(), store, open(&url, dir))
+}
+
+fn count(url: &str, table: &str) -> i64 {
+    let found = psql(url, &format!("SELECT count(*) FROM {table}")).unwrap();
+    found.trim().parse().unwrap()
+}
+
+#[test]
+fn the_last_login_of_an_address_is_known_to_all_servers_until_it_ends() {
+    let dir = TempDir::new().unwrap();
+    let (url, one, other) = two(dir.path());
+    let (here, there) = (one.shared_logins().unwrap(), other.shared_logins().unwrap());
+    let login = |name: &str| one.login(name, PASSWORD).unwrap().unwrap();
+    let who = |address: &str| {
+        let user = there.of(address, HOUR).unwrap();
+        user.map(|user| user.username)
+    };
+    let ann = Some("ann".to_owned());
+    assert_eq!(who(ADDRESS), None);
+    here.note(ADDRESS, &login("ann"), HOUR).unwrap();
+    assert_eq!((who(ADDRESS), who("192.0.2.8")), (ann.clone(), None));
+    assert_eq!(there.of(ADDRESS, Duration::ZERO).unwrap(), None);
+    // Another takes its place, and a failed one ends it.
+    there.note(ADDRESS, &login("ben"), HOUR).unwrap();
+    assert_eq!(who(ADDRESS), Some("ben".to_owned()));
+    here.note(ADDRESS, &login("ann"), HOUR).unwrap();
+    there.forget(ADDRESS).unwrap();
+    assert_eq!(who(ADDRESS), None);
+    // It ends with its time, with the password, and for good when its user is disabled or removed.
+    here.note(ADDRESS, &login("ann"), Duration::ZERO).unwrap();
+    assert_eq!(who(ADDRESS), None);
+    here.note(ADDRESS, &login("ann"), HOUR).unwrap();
+    other.set_vip("ann", true, None).unwrap();
+    assert_eq!(who(ADDRESS), ann);
+    other.set_password("ann", PASSWORD).unwrap();
+    assert_eq!(who(ADDRESS), None);
+    here.note(ADDRESS, &login("ann"), HOUR).unwrap();
+    other.set_active("ann", false).unwrap();
+    assert_eq!(who(ADDRESS), None);
+    other.set_active("ann", true).unwrap();
+    assert_eq!(who(ADDRESS), None);
+    here.note(ADDRESS, &login("ann"), HOUR).unwrap();
+    other.remove_user("ann").unwrap();
+    assert_eq!(who(ADDRESS), None);
+    // The clock is that of the database.
+    here.note(ADDRESS, &login("ben"), HOUR).unwrap();
+    psql(
+        &url,
+        "UPDATE last_logins SET logged_in_at = logged_in_at - 3600000000",
+    )
+    .unwrap();
+    assert_eq!(who(ADDRESS), None);
+}
+
+#[test]
+fn a_login_with_a_password_that_is_still_plain_leaves_no_hash_of_it() {
+    let dir = TempDir::new().unwrap();
+    let (url, one, _) = two(dir.path());
+    let plain = format!("UPDATE users SET password_hash = '{PASSWORD}' WHERE username = 'ann'");
+    psql(&url, &plain).unwrap();
+    let user = one.user_by_name("ann").unwrap();
+    let logins = one.shared_logins().unwrap();
+    logins.note(ADDRESS, &user, HOUR).unwrap();
+    assert_eq!(count(&url, "last_logins"), 0);
+}
+
+#[test]
+fn counts_are_changed_by_one_server_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let (_, one, other) = two(dir.path());
+    let keys = ["account/1".to_owned(), "address/1".to_owned()];
+    let turned = [keys[1].clone(), keys[0].clone()];
+    let add = |counts: &mut [Option<LoginCount>]| {
+        for count in counts {
+            let failed = count.map_or(0, |count| count.failed);
+            *count = Some(LoginCount {
+                failed: failed + 1,
+                checking: 0,
+                since_failed: Duration::ZERO,
+                since_started: Duration::ZERO,
+                wait: Duration::from_secs(8),
+                keep: HOUR,
+            });
+        }
+    };
+    std::thread::scope(|scope| {
+        for (store, keys) in [(&one, &keys), (&other, &turned)].repeat(3) {
+            let counts = store.login_counts().unwrap();
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    counts.change(keys, &mut |counts| add(counts)).unwrap();
+                }
+            });
+        }
+    });
+    let counts = other.login_counts().unwrap();
+    let take = || {
+        let mut found = Vec::new();
+        let mut take = |counts: &mut [Option<LoginCount>]| {
+            found = counts.iter_mut().map(Option::take).collect();
+        };
+        counts.change(&keys, &mut take).unwrap();
+        found
+    };
+    for count in take() {
+        let count = count.unwrap();
+        assert_eq!((count.failed, count.checking), (120, 0));
+        assert!(count.wait <= Duration::from_secs(8) && count.wait > Duration::ZERO);
+        assert!(count.keep <= HOUR && count.since_failed < HOUR);
+    }
+    // What was taken is gone.
+    assert_eq!(take(), [None, None]);
+}
+
+#[test]
+fn rows_about_logins_are_few_and_those_of_an_attack_stay() {
+    let dir = TempDir::new().unwrap();
+    let (url, store, _) = two(dir.path());
+    let now = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    let far = format!("{now} + 3600000000");
+    let made_up = format!(
+        "INSERT INTO login_counts SELECT 'account/' || n, 1 + n / 30500, 0, n, n, n, {far} FROM generate_series(1, 30500) n; \
+         INSERT INTO login_counts SELECT 'address/' || n, 90, 0, n, n, n, n FROM generate_series(1, 900) n; \
+         INSERT INTO last_logins SELECT 'new' || n, 1, '', n, {far} FROM generate_series(1, 10500) n; \
+         INSERT INTO last_logins SELECT 'old' || n, 1, '', {now}, 1 FROM generate_series(1, 900) n;"
+    );
+    psql(&url, &made_up).unwrap();
+    store.forget_old_logins().unwrap();
+    assert_eq!(count(&url, "login_counts"), 30_000);
+    assert_eq!(count(&url, "login_counts WHERE key = 'account/30500'"), 1);
+    assert_eq!(count(&url, "last_logins"), 10_000);
+    assert_eq!(count(&url, "last_logins WHERE address = 'new10500'"), 1);
+}
