@@ -1,13 +1,16 @@
 //! What several servers of one PostgreSQL database tell each other about logins.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 use vggt::store::{LoginCount, Store, StoreSettings};
 
 use crate::support::{
     database::{Cluster, psql},
-    service::PASSWORD,
+    service::{PASSWORD, Service, wait_for},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -162,4 +165,37 @@ fn rows_about_logins_are_few_and_those_of_an_attack_stay() {
     assert_eq!(count(&url, "login_counts WHERE key = 'account/30500'"), 1);
     assert_eq!(count(&url, "last_logins"), 10_000);
     assert_eq!(count(&url, "last_logins WHERE address = 'new10500'"), 1);
+}
+
+/// A service whose rows are in this database.
+fn service(dir: TempDir, url: &str, args: &[&str]) -> Service {
+    Service::start_in(dir, &[&["--db", url], args].concat())
+}
+
+#[test]
+fn a_database_that_is_away_keeps_no_connection_waiting_and_nobody_logged_in() {
+    let mut cluster = Cluster::durable();
+    let dir = TempDir::new().unwrap();
+    let url = cluster.url_of(dir.path());
+    open(&url, dir.path())
+        .add_user("ann", PASSWORD, false)
+        .unwrap();
+    let service = service(dir, &url, &["--session_by_address", "60"]);
+    service.login("ann").close();
+    assert!(service.connect().json(5, "")["files"].is_array());
+    cluster.kill();
+    let start = Instant::now();
+    let info = service.connect().json(12, "");
+    assert_eq!(info["protocol"], 2, "{info}");
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        start.elapsed()
+    );
+    cluster.start_again();
+    wait_for("the database", || {
+        let ok = service.connect().log_in("ann", PASSWORD)[0] == true;
+        ok.then_some(())
+    });
+    assert!(service.connect().json(5, "")["files"].is_array());
 }

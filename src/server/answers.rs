@@ -5,7 +5,6 @@ use std::{fs::File, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    Login,
     connection::{Disconnect, blocking},
     session::{AskedOptions, Rejection, RequestError, Session},
 };
@@ -82,8 +81,7 @@ impl Session {
         // A failure of the database is not one of the user.
         turn.end(!matches!(checked, Ok(None)));
         let user = checked?;
-        self.set_login(user.as_ref().map(Login::of));
-        self.note_by_address();
+        self.note_login(user.as_ref()).await?;
         let Some(user) = user else {
             return Err(Rejection::new(ErrorCode::NotLoggedIn, "wrong name or password").into());
         };

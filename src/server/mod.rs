@@ -7,16 +7,16 @@
 mod answers;
 mod connection;
 mod inbox;
+mod last_logins;
 mod proxy;
 mod reconstruct;
 mod session;
 mod upload;
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -24,7 +24,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use self::{connection::Connection, session::Session};
+use self::{connection::Connection, last_logins::LastLogins, session::Session};
 use crate::{
     jobs::Jobs,
     metrics::Port,
@@ -37,9 +37,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time for the last replies at shutdown.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
-
-/// Maximum number of addresses whose last login is remembered; the oldest are dropped first.
-const REMEMBERED_ADDRESSES: usize = 10_000;
 
 /// Settings of the service.
 #[derive(Debug, Clone)]
@@ -84,7 +81,7 @@ pub async fn serve(
 ) {
     let grace = settings.grace;
     let shared = Arc::new(Shared {
-        by_address: LastLogins::default(),
+        by_address: LastLogins::new(&store),
         settings,
         peers,
         store,
@@ -200,36 +197,5 @@ impl Login {
             user_id: user.id,
             stamp: user.stamp.clone(),
         }
-    }
-}
-
-/// The last login from each address.
-#[derive(Debug, Default)]
-struct LastLogins(Mutex<HashMap<IpAddr, (Login, Instant)>>);
-
-impl LastLogins {
-    fn note(&self, address: IpAddr, login: Login) {
-        let mut logins = self.lock();
-        if logins.len() >= REMEMBERED_ADDRESSES && !logins.contains_key(&address) {
-            let oldest = logins.iter().min_by_key(|(_, (_, time))| *time);
-            if let Some(oldest) = oldest.map(|(address, _)| *address) {
-                logins.remove(&oldest);
-            }
-        }
-        logins.insert(address, (login, Instant::now()));
-    }
-
-    fn forget(&self, address: IpAddr) {
-        self.lock().remove(&address);
-    }
-
-    fn of(&self, address: IpAddr, within: Duration) -> Option<Login> {
-        let (login, time) = self.lock().get(&address)?.clone();
-        (time.elapsed() < within).then_some(login)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, (Login, Instant)>> {
-        // Every operation is one call: the map is consistent after a panic elsewhere.
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

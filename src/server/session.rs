@@ -111,10 +111,6 @@ impl Session {
         address: IpAddr,
         place: Arc<Place>,
     ) -> Self {
-        let login = shared
-            .settings
-            .session_by_address
-            .and_then(|within| shared.by_address.of(address, within));
         let mut session = Self {
             connection,
             shared,
@@ -124,12 +120,16 @@ impl Session {
             options: None,
             request_log: RequestLog::default(),
         };
-        session.set_login(login);
+        session.set_login(None);
         session
     }
 
     /// Answers requests until the peer disconnects or the server stops.
     pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        if let Some(within) = self.shared.settings.session_by_address {
+            let login = self.shared.by_address.of(self.address, within).await;
+            self.set_login(login);
+        }
         // A login that was continued may have ended; if the database fails now, the first request tells.
         let _ = self.user().await;
         loop {
@@ -242,15 +242,23 @@ impl Session {
         self.login = login;
     }
 
-    /// Lets further connections from this address continue its login, or not, where that is allowed.
-    pub(super) fn note_by_address(&self) {
-        if self.shared.settings.session_by_address.is_none() {
-            return;
+    /// Notes who has logged in on this connection, or that a login failed, and lets further connections from this address continue
+    /// it where that is allowed.
+    pub(super) async fn note_login(&mut self, user: Option<&User>) -> Result<(), RequestError> {
+        self.set_login(user.map(Login::of));
+        let Some(within) = self.shared.settings.session_by_address else {
+            return Ok(());
+        };
+        let noted = self
+            .shared
+            .by_address
+            .note(self.address, user, within)
+            .await;
+        if noted.is_err() {
+            // The next connection may continue an earlier login: this one failed.
+            self.set_login(None);
         }
-        match &self.login {
-            Some(login) => self.shared.by_address.note(self.address, login.clone()),
-            None => self.shared.by_address.forget(self.address),
-        }
+        noted
     }
 
     /// Returns the user who is logged in now. The login ends when the user is removed or disabled or gets another password.
