@@ -5,12 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
 use tempfile::TempDir;
 use vggt::store::{LoginCount, Store, StoreSettings};
 
 use crate::support::{
     database::{Cluster, psql},
-    service::{PASSWORD, Service, wait_for},
+    service::{Client, PASSWORD, Service, wait_for},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -170,6 +171,34 @@ fn rows_about_logins_are_few_and_those_of_an_attack_stay() {
 /// A service whose rows are in this database.
 fn service(dir: TempDir, url: &str, args: &[&str]) -> Service {
     Service::start_in(dir, &[&["--db", url], args].concat())
+}
+
+#[test]
+fn without_its_table_logins_go_on_and_guesses_are_slow_as_before() {
+    let dir = TempDir::new().unwrap();
+    let (url, ..) = two(dir.path());
+    let service = service(dir, &url, &["--login_attempts", "3", "--login_delay", "1"]);
+    service.login("ann").close();
+    psql(&url, "DROP TABLE login_counts").unwrap();
+    let body = json!({"u": "ben", "p": "a guess"}).to_string();
+    let mut guesses: Vec<_> = (2..6)
+        .map(|i| Client::from(&format!("127.0.0.{i}"), service.address))
+        .collect();
+    for client in &mut guesses {
+        client.send(1, body.as_bytes());
+    }
+    wait_for("the limit", || {
+        let log = service.log();
+        (log.matches("wrong name or password").count() >= 3).then_some(())
+    });
+    service.login("ann").close();
+    let log = service.log();
+    assert!(
+        log.contains("failed logins are counted in this process alone"),
+        "{log}"
+    );
+    assert_eq!(log.matches("counted in this process alone").count(), 1);
+    assert_eq!(log.matches("wrong name or password").count(), 3);
 }
 
 #[test]

@@ -113,7 +113,7 @@ async fn checked(app: &App, login: Login, block: Block) -> Result<Option<User>, 
     let store = app.store.clone();
     let checked = blocking(move || store.login(&login.username, &login.password)).await?;
     // A failure of the database is not one of the user.
-    turn.end(!matches!(checked, Ok(None)));
+    turn.end(!matches!(checked, Ok(None))).await;
     let user = checked?;
     if let Some(user) = &user {
         let (store, user_id) = (app.store.clone(), user.id);

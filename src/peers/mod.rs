@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 pub use self::{
     limits::{DRAIN_BEFORE_LOGIN, Limits},
-    login_guard::LoginSettings,
+    login_guard::{Change, Ledger, LoginSettings, Standing},
     trusted_proxy::{ParseProxyError, TrustedProxy},
 };
 
@@ -38,6 +38,8 @@ pub struct PeerSettings {
     pub metrics_from: Vec<TrustedProxy>,
     /// Where connections and logins are counted.
     pub metrics: Arc<Metrics>,
+    /// Where failed logins are counted together with other front ends.
+    pub ledger: Option<Arc<dyn Ledger>>,
 }
 
 /// The limits of all peers, and what is counted against them.
@@ -58,7 +60,11 @@ impl Peers {
         let known = known.iter().filter_map(|text| text.parse().ok());
         let places = Places::new(&settings.limits, known.map(Block::of));
         Self {
-            guard: LoginGuard::new(settings.login.clone(), settings.metrics.clone()),
+            guard: LoginGuard::new(
+                settings.login.clone(),
+                settings.metrics.clone(),
+                settings.ledger,
+            ),
             limits: settings.limits,
             login: settings.login,
             trusted_proxies: settings.trusted_proxies,

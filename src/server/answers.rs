@@ -79,7 +79,7 @@ impl Session {
         let store = shared.store.clone();
         let checked = blocking(move || store.login(&login.name, &login.password)).await?;
         // A failure of the database is not one of the user.
-        turn.end(!matches!(checked, Ok(None)));
+        turn.end(!matches!(checked, Ok(None))).await;
         let user = checked?;
         self.note_login(user.as_ref()).await?;
         let Some(user) = user else {

@@ -8,6 +8,7 @@ mod answers;
 mod connection;
 mod inbox;
 mod last_logins;
+mod login_ledger;
 mod proxy;
 mod reconstruct;
 mod session;
@@ -24,6 +25,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+pub use self::login_ledger::login_ledger;
 use self::{connection::Connection, last_logins::LastLogins, session::Session};
 use crate::{
     jobs::Jobs,

@@ -125,6 +125,7 @@ impl Args {
             trusted_proxies: self.login.trusted_proxies(),
             metrics_from: self.http.metrics_from(),
             metrics,
+            ledger: server::login_ledger(store),
         };
         let known = store.known_addresses().unwrap_or_else(|e| {
             tracing::warn!("cannot read from where users have logged in: {e}");

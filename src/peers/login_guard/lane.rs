@@ -47,18 +47,50 @@ impl Rate {
 
 /// Recent logins of one account, address or pair.
 #[derive(Debug, Clone, Copy)]
-struct Lane {
-    failed: u32,
+pub(super) struct Lane {
+    pub(super) failed: u32,
     /// Passwords that are being checked: counted as if they had failed.
-    checking: u32,
-    last: Instant,
+    pub(super) checking: u32,
+    pub(super) last: Instant,
     /// Time before which none is checked.
-    not_before: Instant,
+    pub(super) not_before: Instant,
 }
 
 impl Lane {
-    fn is_over(&self, rate: &Rate, now: Instant) -> bool {
+    pub(super) fn fresh(now: Instant) -> Self {
+        Self {
+            failed: 0,
+            checking: 0,
+            last: now,
+            not_before: now,
+        }
+    }
+
+    pub(super) fn is_over(&self, rate: &Rate, now: Instant) -> bool {
         self.checking == 0 && (self.failed == 0 || now.duration_since(self.last) > rate.forget)
+    }
+
+    /// True when the next password may be checked now. Those in progress count as failed, so that many at once are no
+    /// faster than one after the other.
+    pub(super) fn is_free(&self, rate: &Rate, now: Instant) -> bool {
+        let tried = self.failed.saturating_add(self.checking);
+        now >= self.not_before && (self.checking == 0 || tried < rate.parallel())
+    }
+
+    /// Ends a check; `good` takes the attempt back.
+    pub(super) fn end(&mut self, rate: &Rate, good: bool, now: Instant) {
+        self.checking = self.checking.saturating_sub(1);
+        if !good {
+            self.failed = self.failed.saturating_add(1);
+            self.last = now;
+            let next = later(now, rate.delay_after(self.failed));
+            self.not_before = self.not_before.max(next);
+        }
+    }
+
+    /// Forgets failed logins.
+    pub(super) fn forgive(&mut self) {
+        (self.failed, self.not_before) = (0, self.last);
     }
 }
 
@@ -88,13 +120,10 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
         self.get(key, now).map_or(0, |lane| lane.failed)
     }
 
-    /// True when the next password may be checked now. Those in progress count as failed, so that many at once are no
-    /// faster than one after the other.
+    /// As [`Lane::is_free`].
     pub(super) fn is_free(&self, key: &K, now: Instant) -> bool {
-        self.get(key, now).is_none_or(|lane| {
-            let tried = lane.failed.saturating_add(lane.checking);
-            now >= lane.not_before && (lane.checking == 0 || tried < self.rate.parallel())
-        })
+        self.get(key, now)
+            .is_none_or(|lane| lane.is_free(&self.rate, now))
     }
 
     /// Time before which no password is checked.
@@ -105,12 +134,7 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
     /// Counts a password that is being checked.
     pub(super) fn start(&mut self, key: &K, now: Instant) {
         self.make_room(key, now);
-        let fresh = Lane {
-            failed: 0,
-            checking: 0,
-            last: now,
-            not_before: now,
-        };
+        let fresh = Lane::fresh(now);
         let lane = self.lanes.entry(key.clone()).or_insert(fresh);
         if lane.is_over(&self.rate, now) {
             *lane = fresh;
@@ -123,22 +147,31 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
         let Some(lane) = self.lanes.get_mut(key) else {
             return;
         };
-        lane.checking = lane.checking.saturating_sub(1);
-        if !good {
-            lane.failed = lane.failed.saturating_add(1);
-            lane.last = now;
-            lane.not_before = lane
-                .not_before
-                .max(later(now, self.rate.delay_after(lane.failed)));
-        } else if lane.is_over(&self.rate, now) {
+        lane.end(&self.rate, good, now);
+        if good && lane.is_over(&self.rate, now) {
             self.lanes.remove(key);
+        }
+    }
+
+    /// Takes over what a ledger says of a lane. Passwords that are being checked here stay counted.
+    pub(super) fn adopt(&mut self, key: &K, told: Lane, now: Instant) {
+        let is_over = told.failed == 0 && told.not_before <= now;
+        if is_over && !self.lanes.contains_key(key) {
+            return;
+        }
+        self.make_room(key, now);
+        let checking = self.lanes.get(key).map_or(0, |lane| lane.checking);
+        if is_over && checking == 0 {
+            self.lanes.remove(key);
+        } else {
+            self.lanes.insert(key.clone(), Lane { checking, ..told });
         }
     }
 
     /// Forgets failed logins.
     pub(super) fn forgive(&mut self, key: &K) {
         if let Some(lane) = self.lanes.get_mut(key) {
-            (lane.failed, lane.not_before) = (0, lane.last);
+            lane.forgive();
         }
     }
 

@@ -1,8 +1,13 @@
 //! Failed logins make further ones slower, by account and by address. Nobody is locked out: where an account is under
 //! attack, logins from addresses that it is not known from are checked one at a time.
+//!
+//! With a [`Ledger`] several front ends count together: what the queue starts is checked once the ledger has counted it too.
 
 mod lane;
+mod ledger;
 mod queue;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;
 
@@ -12,11 +17,18 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::Notify,
+    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 
-use self::queue::{Attempt, Queue};
+pub use self::ledger::{Change, Ledger, Standing};
+use self::{
+    lane::Lane,
+    ledger::{Answer, HANDICAP, Shared},
+    queue::{Attempt, Queue},
+};
 use super::address::Block;
 use crate::metrics::{LoginFailure, Metrics};
 
@@ -61,83 +73,173 @@ impl Default for LoginSettings {
 
 /// Failed logins by account and by address, and the attempts that wait.
 #[derive(Debug)]
-pub(crate) struct LoginGuard {
+pub(crate) struct LoginGuard(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     queue: Mutex<Queue>,
     /// Notified when an attempt has ended, which moves the turns of those that wait.
     ended: Notify,
     metrics: Arc<Metrics>,
+    shared: Option<Shared>,
 }
 
 impl LoginGuard {
-    pub(crate) fn new(settings: LoginSettings, metrics: Arc<Metrics>) -> Self {
-        Self {
-            queue: Mutex::new(Queue::new(settings)),
+    /// With a `ledger` other front ends count too.
+    pub(crate) fn new(
+        settings: LoginSettings,
+        metrics: Arc<Metrics>,
+        ledger: Option<Arc<dyn Ledger>>,
+    ) -> Self {
+        let handicap = ledger.as_ref().map_or(Duration::ZERO, |_| HANDICAP);
+        Self(Arc::new(Inner {
+            queue: Mutex::new(Queue::new(settings, handicap)),
             ended: Notify::new(),
             metrics,
-        }
+            shared: ledger.map(Shared::new),
+        }))
     }
 
     /// Waits for the turn of an attempt, or returns `None` when it is refused unchecked. `known` is true when the account has
     /// logged in from this address before.
-    pub(crate) async fn admit(&self, name: &str, block: Block, known: bool) -> Option<Turn<'_>> {
+    pub(crate) async fn admit(&self, name: &str, block: Block, known: bool) -> Option<Turn> {
         let attempt = Attempt {
             name: short(name).to_owned(),
             block,
             known,
         };
-        let (id, mut verdict) = self.lock().arrive(attempt, Instant::now());
+        let inner = &self.0;
+        let (id, mut verdict) = inner.lock().arrive(attempt.clone(), Instant::now());
         // Leaves the queue when the connection ends in the meantime.
-        let turn = Turn { guard: self, id };
+        let mut turn = Turn {
+            guard: inner.clone(),
+            id,
+            attempt,
+            is_shared: false,
+            is_finished: false,
+        };
         loop {
-            let ended = self.ended.notified();
+            let ended = inner.ended.notified();
             tokio::pin!(ended);
             // From here on: an attempt that ends before the wait begins counts as well.
             ended.as_mut().enable();
             let now = Instant::now();
-            let due = self.lock().due(id, now).unwrap_or(now);
+            let due = inner.lock().due(id, now).unwrap_or(now);
             tokio::select! {
                 biased;
                 checked = &mut verdict => {
-                    let checked = checked.is_ok_and(|checked| checked);
-                    if !checked {
-                        self.metrics.login_failed(LoginFailure::Refused);
+                    if !checked.is_ok_and(|checked| checked) {
+                        break;
                     }
-                    return checked.then_some(turn);
+                    let answer;
+                    (turn, answer) = turn.share().await?;
+                    let Some(Answer::Busy(lanes)) = answer else {
+                        return Some(turn);
+                    };
+                    let postponed = inner.lock().postpone(id, lanes, Instant::now());
+                    inner.ended.notify_waiters();
+                    verdict = postponed?;
                 }
-                () = sleep_until(due) => self.lock().run(Instant::now()),
+                () = sleep_until(due) => inner.lock().run(Instant::now()),
                 () = ended => {}
             }
         }
+        inner.metrics.login_failed(LoginFailure::Refused);
+        None
     }
 
+    #[cfg(test)]
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock()
+    }
+}
+
+impl Inner {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // The counts are consistent after a panic elsewhere.
         self.queue.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Ends an attempt, whether it waits or is checked, and tells those that wait.
+    fn end(&self, id: u64, good: bool, told: Option<[Lane; 2]>) {
+        let now = Instant::now();
+        let mut queue = self.lock();
+        match good {
+            true => queue.end(id, true, told, now),
+            false => queue.leave(id, told, now),
+        }
+        drop(queue);
+        self.ended.notify_waiters();
     }
 }
 
 /// An attempt that is being checked. Dropped without [`Turn::end`], it counts as failed.
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    guard: &'a LoginGuard,
+pub(crate) struct Turn {
+    guard: Arc<Inner>,
     id: u64,
+    attempt: Attempt,
+    /// True once it is counted in the ledger.
+    is_shared: bool,
+    is_finished: bool,
 }
 
-impl Turn<'_> {
-    /// Records the outcome; `good` takes the attempt back.
-    pub(crate) fn end(self, good: bool) {
+impl Turn {
+    /// Records the outcome; `good` takes the attempt back. Returns once the next attempt of the same peer finds it, at whichever front end.
+    pub(crate) async fn end(mut self, good: bool) {
         if !good {
             self.guard.metrics.login_failed(LoginFailure::Wrong);
         }
-        // Dropping it tells those that wait.
-        self.guard.lock().end(self.id, good, Instant::now());
+        if let Some(ending) = self.finish(good) {
+            // It does not panic.
+            let _ = ending.await;
+        }
+    }
+
+    /// Asks the ledger whether the attempt may be checked, and returns its answer; `None` without one, or while it does not answer.
+    async fn share(mut self) -> Option<(Self, Option<Answer>)> {
+        if self.guard.shared.is_none() {
+            return Some((self, None));
+        }
+        // A task, which goes on when the connection ends in the meantime: what was counted is ended, then, as the turn is dropped.
+        let asking = tokio::spawn(async move {
+            let rates = self.guard.lock().rates(&self.attempt);
+            let answer = match &self.guard.shared {
+                Some(shared) => shared.start(&self.attempt, rates).await,
+                None => None,
+            };
+            self.is_shared = matches!(answer, Some(Answer::Started));
+            (self, answer)
+        });
+        // It does not panic.
+        asking.await.ok()
+    }
+
+    /// Ends the attempt, in the ledger first: its place here is taken until all front ends know the outcome.
+    fn finish(&mut self, good: bool) -> Option<JoinHandle<()>> {
+        let (guard, id) = (self.guard.clone(), self.id);
+        self.is_finished = true;
+        let (true, Ok(runtime)) = (self.is_shared, Handle::try_current()) else {
+            guard.end(id, good, None);
+            return None;
+        };
+        let attempt = self.attempt.clone();
+        Some(runtime.spawn(async move {
+            let rates = guard.lock().rates(&attempt);
+            let told = match &guard.shared {
+                Some(shared) => shared.end(&attempt, rates, good).await,
+                None => None,
+            };
+            guard.end(id, good, told);
+        }))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.guard.lock().leave(self.id, Instant::now());
-        self.guard.ended.notify_waiters();
+        if !self.is_finished {
+            self.finish(false);
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The order in which passwords are checked. Pure: no threads, and the clock is a parameter.
 
+use std::time::Duration;
+
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     LoginSettings,
-    lane::{Lanes, Rate},
+    lane::{Lane, Lanes, Rate},
 };
 use crate::peers::{Block, later};
 
@@ -35,6 +37,12 @@ pub(super) struct Attempt {
     pub(super) known: bool,
 }
 
+impl Attempt {
+    fn pair(&self) -> (String, Block) {
+        (self.name.clone(), self.block)
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     id: u64,
@@ -43,6 +51,14 @@ struct Waiting {
     until: Instant,
     /// Receives true when it is checked and false when it is refused.
     verdict: oneshot::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: u64,
+    attempt: Attempt,
+    /// As of the attempt when it waited.
+    until: Instant,
 }
 
 /// Waiting and running attempts, and the failures that slow them down.
@@ -58,12 +74,14 @@ pub(super) struct Queue {
     pub(super) pairs: Lanes<(String, Block)>,
     /// In the order of arrival. At most one for each connection.
     waiting: Vec<Waiting>,
-    running: Vec<(u64, Attempt)>,
+    running: Vec<Running>,
+    /// How much later than others an address with failures has its turn in the slow lane of an account.
+    handicap: Duration,
     next_id: u64,
 }
 
 impl Queue {
-    pub(super) fn new(settings: LoginSettings) -> Self {
+    pub(super) fn new(settings: LoginSettings, handicap: Duration) -> Self {
         let account = Rate {
             free: settings.free,
             limit: settings.until_slow,
@@ -87,6 +105,7 @@ impl Queue {
             }),
             waiting: Vec::new(),
             running: Vec::new(),
+            handicap,
             next_id: 0,
             settings,
         }
@@ -121,13 +140,13 @@ impl Queue {
             let Waiting {
                 id,
                 attempt,
+                until,
                 verdict,
-                ..
             } = self.waiting.remove(at);
             // One that is gone has nothing to check.
             if verdict.send(true).is_ok() {
                 self.start(&attempt, now);
-                self.running.push((id, attempt));
+                self.running.push(Running { id, attempt, until });
             }
         }
     }
@@ -143,25 +162,50 @@ impl Queue {
         })
     }
 
-    /// Ends an attempt that was checked. A good one is taken back, a wrong one stays counted.
-    pub(super) fn end(&mut self, id: u64, good: bool, now: Instant) {
-        let Some(at) = self.running.iter().position(|(other, _)| *other == id) else {
+    /// Returns an attempt that was started to those that wait: its lanes are not free, as a ledger says. Returns what tells of its next
+    /// turn.
+    pub(super) fn postpone(
+        &mut self,
+        id: u64,
+        told: [Lane; 2],
+        now: Instant,
+    ) -> Option<oneshot::Receiver<bool>> {
+        let Running { attempt, until, .. } = self.stop(id)?;
+        let before = self.accounts.failed(&attempt.name, now);
+        self.end_in_lanes(&attempt, true, now);
+        self.adopt(&attempt, told, now);
+        let (verdict, receiver) = oneshot::channel();
+        let at = self.waiting.partition_point(|other| other.id < id);
+        let waiting = Waiting {
+            id,
+            attempt: attempt.clone(),
+            until,
+            verdict,
+        };
+        self.waiting.insert(at, waiting);
+        self.slow_down(&attempt, before, now);
+        self.trim(&attempt, now);
+        self.run(now);
+        Some(receiver)
+    }
+
+    /// Ends an attempt that was checked. A good one is taken back, a wrong one stays counted. `told` is what a ledger says of its
+    /// lanes then.
+    pub(super) fn end(&mut self, id: u64, good: bool, told: Option<[Lane; 2]>, now: Instant) {
+        let Some(Running { attempt, .. }) = self.stop(id) else {
             return;
         };
-        let (_, attempt) = self.running.swap_remove(at);
-        let Attempt { name, block, known } = &attempt;
-        let pair = (name.clone(), *block);
-        self.blocks.end(block, good, now);
-        if *known {
-            self.pairs.end(&pair, good, now);
-        } else {
-            self.accounts.end(name, good, now);
-        }
+        let before = self.accounts.failed(&attempt.name, now);
+        self.end_in_lanes(&attempt, good, now);
         if good {
             // Only what this address did itself: an attack from elsewhere is as slow as before.
-            self.pairs.forgive(&pair);
-        } else {
-            self.slow_down(&attempt, now);
+            self.pairs.forgive(&attempt.pair());
+        }
+        if let Some(told) = told {
+            self.adopt(&attempt, told, now);
+        }
+        if !good {
+            self.slow_down(&attempt, before, now);
             self.trim(&attempt, now);
         }
         self.run(now);
@@ -169,9 +213,41 @@ impl Queue {
 
     /// Removes an attempt whose connection is gone. One that was being checked counts as failed, since its password may have
     /// been compared.
-    pub(super) fn leave(&mut self, id: u64, now: Instant) {
+    pub(super) fn leave(&mut self, id: u64, told: Option<[Lane; 2]>, now: Instant) {
         self.waiting.retain(|waiting| waiting.id != id);
-        self.end(id, false, now);
+        self.end(id, false, told, now);
+    }
+
+    /// Returns the speeds of the lanes of an attempt: of the account or the pair, and of the address.
+    pub(super) fn rates(&self, attempt: &Attempt) -> [Rate; 2] {
+        let own = match attempt.known {
+            true => self.pairs.rate,
+            false => self.accounts.rate,
+        };
+        [own, self.blocks.rate]
+    }
+
+    fn stop(&mut self, id: u64) -> Option<Running> {
+        let at = self.running.iter().position(|other| other.id == id)?;
+        Some(self.running.swap_remove(at))
+    }
+
+    fn end_in_lanes(&mut self, attempt: &Attempt, good: bool, now: Instant) {
+        self.blocks.end(&attempt.block, good, now);
+        if attempt.known {
+            self.pairs.end(&attempt.pair(), good, now);
+        } else {
+            self.accounts.end(&attempt.name, good, now);
+        }
+    }
+
+    fn adopt(&mut self, attempt: &Attempt, [own, block]: [Lane; 2], now: Instant) {
+        self.blocks.adopt(&attempt.block, block, now);
+        if attempt.known {
+            self.pairs.adopt(&attempt.pair(), own, now);
+        } else {
+            self.accounts.adopt(&attempt.name, own, now);
+        }
     }
 
     /// Returns the position of the next attempt that may be checked.
@@ -181,11 +257,13 @@ impl Queue {
             if *known {
                 self.pairs.is_free(&(name.clone(), *block), now)
             } else {
-                self.accounts.is_free(name, now) && self.blocks.is_free(block, now)
+                self.accounts.is_free(name, now)
+                    && self.blocks.is_free(block, now)
+                    && now >= self.not_before(&waiting.attempt, now)
             }
         });
         let order = |attempt: &Attempt| {
-            let same = |(_, other): &&(u64, Attempt)| other.block == attempt.block;
+            let same = |other: &&Running| other.attempt.block == attempt.block;
             let running = self.running.iter().filter(same).count();
             (running, self.blocks.failed(&attempt.block, now))
         };
@@ -196,11 +274,14 @@ impl Queue {
     fn not_before(&self, attempt: &Attempt, now: Instant) -> Instant {
         let Attempt { name, block, known } = attempt;
         if *known {
-            self.pairs.not_before(&(name.clone(), *block), now)
-        } else {
-            let account = self.accounts.not_before(name, now);
-            account.max(self.blocks.not_before(block, now))
+            return self.pairs.not_before(&(name.clone(), *block), now);
         }
+        let mut account = self.accounts.not_before(name, now);
+        let is_slow = self.accounts.failed(name, now) >= self.accounts.rate.limit;
+        if is_slow && self.blocks.failed(block, now) > 0 {
+            account = later(account, self.handicap);
+        }
+        account.max(self.blocks.not_before(block, now))
     }
 
     fn start(&mut self, attempt: &Attempt, now: Instant) {
@@ -215,9 +296,10 @@ impl Queue {
 
     /// Refuses what waits when an account reaches its limit. What came before is part of the attack, unless its address has
     /// not failed yet; what comes afterwards has its turn in the slow lane.
-    fn slow_down(&mut self, failed: &Attempt, now: Instant) {
-        let name = &failed.name;
-        if failed.known || self.accounts.failed(name, now) != self.accounts.rate.limit {
+    fn slow_down(&mut self, failed: &Attempt, before: u32, now: Instant) {
+        let (name, limit) = (&failed.name, self.accounts.rate.limit);
+        let is_slow = self.accounts.failed(name, now) >= limit;
+        if failed.known || before >= limit || !is_slow {
             return;
         }
         self.refuse(|queue, waiting| {

@@ -25,7 +25,7 @@ impl Bench {
     fn new(settings: LoginSettings) -> Self {
         let start = Instant::now();
         Self {
-            queue: Queue::new(settings),
+            queue: Queue::new(settings, Duration::ZERO),
             now: start,
             start,
             open: Vec::new(),
@@ -63,7 +63,7 @@ impl Bench {
             assert!(ended.len() <= AT_ONCE);
             self.now += Duration::from_millis(1);
             for (id, good) in ended {
-                self.queue.end(id, good, self.now);
+                self.queue.end(id, good, None, self.now);
             }
             self.queue.run(self.now);
         }
@@ -284,12 +284,14 @@ async fn a_connection_that_ends_while_it_waits_leaves_the_queue() {
             ..LoginSettings::default()
         },
         Arc::default(),
+        None,
     );
     guard
         .admit("ann", block(1), false)
         .await
         .unwrap()
-        .end(false);
+        .end(false)
+        .await;
     let wait = guard.admit("ann", block(1), false);
     let waited = tokio::time::timeout(Duration::from_millis(20), wait).await;
     assert!(waited.is_err());
@@ -315,6 +317,7 @@ async fn who_waits_is_woken_when_the_turn_comes() {
             ..LoginSettings::default()
         },
         Arc::default(),
+        None,
     );
     let guard = std::sync::Arc::new(guard);
     // All wait before the first has failed; each gets a turn after the one before, not after the longest wait.
@@ -324,7 +327,7 @@ async fn who_waits_is_woken_when_the_turn_comes() {
             tokio::spawn(async move {
                 let turn = guard.admit(&format!("nobody{i}"), block(1), false).await;
                 tokio::task::yield_now().await;
-                turn.unwrap().end(false);
+                turn.unwrap().end(false).await;
             })
         })
         .collect();
