@@ -1,6 +1,7 @@
 //! What several servers of one PostgreSQL database tell each other about logins.
 
 use std::{
+    io::{Read, Write},
     path::Path,
     time::{Duration, Instant},
 };
@@ -11,7 +12,8 @@ use vggt::store::{LoginCount, Store, StoreSettings};
 
 use crate::support::{
     database::{Cluster, psql},
-    service::{Client, PASSWORD, Service, wait_for},
+    http::{connect, request},
+    service::{Client, PASSWORD, Service, demo_images, wait_for},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -227,4 +229,119 @@ fn a_database_that_is_away_keeps_no_connection_waiting_and_nobody_logged_in() {
         ok.then_some(())
     });
     assert!(service.connect().json(5, "")["files"].is_array());
+}
+
+/// Two servers of one database and folder, with the users ann and ben.
+fn servers(args: &[&str]) -> [Service; 2] {
+    let dir = TempDir::new().unwrap();
+    let (url, ..) = two(dir.path());
+    let http = ["--http", "127.0.0.1:0"];
+    let one = service(dir, &url, &[&http, args].concat());
+    let other = beside(&one, &url, &[&http, args].concat());
+    [one, other]
+}
+
+/// Another server of the same database and folder.
+fn beside(one: &Service, url: &str, args: &[&str]) -> Service {
+    let out = one.out().display().to_string();
+    let own = TempDir::new().unwrap();
+    service(own, url, &[&["--out_root", &out], args].concat())
+}
+
+fn is_out(service: &Service) -> bool {
+    service.connect().json(5, "")["error"] == "ERROR_NOT_LOGGED_IN"
+}
+
+fn compared(services: &[Service]) -> usize {
+    let logs = services.iter().map(Service::log);
+    logs.map(|log| log.matches("wrong name or password").count())
+        .sum()
+}
+
+#[test]
+fn a_phone_logs_in_at_one_server_and_sends_its_images_to_another() {
+    let [one, other] = servers(&["--session_by_address", "60"]);
+    assert!(is_out(&one) && is_out(&other));
+    one.login("ann").close();
+    let (name, bytes) = other.connect().images(&demo_images(1)).glb();
+    let hash = name.trim_end_matches(".glb");
+    assert_eq!(one.connect().get(hash).glb().1, bytes);
+    // The last login from the address counts, at both.
+    other.login("ben").close();
+    let files = |service: &Service| service.connect().json(5, "")["files"].clone();
+    assert_eq!((files(&one), files(&other)), (json!([]), json!([])));
+    // A failed login ends it, and so does another password.
+    assert_eq!(one.connect().log_in("ann", "wrong"), json!([false, false]));
+    assert!(is_out(&one) && is_out(&other));
+    one.login("ann").close();
+    assert_eq!(files(&other).as_array().unwrap().len(), 1);
+    let store = open(&Cluster::get().url_of(one.dir()), one.dir());
+    store.set_password("ann", "another one").unwrap();
+    assert!(is_out(&one) && is_out(&other));
+}
+
+#[test]
+fn guesses_at_two_servers_are_compared_no_more_often_than_at_one() {
+    let services = servers(&["--login_attempts", "5", "--login_delay", "1"]);
+    let body = json!({"u": "ann", "p": "a guess"}).to_string();
+    let mut all = Vec::new();
+    for i in 2..10 {
+        for service in &services {
+            for _ in 0..8 {
+                all.push(Client::from(&format!("127.0.0.{i}"), service.address));
+            }
+        }
+    }
+    let start = Instant::now();
+    for client in &mut all {
+        client.send(1, body.as_bytes());
+    }
+    let answers = all.iter_mut().map(Client::try_read_blob);
+    let refused = answers.filter(|answer| answer.as_ref().is_ok_and(|a| a == b"[false, false]"));
+    assert_eq!(refused.count(), 2 * 8 * 8);
+    // What came after the limit was reached may have had a turn of the slow lane, one each 8 s for both.
+    let turns = 1 + start.elapsed().as_secs() as usize / 8;
+    let slow = compared(&services).saturating_sub(5);
+    assert!(slow <= turns, "{slow} in {:?}", start.elapsed());
+}
+
+#[test]
+fn a_guess_at_one_server_delays_the_next_at_another_and_after_a_restart() {
+    let args = ["--login_attempts", "3", "--login_delay", "1"];
+    let [one, other] = servers(&args);
+    let login = |password: &str| {
+        let body = json!({"username": "ann", "password": password});
+        request("POST", "/api/v1/sessions").json(&body)
+    };
+    let guess = |service: &Service| {
+        let mut client = service.connect();
+        assert_eq!(client.log_in("ann", "a guess"), json!([false, false]));
+    };
+    guess(&one);
+    guess(&other);
+    login("a guess")
+        .send(one.http())
+        .problem(401, "wrong_login");
+    // The next one has to wait, at either server and port. Later is as good here as never.
+    let soon = Duration::from_secs(1);
+    let waits_at = |service: &Service| {
+        let mut tcp = service.connect();
+        tcp.send(1, json!({"u": "ann", "p": PASSWORD}).to_string().as_bytes());
+        assert!(tcp.is_closed_within(soon).is_none());
+        let mut http = connect(service.http());
+        http.write_all(&login(PASSWORD).bytes()).unwrap();
+        http.set_read_timeout(Some(soon)).unwrap();
+        assert!(http.read(&mut [0]).is_err());
+    };
+    waits_at(&other);
+    drop(other);
+    let url = Cluster::get().url_of(one.dir());
+    let new = beside(
+        &one,
+        &url,
+        &[&["--http", "127.0.0.1:0"], &args[..]].concat(),
+    );
+    waits_at(&new);
+    // Others are not affected.
+    new.login("ben").close();
 }
