@@ -117,7 +117,7 @@ impl Store {
         let cap = i32::try_from(claim.running_per_user).unwrap_or(i32::MAX);
         for _ in 0..TRIES {
             let mut pooled = self.connection()?;
-            let Some(conn) = pooled.postgres() else {
+            let Some(conn) = pooled.shared() else {
                 return Ok(None);
             };
             let taken: Option<Taken> = diesel::sql_query(&take)
@@ -177,7 +177,7 @@ impl Store {
         progress: Option<&str>,
     ) -> Result<bool, StoreError> {
         let mut conn = self.connection()?;
-        let (Some(token), Some(conn)) = (lease.token, conn.postgres()) else {
+        let (Some(token), Some(conn)) = (lease.token, conn.shared()) else {
             return Ok(true);
         };
         let renewed = conn.transaction(|conn| {
@@ -202,7 +202,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn holds_lease(&self, lease: Lease) -> Result<bool, StoreError> {
         let mut conn = self.connection()?;
-        let (Some(token), Some(conn)) = (lease.token, conn.postgres()) else {
+        let (Some(token), Some(conn)) = (lease.token, conn.shared()) else {
             return Ok(true);
         };
         let found = diesel::sql_query(
@@ -221,7 +221,7 @@ impl Store {
     pub fn release_job(&self, lease: Lease) -> Result<(), StoreError> {
         self.connection()?.with_lease(lease, |conn| {
             conn.give_back(lease.job, None)?;
-            let Some(conn) = conn.postgres() else {
+            let Some(conn) = conn.shared() else {
                 return Ok(());
             };
             diesel::sql_query("UPDATE jobs SET state = 'queued', deaths = 0 WHERE id = $1")
@@ -240,7 +240,7 @@ impl Store {
     /// When the database cannot be written; nothing is changed then.
     pub fn reap_jobs(&self, longest: Duration, only_here: bool) -> Result<Vec<Reaped>, StoreError> {
         let mut pooled = self.connection()?;
-        let Some(conn) = pooled.postgres() else {
+        let Some(conn) = pooled.shared() else {
             return Ok(Vec::new());
         };
         let running: Vec<Holder> = diesel::sql_query(format!(
@@ -282,7 +282,7 @@ impl Store {
              FROM over WHERE jobs.id = over.id RETURNING jobs.id, over.worker, jobs.state = 'failed' AS failed";
         let time = now();
         pooled.write(|conn: &mut AnyConnection| {
-            let Some(pg) = conn.postgres() else {
+            let Some(pg) = conn.shared() else {
                 return Ok(Vec::new());
             };
             let rows: Vec<ReapedRow> = diesel::sql_query(reap)

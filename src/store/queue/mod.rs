@@ -76,8 +76,8 @@ pub struct Admission {
 }
 
 impl AnyConnection {
-    /// Returns the connection if it is one to PostgreSQL.
-    pub(super) fn postgres(&mut self) -> Option<&mut PgConnection> {
+    /// Returns the connection if other processes may share the database, which those of SQLite do not.
+    pub(super) fn shared(&mut self) -> Option<&mut PgConnection> {
         match self {
             Self::Sqlite(_) => None,
             Self::Postgres(conn) => Some(conn),
@@ -86,7 +86,7 @@ impl AnyConnection {
 
     /// Returns whether a lease still holds, and locks the job until the end of the transaction if so.
     pub(super) fn holds(&mut self, lease: Lease) -> QueryResult<bool> {
-        let (Some(token), Some(conn)) = (lease.token, self.postgres()) else {
+        let (Some(token), Some(conn)) = (lease.token, self.shared()) else {
             return Ok(true);
         };
         let found = diesel::sql_query(
@@ -115,7 +115,7 @@ impl AnyConnection {
 
     /// Sets what a job brings with it; nothing where there is only one process.
     pub(super) fn admit(&mut self, id: i64, admission: &Admission) -> QueryResult<()> {
-        let Some(conn) = self.postgres() else {
+        let Some(conn) = self.shared() else {
             return Ok(());
         };
         diesel::sql_query(
@@ -132,7 +132,7 @@ impl AnyConnection {
 
     /// Takes a job away from its worker, in the transaction that queues it again: not before a pause, if there is one.
     pub(super) fn give_back(&mut self, id: i64, pause: Option<Duration>) -> QueryResult<()> {
-        let Some(conn) = self.postgres() else {
+        let Some(conn) = self.shared() else {
             return Ok(());
         };
         diesel::sql_query(
@@ -166,7 +166,7 @@ impl Store {
             jobs: i64,
         }
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok((0, 0));
         };
         let sum: Sum = diesel::sql_query(format!(
@@ -196,7 +196,7 @@ pub(super) fn check_places(
         #[diesel(sql_type = BigInt)]
         count: i64,
     }
-    let (Some(places), Some(conn)) = (admission.places, conn.postgres()) else {
+    let (Some(places), Some(conn)) = (admission.places, conn.shared()) else {
         return Ok(());
     };
     let rows: Vec<Waiting> = diesel::sql_query(format!(

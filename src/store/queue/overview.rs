@@ -178,7 +178,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn load_of_jobs(&self) -> Result<Load, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(Load::default());
         };
         let load = diesel::sql_query(
@@ -196,7 +196,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn jobs_ahead(&self, ids: &[i64]) -> Result<HashMap<i64, usize>, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(HashMap::new());
         };
         let rows: Vec<Ahead> = diesel::sql_query(format!(
@@ -219,7 +219,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn progress_of(&self, ids: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(HashMap::new());
         };
         let rows: Vec<ProgressRow> = diesel::sql_query(
@@ -237,7 +237,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn dir_of_preview(&self, user_id: i32, hash: &str) -> Result<Option<String>, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(None);
         };
         let found: Option<DirRow> = diesel::sql_query(
@@ -257,7 +257,7 @@ impl Store {
     /// When the database cannot be written.
     pub fn note_worker(&self, worker: &WorkerRow, draining: bool) -> Result<(), StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(());
         };
         diesel::sql_query(
@@ -284,7 +284,7 @@ impl Store {
     /// When the database cannot be written.
     pub fn forget_worker(&self, name: &str) -> Result<(), StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(());
         };
         diesel::sql_query("DELETE FROM workers WHERE name = $1")
@@ -299,7 +299,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn overview(&self, limit: u32) -> Result<Option<Overview>, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(None);
         };
         conn.transaction(|conn| {
@@ -347,7 +347,7 @@ impl Store {
             seconds: Option<f64>,
         }
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(None);
         };
         let age: Age = diesel::sql_query(

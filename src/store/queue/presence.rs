@@ -71,7 +71,7 @@ impl Store {
     pub fn ended_here(&self, names: &[String]) -> Result<HashSet<String>, StoreError> {
         let names: Vec<&String> = names.iter().filter(|name| has_ended_here(name)).collect();
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres().filter(|_| !names.is_empty()) else {
+        let Some(conn) = conn.shared().filter(|_| !names.is_empty()) else {
             return Ok(HashSet::new());
         };
         let rows: Vec<Row> = diesel::sql_query(format!(
@@ -89,7 +89,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn is_alone(&self) -> Result<bool, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(true);
         };
         let others = diesel::sql_query(format!(
@@ -108,7 +108,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn has_ended_workers(&self) -> Result<bool, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres() else {
+        let Some(conn) = conn.shared() else {
             return Ok(false);
         };
         let rows: Vec<Row> = diesel::sql_query(format!(
@@ -125,7 +125,7 @@ impl Store {
     /// When the database cannot be read.
     pub fn dirs_of_ended(&self, dirs: &[String]) -> Result<HashSet<String>, StoreError> {
         let mut conn = self.connection()?;
-        let Some(conn) = conn.postgres().filter(|_| !dirs.is_empty()) else {
+        let Some(conn) = conn.shared().filter(|_| !dirs.is_empty()) else {
             return Ok(HashSet::new());
         };
         let rows: Vec<Row> = diesel::sql_query(
