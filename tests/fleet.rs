@@ -16,7 +16,7 @@ use crate::support::{
     fail,
     http::request,
     run,
-    service::{Client, PASSWORD, Service, assert_glb, demo_images, long_job, wait_for},
+    service::{Client, PASSWORD, Service, assert_glb, demo_images, images_payload, wait_for},
 };
 
 /// A front end that runs no jobs, and what shares its database.
@@ -60,16 +60,14 @@ impl Fleet {
         serde_json::from_str(&told).unwrap()
     }
 
-    /// Waits until a job is in a stage, and gives its status.
-    fn in_stage(&self, client: &mut Client, job: i64, stage: &str) -> Value {
-        wait_for("the stage", || {
+    /// Waits until a worker has a job.
+    fn running(&self, client: &mut Client, job: i64) {
+        wait_for("the job to run", || {
             let status = client.status(job);
-            assert!(
-                status["state"] == "queued" || status["state"] == "running",
-                "{status}"
-            );
-            (status["stage"] == stage).then_some(status)
-        })
+            let state = status["state"].as_str();
+            assert!(matches!(state, Some("queued" | "running")), "{status}");
+            (state == Some("running")).then_some(())
+        });
     }
 
     /// Every row has its file and every file its row, and nothing is left of the inputs.
@@ -84,6 +82,11 @@ impl Fleet {
         let report = self.store().check(false).unwrap();
         assert_eq!(report.problems(), 0, "{report:?}");
     }
+}
+
+/// Enough images to kill a worker that has them, and long enough for its lease to run out.
+fn long() -> Vec<&'static [u8]> {
+    demo_images(8).repeat(15)
 }
 
 fn open(url: &str, out_root: PathBuf) -> Store {
@@ -199,22 +202,23 @@ fn another_worker_goes_on_where_one_was_killed_with_the_same_bytes() {
     let fleet = Fleet::new(&[]);
     let mut ann = fleet.front.login("ann");
     let first = fleet.worker(&[]);
-    let undisturbed = ann.submit(&long_job());
+    let undisturbed = ann.submit(&long());
     let undisturbed = ann.finished(undisturbed)["hash"]
         .as_str()
         .unwrap()
         .to_owned();
     let (_, expected) = ann.get(&undisturbed).glb();
-    let job = ann.submit(&long_job());
-    fleet.in_stage(&mut ann, job, "aggregator");
+    let job = ann.submit(&long());
+    fleet.running(&mut ann, job);
     first.kill();
     let _second = fleet.worker(&[]);
     let done = ann.finished(job);
     assert_eq!(done["state"], "done", "{done}");
     let hash = done["hash"].as_str().unwrap().to_owned();
     assert!(ann.get(&hash).glb().1 == expected);
-    let row = fleet.store().job(job).unwrap().unwrap();
-    assert_eq!(row.deaths, 1);
+    // Taken, taken away, and taken again.
+    let token = fleet.sql(&format!("SELECT token FROM jobs WHERE id = {job}"));
+    assert_eq!(token, "3");
     assert_eq!(fleet.sql("SELECT count(*) FROM glb_files"), "2");
     fleet.assert_consistent();
 }
@@ -224,8 +228,8 @@ fn a_worker_that_was_paused_past_its_lease_writes_nothing() {
     let fleet = Fleet::new(&[]);
     let mut ann = fleet.front.login("ann");
     let first = fleet.worker(&["--lease", "3"]);
-    let job = ann.submit(&long_job());
-    fleet.in_stage(&mut ann, job, "aggregator");
+    let job = ann.submit(&long());
+    fleet.running(&mut ann, job);
     first.signal("STOP");
     let second = fleet.worker(&["--lease", "3"]);
     wait_for("the second worker to begin", || {
@@ -257,8 +261,8 @@ fn a_worker_that_is_stopped_ends_its_job_or_gives_it_back() {
     let fleet = Fleet::new(&[]);
     let mut ann = fleet.front.login("ann");
     let mut first = fleet.worker(&["--grace", "100"]);
-    let job = ann.submit(&long_job());
-    fleet.in_stage(&mut ann, job, "aggregator");
+    let job = ann.submit(&long());
+    fleet.running(&mut ann, job);
     first.signal("TERM");
     wait_for("the worker to be seen draining", || {
         (fleet.status()["workers"][0]["draining"] == true).then_some(())
@@ -277,8 +281,8 @@ fn a_worker_that_is_stopped_ends_its_job_or_gives_it_back() {
 
     let mut second = fleet.worker(&["--grace", "0"]);
     assert_eq!(ann.finished(other)["state"], "done");
-    let job = ann.submit(&long_job());
-    fleet.in_stage(&mut ann, job, "aggregator");
+    let job = ann.submit(&long());
+    fleet.running(&mut ann, job);
     second.signal("TERM");
     assert_eq!(
         second.process.wait().unwrap().code(),
@@ -298,9 +302,9 @@ fn a_job_is_cancelled_wherever_it_runs() {
     let fleet = Fleet::new(&[]);
     let worker = fleet.worker(&[]);
     let mut ann = fleet.front.login("ann");
-    let job = ann.submit(&long_job());
+    let job = ann.submit(&long());
     let waiting = ann.submit(&demo_images(1));
-    fleet.in_stage(&mut ann, job, "aggregator");
+    fleet.running(&mut ann, job);
     for id in [waiting, job] {
         let told = ann.json(10, &format!("{{\"job\": {id}}}"));
         assert_eq!(told["state"], "cancelled", "{told}");
@@ -310,7 +314,7 @@ fn a_job_is_cancelled_wherever_it_runs() {
     });
     // Of a connection that is gone nobody wants the answer.
     let mut gone = fleet.front.login("ben");
-    let payload = crate::support::service::images_payload(&long_job());
+    let payload = images_payload(&long());
     gone.send(2, &payload);
     wait_for("its job", || (fleet.status()["running"] == 1).then_some(()));
     gone.close();
@@ -335,7 +339,7 @@ fn two_front_ends_take_the_jobs_of_one_user() {
     }
     let refused = {
         let mut payload = vec![2];
-        payload.extend(crate::support::service::images_payload(&demo_images(1)));
+        payload.extend(images_payload(&demo_images(1)));
         here.send(8, &payload);
         serde_json::from_slice::<Value>(&here.read_blob()).unwrap()
     };
@@ -381,8 +385,8 @@ fn workers_outlive_their_database() {
     let fleet = Fleet::on(&cluster, &[]);
     let worker = fleet.worker(&[]);
     let mut ann = fleet.front.login("ann");
-    let job = ann.submit(&long_job());
-    fleet.in_stage(&mut ann, job, "aggregator");
+    let job = ann.submit(&long());
+    fleet.running(&mut ann, job);
     cluster.kill();
     let away = Instant::now();
     std::thread::sleep(Duration::from_secs(2));

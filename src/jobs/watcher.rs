@@ -26,6 +26,9 @@ use crate::store::{PendingJob, StoreError, StoredJobState};
 /// Time between two looks at the rows.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Time between two looks while a job of a shared database runs here.
+const PROGRESS: Duration = Duration::from_millis(500);
+
 /// Shortest time between two rounds.
 const SHORTEST: Duration = Duration::from_millis(10);
 
@@ -74,9 +77,14 @@ impl Watch {
         let left = state
             .next_due()
             .map_or(LOOK, |due| due.saturating_duration_since(Instant::now()));
+        let look = match self.shared.fleet {
+            // Others see how far it is by its row alone.
+            Some(_) if !state.running.is_empty() => PROGRESS,
+            _ => LOOK,
+        };
         let left = match rang {
             true => SHORTEST,
-            false => left.clamp(SHORTEST, LOOK),
+            false => left.clamp(SHORTEST, look),
         };
         let state = self.shared.watch.wait_timeout(state, left);
         !state.unwrap_or_else(|e| e.into_inner()).0.closed
