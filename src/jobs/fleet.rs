@@ -486,6 +486,10 @@ impl Shared {
         if self.fleet.is_none() {
             return;
         }
+        // One that has just begun runs.
+        if let Err(e) = self.tell_connections() {
+            quietly(|| tracing::warn!("cannot look at the jobs of connections: {e}"));
+        }
         loop {
             let is_over = end.is_some_and(|end| Instant::now() >= end);
             let mut state = self.lock();

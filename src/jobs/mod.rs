@@ -396,16 +396,19 @@ impl Jobs {
 
     /// Returns the file of a preview of a job that runs, if it is the user's.
     pub fn preview(&self, user_id: i32, hash: &str) -> Option<PathBuf> {
-        if self.shared.fleet.is_some() {
+        let here = {
+            let state = self.shared.lock();
+            let running = state.running.iter().map(|running| &running.handle);
+            let mut own = running.filter(|h| h.user_id == user_id && !h.state().is_final());
+            let preview = own.find_map(|handle| handle.preview().filter(|p| p.hash == hash));
+            preview.map(|preview| preview.path.clone())
+        };
+        here.or_else(|| {
+            self.shared.fleet.as_ref()?;
             let store = &self.shared.store;
             let dir = store.dir_of_preview(user_id, hash).ok()??;
-            return Some(InputFolder::of_row(store.job_dir(&dir)).preview());
-        }
-        let state = self.shared.lock();
-        let running = state.running.iter().map(|running| &running.handle);
-        let mut own = running.filter(|h| h.user_id == user_id && !h.state().is_final());
-        let preview = own.find_map(|handle| handle.preview().filter(|p| p.hash == hash));
-        preview.map(|preview| preview.path.clone())
+            Some(InputFolder::of_row(store.job_dir(&dir)).preview())
+        })
     }
 
     /// Cancels a job with a row and returns how it stands then. Once this returns, the row says so: the job does not come back,
