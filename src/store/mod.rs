@@ -12,6 +12,7 @@ mod create_table;
 mod database;
 mod draft_files;
 mod drafts;
+mod driver;
 mod error;
 mod files;
 mod glb_files;

@@ -1,6 +1,6 @@
 //! PostgreSQL: a connection in Rust (tokio-postgres), behind the interface that diesel has for SQLite.
 //!
-//! Bytes are moved by a thread of this module, so that callers may block wherever they like.
+//! Bytes are moved by the threads of [`driver`], so that callers may block wherever they like.
 
 mod open;
 mod server;
@@ -11,7 +11,7 @@ pub(super) use open::open;
 pub use server::Server;
 pub(super) use session_lock::{SessionLock, With};
 
-use std::{any::Any, future::Future, sync::OnceLock};
+use std::{any::Any, future::Future};
 
 use diesel::{
     connection::{
@@ -31,7 +31,8 @@ use diesel_async::{
     AnsiTransactionManager, AsyncPgConnection,
     async_connection_wrapper::{AsyncConnectionWrapper, BlockOn},
 };
-use tokio::runtime::{Builder, Runtime};
+
+use super::driver::driver;
 
 /// One transaction of ours at a time; a lock of the transaction, in this database alone. The number means "vggt".
 pub(super) const LOCK_WRITERS: &str = "SELECT pg_advisory_xact_lock(1986488180);";
@@ -48,20 +49,6 @@ impl BlockOn for Parked {
     fn get_runtime() -> Self {
         Self
     }
-}
-
-/// Returns the thread that moves the bytes of all connections.
-fn driver() -> Result<&'static Runtime, std::io::Error> {
-    static DRIVER: OnceLock<Runtime> = OnceLock::new();
-    if let Some(driver) = DRIVER.get() {
-        return Ok(driver);
-    }
-    let new = Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("database")
-        .enable_all()
-        .build()?;
-    Ok(DRIVER.get_or_init(|| new))
 }
 
 type Inner = AsyncConnectionWrapper<AsyncPgConnection, Parked>;
