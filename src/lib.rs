@@ -25,7 +25,7 @@
 //! cameras      files of known cameras -> poses, lenses   scene, vggt-model
 //! scene        predictions -> points and cameras, pure   vggt-model
 //! protocol     the bytes of the wire, no sockets         -
-//! store        users, GLB files and jobs: rows + files   atomic_file, system
+//! store        users, GLB files and jobs: rows + files   atomic_file, resolver, system
 //! hub          find, download and verify weights         resolver, system, vggt-model
 //! metrics      what the service counts, as text          -
 //! monitor      CPU, GPU and memory over time, plotted    -

@@ -242,7 +242,7 @@ impl StoreError {
             | Self::NoFolder { .. }
             | Self::FilesMissing { .. }
             | Self::OtherFolder { .. } => true,
-            Self::Write { source, .. } | Self::Files { source, .. } => is_passing(source),
+            Self::Write { source, .. } | Self::Files { source, .. } => is_passing_io(source),
             // Of PostgreSQL: the server went away, or ended what stood in the way of others.
             Self::Database(QueryError::DatabaseError(
                 DatabaseErrorKind::ClosedConnection
@@ -298,7 +298,8 @@ impl StoreError {
     }
 }
 
-fn is_passing(e: &io::Error) -> bool {
+/// Returns true for an error of the operating system that may pass by itself.
+pub(super) fn is_passing_io(e: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     let kind = matches!(
         e.kind(),

@@ -6,6 +6,7 @@
 
 mod access_tokens;
 mod bell;
+mod bucket;
 mod check;
 mod connection;
 mod create_table;
@@ -50,6 +51,10 @@ mod users;
 pub use self::{
     access_tokens::{AccessToken, NewSecret},
     bell::Bell,
+    bucket::{
+        Bucket, BucketEntry, BucketError, BucketLimits, BucketList, BucketObject, BucketReader,
+        BucketSettings, BucketUrl,
+    },
     check::{CheckReport, Repair},
     database::Database,
     draft_files::{AddedFile, DraftFile, DraftLimits, NewDraftFile},
