@@ -6,6 +6,8 @@
 )]
 
 mod attention;
+mod bucket;
+mod bucket_faults;
 mod cameras;
 mod client;
 mod client_jobs;

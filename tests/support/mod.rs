@@ -1,5 +1,7 @@
 //! What tests share: calls of the program here, the service, fixtures and readers in a module each.
 
+pub(crate) mod bucket;
+pub(crate) mod bucket_proxy;
 pub(crate) mod clip;
 pub(crate) mod database;
 pub(crate) mod glb;
