@@ -14,8 +14,8 @@ use futures_util::{Stream, StreamExt};
 use tokio::{sync::oneshot, task::JoinHandle, time};
 use tokio_postgres::{AsyncMessage, Client, Error};
 
-use super::{Server, driver, open::SETTINGS};
-use crate::store::{Bell, Database, StoreError, queue::be_present};
+use super::{Server, open::SETTINGS};
+use crate::store::{Bell, Database, StoreError, driver::driver, queue::be_present};
 
 /// The number means "vgts".
 const LOCK: &str = "SELECT pg_try_advisory_lock(1986491507)";
