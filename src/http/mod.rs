@@ -110,7 +110,7 @@ pub async fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let grace = settings.grace;
-    let app = shared(settings, peers, store, jobs, stopped.clone());
+    let app = state_of(settings, peers, store, jobs, stopped.clone());
     let router = routes::router(app.clone());
     accept_until(listener, app, router, grace, &mut stopped).await;
 }
@@ -124,12 +124,12 @@ pub async fn serve_metrics(
     mut stopped: watch::Receiver<bool>,
 ) {
     let settings = HttpSettings::default();
-    let app = shared(settings, peers, store, jobs, stopped.clone());
+    let app = state_of(settings, peers, store, jobs, stopped.clone());
     let router = routes::metrics_router(app.clone());
     accept_until(listener, app, router, LAST_ANSWER, &mut stopped).await;
 }
 
-fn shared(
+fn state_of(
     settings: HttpSettings,
     peers: Arc<Peers>,
     store: Store,
