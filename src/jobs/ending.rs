@@ -162,7 +162,12 @@ impl Shared {
         match &written {
             Ok(false) => {
                 let end = match self.is_lease_over(lease) {
-                    true => End::LeaseOver,
+                    true => {
+                        quietly(|| {
+                            tracing::warn!(job.id = id, "job {id} was given to another worker");
+                        });
+                        End::LeaseOver
+                    }
                     false => End::Cancelled,
                 };
                 return self.end(work.handle.clone(), work.lease, work.folder, end);

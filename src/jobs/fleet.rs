@@ -345,14 +345,25 @@ impl Shared {
             Ok(()) => {
                 known.answers_since.get_or_insert_with(Instant::now);
             }
-            Err(_) => known.answers_since = None,
+            Err(_) => {
+                known.answers_since = None;
+                known.renewed = None;
+            }
         }
         done
     }
 
     fn round(&self, fleet: &Fleet) -> Result<(), StoreError> {
         let pace = RENEW.min(fleet.settings.lease / 3);
-        let due = fleet.known().renewed.is_none_or(|at| at.elapsed() >= pace);
+        let due = {
+            let mut known = fleet.known();
+            let due = known.renewed.is_none_or(|at| at.elapsed() >= pace);
+            if due {
+                // Now, so that a haste that comes meanwhile is not lost.
+                known.renewed = Some(Instant::now());
+            }
+            due
+        };
         self.renew(fleet, due)?;
         self.cancel_unwanted()?;
         self.tell_connections()?;
@@ -361,7 +372,6 @@ impl Shared {
             let answers = fleet.known().answers_since;
             let only_here = answers.is_none_or(|since| since.elapsed() < AFTER_A_BREAK);
             self.reap(fleet, only_here)?;
-            fleet.known().renewed = Some(Instant::now());
         }
         if fleet.settings.front_end && fleet.known().users_looked_at.elapsed() >= USERS {
             self.cancel_of_disabled()?;
