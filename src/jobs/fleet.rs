@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     faults::quietly,
-    input::InputFolder,
+    input::{self, InputFolder},
     job::{JobId, JobState},
     names::JobNames,
     options::JobOptions,
@@ -44,7 +44,7 @@ const AFTER_A_BREAK: Duration = Duration::from_secs(15);
 const GOODBYE: Duration = Duration::from_secs(2);
 const GOODBYE_LOOK: Duration = Duration::from_millis(20);
 
-/// Time between two looks at the jobs of users who were disabled.
+/// Time between two looks at the jobs of users who were disabled, and at the folders of jobs whose workers did not remove them.
 const USERS: Duration = Duration::from_secs(5);
 
 /// How this process works on the jobs of a shared database.
@@ -375,6 +375,7 @@ impl Shared {
         }
         if fleet.settings.front_end && fleet.known().users_looked_at.elapsed() >= USERS {
             self.cancel_of_disabled()?;
+            input::remove_ended(&self.store)?;
             fleet.known().users_looked_at = Instant::now();
         }
         self.sweep_drafts()

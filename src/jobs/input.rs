@@ -275,6 +275,17 @@ pub(super) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsErro
     Ok(found.len())
 }
 
+/// Removes the folders of jobs that have ended, of workers that did not come to it.
+pub(super) fn remove_ended(store: &Store) -> Result<(), StoreError> {
+    let entries = fs::read_dir(store.jobs_dir()).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names: Vec<String> = names.collect();
+    for name in store.dirs_of_ended(&names)? {
+        remove_folder(&store.job_dir(&name));
+    }
+    Ok(())
+}
+
 fn name_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }

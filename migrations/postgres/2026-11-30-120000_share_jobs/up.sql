@@ -20,6 +20,9 @@ ALTER TABLE jobs
     -- of a running job: {"stage", "fraction", "seconds_left", "preview"}
     ADD COLUMN progress_json TEXT;
 
+-- Whose input a folder is.
+CREATE INDEX jobs_by_dir ON jobs (dir);
+
 -- Who has how many running jobs, and whose turn is the longest ago.
 CREATE TABLE job_turns (
     user_id INTEGER NOT NULL PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
