@@ -1,7 +1,7 @@
 //! Jobs of a database that other processes work on too: the rows are the queue, see [`crate::store::Lease`].
 //!
 //! A worker of this process claims a job, and the watcher prolongs its lease, records how far it is, and stops it when it is not this
-//! one's any more. Whoever asks for a job reads its row.
+//! one's any more. Status requests read the row.
 
 use std::{
     collections::HashMap,

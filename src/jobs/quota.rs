@@ -152,7 +152,8 @@ impl QuotaSettings {
         })
     }
 
-    /// Whether a spool of `bytes` is to be kept for the user beside a GLB of `glb` that is about to be stored. Older ones are removed to make space; nothing else is.
+    /// Whether a spool of `bytes` is to be kept for the user beside a GLB of `glb` that is about to be stored. Older ones are removed to
+    /// make space; nothing else is.
     ///
     /// # Errors
     /// When the database cannot be read or written.

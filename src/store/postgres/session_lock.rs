@@ -105,7 +105,7 @@ async fn keep(
     mut stopped: oneshot::Receiver<()>,
 ) -> bool {
     loop {
-        // An error: whoever held the other end has dropped it.
+        // An error: the other end was dropped.
         if time::timeout(LOOK, &mut stopped).await.is_ok() {
             session.close().await;
             return true;
