@@ -16,6 +16,7 @@ use super::{
     names::JobNames,
     options::JobOptions,
     progress::{Handle, StopReason},
+    restore::INPUT_GONE,
     shared::{Running, Shared, Work, shutting_down},
 };
 use crate::{
@@ -247,13 +248,8 @@ impl Shared {
             self.refuse(&row, lease, "its options cannot be read")?;
             return Ok(None);
         };
-        // Where the folder of all inputs is missing, its disk is: the worker waits for it.
-        let gone = matches!(folder.source(row.kind), Ok(None))
-            && !folder.is_of_rerun()
-            && self.store.jobs_dir().is_dir();
-        if gone {
-            let reason = "its input files are gone; submit it again";
-            self.refuse(&row, lease, reason)?;
+        if self.is_input_gone(&row, &folder) {
+            self.refuse(&row, lease, INPUT_GONE)?;
             return Ok(None);
         }
         folder.begin_attempt(token);

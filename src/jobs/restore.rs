@@ -21,6 +21,9 @@ use crate::store::{Job as StoredJob, Lease, StoreError};
 /// Longest pause that a row may ask for, whatever the clock was when it was written: the longest between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20 * 60);
 
+/// Why a job fails whose input files are missing.
+pub(super) const INPUT_GONE: &str = "its input files are gone; submit it again";
+
 impl Shared {
     /// Counts deaths of the process and queues the jobs that have not ended. A job that the process died of runs after the
     /// others.
@@ -81,13 +84,8 @@ impl Shared {
             folder.remove();
             return Ok(false);
         };
-        // Where the folder of all inputs is missing, its disk is: the worker waits for it.
-        let gone = matches!(folder.source(row.kind), Ok(None))
-            && !folder.is_of_rerun()
-            && self.store.jobs_dir().is_dir();
-        if gone {
-            let reason = "its input files are gone; submit it again";
-            self.refuse(&row, row.id.into(), reason)?;
+        if self.is_input_gone(&row, &folder) {
+            self.refuse(&row, row.id.into(), INPUT_GONE)?;
             return Ok(false);
         }
         let user = self.store.user_by_id(row.user_id)?;
@@ -119,6 +117,13 @@ impl Shared {
             None => self.push(&mut state, work),
         }
         Ok(true)
+    }
+
+    /// Returns true when the input files of a job are missing. Where the folder of all inputs is, its disk is: the worker waits for it.
+    pub(super) fn is_input_gone(&self, row: &StoredJob, folder: &InputFolder) -> bool {
+        matches!(folder.source(row.kind), Ok(None))
+            && !folder.is_of_rerun()
+            && self.store.jobs_dir().is_dir()
     }
 
     pub(super) fn refuse(

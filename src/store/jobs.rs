@@ -347,8 +347,8 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Ends a job and returns true if this call ended it: it had not, and the lease holds. With a new file, [`Store::save_result`] does both
-    /// at once.
+    /// Ends a job and returns true if this call ended it: it had not, and the lease holds. With a new file, [`Store::save_result`]
+    /// does both at once.
     ///
     /// # Errors
     /// When the row cannot be written.

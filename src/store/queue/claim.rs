@@ -232,9 +232,9 @@ impl Store {
         Ok(())
     }
 
-    /// Takes jobs away from workers that are gone, and queues them again; fails those of which this was the third in a row. Gone is a worker
-    /// on this machine that has ended, and, unless `only_here`, one whose lease is over, or that has no connection and has not prolonged its
-    /// lease for a while. No lease is longer than twice `longest` from now on: the clock of the database may have been set back.
+    /// Takes jobs away from workers that are gone, and queues them again; fails those of which this was the third in a row. Gone is a
+    /// worker on this machine that has ended, and, unless `only_here`, one whose lease is over, or that has no connection and has not
+    /// prolonged its lease for a while. No lease is longer than twice `longest` from now on: the clock of the database may have been set back.
     ///
     /// # Errors
     /// When the database cannot be written; nothing is changed then.
