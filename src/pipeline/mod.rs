@@ -85,8 +85,9 @@ pub use sky::frame_mask;
 pub use source::{FrameLimit, ReadOptions, Source, read_frames};
 pub use space::{DEPTH_BYTES, PREDICTION_BYTES, scene_bytes};
 pub use spool::{
-    Cache, Decoded, Fields, FolderRule, FrameOutputs, MadeOf, Place, Spool, SpoolError, Stamps,
-    discard, finished_frames, has_frames, note_of, open_finished, take_over,
+    Cache, Decoded, Fields, FolderRule, FrameOutputs, MadeOf, PassedOn, Place, Spool, SpoolError,
+    SpoolPart, Stamps, discard, finished_frames, has_frames, news as spool_news, note_of,
+    open_finished, passed_on, take_over,
 };
 pub use spooled::{Spooled, Spooling};
 pub use stills::{still, thumbnail};

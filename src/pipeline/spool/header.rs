@@ -77,32 +77,42 @@ impl Header {
 
     /// Reads the header of a spool.
     pub(super) fn read(home: &Home) -> Result<Self, SpoolError> {
-        let path = home.path().join(HEADER);
-        let Some(file) = home.open(HEADER)? else {
-            return Err(not_ours(home.path(), "it has no spool.json"));
+        let file = home.open(HEADER)?;
+        Self::of_file(file, home.path())
+    }
+
+    /// As [`Header::read`], of a folder that another may have locked.
+    pub(super) fn peek(folder: &Path) -> Result<Self, SpoolError> {
+        match File::open(folder.join(HEADER)) {
+            Ok(file) => Self::of_file(Some(file), folder),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::of_file(None, folder),
+            Err(e) => Err(failed("open", &folder.join(HEADER))(e)),
+        }
+    }
+
+    fn of_file(file: Option<File>, folder: &Path) -> Result<Self, SpoolError> {
+        let path = folder.join(HEADER);
+        let Some(file) = file else {
+            return Err(not_ours(folder, "it has no spool.json"));
         };
         let bytes = read_all(file, MAX_HEADER).map_err(failed("read", &path))?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
-            not_ours(
-                home.path(),
-                "its spool.json is damaged or not one of vggt's",
-            )
-        })?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| not_ours(folder, "its spool.json is damaged or not one of vggt's"))?;
         if value["format"] != FORMAT {
-            return Err(not_ours(home.path(), "its spool.json is not one of vggt's"));
+            return Err(not_ours(folder, "its spool.json is not one of vggt's"));
         }
         match value["version"].as_u64() {
             Some(VERSION) => {}
             found => {
                 return Err(SpoolError::Version {
-                    path: home.path().to_owned(),
+                    path: folder.to_owned(),
                     found: found.unwrap_or_default(),
                     own: VERSION,
                 });
             }
         }
         serde_json::from_value(value)
-            .map_err(|e| not_ours(home.path(), &format!("its spool.json is damaged: {e}")))
+            .map_err(|e| not_ours(folder, &format!("its spool.json is damaged: {e}")))
     }
 
     /// Writes the header.

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Longest journal that is read back: the names and placements of a hundred thousand frames.
-const MAX_JOURNAL: u64 = 256 << 20;
+pub(super) const MAX_JOURNAL: u64 = 256 << 20;
 
 /// Something that is finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,12 +67,9 @@ impl Journal {
         let bytes = read_all(file.try_clone()?, MAX_JOURNAL)?;
         let mut records = Vec::new();
         let mut whole = 0;
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let Some(record) = line.strip_suffix(b"\n").and_then(parsed) else {
-                break;
-            };
+        for (record, end) in whole_records(&bytes) {
             records.push(record);
-            whole += line.len() as u64;
+            whole = end as u64;
         }
         if repair {
             file.set_len(whole)?;
@@ -97,6 +94,17 @@ impl Journal {
             let _ = file.seek(SeekFrom::Start(start));
         })
     }
+}
+
+/// Returns the records of a journal as far as they are whole, each with the place where its line ends.
+pub(super) fn whole_records(journal: &[u8]) -> impl Iterator<Item = (Record, usize)> {
+    let lines = journal.split_inclusive(|byte| *byte == b'\n');
+    let records = lines.scan(0, |end, line| {
+        *end += line.len();
+        let record = line.strip_suffix(b"\n").and_then(parsed)?;
+        Some((record, *end))
+    });
+    records.fuse()
 }
 
 fn parsed(line: &[u8]) -> Option<Record> {

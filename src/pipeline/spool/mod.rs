@@ -32,6 +32,7 @@ mod header;
 mod home;
 mod journal;
 mod made_of;
+mod news;
 mod place;
 mod results;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use error::SpoolError;
 pub(super) use header::Compared;
 pub use header::Fields;
 pub use made_of::{MadeOf, Stamps};
+pub use news::{PassedOn, SpoolPart, news, passed_on};
 pub(super) use place::Opened;
 pub use place::{FolderRule, Place, discard, finished_frames, has_frames, note_of, take_over};
 pub use results::FrameOutputs;

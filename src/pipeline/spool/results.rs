@@ -50,7 +50,7 @@ enum Values<'a> {
 
 impl Fields {
     /// Name, and number of values of a frame of so many pixels, (H, W), of each kind of result.
-    fn columns(self, (h, w): (usize, usize)) -> Vec<(&'static str, usize)> {
+    pub(super) fn columns(self, (h, w): (usize, usize)) -> Vec<(&'static str, usize)> {
         let pixels = h * w;
         let mut columns = vec![(DEPTH, pixels), (DEPTH_CONF, pixels)];
         if self.points {

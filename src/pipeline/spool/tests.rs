@@ -344,3 +344,74 @@ fn a_cached_copy_is_whole_whether_the_spool_had_a_name_or_not() {
     }
     assert!(!dir.path().join("spool").exists());
 }
+
+/// Writes parts of the files of one folder into another.
+fn pass_on(from: &Path, to: &Path, parts: &[SpoolPart]) {
+    use std::io::{Read, Seek, SeekFrom, Write};
+    fs::create_dir_all(to).unwrap();
+    for part in parts {
+        let mut source = fs::File::open(from.join(part.file)).unwrap();
+        source.seek(SeekFrom::Start(part.bytes.start)).unwrap();
+        let count = part.bytes.end - part.bytes.start;
+        let mut bytes = Vec::new();
+        source.take(count).read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, count, "{part:?}");
+        let mut options = fs::OpenOptions::new();
+        let mut target = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(to.join(part.file))
+            .unwrap();
+        target.seek(SeekFrom::Start(part.bytes.start)).unwrap();
+        target.write_all(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn what_was_passed_on_is_a_spool_at_every_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, to) = (dir.path().join("spool"), dir.path().join("elsewhere"));
+    let mut told = PassedOn::default();
+    let mut spool = decoded(open(&path).unwrap(), false);
+    for (n, frame) in [3, 0, 1, 4, 2].into_iter().enumerate() {
+        spool.put(frame, &results(frame)).unwrap();
+        if n % 2 == 0 {
+            let news = news(&path, told, false).unwrap();
+            assert!(!news.begun_again);
+            told = news.passed_on;
+            pass_on(&path, &to, &news.parts);
+            // Nothing is passed on twice but the header.
+            let again = super::news(&path, told, false).unwrap();
+            assert_eq!((again.parts, again.passed_on), (vec![], told));
+            let copy = dir.path().join(format!("copy-{n}"));
+            home::copy_files(&to, &copy).unwrap();
+            let Opened::Spool(copy) = open(&copy).unwrap() else {
+                panic!("its frames are missing");
+            };
+            assert_eq!(copy.missing().len(), FRAMES - n - 1);
+        }
+    }
+    finish(&mut spool);
+    spool.keep_refinement(b"{}").unwrap();
+    let last = news(&path, told, true).unwrap();
+    pass_on(&path, &to, &last.parts);
+    assert_eq!(passed_on(&to).unwrap(), last.passed_on);
+    drop(spool);
+    for name in fs::read_dir(&path).unwrap() {
+        let name = name.unwrap().file_name();
+        if name != "lock" {
+            assert_eq!(
+                fs::read(path.join(&name)).unwrap(),
+                fs::read(to.join(&name)).unwrap()
+            );
+        }
+    }
+    assert!(open_finished(&to).unwrap().is_finished());
+
+    // Begun again with other weights: all of it is new.
+    let other = place(&path, FolderRule::Named).open(made_of("other"), fields());
+    let _spool = decoded(other.unwrap(), false);
+    let anew = news(&path, last.passed_on, false).unwrap();
+    assert!(anew.begun_again && !anew.parts.is_empty());
+}
