@@ -1,8 +1,8 @@
-//! Services and workers that share a PostgreSQL database and a folder of files, on one machine.
+//! Services and workers that share a PostgreSQL database and a folder or bucket of files, on one machine.
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -14,15 +14,20 @@ use crate::support::{
     command,
     database::{Cluster, psql},
     fail,
+    files::{bucket_of, bucket_variables_of, is_bucket, out_of_bucket},
     http::request,
     run,
-    service::{Client, PASSWORD, Service, assert_glb, demo_images, images_payload, wait_for},
+    service::{
+        Client, PASSWORD, Service, assert_glb, demo_images, images_payload, leftovers_of, wait_for,
+    },
+    text,
 };
 
 /// A front end that runs no jobs, and what shares its database.
-struct Fleet {
-    url: String,
-    front: Service,
+pub(crate) struct Fleet {
+    pub(crate) url: String,
+    pub(crate) front: Service,
+    in_bucket: bool,
 }
 
 impl Fleet {
@@ -31,27 +36,64 @@ impl Fleet {
     }
 
     fn on(cluster: &Cluster, args: &[&str]) -> Self {
+        Self::with(cluster, is_bucket(), args)
+    }
+
+    /// With files in a bucket, whatever the other tests have.
+    pub(crate) fn in_bucket(args: &[&str]) -> Self {
+        Self::with(Cluster::get(), true, args)
+    }
+
+    fn with(cluster: &Cluster, in_bucket: bool, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = cluster.url_of(dir.path());
-        let store = open(&url, dir.path().join("out"));
+        let store = open(&url, dir.path(), in_bucket);
         for (name, vip) in [("ann", false), ("ben", false), ("vic", true)] {
             store.add_user(name, PASSWORD, vip).unwrap();
         }
         drop(store);
         let all = [&["--db", &url, "--workers", "0", "--no-cache"][..], args].concat();
-        let front = Service::start_in(dir, &all);
-        Self { url, front }
+        let mut vggt = command(dir.path());
+        vggt.envs(variables(dir.path(), in_bucket));
+        let front = Service::start_with(dir, vggt, &all);
+        Self {
+            url,
+            front,
+            in_bucket,
+        }
     }
 
-    fn worker(&self, args: &[&str]) -> Worker {
+    /// The folder of the files.
+    pub(crate) fn out(&self) -> PathBuf {
+        match self.in_bucket {
+            true => out_of_bucket(self.front.dir()),
+            false => self.front.dir().join("out"),
+        }
+    }
+
+    /// A second front end.
+    pub(crate) fn another_front(&self, args: &[&str]) -> Service {
+        let out = self.out();
+        let mut all = vec!["--db", &self.url, "--workers", "0", "--no-cache"];
+        if !self.in_bucket {
+            all.extend(["--out-root", text(&out)]);
+        }
+        all.extend(args);
+        let dir = tempfile::tempdir().unwrap();
+        let mut vggt = command(dir.path());
+        vggt.envs(variables(self.front.dir(), self.in_bucket));
+        Service::start_with(dir, vggt, &all)
+    }
+
+    pub(crate) fn worker(&self, args: &[&str]) -> Worker {
         Worker::start(self, args)
     }
 
-    fn store(&self) -> Store {
-        open(&self.url, self.front.out())
+    pub(crate) fn store(&self) -> Store {
+        open(&self.url, self.front.dir(), self.in_bucket)
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         psql(&self.url, sql).unwrap().trim().to_owned()
     }
 
@@ -61,7 +103,7 @@ impl Fleet {
     }
 
     /// Waits until a worker has a job.
-    fn running(&self, client: &mut Client, job: i64) {
+    pub(crate) fn running(&self, client: &mut Client, job: i64) {
         wait_for("the job to run", || {
             let status = client.status(job);
             let state = status["state"].as_str();
@@ -71,35 +113,44 @@ impl Fleet {
     }
 
     /// Every row has its file and every file its row, and nothing is left of the inputs.
-    fn assert_consistent(&self) {
+    pub(crate) fn assert_consistent(&self) {
         // Files that were made of results stay for a while.
-        let inputs = || {
-            fs::read_dir(self.front.out().join(".jobs"))
-                .unwrap()
-                .count()
-        };
-        wait_for("inputs to go", || (inputs() == 0).then_some(()));
+        let inputs = || leftovers_of(&self.out(), self.in_bucket);
+        let of_jobs = |path: &PathBuf| path.parent().unwrap().ends_with(".jobs");
+        wait_for("inputs to go", || {
+            (!inputs().iter().any(of_jobs)).then_some(())
+        });
         let report = self.store().check(false).unwrap();
         assert_eq!(report.problems(), 0, "{report:?}");
     }
 }
 
 /// Enough images to kill a worker that has them, and long enough for its lease to run out.
-fn long() -> Vec<&'static [u8]> {
+pub(crate) fn long() -> Vec<&'static [u8]> {
     demo_images(8).repeat(15)
 }
 
-fn open(url: &str, out_root: PathBuf) -> Store {
+fn variables(dir: &Path, in_bucket: bool) -> Vec<(String, String)> {
+    match in_bucket {
+        true => bucket_variables_of(dir),
+        false => Vec::new(),
+    }
+}
+
+fn open(url: &str, dir: &Path, in_bucket: bool) -> Store {
     let settings = StoreSettings {
         db: url.parse().unwrap(),
-        out_root,
+        out_root: match in_bucket {
+            true => bucket_of(dir),
+            false => dir.join("out").into(),
+        },
     };
     Store::open(&settings).unwrap()
 }
 
 /// A worker process; killed when dropped.
-struct Worker {
-    process: Child,
+pub(crate) struct Worker {
+    pub(crate) process: Child,
     log: PathBuf,
 }
 
@@ -109,6 +160,7 @@ impl Worker {
         let number = fs::read_dir(dir).unwrap().count();
         let log = dir.join(format!("worker{number}.log"));
         let process = command(dir)
+            .envs(variables(dir, fleet.in_bucket))
             .args(["worker", "--demo", "--device", "cpu", "--db", &fleet.url])
             .args(args)
             .stderr(fs::File::create(&log).unwrap())
@@ -117,17 +169,17 @@ impl Worker {
         Self { process, log }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
         assert!(sent.unwrap().success());
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
@@ -326,10 +378,7 @@ fn a_job_is_cancelled_wherever_it_runs() {
 #[test]
 fn two_front_ends_take_the_jobs_of_one_user() {
     let fleet = Fleet::new(&[]);
-    let args = ["--db", &fleet.url, "--workers", "0", "--out-root"];
-    let out = fleet.front.out();
-    let args = [&args[..], &[out.to_str().unwrap()]].concat();
-    let other = Service::start_in(tempfile::tempdir().unwrap(), &args);
+    let other = fleet.another_front(&[]);
     let (mut here, mut there) = (fleet.front.login("ann"), other.login("ann"));
     // The limit on waiting jobs counts those of both.
     let mut jobs = Vec::new();

@@ -8,6 +8,7 @@
 mod attention;
 mod bucket;
 mod bucket_faults;
+mod bucket_store;
 mod cameras;
 mod client;
 mod client_jobs;

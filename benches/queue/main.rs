@@ -35,7 +35,7 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let settings = StoreSettings {
         db: url.parse().unwrap(),
-        out_root: dir.path().join("out"),
+        out_root: dir.path().join("out").into(),
     };
     let open = || Store::open(&settings).unwrap();
     let store = open();

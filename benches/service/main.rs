@@ -135,7 +135,7 @@ impl Stored {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreSettings {
             db: dir.path().join("vggt_app.db").into(),
-            out_root: dir.path().join("out"),
+            out_root: dir.path().join("out").into(),
         })
         .unwrap();
         let user = store.add_user(USER, PASSWORD, false).unwrap();

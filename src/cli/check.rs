@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// Let --repair remove rows even if most files are missing
     #[arg(long, requires = "yes")]
     accept_loss: bool,
-    /// After a restore: make OUT_ROOT the folder of this database, whatever it was before
+    /// After a restore: make OUT_ROOT that of this database, whatever it was before
     #[arg(long)]
     adopt: bool,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let store = args.store.open()?;
     if args.adopt {
         // A server that runs has its own idea of the folder.
-        let _database = args.store.settings().lock_database()?;
+        let _database = args.store.settings()?.lock_database()?;
         adopt(&store)?;
     }
     store.check_folder()?;
@@ -59,7 +59,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         for row in rows {
             say!(
                 "{what}: {} ({}, user {})",
-                store.glb_path(row).display(),
+                store.location_of(row).display(),
                 row.original_name,
                 row.user_id
             );
@@ -90,8 +90,8 @@ fn adopt(store: &Store) -> anyhow::Result<()> {
     let _folder = store.lock_folder()?;
     store.adopt_folder()?;
     say!(
-        "\"{}\" is the folder of this database now",
-        store.out_root().display()
+        "\"{}\" belongs to this database now",
+        store.location().display()
     );
     Ok(())
 }

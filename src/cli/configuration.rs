@@ -182,7 +182,7 @@ fn read(command: &Command, path: &Path, must_exist: bool) -> Result<Table, Confi
         let unknown = || ConfigurationError::Key {
             path: path.to_owned(),
             key: name.clone(),
-            expected: "expected the tables [serve] and [client]".to_owned(),
+            expected: "expected the tables [serve], [worker] and [client]".to_owned(),
         };
         let Value::Table(keys) = value else {
             return Err(unknown());

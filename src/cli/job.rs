@@ -142,8 +142,8 @@ fn show(store: &Store, id: i64, as_json: bool) -> anyhow::Result<()> {
     let user = store.user_by_id(job.user_id)?;
     let name = user.map(|user| user.username).unwrap_or_default();
     let mut fields = row(&job, &name, Timestamp::now());
-    let folder = store.job_dir(&job.dir);
-    fields["input_files"] = json!(folder.is_dir().then(|| folder.display().to_string()));
+    let inputs = store.location_of_inputs(&job.dir)?;
+    fields["input_files"] = json!(inputs.map(|at| at.display().to_string()));
     fields["options"] = serde_json::from_str(&job.options_json).unwrap_or(Value::Null);
     if as_json {
         say!("{}", serde_json::to_string_pretty(&fields)?);

@@ -33,7 +33,7 @@ mod terminal;
 mod user;
 mod view;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{
     CommandFactory, FromArgMatches, Parser, Subcommand,
@@ -215,6 +215,17 @@ fn path_for_command(e: &clap::Error) -> Option<String> {
     std::path::Path::new(given)
         .exists()
         .then(|| inputs::quoted(given))
+}
+
+/// Returns this program's folder in the cache of the user; `None` where there is no home.
+fn user_cache() -> Option<PathBuf> {
+    // The specification has relative paths ignored.
+    let folder = |name| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    let root = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(root.join("vggt"))
 }
 
 /// Returns the resolver of host names: the name server of `VGGT_NAME_SERVER`, else the system's.

@@ -1,10 +1,16 @@
 //! The store of the service, for the subcommands that use it, and `vggt export --save-to-db`.
 
-use std::{io, path::PathBuf, time::SystemTime};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::SystemTime,
+};
 
-use super::UsageError;
+use super::{UsageError, user_cache};
 use crate::store::{
-    Database, GlbFile, JobKind, Store, StoreError, StoreSettings, WriteSeek, check_original_name,
+    Bucket, BucketSettings, BucketUrl, Database, GlbFile, JobKind, OutRoot, Store, StoreError,
+    StoreSettings, WriteSeek, check_original_name,
 };
 
 /// Paths of the database and the files.
@@ -20,18 +26,89 @@ pub(super) struct StoreArgs {
         global = true
     )]
     db: Database,
-    /// The folder of the service's GLB files
-    #[arg(long, value_name = "DIR", default_value = "./out", global = true)]
-    out_root: PathBuf,
+    /// Where the service's GLB files are: a folder, or a bucket of S3, as in s3://bucket/prefix, which the variables AWS_... lead to
+    #[arg(
+        long,
+        env = "VGGT_OUT_ROOT",
+        hide_env_values = true,
+        value_name = "DIR|URL",
+        default_value = "./out",
+        global = true
+    )]
+    out_root: FilesAt,
+    /// With --out-root s3://...: a local folder for what is received, computed or read [default: vggt/scratch in the user's cache]
+    #[arg(
+        long,
+        env = "VGGT_SCRATCH",
+        hide_env_values = true,
+        value_name = "DIR",
+        global = true,
+        hide_short_help = true
+    )]
+    scratch: Option<PathBuf>,
+}
+
+/// Where the files are, as on the command line.
+#[derive(Debug, Clone)]
+enum FilesAt {
+    Folder(PathBuf),
+    Bucket(BucketUrl),
+}
+
+impl FromStr for FilesAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("expected a folder, or s3://BUCKET/PREFIX".to_owned());
+        }
+        match BucketUrl::is_address(text) {
+            true => text.parse().map(Self::Bucket),
+            false => Ok(Self::Folder(text.into())),
+        }
+    }
+}
+
+impl FilesAt {
+    /// Prepares access to the bucket, if it is one; nothing is sent.
+    fn open(&self, scratch: Option<&Path>) -> anyhow::Result<OutRoot> {
+        match self {
+            Self::Folder(path) => Ok(path.as_path().into()),
+            Self::Bucket(url) => open_bucket(url, scratch),
+        }
+    }
+}
+
+/// Prepares access to a bucket; nothing is sent.
+///
+/// # Errors
+/// When the environment does not lead to it, or there is no place for temporary files.
+pub(super) fn open_bucket(url: &BucketUrl, scratch: Option<&Path>) -> anyhow::Result<OutRoot> {
+    let scratch = match scratch {
+        Some(scratch) => scratch.to_owned(),
+        None => {
+            let none = || UsageError("a bucket needs --scratch: there is no home".to_owned());
+            user_cache().ok_or_else(none)?.join("scratch")
+        }
+    };
+    let mut settings = BucketSettings::from_env();
+    settings.resolver = super::resolver()?;
+    Ok(OutRoot::Bucket {
+        bucket: Bucket::with(url, &settings)?,
+        scratch,
+    })
 }
 
 impl StoreArgs {
     /// Returns the settings of the store.
-    pub(super) fn settings(&self) -> StoreSettings {
-        StoreSettings {
+    ///
+    /// # Errors
+    /// When the environment does not lead to the bucket.
+    pub(super) fn settings(&self) -> anyhow::Result<StoreSettings> {
+        Ok(StoreSettings {
             db: self.db.clone(),
-            out_root: self.out_root.clone(),
-        }
+            out_root: self.out_root.open(self.scratch.as_deref())?,
+        })
     }
 
     /// Opens a database that must exist, so that a typo does not create an empty database.
@@ -48,7 +125,7 @@ impl StoreArgs {
     /// # Errors
     /// When it cannot be opened.
     pub(super) fn open_or_create(&self) -> anyhow::Result<Store> {
-        Ok(Store::open(&self.settings())?)
+        Ok(Store::open(&self.settings()?)?)
     }
 }
 
@@ -142,7 +219,7 @@ impl Destination {
         let row = self
             .store
             .save_glb(self.user_id, &self.original_name, &mut write)?;
-        let path = self.store.glb_path(&row);
+        let path = self.store.location_of(&row);
         Ok((row, path))
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     jobs::{Artifact, ArtifactError, JobState, MadeFile, MadeOf},
-    store::{GlbFile, Store},
+    store::{GlbFile, Store, StoreError},
     web,
 };
 
@@ -247,13 +247,15 @@ fn without_result(state: &JobState) -> Problem {
 }
 
 fn glb(store: &Store, row: &GlbFile) -> Result<Download, Problem> {
-    let (file, len) = store.open_glb(row).map_err(|e| {
+    let (file, _) = store.open_glb(row).map_err(|e| {
         tracing::error!("cannot send the file of {}: {e}", row.hashed_name);
-        Problem::new(Code::NotFound, "the file of the result is missing")
+        match e {
+            StoreError::Bucket(e) if e.is_passing() => Problem::from(StoreError::Bucket(e)),
+            _ => Problem::new(Code::NotFound, "the file of the result is missing"),
+        }
     })?;
     Ok(Download {
         file,
-        len: len.into(),
         // A result never changes, and no other has its hash.
         tag: row.hashed_name.clone(),
         content_type: Format::Glb.content_type(),
@@ -273,12 +275,9 @@ async fn preview(app: &App, user: i32, id: i64) -> Result<Download, Problem> {
         else {
             return Err(none());
         };
-        let path = jobs.preview(user, hash).ok_or_else(none)?;
-        let file = std::fs::File::open(path).map_err(|_| none())?;
-        let len = file.metadata().map_err(|_| none())?.len();
+        let file = jobs.preview(user, hash)?.ok_or_else(none)?;
         Ok(Download {
             file,
-            len,
             tag: hash.clone(),
             content_type: Format::Preview.content_type(),
             name: Some(Format::Preview.name(&found.job.name)),
@@ -349,7 +348,6 @@ impl Default for Workplaces {
 fn download(made: MadeFile, format: Format, name: Option<String>) -> Download {
     Download {
         file: made.file,
-        len: made.len,
         tag: made.tag,
         content_type: format.content_type(),
         name,

@@ -7,13 +7,16 @@ use axum::{
     http::{HeaderMap, StatusCode, header, response::Builder},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
+use futures_util::{TryStreamExt, stream};
 
 use super::{
     problem::{Code, Problem},
     range::{Part, is_known, part_of},
 };
-use crate::system;
+use crate::{
+    store::{StoredBytes, StoredFile},
+    system,
+};
 
 /// Size of a piece that is read at once, as the TCP port has it.
 const PIECE: u64 = 256 << 10;
@@ -24,8 +27,7 @@ const CACHED: &str = "private, no-cache";
 /// A file to be sent.
 #[derive(Debug)]
 pub(super) struct Download {
-    pub(super) file: File,
-    pub(super) len: u64,
+    pub(super) file: StoredFile,
     /// Differs where the bytes may differ.
     pub(super) tag: String,
     pub(super) content_type: &'static str,
@@ -35,7 +37,8 @@ pub(super) struct Download {
 
 /// Answers a request for a file.
 pub(super) async fn send(headers: &HeaderMap, download: Download) -> Result<Response, Problem> {
-    let Download { file, len, .. } = download;
+    let Download { file, .. } = download;
+    let len = file.len();
     let etag = format!("\"{}\"", download.tag);
     if is_known(headers, &etag) {
         return Ok(unchanged(&etag));
@@ -68,7 +71,23 @@ pub(super) async fn send(headers: &HeaderMap, download: Download) -> Result<Resp
         answer = answer.header(header::CONTENT_RANGE, format!("bytes {first}-{last}/{len}"));
     }
     let (start, left) = (*bytes.start(), bytes.end() - bytes.start() + 1);
-    finished(answer, Body::from_stream(pieces(file, start, left)))
+    let bytes = match left {
+        0 => return finished(answer, Body::empty()),
+        left => file.bytes(start, left),
+    };
+    let bytes = bytes.map_err(|e| {
+        tracing::error!("cannot read a stored file: {e}");
+        Problem::internal()
+    })?;
+    finished(
+        answer,
+        match bytes {
+            StoredBytes::Disk(file) => Body::from_stream(pieces(file, start, left)),
+            StoredBytes::Bucket(reader) => Body::from_stream(reader.inspect_err(|e| {
+                tracing::error!("cannot read a stored file: {e}");
+            })),
+        },
+    )
 }
 
 /// Tells a client that it has the file with this ETag.

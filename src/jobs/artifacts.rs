@@ -29,7 +29,7 @@ use crate::{
         SkyNetwork, Spool, SpoolError, Stage, Warning, Watcher, artifact_space, depth_still,
         kept_depth_factor, make_artifact, open_finished, rebuild_kept, still, thumbnail,
     },
-    store::{GlbFile, StoreError, process_name},
+    store::{GlbFile, StoreError, StoredFile, process_name},
     system,
 };
 
@@ -116,9 +116,7 @@ impl MadeOf {
 #[derive(Debug)]
 pub struct MadeFile {
     /// The file.
-    pub file: File,
-    /// Its length in bytes.
-    pub len: u64,
+    pub file: StoredFile,
     /// Differs where the bytes may differ.
     pub tag: String,
 }
@@ -235,11 +233,9 @@ impl Artifacts {
         let made = state.made.get_mut(key)?;
         made.used = Instant::now();
         // Somebody may have emptied the folder.
-        let file = File::open(&made.path).ok()?;
-        let len = made.len;
-        (file.metadata().ok()?.len() == len).then(|| MadeFile {
+        let file = File::open(&made.path).and_then(StoredFile::on_disk).ok()?;
+        (file.len() == made.len).then(|| MadeFile {
             file,
-            len,
             tag: key.tag(),
         })
     }

@@ -187,7 +187,7 @@ impl Shared {
         }
         if self.fleet.is_some() {
             // The row has it, for any worker; where it could not be written, the lease runs out.
-            return;
+            return work.folder.leave();
         }
         let mut state = self.lock();
         state.delayed.push(Delayed {
@@ -237,8 +237,13 @@ impl Shared {
                 }
                 if inputs == Inputs::Remove {
                     ending.folder.remove();
-                } else if let Err(e) = input::remove_kept(&self.store) {
-                    quietly(|| tracing::warn!("cannot look for input files that are kept: {e}"));
+                } else {
+                    ending.folder.leave();
+                    if let Err(e) = input::remove_kept(&self.store) {
+                        quietly(|| {
+                            tracing::warn!("cannot look for input files that are kept: {e}");
+                        });
+                    }
                 }
                 if self.fleet.is_none() {
                     self.lock().rows.remove(&id);
@@ -364,7 +369,7 @@ impl Shared {
             reason: BUG.to_owned(),
             keep: true,
         };
-        let folder = InputFolder::of_row(folder);
+        let folder = InputFolder::at(folder);
         match handle.id {
             JobId::Row(_) => self.end(handle, lease, folder, end),
             JobId::Connection(_) => {

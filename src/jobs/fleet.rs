@@ -243,7 +243,7 @@ impl Shared {
             token,
             tied,
         } = claimed;
-        let mut folder = InputFolder::of_row(self.store.job_dir(&row.dir));
+        let mut folder = InputFolder::of_row(&self.store, &row.dir);
         let Ok(options) = JobOptions::from_row(&row.options_json) else {
             self.refuse(&row, lease, "its options cannot be read")?;
             return Ok(None);
@@ -450,7 +450,7 @@ impl Shared {
             && row.state == StoredJobState::Queued
         {
             // Nobody else removes it, nor counts it.
-            InputFolder::of_row(self.store.job_dir(&row.dir)).remove();
+            InputFolder::of_row(&self.store, &row.dir).remove();
             self.settings.metrics.job_ended(Outcome::Cancelled);
         }
         if let Some(handle) = self.lock().running_row(id).filter(|_| cancelled) {

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -13,7 +14,10 @@ use super::{
 };
 use crate::{
     pipeline::{Source, take_over},
-    store::{JobKind, JobSize, Store, StoreError, is_stale, process_name, remove_folder},
+    store::{
+        GlbFile, JobKind, JobObjects, JobSize, Store, StoreError, StoredFile, is_stale,
+        process_name, remove_folder,
+    },
     system::{self, sync_folder},
 };
 
@@ -24,6 +28,9 @@ const KEPT_PER_USER: usize = 4;
 const UPLOAD: &str = "upload-";
 const JOB: &str = "job-";
 
+/// How long a folder may be without the row that is about to be written.
+const WITHOUT_ROW: Duration = Duration::from_secs(30);
+
 /// Names in the folder that are not of input files: what is computed of them so far, and the anchors' scene.
 const SPOOL: &str = "spool";
 const PREVIEW: &str = "preview.glb";
@@ -31,12 +38,32 @@ const PREVIEW: &str = "preview.glb";
 /// A folder of input files. Removed when dropped, unless the job has a row: then it stays until the job has ended.
 #[derive(Debug)]
 pub struct InputFolder {
-    path: PathBuf,
+    place: InputPlace,
     durable: bool,
     /// Number of the attempt at a job that several workers may work on at the same time without knowing: each has its own spool.
     attempt: Option<i64>,
+    /// The result whose spool is in it.
+    kept_of: Option<GlbFile>,
     /// Counts its bytes; shared with the draft that the files belong to until the job is queued.
     hold: Option<Arc<InputHold>>,
+}
+
+/// Where the files of a job are.
+#[derive(Debug, Clone)]
+pub(super) struct InputPlace {
+    path: PathBuf,
+    /// Those of a job with a row, where the store has its files in a bucket: the folder holds copies then.
+    objects: Option<JobObjects>,
+}
+
+impl InputPlace {
+    /// Returns that of the job of a row.
+    pub(super) fn of_row(store: &Store, dir: &str) -> Self {
+        Self {
+            path: store.job_dir(dir),
+            objects: store.job_objects(dir),
+        }
+    }
 }
 
 impl InputFolder {
@@ -53,62 +80,178 @@ impl InputFolder {
         let prefix = format!("{UPLOAD}{}-", process_name());
         let folder = builder.prefix(&prefix).tempdir_in(store.uploads_dir())?;
         Ok(Self {
-            path: folder.keep(),
+            place: InputPlace {
+                path: folder.keep(),
+                objects: None,
+            },
             durable: false,
             attempt: None,
+            kept_of: None,
             hold: None,
         })
     }
 
     /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.place.path
+    }
+
+    /// Returns where it is.
+    pub(super) fn place(&self) -> InputPlace {
+        self.place.clone()
+    }
+
+    /// Returns the objects in the bucket, where the store has one.
+    pub(super) fn objects(&self) -> Option<&JobObjects> {
+        self.place.objects.as_ref()
     }
 
     /// Returns the path of image `index`.
     pub fn image(&self, index: u32) -> PathBuf {
-        self.path.join(format!("image_{index:05}"))
+        self.path().join(format!("image_{index:05}"))
     }
 
     /// Returns the path of the video.
     pub fn video(&self) -> PathBuf {
-        self.path.join("video")
+        self.path().join("video")
     }
 
     /// Returns the path of the spool that the folder was made with, of a job that is to be built from it.
     pub(super) fn spool(&self) -> PathBuf {
-        self.path.join(SPOOL)
+        self.path().join(SPOOL)
     }
 
     /// Returns the path of the spool that is computed here.
     pub(super) fn own_spool(&self) -> PathBuf {
         match self.attempt {
-            Some(number) => self.path.join(format!("{SPOOL}-{number}")),
+            Some(_) => self.path().join(self.own_spool_name()),
             None => self.spool(),
         }
     }
 
-    /// Gives this attempt a spool of its own, which goes on where the last one ended: a worker that wakes up late changes nothing in it.
+    /// Returns the name of the spool that is computed here.
+    pub(super) fn own_spool_name(&self) -> String {
+        match self.attempt {
+            Some(number) => format!("{SPOOL}-{number}"),
+            None => SPOOL.to_owned(),
+        }
+    }
+
+    /// Removes the spool that is computed here.
+    pub(super) fn drop_own_spool(&self) {
+        remove_folder(&self.own_spool());
+        if let Some(objects) = self.objects()
+            && let Err(e) = objects.remove_spool(&self.own_spool_name())
+        {
+            tracing::warn!("cannot remove what was computed of a job: {e}");
+        }
+    }
+
+    /// Gives this attempt a spool of its own: a worker that wakes up late changes nothing in it.
     pub(super) fn begin_attempt(&mut self, number: i64) {
         self.attempt = Some(number);
-        let of = |path: &Path| {
-            let name = path.file_name()?.to_str()?;
-            name.strip_prefix(SPOOL)?.strip_prefix('-')?.parse().ok()
+    }
+
+    /// Has the spool of this attempt go on where that of the last one ended. Returns true when it was fetched from a bucket, whose packs it
+    /// then is. Blocks on the disk, or on the bucket.
+    pub(super) fn go_on(&self) -> Result<bool, StoreError> {
+        if let Some(objects) = self.objects() {
+            return self.go_on_from(objects);
+        }
+        let Some(number) = self.attempt else {
+            return Ok(false);
         };
-        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let attempts = files.filter_map(|file| Some((of(&file.path())?, file.path())));
-        let before = attempts.filter(|(of, _): &(i64, _)| *of < number).max();
-        if let Some((_, before)) = before
-            && let Err(e) = take_over(&before, &self.own_spool())
+        let files = fs::read_dir(self.path()).into_iter().flatten().flatten();
+        let names = files.filter_map(|file| file.file_name().into_string().ok());
+        if let Some(before) = attempt_before(number, names)
+            && let Err(e) = take_over(&self.path().join(before), &self.own_spool())
         {
             tracing::info!("a job is begun again, not gone on with: {e}");
             remove_folder(&self.own_spool());
+        }
+        Ok(false)
+    }
+
+    /// Fetches the spool of the last attempt.
+    fn go_on_from(&self, objects: &JobObjects) -> Result<bool, StoreError> {
+        let spools = objects.spools()?;
+        let (own, path) = (self.own_spool_name(), self.own_spool());
+        let before = match self.attempt {
+            Some(number) => attempt_before(number, spools.iter().cloned()),
+            None => spools.get(&own).cloned(),
+        };
+        let Some(before) = before else {
+            return Ok(false);
+        };
+        if path.exists() {
+            // This process has more of it than the bucket.
+            objects.remove_spool(&own)?;
+            return Ok(false);
+        }
+        if before != own {
+            objects.copy_packs(&objects.packs(&before)?, &own)?;
+        }
+        match objects.fetch_spool(&own, &path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.is_passing() => Err(e),
+            Err(e) => {
+                tracing::info!("a job is begun again, not gone on with: {e}");
+                objects.remove_spool(&own)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Fetches the input files, where they are in a bucket. Returns false when they are gone.
+    pub(super) fn fetch(&self) -> Result<bool, StoreError> {
+        let Some(objects) = self.objects() else {
+            return Ok(true);
+        };
+        if !objects.fetch(self.path(), |name| name != PREVIEW)? {
+            return Ok(false);
+        }
+        let spool = self.spool();
+        if self.is_without_input() && !has_files(&spool) {
+            if !objects.spools()?.contains(SPOOL) {
+                return Ok(false);
+            }
+            remove_folder(&spool);
+            objects.fetch_spool(SPOOL, &spool)?;
+        }
+        Ok(true)
+    }
+
+    fn is_without_input(&self) -> bool {
+        matches!(self.source(JobKind::Images), Ok(None))
+    }
+
+    /// Puts the preview into the bucket, where the store has one.
+    pub(super) fn send_preview(&self) -> Result<(), StoreError> {
+        match self.objects() {
+            Some(objects) => objects.send(PREVIEW, &self.preview()),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the preview; `None` when there is none.
+    pub(super) fn open_preview(&self) -> Result<Option<StoredFile>, StoreError> {
+        match fs::File::open(self.preview()).and_then(StoredFile::on_disk) {
+            Ok(file) => return Ok(Some(file)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                let (what, path) = ("read", self.preview());
+                return Err(StoreError::Files { what, path, source });
+            }
+        }
+        match self.objects() {
+            Some(objects) => objects.open(PREVIEW),
+            None => Ok(None),
         }
     }
 
     /// Returns true when the folder has no input files but a spool, from which a scene is to be built.
     pub(super) fn is_of_rerun(&self) -> bool {
-        self.spool().is_dir() && matches!(self.source(JobKind::Images), Ok(None))
+        self.spool().is_dir() && self.is_without_input()
     }
 
     /// Makes the files last that were linked into it.
@@ -118,7 +261,7 @@ impl InputFolder {
 
     /// Returns the path of the preview.
     pub(super) fn preview(&self) -> PathBuf {
-        self.path.join(PREVIEW)
+        self.path().join(PREVIEW)
     }
 
     /// Counts the bytes of the upload that filled it until it is dropped.
@@ -144,9 +287,13 @@ impl InputFolder {
 
     /// Returns the size of the input files in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let files = fs::read_dir(self.path()).into_iter().flatten().flatten();
         let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
-        sizes.sum()
+        match self.objects() {
+            // Not fetched yet. What cannot be found out does not count.
+            Some(objects) if !self.path().exists() => objects.bytes().unwrap_or(0),
+            _ => sizes.sum(),
+        }
     }
 
     /// Returns how much memory a job of these files may need.
@@ -160,22 +307,37 @@ impl InputFolder {
     }
 
     /// Moves the folder to those of the jobs that have rows, and returns its name there. Once this returns it is on the
-    /// disk. Its files must have been flushed.
+    /// disk, and its files are in the bucket, where the store has one. Its files must have been flushed.
     pub(super) fn keep(&mut self, store: &Store) -> io::Result<String> {
         let parent = store.jobs_dir();
         let name = self
-            .path
+            .path()
             .file_name()
             .and_then(|name| name.to_str())
             .ok_or(io::ErrorKind::InvalidFilename)?
             .replacen(UPLOAD, JOB, 1);
-        let kept = parent.join(&name);
-        sync_folder(&self.path)?;
-        fs::rename(&self.path, &kept)?;
-        self.path = kept;
+        let kept = InputPlace::of_row(store, &name);
+        sync_folder(self.path())?;
+        if let Some(objects) = &kept.objects
+            && let Err(e) = self.send(objects)
+        {
+            objects.remove();
+            return Err(io::Error::other(e));
+        }
+        fs::rename(self.path(), &kept.path)?;
+        self.place = kept;
         sync_folder(&parent)?;
         sync_folder(store.out_root())?;
         Ok(name)
+    }
+
+    /// Puts its files into a bucket.
+    fn send(&self, objects: &JobObjects) -> Result<(), StoreError> {
+        objects.send_all(self.path())?;
+        match &self.kept_of {
+            Some(glb) => objects.copy_kept(glb, SPOOL),
+            None => Ok(()),
+        }
     }
 
     /// Leaves the removal of the folder to the job's row.
@@ -183,12 +345,30 @@ impl InputFolder {
         self.durable = true;
     }
 
+    /// Removes the copies of what is in a bucket: another process works on it, or this one will fetch it.
+    pub(super) fn leave(&self) {
+        if self.objects().is_some() {
+            remove_folder(self.path());
+        }
+    }
+
+    /// Says of which result the spool in it is, so that it need not be put into a bucket again.
+    pub(super) fn is_kept_of(&mut self, glb: GlbFile) {
+        self.kept_of = Some(glb);
+    }
+
     /// Returns the folder of a job's row.
-    pub(super) fn of_row(path: PathBuf) -> Self {
+    pub(super) fn of_row(store: &Store, dir: &str) -> Self {
+        Self::at(InputPlace::of_row(store, dir))
+    }
+
+    /// Returns the folder of a job that has one.
+    pub(super) fn at(place: InputPlace) -> Self {
         Self {
-            path,
+            place,
             durable: true,
             attempt: None,
+            kept_of: None,
             hold: None,
         }
     }
@@ -211,7 +391,7 @@ impl InputFolder {
                     Ok(is_file.then_some(Source::Video(path)))
                 }
                 JobKind::Images => {
-                    let mut paths = fs::read_dir(&self.path)?
+                    let mut paths = fs::read_dir(self.path())?
                         .map(|entry| Ok(entry?.path()))
                         .collect::<io::Result<Vec<PathBuf>>>()?;
                     let is_input = |path: &PathBuf| {
@@ -234,7 +414,10 @@ impl InputFolder {
 impl Drop for InputFolder {
     fn drop(&mut self) {
         if !self.durable {
-            remove_folder(&self.path);
+            remove_folder(self.path());
+            if let Some(objects) = self.objects() {
+                objects.remove();
+            }
         }
     }
 }
@@ -283,7 +466,31 @@ pub(super) fn remove_ended(store: &Store) -> Result<(), StoreError> {
     for name in store.dirs_of_ended(&names)? {
         remove_folder(&store.job_dir(&name));
     }
+    // Copies of what is in a bucket, of jobs that are gone with their users.
+    let is_copy = |name: &String| {
+        let modified = fs::metadata(store.job_dir(name)).and_then(|meta| meta.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        store.job_objects(name).is_some() && age.is_some_and(|age| age > WITHOUT_ROW)
+    };
+    let copies: Vec<String> = names.into_iter().filter(is_copy).collect();
+    if !copies.is_empty() {
+        for name in store.dirs_without_row(&copies)? {
+            remove_folder(&store.job_dir(&name));
+        }
+    }
     Ok(())
+}
+
+/// Returns the name of the spool of the last attempt before this one.
+fn attempt_before(number: i64, names: impl Iterator<Item = String>) -> Option<String> {
+    let of = |name: &str| name.strip_prefix(SPOOL)?.strip_prefix('-')?.parse().ok();
+    let attempts = names.filter_map(|name| Some((of(&name)?, name)));
+    let before = attempts.filter(|(of, _): &(i64, _)| *of < number).max();
+    before.map(|(_, name)| name)
+}
+
+fn has_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
 
 fn name_of(path: &Path) -> Option<&str> {
@@ -307,7 +514,7 @@ pub(super) fn remove_kept(store: &Store) -> Result<(), StoreError> {
         let number = of_user.entry(kept.user_id).or_default();
         *number += usize::from(!kept.expired);
         if kept.expired || *number > KEPT_PER_USER {
-            remove_folder(&store.job_dir(&kept.dir));
+            store.remove_job_dir(&kept.dir);
             store.forget_input(kept.id)?;
         }
     }

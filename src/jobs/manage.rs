@@ -12,7 +12,7 @@ use super::{
     options::{BadOption, JobOptions},
 };
 use crate::pipeline::METERS_PER_UNIT;
-use crate::store::{GlbFile, Job, StoreError, StoredJobState, remove_folder};
+use crate::store::{GlbFile, Job, StoreError, StoredJobState};
 
 /// A job of a user and its result.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,7 +160,7 @@ impl Jobs {
         let removed = store.remove_job(user_id, id)?;
         // Of a job that failed it may be kept.
         if removed && row.dir != NO_INPUT {
-            remove_folder(&store.job_dir(&row.dir));
+            store.remove_job_dir(&row.dir);
         }
         Ok(removed)
     }

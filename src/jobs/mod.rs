@@ -18,6 +18,7 @@ mod manage;
 mod names;
 mod options;
 mod progress;
+mod progress_kept;
 mod queue;
 mod quota;
 mod reconstruct;
@@ -29,7 +30,7 @@ mod watcher;
 mod worker;
 
 use std::{
-    path::PathBuf,
+    fs::File,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -59,7 +60,7 @@ use self::{
 };
 use crate::{
     pipeline::{DeviceChoice, NetworkSource},
-    store::{Admission, Job, NewJob, Store, StoreError},
+    store::{Admission, Job, NewJob, Store, StoreError, StoredFile},
 };
 
 /// How long the shutdown waits for a stopped job to end.
@@ -339,6 +340,9 @@ impl Jobs {
             return Ok(row.id);
         }
         request.folder.has_row();
+        if shared.workers() == 0 {
+            request.folder.leave();
+        }
         if shared.fleet.is_some() {
             return Ok(row.id);
         }
@@ -394,8 +398,11 @@ impl Jobs {
         Ok(listed.collect())
     }
 
-    /// Returns the file of a preview of a job that runs, if it is the user's.
-    pub fn preview(&self, user_id: i32, hash: &str) -> Option<PathBuf> {
+    /// Opens a preview of a job that runs, if it is the user's. Blocks.
+    ///
+    /// # Errors
+    /// When the database or the file cannot be read.
+    pub fn preview(&self, user_id: i32, hash: &str) -> Result<Option<StoredFile>, StoreError> {
         let here = {
             let state = self.shared.lock();
             let running = state.running.iter().map(|running| &running.handle);
@@ -403,12 +410,18 @@ impl Jobs {
             let preview = own.find_map(|handle| handle.preview().filter(|p| p.hash == hash));
             preview.map(|preview| preview.path.clone())
         };
-        here.or_else(|| {
-            self.shared.fleet.as_ref()?;
-            let store = &self.shared.store;
-            let dir = store.dir_of_preview(user_id, hash).ok()??;
-            Some(InputFolder::of_row(store.job_dir(&dir)).preview())
-        })
+        if let Some(path) = here {
+            // A moment ago.
+            return Ok(File::open(path).and_then(StoredFile::on_disk).ok());
+        }
+        if self.shared.fleet.is_none() {
+            return Ok(None);
+        }
+        let store = &self.shared.store;
+        match store.dir_of_preview(user_id, hash)? {
+            Some(dir) => InputFolder::of_row(store, &dir).open_preview(),
+            None => Ok(None),
+        }
     }
 
     /// Cancels a job with a row and returns how it stands then. Once this returns, the row says so: the job does not come back,

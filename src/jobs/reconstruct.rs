@@ -8,10 +8,12 @@ use std::{
 };
 
 use super::{
-    error::JobError,
+    error::{DISK_FULL, JobError},
     faults::{quietly, store_passes},
-    progress::{Preview, Progress},
+    progress::{Preview, Progress, StopReason},
+    progress_kept::{Follower, KeptProgress},
     quota::QuotaError,
+    restore::INPUT_GONE,
     shared::Work,
     worker::Worker,
 };
@@ -43,10 +45,15 @@ impl Worker {
         deadline: Option<Instant>,
     ) -> Result<String, JobError> {
         let shared = self.shared.clone();
+        if !work.folder.fetch().map_err(unreadable)? {
+            return Err(JobError::Failed(Cause::Server, INPUT_GONE.to_owned()));
+        }
         let source = match work.folder.is_of_rerun() {
             true => None,
             false => Some(self.source_of(work)?),
         };
+        // What a scene is built from is an input.
+        let fetched = source.is_some() && work.folder.go_on().map_err(unreadable)?;
         if let Some(lease) = work.lease
             && !shared.store.mark_running(lease)?
         {
@@ -61,9 +68,10 @@ impl Worker {
         if work.options.mask_sky {
             self.load_sky()?;
         }
-        let made = match source {
-            Some(source) => self.run_network(work, &source, &mut progress),
-            None => self.rebuild(work, &mut progress),
+        let kept = KeptProgress::of(&work.folder, fetched);
+        let (made, kept) = match source {
+            Some(source) => self.run_followed(work, &source, &mut progress, kept),
+            None => (self.rebuild(work, &mut progress), None),
         };
         self.keep_warnings(work);
         let made = made?;
@@ -74,7 +82,28 @@ impl Worker {
         if !progress.step(Stage::Write, 0, 1) {
             return Err(JobError::Stopped);
         }
-        self.store(work, made, &progress)
+        self.store(work, made, kept, &progress)
+    }
+
+    /// As [`Worker::run_network`], and what is computed is put into the bucket from time to time, where the store has one.
+    fn run_followed(
+        &mut self,
+        work: &Work,
+        source: &Source,
+        progress: &mut Progress<'_>,
+        kept: Option<KeptProgress>,
+    ) -> (Result<Reconstruction, JobError>, Option<KeptProgress>) {
+        let every = self.shared.settings.save_progress_every;
+        let follower = kept.and_then(|kept| kept.follow(every));
+        let made = self.run_network(work, source, progress);
+        let mut kept = follower.and_then(Follower::stop);
+        if let (Err(_), Some(kept)) = (&made, &mut kept)
+            && !matches!(work.handle.stopped(), Some(StopReason::Cancelled))
+        {
+            // For the worker that goes on.
+            kept.send();
+        }
+        (made, kept)
     }
 
     /// Builds the scene from input files.
@@ -143,10 +172,9 @@ impl Worker {
         progress: &mut Progress<'_>,
     ) -> Result<Reconstruction, JobError> {
         let spool = open_finished(&work.folder.spool()).map_err(|e| match e {
-            SpoolError::NotOurs { .. } | SpoolError::Version { .. } => JobError::Failed(
-                Cause::Server,
-                "what the server kept of the job cannot be read; send the images again".to_owned(),
-            ),
+            SpoolError::NotOurs { .. } | SpoolError::Version { .. } => {
+                JobError::Failed(Cause::Server, UNREADABLE.to_owned())
+            }
             e => PipelineError::from(e).into(),
         })?;
         let options = self.scene_options(work);
@@ -198,6 +226,7 @@ impl Worker {
         user: i32,
         glb: u64,
         spool: &Spool,
+        kept: Option<&KeptProgress>,
     ) -> Result<Option<SpoolToKeep>, StoreError> {
         let Some(folder) = spool.folder() else {
             return Ok(None);
@@ -208,9 +237,18 @@ impl Worker {
             tracing::debug!("a spool of user {user} is not kept: {bytes} bytes");
             return Ok(None);
         }
+        let (packs, rest) = match kept {
+            Some(kept) => {
+                let (packs, rest) = kept.clone().finished()?;
+                (packs, Some(rest))
+            }
+            None => (Vec::new(), None),
+        };
         Ok(Some(SpoolToKeep {
             folder: folder.to_owned(),
             bytes,
+            packs,
+            rest,
         }))
     }
 
@@ -228,6 +266,7 @@ impl Worker {
         &self,
         work: &Work,
         made: Reconstruction,
+        kept: Option<KeptProgress>,
         progress: &Progress<'_>,
     ) -> Result<String, JobError> {
         let Reconstruction {
@@ -250,7 +289,10 @@ impl Worker {
             let shared = &self.shared;
             let store = &shared.store;
             let mut keep = |glb| match &spooled {
-                Some(spooled) => self.spool_to_keep(work.handle.user_id, glb, spooled.spool()),
+                Some(spooled) => {
+                    let (user, spool) = (work.handle.user_id, spooled.spool());
+                    self.spool_to_keep(user, glb, spool, kept.as_ref())
+                }
                 None => Ok(None),
             };
             let mut write = |mut out: &mut dyn WriteSeek| {
@@ -305,6 +347,19 @@ impl Worker {
     }
 }
 
+/// Why a job fails whose files are damaged.
+const UNREADABLE: &str = "what the server kept of the job cannot be read; send the images again";
+
+/// Returns the error of a job whose files could not be fetched.
+fn unreadable(e: StoreError) -> JobError {
+    quietly(|| tracing::error!("cannot fetch the files of a job: {e}"));
+    match store_passes(&e) {
+        true if e.is_disk_full() => JobError::Fault(DISK_FULL.to_owned()),
+        true => JobError::Fault("the server cannot read its files now".to_owned()),
+        false => JobError::Failed(Cause::Server, UNREADABLE.to_owned()),
+    }
+}
+
 /// Writes the anchors' scene for those who ask for the job's status. Without it the job goes on.
 fn show_preview(
     work: &Work,
@@ -319,6 +374,7 @@ fn show_preview(
         let mut out = BufWriter::new(create_private(&path)?);
         write_glb(scene, frames, provenance, work.options.glb(), &mut out)?;
         out.flush()?;
+        work.folder.send_preview()?;
         Ok(Preview {
             hash: random_hash()?,
             path: path.clone(),

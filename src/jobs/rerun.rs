@@ -69,7 +69,7 @@ impl Jobs {
         };
         let glb = store.find_glb_of(user.id, hash)?;
         let glb = glb.ok_or(RerunError::NotDone(id))?;
-        if store.spool_of(&glb)?.is_none() {
+        if !store.has_spool(&glb)? {
             return Err(RerunError::NotKept(id));
         }
         let old = JobOptions::from_row(&row.options_json)
@@ -77,8 +77,9 @@ impl Jobs {
         let options = old.with_request(fields)?;
         options.check(&self.shared.settings)?;
         check_same_pass(&old, &options)?;
-        let folder = InputFolder::create(store).map_err(SubmitError::Input)?;
+        let mut folder = InputFolder::create(store).map_err(SubmitError::Input)?;
         store.link_spool(&glb, &folder.spool())?;
+        folder.is_kept_of(glb);
         // The images are the same.
         let was = JobNames::from_row(&row.options_json);
         let names = JobNames {

@@ -77,7 +77,7 @@ impl Shared {
     /// # Errors
     /// When the store cannot be read or written.
     pub(super) fn restore(&self, row: StoredJob) -> Result<bool, StoreError> {
-        let mut folder = InputFolder::of_row(self.store.job_dir(&row.dir));
+        let mut folder = InputFolder::of_row(&self.store, &row.dir);
         folder.resume(&self.quotas, row.user_id);
         let Ok(options) = JobOptions::from_row(&row.options_json) else {
             self.refuse(&row, row.id.into(), "its options cannot be read")?;
@@ -121,7 +121,9 @@ impl Shared {
 
     /// Returns true when the input files of a job are missing. Where the folder of all inputs is, its disk is: the worker waits for it.
     pub(super) fn is_input_gone(&self, row: &StoredJob, folder: &InputFolder) -> bool {
-        matches!(folder.source(row.kind), Ok(None))
+        // Those in a bucket are fetched when the job runs.
+        folder.objects().is_none()
+            && matches!(folder.source(row.kind), Ok(None))
             && !folder.is_of_rerun()
             && self.store.jobs_dir().is_dir()
     }

@@ -51,6 +51,8 @@ pub struct JobSettings {
     pub options: JobOptions,
     /// Where jobs are counted.
     pub metrics: Arc<Metrics>,
+    /// How often what is computed of a job is put into the bucket of the store, where it has one.
+    pub save_progress_every: Duration,
     /// How this process works on the jobs of a shared database.
     pub fleet: FleetSettings,
 }
@@ -87,6 +89,7 @@ impl Default for JobSettings {
             quotas: QuotaSettings::default(),
             options: JobOptions::default(),
             metrics: Arc::default(),
+            save_progress_every: Duration::from_secs(15),
             fleet: FleetSettings::default(),
         }
     }

@@ -15,7 +15,7 @@ use super::{
     ending::{Delayed, Unwritten},
     error::SubmitError,
     fleet::Fleet,
-    input::InputFolder,
+    input::{InputFolder, InputPlace},
     job::{JobId, JobRequest, JobState, JobStatus},
     names::JobNames,
     options::JobOptions,
@@ -88,8 +88,8 @@ pub(super) struct Running {
     pub(super) handle: Arc<Handle>,
     /// When it has run for too long.
     pub(super) deadline: Option<Instant>,
-    /// Folder of its input files.
-    pub(super) folder: PathBuf,
+    /// Where its input files are.
+    pub(super) folder: InputPlace,
 }
 
 /// A queued job with all that the worker needs.
@@ -394,7 +394,7 @@ impl Shared {
             lease: work.lease,
             handle: work.handle.clone(),
             deadline,
-            folder: work.folder.path().to_owned(),
+            folder: work.folder.place(),
         });
         self.watch.notify_all();
         deadline

@@ -19,7 +19,6 @@ use crate::{
     allocator::return_freed_memory,
     metrics::Cause,
     pipeline::{Network, NetworkSource, PipelineError, SkyNetwork},
-    store::remove_folder,
 };
 
 /// Pause after a panic outside of a job, so that one that comes again and again does not take a whole core.
@@ -128,7 +127,7 @@ impl Worker {
             Err(_) => {
                 // The network may be in an inconsistent state: the next job loads it again. So may what is computed so far.
                 self.network = None;
-                remove_folder(&work.folder.own_spool());
+                work.folder.drop_own_spool();
                 End::Failed {
                     cause: Cause::Bug,
                     reason: BUG.to_owned(),

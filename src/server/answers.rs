@@ -1,7 +1,5 @@
 //! Replies to all requests that are not uploads.
 
-use std::{fs::File, path::Path};
-
 use serde_json::{Value, json};
 
 use super::{
@@ -16,13 +14,13 @@ use crate::{
         JobStatusReply, LoginRequest, PAGE_MAX, PROTOCOL_VERSION, PageRequest,
         ReconstructionOptions, Request, ServerInfo, ServerLimits, encode,
     },
-    store::{GlbFile, Store},
+    store::{GlbFile, Store, StoreError, StoredFile},
 };
 
 /// An open stored file and its length.
 pub(super) struct OpenFile {
     pub(super) hash: Hash,
-    pub(super) file: File,
+    pub(super) file: StoredFile,
     pub(super) len: u32,
 }
 
@@ -110,9 +108,14 @@ impl Session {
         let jobs = self.shared.jobs.clone();
         let glb = blocking(move || {
             let user = user.map(|user| user.id);
-            let preview = user.and_then(|user| jobs.preview(user, hash.as_str()));
-            if let Some(path) = preview {
-                return open_preview(hash, &path);
+            let preview = match user {
+                Some(user) => jobs.preview(user, hash.as_str())?,
+                None => None,
+            };
+            if let Some(file) = preview {
+                let len = u32::try_from(file.len());
+                let len = len.map_err(|_| Rejection::new(ErrorCode::HashNotFound, ""))?;
+                return Ok(OpenFile { hash, file, len });
             }
             let row = store.find_glb(hash.as_str())?.filter(|row| {
                 let owned = user == Some(row.user_id);
@@ -279,27 +282,18 @@ impl Session {
 /// Opens a stored file. Blocks.
 pub(super) fn open(store: &Store, row: &GlbFile) -> Result<OpenFile, RequestError> {
     let missing = || Rejection::new(ErrorCode::FileMissing, "");
-    let (file, len) = store.open_glb(row).map_err(|e| {
-        tracing::error!("cannot send the file of {}: {e}", row.hashed_name);
-        missing()
+    let (file, len) = store.open_glb(row).map_err(|e| match e {
+        StoreError::Bucket(e) if e.is_passing() => StoreError::Bucket(e).into(),
+        e => {
+            tracing::error!("cannot send the file of {}: {e}", row.hashed_name);
+            RequestError::from(missing())
+        }
     })?;
     Ok(OpenFile {
         hash: row.hashed_name.parse().map_err(|_| missing())?,
         file,
         len,
     })
-}
-
-/// Opens the preview of a job that runs, or did a moment ago. Blocks.
-fn open_preview(hash: Hash, path: &Path) -> Result<OpenFile, RequestError> {
-    let opened = File::open(path).and_then(|file| {
-        let len = file.metadata()?.len();
-        Ok((file, len))
-    });
-    match opened.map(|(file, len)| (file, u32::try_from(len))) {
-        Ok((file, Ok(len))) => Ok(OpenFile { hash, file, len }),
-        _ => Err(Rejection::new(ErrorCode::HashNotFound, "").into()),
-    }
 }
 
 fn entry(row: GlbFile) -> Option<FileEntry> {

@@ -1,14 +1,15 @@
 //! A connection with timeouts: every wait on the peer ends.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::{self, Read},
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::StreamExt;
 use socket2::{SockRef, TcpKeepalive};
-
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, tcp::OwnedWriteHalf},
@@ -21,6 +22,7 @@ use crate::{
     metrics::Metrics,
     peers::{DRAIN_BEFORE_LOGIN, Limits, Pace, later},
     protocol::{HEAD_LEN, RequestHead},
+    store::{StoredBytes, StoredFile},
 };
 
 /// Size of the buffer between socket and disk, which exists only during a transfer.
@@ -245,9 +247,25 @@ impl Connection {
         Ok(())
     }
 
-    /// Streams `len` bytes of a file. Without a login it must be taken at the rate of an upload on average, so that nobody
+    /// Streams the `len` bytes of a file. Without a login it must be taken at the rate of an upload on average, so that nobody
     /// keeps a place with a byte now and then.
-    pub(super) async fn send_file(&mut self, mut file: File, len: u64) -> Result<(), Disconnect> {
+    pub(super) async fn send_file(&mut self, file: StoredFile, len: u64) -> Result<(), Disconnect> {
+        let unreadable =
+            |e: &dyn Display| Disconnect::Failed(format!("cannot read a stored file: {e}"));
+        match file.bytes(0, len).map_err(|e| unreadable(&e))? {
+            StoredBytes::Disk(file) => self.send_from_disk(file, len).await,
+            StoredBytes::Bucket(mut reader) => {
+                let mut pace = self.pace();
+                while let Some(piece) = reader.next().await {
+                    let piece = piece.map_err(|e| unreadable(&e))?;
+                    self.send_paced(&piece, &mut pace).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn send_from_disk(&mut self, mut file: File, len: u64) -> Result<(), Disconnect> {
         let mut buffer = vec![0; CHUNK.min(len as usize)];
         let mut left = len;
         let mut pace = self.pace();
@@ -260,15 +278,19 @@ impl Connection {
             })
             .await?;
             read.map_err(|e| Disconnect::Failed(format!("cannot read a stored file: {e}")))?;
-            if self.login_by.is_some() {
-                let send = timeout_at(pace.deadline(), self.send(&buffer[..n]));
-                send.await.map_err(|_| Disconnect::Slow)??;
-                pace.received(n);
-            } else {
-                self.send(&buffer[..n]).await?;
-            }
+            self.send_paced(&buffer[..n], &mut pace).await?;
             left -= n as u64;
         }
+        Ok(())
+    }
+
+    async fn send_paced(&mut self, bytes: &[u8], pace: &mut Pace) -> Result<(), Disconnect> {
+        if self.login_by.is_none() {
+            return self.send(bytes).await;
+        }
+        let send = timeout_at(pace.deadline(), self.send(bytes));
+        send.await.map_err(|_| Disconnect::Slow)??;
+        pace.received(bytes.len());
         Ok(())
     }
 

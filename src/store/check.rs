@@ -94,6 +94,9 @@ impl Store {
     /// done is whole.
     pub fn check_and(&self, repair: Repair) -> Result<CheckReport, StoreError> {
         self.guard()?;
+        if let Some(remote) = &self.remote {
+            return self.check_bucket(remote, repair);
+        }
         // Files first: one that is stored later is not on the list, and one on the list that is being stored has its row by
         // the time the lock is taken. The lock is held so that no row or file disappears in between.
         let found = self.found()?;
@@ -217,7 +220,10 @@ fn judge(row: &GlbFile, path: &Path) -> Result<Judgement, StoreError> {
     if meta.len() == row.file_size {
         return Ok(Judgement::Fine);
     }
-    let length = length_in_header(path).map_err(|e| failed("read", path, e))?;
+    let mut head = Vec::with_capacity(12);
+    let read = File::open(path).and_then(|file| file.take(12).read_to_end(&mut head));
+    read.map_err(|e| failed("read", path, e))?;
+    let length = length_in_header(&head);
     Ok(if length == Some(meta.len()) {
         Judgement::WrongSize
     } else {
@@ -226,15 +232,13 @@ fn judge(row: &GlbFile, path: &Path) -> Result<Judgement, StoreError> {
 }
 
 /// Returns the length in the header of a GLB: after "glTF" and the version, 32 bits, little-endian.
-fn length_in_header(path: &Path) -> io::Result<Option<u64>> {
-    let mut head = Vec::with_capacity(12);
-    File::open(path)?.take(12).read_to_end(&mut head)?;
-    Ok(match *head {
+pub(super) fn length_in_header(head: &[u8]) -> Option<u64> {
+    match *head {
         [b'g', b'l', b'T', b'F', _, _, _, _, a, b, c, d] => {
             Some(u32::from_le_bytes([a, b, c, d]).into())
         }
         _ => None,
-    })
+    }
 }
 
 /// Returns the files that the table `models` of older databases refers to.

@@ -7,7 +7,7 @@ use super::{
     Store, StoreError,
     connection::{AnyConnection, columns},
     drafts::LIFE,
-    schema::{draft_files, drafts},
+    schema::{draft_files, draft_parts, drafts},
     time::{column, now},
 };
 
@@ -42,6 +42,17 @@ impl DraftFile {
     pub fn is_complete(&self) -> bool {
         self.received == self.length
     }
+}
+
+/// Bytes of a file of a draft that are an object of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DraftPart {
+    /// The byte of the file with which it begins.
+    pub start: u64,
+    /// Number of bytes.
+    pub length: u64,
+    /// Name of the object, among those of the draft.
+    pub name: String,
 }
 
 /// How much one draft may hold.
@@ -173,6 +184,16 @@ impl Store {
         Ok(diesel::delete(file).execute(&mut *self.connection()?)? > 0)
     }
 
+    /// Returns whether a draft has this file.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn has_draft_file(&self, draft_id: i64, number: i32) -> Result<bool, StoreError> {
+        let file = draft_files::table.find((draft_id, number));
+        let count: i64 = file.count().get_result(&mut *self.connection()?)?;
+        Ok(count > 0)
+    }
+
     /// Notes that so many bytes of a file are on the disk, and returns until when its draft stays; `None` when it is gone.
     ///
     /// # Errors
@@ -183,19 +204,93 @@ impl Store {
         number: i32,
         received: u64,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let expires_at = now() + LIFE;
         self.connection()?.write(|conn| {
             let file = draft_files::table.find((draft_id, number));
             let changed = diesel::update(file)
-                .set(draft_files::received.eq(i64::try_from(received).unwrap_or(i64::MAX)))
+                .set(draft_files::received.eq(signed(received)))
+                .execute(conn)?;
+            match changed {
+                0 => Ok(None),
+                _ => Ok(Some(extend(conn, draft_id)?)),
+            }
+        })
+    }
+
+    /// Notes that a part of a file is in the bucket, which begins where the file ended, and returns until when its draft stays; `None`
+    /// when the file is gone or has grown meanwhile.
+    ///
+    /// # Errors
+    /// When the rows cannot be written.
+    pub fn note_part(
+        &self,
+        draft_id: i64,
+        number: i32,
+        part: &DraftPart,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let (start, length) = (signed(part.start), signed(part.length));
+        self.connection()?.write(|conn| {
+            let file = draft_files::table
+                .find((draft_id, number))
+                .filter(draft_files::received.eq(start));
+            let changed = diesel::update(file)
+                .set(draft_files::received.eq(start.saturating_add(length)))
                 .execute(conn)?;
             if changed == 0 {
                 return Ok(None);
             }
-            diesel::update(drafts::table.find(draft_id))
-                .set(drafts::expires_at.eq(column(expires_at)))
-                .execute(conn)?;
-            Ok(Some(expires_at))
+            insert_part(conn, draft_id, number, part)?;
+            Ok(Some(extend(conn, draft_id)?))
         })
     }
+
+    /// Returns the parts of a file in the bucket, in their order.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn draft_parts(&self, draft_id: i64, number: i32) -> Result<Vec<DraftPart>, StoreError> {
+        let rows: Vec<(i64, i64, String)> = draft_parts::table
+            .filter(draft_parts::draft_id.eq(draft_id))
+            .filter(draft_parts::number.eq(number))
+            .order(draft_parts::start)
+            .select((draft_parts::start, draft_parts::length, draft_parts::name))
+            .load(&mut *self.connection()?)?;
+        let parts = rows.into_iter().map(|(start, length, name)| DraftPart {
+            start: start.unsigned_abs(),
+            length: length.unsigned_abs(),
+            name,
+        });
+        Ok(parts.collect())
+    }
+}
+
+/// Adds a part to those of a file.
+pub(super) fn insert_part(
+    conn: &mut AnyConnection,
+    draft_id: i64,
+    number: i32,
+    part: &DraftPart,
+) -> QueryResult<()> {
+    diesel::insert_into(draft_parts::table)
+        .values((
+            draft_parts::draft_id.eq(draft_id),
+            draft_parts::number.eq(number),
+            draft_parts::start.eq(signed(part.start)),
+            draft_parts::length.eq(signed(part.length)),
+            draft_parts::name.eq(&part.name),
+        ))
+        .execute(conn)
+        .map(|_| ())
+}
+
+/// Has a draft stay for some time from now on.
+fn extend(conn: &mut AnyConnection, draft_id: i64) -> QueryResult<Timestamp> {
+    let expires_at = now() + LIFE;
+    diesel::update(drafts::table.find(draft_id))
+        .set(drafts::expires_at.eq(column(expires_at)))
+        .execute(conn)?;
+    Ok(expires_at)
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

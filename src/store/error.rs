@@ -7,7 +7,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as QueryError},
 };
 
-use super::queue::Full;
+use super::{BucketError, queue::Full};
 use crate::system;
 
 /// Why an operation of the store failed.
@@ -216,6 +216,9 @@ pub enum StoreError {
     /// A password could not be hashed.
     #[error("cannot hash the password: {0}")]
     Hash(#[source] argon2::password_hash::Error),
+    /// The bucket of the files cannot be read or written.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// The operating system has no random numbers.
     #[error("cannot get random numbers from the operating system: {0}")]
     Random(String),
@@ -243,6 +246,7 @@ impl StoreError {
             | Self::FilesMissing { .. }
             | Self::OtherFolder { .. } => true,
             Self::Write { source, .. } | Self::Files { source, .. } => is_passing_io(source),
+            Self::Bucket(e) => e.is_passing(),
             // Of PostgreSQL: the server went away, or ended what stood in the way of others.
             Self::Database(QueryError::DatabaseError(
                 DatabaseErrorKind::ClosedConnection
@@ -284,7 +288,9 @@ impl StoreError {
     /// Returns true when the disk is full.
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Write { source, .. } | Self::Files { source, .. } => matches!(
+            Self::Write { source, .. }
+            | Self::Files { source, .. }
+            | Self::Bucket(BucketError::File { source, .. }) => matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ),

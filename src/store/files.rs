@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// First part of every `file_path`, whatever the actual name of the folder.
-const ROOT_NAME: &str = "out";
+pub(super) const ROOT_NAME: &str = "out";
 
 /// Folder of the jobs' inputs, below the folder of the files.
 pub(super) const JOBS: &str = ".jobs";
@@ -146,6 +146,11 @@ impl Store {
     /// When the folder is not that of the database or cannot be read, or a file cannot be removed.
     pub fn sweep_temporary(&self) -> Result<usize, StoreError> {
         self.guard()?;
+        if self.remote.is_some() {
+            let swept = self.sweep_bucket()?;
+            self.finish_removals()?;
+            return Ok(swept);
+        }
         let mut removed = self.finish_removals()?;
         let found = self.found()?;
         for temporary in &found.temporary {

@@ -63,11 +63,15 @@ impl Store {
     /// # Errors
     /// When there is no such folder, or it cannot be written.
     pub fn adopt_folder(&self) -> Result<(), StoreError> {
-        if !self.out_root.is_dir() {
+        if let Some(remote) = &self.remote {
+            remote.bucket.check()?;
+        } else if !self.out_root.is_dir() {
             return Err(self.no_folder());
         }
         let identifier = self.identifier_or_new()?;
-        if self.in_folder()?.as_deref() != Some(identifier.as_str()) {
+        if let Some(remote) = &self.remote {
+            remote.set_identifier(&identifier)?;
+        } else if self.in_folder()?.as_deref() != Some(identifier.as_str()) {
             let path = self.out_root.join(FILE);
             let write = || {
                 let mut file = AtomicFile::create_private(&path)?;
@@ -94,6 +98,9 @@ impl Store {
 
     /// Checks that the folder is the right one if either of the pair has an identifier. For every operation on files.
     pub(super) fn guard(&self) -> Result<(), StoreError> {
+        if self.is_bound_bucket() {
+            return Ok(());
+        }
         let in_folder = self.in_folder()?;
         let is_known = in_folder.is_some() && in_folder == *self.lock_bound();
         if is_known || in_folder.is_none() && self.identifier()?.is_none() {
@@ -103,6 +110,9 @@ impl Store {
     }
 
     fn bind(&self, missing: Missing) -> Result<(), StoreError> {
+        if self.is_bound_bucket() {
+            return Ok(());
+        }
         let known = self.lock_bound().clone();
         let in_folder = self.in_folder()?;
         if let (Some(known), Some(found)) = (&known, &in_folder)
@@ -119,14 +129,17 @@ impl Store {
             self.bound_to(found);
             return Ok(());
         }
-        let exists = self.out_root.is_dir();
+        let exists = match &self.remote {
+            Some(remote) => remote.bucket.check().map(|()| true)?,
+            None => self.out_root.is_dir(),
+        };
         let (wanted, found) = self.census()?;
         if wanted > 0 && !exists {
             return Err(self.no_folder());
         }
         if found * 2 < wanted {
             return Err(StoreError::FilesMissing {
-                path: self.out_root.to_path_buf(),
+                path: self.location(),
                 missing: wanted - found,
                 wanted,
             });
@@ -149,6 +162,9 @@ impl Store {
         let identifier = self.identifier_or_new()?;
         let path = self.out_root.join(FILE);
         let write = || {
+            if let Some(remote) = &self.remote {
+                return Ok(remote.set_identifier(&identifier)?);
+            }
             let mut file = AtomicFile::create_private(&path)?;
             writeln!(file, "{identifier}")?;
             file.link()?;
@@ -156,6 +172,10 @@ impl Store {
             sync_folder(&self.out_root)
         };
         match write() {
+            // Of two at the same time, one is the last.
+            Ok(()) if self.in_folder()?.as_deref() != Some(identifier.as_str()) => {
+                return Err(self.other_folder());
+            }
             Ok(()) => {}
             // Another process was quicker: which database is its?
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -166,8 +186,8 @@ impl Store {
             Err(source) => return Err(StoreError::Write { path, source }),
         }
         tracing::info!(
-            "the folder \"{}\" belongs to this database from now on",
-            self.out_root.display()
+            "\"{}\" belongs to this database from now on",
+            self.location().display()
         );
         self.bound_to(identifier);
         Ok(())
@@ -178,7 +198,7 @@ impl Store {
         Ok(found.first(&mut *self.connection()?).optional()?)
     }
 
-    fn identifier_or_new(&self) -> Result<String, StoreError> {
+    pub(super) fn identifier_or_new(&self) -> Result<String, StoreError> {
         if let Some(identifier) = self.identifier()? {
             return Ok(identifier);
         }
@@ -202,6 +222,9 @@ impl Store {
 
     /// Returns what the folder's file holds; `None` when there is no file.
     fn in_folder(&self) -> Result<Option<String>, StoreError> {
+        if let Some(remote) = &self.remote {
+            return Ok(remote.identifier()?);
+        }
         let path = self.out_root.join(FILE);
         let read = || -> io::Result<String> {
             let mut text = Vec::new();
@@ -224,6 +247,14 @@ impl Store {
         let rows = glbs::all(&mut *self.connection()?)?;
         let jobs = self.pending_jobs()?.into_iter().map(|job| job.dir);
         let drafts = self.drafts()?.into_iter().map(|draft| draft.dir);
+        if let Some(remote) = &self.remote {
+            let dirs: Vec<String> = jobs.chain(drafts).collect();
+            let wanted = rows.len() + dirs.len();
+            return match wanted {
+                0 => Ok((0, 0)),
+                _ => Ok((wanted, self.count_objects(remote, &rows, &dirs)?)),
+            };
+        }
         let paths = rows.iter().map(|row: &GlbFile| self.glb_path(row));
         let paths = paths.chain(jobs.chain(drafts).map(|dir| self.job_dir(&dir)));
         let (mut wanted, mut found) = (0, 0);
@@ -236,6 +267,10 @@ impl Store {
 
     /// Returns true when the folder holds GLBs of a service, or inputs of jobs while this database has not even a user.
     fn holds_files(&self) -> Result<bool, StoreError> {
+        if let Some(remote) = &self.remote {
+            let (results, inputs) = remote.holds()?;
+            return Ok(results || inputs && self.users()?.is_empty());
+        }
         let jobs = fs::read_dir(self.out_root.join(JOBS));
         let has_jobs = jobs.is_ok_and(|mut entries| entries.next().is_some());
         Ok(has_jobs && self.users()?.is_empty() || !self.found()?.glbs.is_empty())
@@ -244,6 +279,9 @@ impl Store {
     fn create_root(&self) -> Result<(), StoreError> {
         let path = &self.out_root;
         let create = || {
+            if let Some(remote) = &self.remote {
+                return remote.scratch.create();
+            }
             if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
                 fs::create_dir_all(parent)?;
             }
@@ -254,6 +292,9 @@ impl Store {
 
     /// Fails when one of the service's own folders is a link: what it leads to would be swept.
     fn check_folders(&self) -> Result<(), StoreError> {
+        if self.remote.is_some() {
+            return Ok(());
+        }
         for name in super::files::OWN_FOLDERS {
             let path = self.out_root.join(name);
             match check_folder(&path) {
@@ -285,15 +326,21 @@ impl Store {
 
     pub(super) fn no_folder(&self) -> StoreError {
         StoreError::NoFolder {
-            path: self.out_root.to_path_buf(),
+            path: self.location(),
         }
     }
 
-    fn other_folder(&self) -> StoreError {
+    pub(super) fn other_folder(&self) -> StoreError {
         StoreError::OtherFolder {
-            path: self.out_root.to_path_buf(),
+            path: self.location(),
             db: self.database.to_path(),
         }
+    }
+
+    /// Returns true when the files are in a bucket that was found to be the right one. A disk may be gone a moment later, and another be in
+    /// its place; a bucket is not.
+    fn is_bound_bucket(&self) -> bool {
+        self.remote.is_some() && self.lock_bound().is_some()
     }
 
     fn bound_to(&self, identifier: String) {

@@ -224,7 +224,7 @@ impl Store {
                 state,
             });
         }
-        if !self.job_dir(&job.dir).is_dir() {
+        if self.location_of_inputs(&job.dir)?.is_none() {
             return Err(StoreError::JobInputGone(id));
         }
         let changed = self.connection()?.write(|conn| {

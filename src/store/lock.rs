@@ -113,6 +113,17 @@ impl Store {
     }
 
     fn lock_folder_with(&self, shared: bool) -> Result<StoreLock, StoreError> {
+        if let Some(remote) = &self.remote {
+            // The lock of the database is that of the bucket, too, and the folder is this process's.
+            remote
+                .scratch
+                .create()
+                .map_err(|e| failed(&self.out_root, e))?;
+            return Ok(StoreLock {
+                files: Vec::new(),
+                _session: None,
+            });
+        }
         if !self.out_root.is_dir() {
             return Err(self.no_folder());
         }

@@ -1,18 +1,19 @@
 //! All rows of one database into another, empty one, in one transaction: after an interruption there is nothing of it, and the
 //! same call begins again. What was copied is read back and compared before it counts.
 //!
-//! Files stay where they are: the identifier of the folder is a row like any other.
+//! Files stay where they are: the identifier of the folder is a row like any other. They may be copied first: see `migrate_files`.
 
 use diesel::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Store, StoreError,
+    DraftPart, Store, StoreError,
     connection::AnyConnection,
+    draft_files::insert_part,
     schema::{
-        access_tokens, draft_files, drafts, glb_files, identity, job_warnings, jobs, kept_inputs,
-        kept_spools, known_addresses, removed_files, result_scales, results, session_ends,
-        share_links, users,
+        access_tokens, draft_files, draft_parts, drafts, glb_files, identity, job_warnings, jobs,
+        kept_inputs, kept_spools, known_addresses, removed_files, result_scales, results,
+        session_ends, share_links, users,
     },
     sqlite,
 };
@@ -137,7 +138,12 @@ tables! {
         draft_id: i64, number: i32, name: String, metadata: String, length: i64, received: i64,
     }
     identity by identity::id => { id: i32, identifier: String, created_at: String }
-    removed_files by removed_files::file_path => { file_path: String }
+    draft_parts by (draft_parts::draft_id, draft_parts::number, draft_parts::start) => {
+        draft_id: i64, number: i32, start: i64, length: i64, name: String,
+    }
+    removed_files by removed_files::file_path => {
+        file_path: String, since: Option<String>, process: Option<String>,
+    }
 }
 
 /// Tables whose keys are never given twice.
@@ -160,11 +166,15 @@ impl From<CopyError> for StoreError {
 
 impl Store {
     /// Copies all rows into `to`, which must be empty, and goes on with its keys where those here ended. Returns how many rows
-    /// each table had. No server may use either of the two.
+    /// each table had. No server may use either of the two. `parts` are those of drafts whose files were copied into a bucket.
     ///
     /// # Errors
     /// When `to` has rows, something cannot be read or written, or what was written is not what was read. `to` is as it was then.
-    pub fn copy_to(&self, to: &Self) -> Result<Vec<CopiedTable>, StoreError> {
+    pub fn copy_to(
+        &self,
+        to: &Self,
+        parts: &[(i64, i32, DraftPart)],
+    ) -> Result<Vec<CopiedTable>, StoreError> {
         let mut from = self.connection()?;
         let mut into = to.connection()?;
         // Nobody writes here in between.
@@ -183,6 +193,9 @@ impl Store {
                 let pairs = copied.iter().zip(&found);
                 if let Some(((table, _), _)) = pairs.clone().find(|(a, b)| a != b) {
                     return Err(StoreError::CopyDiffers { table });
+                }
+                for (draft, number, part) in parts {
+                    insert_part(to, *draft, *number, part)?;
                 }
                 let tables = copied.into_iter();
                 let tables = tables.map(|(table, (rows, _))| CopiedTable { table, rows });

@@ -27,6 +27,7 @@ mod last_logins;
 mod lock;
 mod login_counts;
 mod migrate;
+mod migrate_files;
 mod open_glb;
 mod own_jobs;
 mod passwords;
@@ -34,6 +35,7 @@ mod postgres;
 mod private;
 mod queue;
 mod random;
+mod remote;
 mod removed;
 mod results;
 mod save;
@@ -43,6 +45,7 @@ mod sessions;
 mod share_links;
 mod spools;
 mod sqlite;
+mod stored_file;
 mod time;
 mod upkeep;
 mod usage;
@@ -57,7 +60,7 @@ pub use self::{
     },
     check::{CheckReport, Repair},
     database::Database,
-    draft_files::{AddedFile, DraftFile, DraftLimits, NewDraftFile},
+    draft_files::{AddedFile, DraftFile, DraftLimits, DraftPart, NewDraftFile},
     drafts::{Draft, NewDraft},
     error::StoreError,
     files::{WriteSeek, is_stale},
@@ -68,6 +71,7 @@ pub use self::{
     lock::StoreLock,
     login_counts::{LoginCount, LoginCounts},
     migrate::CopiedTable,
+    migrate_files::CopiedFiles,
     postgres::Server,
     private::{create_private, open_private, remove_folder},
     queue::{
@@ -75,10 +79,12 @@ pub use self::{
         RunningJob, WaitingJob, WorkerRow, WorkerState, process_name,
     },
     random::random_hash,
+    remote::{FilePart, JobObjects, OutRoot},
     save::GlbOrigin,
     sessions::SessionStamp,
     share_links::{NewLink, ShareLink, Shared},
     spools::SpoolToKeep,
+    stored_file::{StoredBytes, StoredFile},
     time::parse_time,
     upkeep::{Retention, Upkeep},
     usage::{DiskSpace, Usage},
@@ -95,14 +101,15 @@ use connection::Manager;
 use diesel::r2d2::{Pool, PooledConnection};
 use login_counts::LoginWrites;
 use passwords::Passwords;
+use remote::Remote;
 
 /// Paths of the database and the files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StoreSettings {
     /// The database.
     pub db: Database,
-    /// The folder of the GLB files, created when the first is stored.
-    pub out_root: PathBuf,
+    /// Where the GLB files are. A folder is created when the first is stored.
+    pub out_root: OutRoot,
 }
 
 impl Default for StoreSettings {
@@ -119,7 +126,9 @@ impl Default for StoreSettings {
 pub struct Store {
     pool: Pool<Manager>,
     database: Arc<Database>,
+    /// The folder of the files; where these are in a bucket, that of this process.
     out_root: Arc<Path>,
+    remote: Option<Arc<Remote>>,
     /// The identifier that the folder had when it was last looked at.
     bound: Arc<Mutex<Option<String>>>,
     /// As in [`Retention`].
@@ -154,10 +163,18 @@ impl Store {
             .test_on_check_out(settings.db.file().is_none())
             .connection_timeout(BUSY_TIMEOUT)
             .build_unchecked(Manager(settings.db.clone()));
+        let (out_root, remote) = match &settings.out_root {
+            OutRoot::Folder(path) => (path.as_path().into(), None),
+            OutRoot::Bucket { bucket, scratch } => {
+                let remote = Remote::new(bucket.clone(), scratch);
+                (remote.scratch.path().into(), Some(Arc::new(remote)))
+            }
+        };
         Ok(Self {
             pool,
             database: Arc::new(settings.db.clone()),
-            out_root: settings.out_root.as_path().into(),
+            out_root,
+            remote,
             bound: Arc::default(),
             jobs_per_user: Arc::new(Retention::default().jobs_per_user.into()),
             passwords: Arc::default(),
@@ -170,7 +187,7 @@ impl Store {
         &self.database
     }
 
-    /// Returns the folder of the GLB files.
+    /// Returns the folder of the GLB files; where these are in a bucket, that of this process. See [`Store::location`].
     pub fn out_root(&self) -> &Path {
         &self.out_root
     }

@@ -36,7 +36,9 @@ impl Store {
 
     /// Removes the files whose rows are gone, and returns their number.
     pub(super) fn finish_removals(&self) -> Result<usize, StoreError> {
-        let all = removed_files::table.select(removed_files::file_path);
+        let all = removed_files::table
+            .filter(removed_files::since.is_null())
+            .select(removed_files::file_path);
         let noted: Vec<String> = all.load(&mut *self.connection()?)?;
         self.try_remove_noted(&noted)
     }
@@ -50,6 +52,11 @@ impl Store {
             }
             let path = absolute(&self.out_root, file_path);
             spools::remove_beside(&path);
+            if let Some(remote) = &self.remote {
+                remote.remove(file_path)?;
+                removed += 1;
+                continue;
+            }
             match fs::remove_file(&path) {
                 Ok(()) => removed += 1,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}

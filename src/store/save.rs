@@ -76,8 +76,9 @@ impl Store {
         self.save_result(&origin, write, &mut |_| Ok(None))
     }
 
-    /// Stores what `write` writes: a temporary file, fsync, rename and the row, and in the same transaction the end of the
-    /// job, the key of the input, and the spool that `keep` returns for a GLB of so many bytes: who sees the job done finds all of it.
+    /// Stores what `write` writes: a temporary file, fsync, rename and the row (an object and the row, where the files are in a bucket),
+    /// and in the same transaction the end of the job, the key of the input, and the spool that `keep` returns for a GLB of so many
+    /// bytes: who sees the job done finds all of it.
     ///
     /// # Errors
     /// When there is no such user, the name does not fit, the job has ended, or something cannot be written
@@ -108,7 +109,16 @@ impl Store {
         let size = write(&mut file)
             .and_then(|()| file.sync())
             .map_err(failed)?;
-        let spool = keep(size)?;
+        let mut spool = keep(size)?;
+        let ahead = match &self.remote {
+            Some(remote) => Some(self.send_ahead(remote, &file_path, file.temporary())?),
+            None => None,
+        };
+        if let (Some(ahead), Some(some)) = (&ahead, &spool)
+            && !ahead.send_spool(some)
+        {
+            spool = None;
+        }
 
         let mut named = false;
         let mut kept = None;
@@ -137,6 +147,11 @@ impl Store {
             if let Some(spool) = &spool {
                 kept = self.keep_spool(conn, &row, spool)?;
             }
+            if let Some(ahead) = &ahead {
+                named = true;
+                ahead.claim(conn)?;
+                return Ok(row);
+            }
             // Last, while the database is locked: readers see both or neither.
             file.link().map_err(failed)?;
             named = true;
@@ -157,8 +172,12 @@ impl Store {
         {
             kept.remove();
         }
-        if named && saved.is_err() {
-            self.remove_file(&path)?;
+        match ahead {
+            // Dropped, it removes what is in the bucket.
+            Some(ahead) if saved.is_ok() => ahead.has_row(),
+            Some(_) => {}
+            None if named && saved.is_err() => self.remove_file(&path)?,
+            None => {}
         }
         // Its temporary name goes last: until here it tells a sweeper that the row may not be there.
         drop(file);

@@ -159,6 +159,18 @@ diesel::table! {
 diesel::table! {
     removed_files (file_path) {
         file_path -> Text,
+        since -> Nullable<Text>,
+        process -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    draft_parts (draft_id, number, start) {
+        draft_id -> BigInt,
+        number -> Integer,
+        start -> BigInt,
+        length -> BigInt,
+        name -> Text,
     }
 }
 
@@ -177,6 +189,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     job_warnings,
     drafts,
     draft_files,
+    draft_parts,
     results,
     kept_spools,
     known_addresses,

@@ -9,7 +9,7 @@ use std::{
 use diesel::prelude::*;
 
 use super::{
-    GlbFile, Store, StoreError,
+    FilePart, GlbFile, Store, StoreError,
     connection::AnyConnection,
     files::{absolute, is_stale, is_stored_name, sync_folder},
     private::{private_folder, remove_folder},
@@ -21,7 +21,7 @@ use super::{
 pub(super) const EXTENSION: &str = "spool";
 
 /// Name of the file in it that says who uses it.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// Rows of one query: few milliseconds.
 const BATCH: i64 = 100;
@@ -33,6 +33,10 @@ pub struct SpoolToKeep {
     pub folder: PathBuf,
     /// Size of its files in bytes.
     pub bytes: u64,
+    /// Where the files are in a bucket: keys of the packs that are there already, in their order.
+    pub packs: Vec<String>,
+    /// Where the files are in a bucket: what these packs lack; `None`: all of it.
+    pub rest: Option<Vec<FilePart>>,
 }
 
 /// A folder that was made beside a GLB of which nobody knows yet.
@@ -74,7 +78,10 @@ impl Store {
     ) -> QueryResult<Option<Beside>> {
         let path = self.spool_path(glb);
         let kept = Beside(path.clone());
-        if let Err(e) = link_files(&spool.folder, &path).and_then(|()| sync_folder(&path)) {
+        // In a bucket it is beside the GLB already.
+        if self.remote.is_none()
+            && let Err(e) = link_files(&spool.folder, &path).and_then(|()| sync_folder(&path))
+        {
             tracing::warn!("cannot keep the spool of {}: {e}", glb.hashed_name);
             kept.remove();
             return Ok(None);
@@ -95,25 +102,47 @@ impl Store {
         }
     }
 
-    /// Returns the folder that is kept with a GLB, if one is.
+    /// Returns whether a folder is kept with a GLB.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn spool_of(&self, glb: &GlbFile) -> Result<Option<PathBuf>, StoreError> {
+    pub fn has_spool(&self, glb: &GlbFile) -> Result<bool, StoreError> {
         let rows: i64 = kept_spools::table
             .find(glb.id)
             .count()
             .get_result(&mut *self.connection()?)?;
-        let path = self.spool_path(glb);
-        Ok((rows > 0 && path.is_dir()).then_some(path))
+        Ok(rows > 0 && (self.remote.is_some() || self.spool_path(glb).is_dir()))
     }
 
-    /// Links the files that are kept with a GLB into a new folder on the same disk. None of them is ever written again.
+    /// Returns the folder that is kept with a GLB, if one is. From a bucket it is fetched, and stays for a while.
+    ///
+    /// # Errors
+    /// When the database or the bucket cannot be read, or the folder not be written.
+    pub fn spool_of(&self, glb: &GlbFile) -> Result<Option<PathBuf>, StoreError> {
+        if !self.has_spool(glb)? {
+            return Ok(None);
+        }
+        let path = self.spool_path(glb);
+        match &self.remote {
+            Some(remote) => Ok(self.fetch_kept(remote, glb, &path)?.then_some(path)),
+            None => Ok(Some(path)),
+        }
+    }
+
+    /// Links the files that are kept with a GLB into a new folder on the same disk. None of them is ever written again. Where the files are
+    /// in a bucket, the folder stays empty: see [`JobObjects::copy_kept`](super::JobObjects::copy_kept).
     ///
     /// # Errors
     /// When they cannot be read or linked.
     pub fn link_spool(&self, glb: &GlbFile, folder: &Path) -> Result<(), StoreError> {
         self.guard()?;
+        if self.remote.is_some() {
+            return private_folder(folder).map_err(|source| StoreError::Files {
+                what: "create",
+                path: folder.to_owned(),
+                source,
+            });
+        }
         let from = self.spool_path(glb);
         link_files(&from, folder).map_err(|source| StoreError::Files {
             what: "link the files of",
@@ -129,6 +158,10 @@ impl Store {
     /// When the database cannot be read or written.
     pub fn drop_spools(&self, user: Option<i32>, bytes: u64) -> Result<u64, StoreError> {
         self.guard()?;
+        if self.remote.is_some() && user.is_none() {
+            // The disk has only those that were fetched.
+            return Ok(self.drop_fetched(bytes));
+        }
         let mut freed: u64 = 0;
         while freed < bytes {
             let paths = self.connection()?.write(|conn| {
@@ -198,7 +231,7 @@ impl Store {
         Ok(())
     }
 
-    fn spool_path(&self, glb: &GlbFile) -> PathBuf {
+    pub(super) fn spool_path(&self, glb: &GlbFile) -> PathBuf {
         absolute(&self.out_root, &beside(&glb.file_path))
     }
 }

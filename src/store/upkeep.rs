@@ -134,6 +134,7 @@ impl Store {
     ) -> Result<(usize, usize), StoreError> {
         self.guard()?;
         remove_left();
+        self.sweep_bucket()?;
         self.finish_removals()?;
         self.tidy_logins();
         let results = match retention.result_days {

@@ -9,7 +9,6 @@ use super::{
     drafts,
     error::shortened,
     passwords::{Verdict, is_plain},
-    private::remove_folder,
     removed::note,
     schema::{glb_files, jobs, session_ends, users},
     sessions,
@@ -348,7 +347,7 @@ impl Store {
         })?;
         self.remove_noted(&paths);
         for dir in &dirs {
-            remove_folder(&self.job_dir(dir));
+            self.remove_job_dir(dir);
         }
         Ok(paths.len())
     }

@@ -40,7 +40,9 @@ pub(crate) const PATIENT: BucketLimits = BucketLimits {
 /// A server with a folder of its own.
 pub(crate) struct S3 {
     address: SocketAddr,
-    dir: TempDir,
+    root: PathBuf,
+    /// Of a server with one of its own.
+    dir: Option<TempDir>,
     certificate: Option<PathBuf>,
     task: JoinHandle<()>,
 }
@@ -59,6 +61,11 @@ fn runtime() -> &'static Runtime {
 impl S3 {
     pub(crate) fn start() -> Self {
         Self::start_with(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// One whose buckets are the folders in `root`.
+    pub(crate) fn start_in(root: &Path) -> Self {
+        Self::serve(root.to_owned(), None, None)
     }
 
     /// One with TLS, and a certificate that nobody but [`S3::certificate`] trusts.
@@ -80,10 +87,17 @@ impl S3 {
     fn start_with(dir: TempDir, tls: Option<TlsAcceptor>) -> Self {
         let root = dir.path().join("s3");
         fs::create_dir_all(root.join(BUCKET)).unwrap();
+        Self::serve(root, Some(dir), tls)
+    }
+
+    fn serve(root: PathBuf, dir: Option<TempDir>, tls: Option<TlsAcceptor>) -> Self {
         let mut service = S3ServiceBuilder::new(FileSystem::new(&root).unwrap());
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = service.build();
-        let certificate = tls.is_some().then(|| dir.path().join("cert.pem"));
+        let certificate = match (&dir, &tls) {
+            (Some(dir), Some(_)) => Some(dir.path().join("cert.pem")),
+            _ => None,
+        };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -108,6 +122,7 @@ impl S3 {
         });
         Self {
             address,
+            root,
             dir,
             certificate,
             task,
@@ -124,11 +139,7 @@ impl S3 {
 
     /// The folder of the objects.
     pub(crate) fn folder(&self) -> PathBuf {
-        self.root().join(BUCKET)
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.path().join("s3")
+        self.root.join(BUCKET)
     }
 
     /// The variables that lead to it.
@@ -143,7 +154,7 @@ impl S3 {
 
     /// What uploads in parts have left.
     pub(crate) fn unfinished(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.root()).unwrap();
+        let entries = fs::read_dir(&self.root).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.contains("upload")).collect()
     }
@@ -152,6 +163,8 @@ impl S3 {
 impl Drop for S3 {
     fn drop(&mut self) {
         self.task.abort();
+        // Behind the server.
+        drop(self.dir.take());
     }
 }
 

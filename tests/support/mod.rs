@@ -4,6 +4,7 @@ pub(crate) mod bucket;
 pub(crate) mod bucket_proxy;
 pub(crate) mod clip;
 pub(crate) mod database;
+pub(crate) mod files;
 pub(crate) mod glb;
 pub(crate) mod http;
 pub(crate) mod placed;
@@ -39,6 +40,8 @@ pub(crate) fn command(dir: &Path) -> Command {
         // Services of tests run side by side; one that needs HTTP says where.
         .env("VGGT_HTTP", "off")
         .env_remove("VGGT_DB")
+        .env_remove("VGGT_OUT_ROOT")
+        .env_remove("VGGT_SCRATCH")
         .env("TORCH_HOME", dir.join(".empty-cache"))
         .env_remove("HUGGING_FACE_HUB_TOKEN")
         .env_remove("HUGGINGFACE_HUB_CACHE")
@@ -47,6 +50,7 @@ pub(crate) fn command(dir: &Path) -> Command {
     if let Some(url) = database::url_of(dir) {
         command.env("VGGT_DB", url);
     }
+    command.envs(files::variables_of(dir));
     command
 }
 
@@ -90,12 +94,12 @@ pub(crate) fn mkfifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Names in a folder, sorted; the cache of [`command`] is none of them.
+/// Names in a folder, sorted; the cache of [`command`] is none of them, nor is the folder of a bucket.
 pub(crate) fn files(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != ".empty-cache")
+        .filter(|name| name != ".empty-cache" && name != files::FOLDER)
         .collect();
     names.sort();
     names

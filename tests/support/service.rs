@@ -18,6 +18,7 @@ use vggt_model::demo;
 use crate::support::{
     command,
     database::{database_of, url_of},
+    files::{is_bucket, out_of, out_root_of, scratch_of, variables_of},
 };
 
 /// Far beyond what anything here takes on a slow machine; a test that needs it has failed.
@@ -91,6 +92,9 @@ impl Service {
         if let Some(url) = url_of(dir.path()) {
             vggt.env("VGGT_DB", url);
         }
+        if is_bucket() && vggt.get_envs().all(|(name, _)| name != "VGGT_OUT_ROOT") {
+            vggt.envs(variables_of(dir.path()));
+        }
         let mut process = vggt
             .args(["serve", "--host", "127.0.0.1", "--port", "0"])
             .args(["--device", "cpu"])
@@ -126,7 +130,25 @@ impl Service {
     }
 
     pub(crate) fn out(&self) -> PathBuf {
-        self.dir.path().join("out")
+        out_of(self.dir.path())
+    }
+
+    /// The folders of uploads that arrive.
+    pub(crate) fn uploads(&self) -> Vec<PathBuf> {
+        let above = match is_bucket() {
+            true => {
+                let processes = fs::read_dir(scratch_of(self.dir())).into_iter().flatten();
+                processes.map(|process| process.unwrap().path()).collect()
+            }
+            false => vec![self.out()],
+        };
+        let folders = above
+            .iter()
+            .filter_map(|path| fs::read_dir(path.join(".tmp")).ok());
+        folders
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .collect()
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -176,9 +198,15 @@ impl Service {
 
     /// No upload and no job's input is left, once what goes on has ended.
     pub(crate) fn assert_nothing_left(&self) {
-        wait_for("leftovers to go", || {
-            leftovers(&self.out()).is_empty().then_some(())
-        });
+        let start = Instant::now();
+        loop {
+            let left = leftovers(&self.out());
+            if left.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "they are left: {left:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -195,7 +223,7 @@ impl Drop for Service {
 pub(crate) fn store(dir: &Path) -> Store {
     let settings = StoreSettings {
         db: database_of(dir),
-        out_root: dir.join("out"),
+        out_root: out_root_of(dir),
     };
     Store::open(&settings).unwrap()
 }
@@ -206,12 +234,32 @@ fn read_log(dir: &Path) -> String {
 
 /// What lies in the folders of uploads and jobs.
 pub(crate) fn leftovers(out: &Path) -> Vec<PathBuf> {
-    [".tmp", ".jobs"]
-        .iter()
-        .filter_map(|name| fs::read_dir(out.join(name)).ok())
-        .flatten()
-        .map(|entry| entry.unwrap().path())
-        .collect()
+    leftovers_of(out, is_bucket())
+}
+
+pub(crate) fn leftovers_of(out: &Path, in_bucket: bool) -> Vec<PathBuf> {
+    let below = |root: &Path| -> Vec<PathBuf> {
+        let folders = [".tmp", ".jobs"].map(|name| fs::read_dir(root.join(name)).ok());
+        let entries = folders.into_iter().flatten().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut found = below(out);
+    if in_bucket {
+        // The server leaves folders in which there is no object any more.
+        found.retain(|path| holds_files(path));
+        // Beside the server's.
+        let scratch = out.ancestors().nth(2).unwrap().join("scratch");
+        let processes = fs::read_dir(scratch).into_iter().flatten().flatten();
+        found.extend(processes.flat_map(|process| below(&process.path())));
+    }
+    found
+}
+
+fn holds_files(path: &Path) -> bool {
+    match fs::read_dir(path) {
+        Ok(mut entries) => entries.any(|entry| holds_files(&entry.unwrap().path())),
+        Err(_) => path.is_file(),
+    }
 }
 
 /// Asks again and again: for what another process does at its own pace.

@@ -8,6 +8,7 @@ use vggt::store::{GlbFile, Store, StoreSettings, WriteSeek};
 
 use super::{
     database::{Rows, database_of, psql},
+    files::{out_of, out_root_of},
     repository,
 };
 
@@ -24,7 +25,7 @@ pub(crate) struct House {
 pub(crate) fn settings(dir: &Path) -> StoreSettings {
     StoreSettings {
         db: database_of(dir),
-        out_root: dir.join("out"),
+        out_root: out_root_of(dir),
     }
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn python_house() -> House {
     let dir = TempDir::new().unwrap();
     let sql = fs::read_to_string(repository("tests/data/store/python_service.sql")).unwrap();
     connect(dir.path()).batch_execute(&sql).unwrap();
-    let day = dir.path().join("out/2025-03-04");
+    let day = out_of(dir.path()).join("2025-03-04");
     fs::create_dir_all(&day).unwrap();
     fs::write(day.join(format!("{OLD_HASH}.glb")), GLB).unwrap();
     let store = Store::open(&settings(dir.path())).unwrap();

@@ -60,7 +60,7 @@ Examples:
     after_help = EXAMPLES,
     // Of use only with --save-to-db.
     mut_args(|arg| match arg.get_id().as_str() {
-        "db" | "out_root" => arg.hide_short_help(true),
+        "db" | "out_root" | "scratch" => arg.hide_short_help(true),
         _ => arg,
     })
 )]

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    super::{inputs::quoted, signals::before_exit, terminal::tell},
+    super::{inputs::quoted, signals::before_exit, terminal::tell, user_cache},
     outputs::{Plan, To},
 };
 use crate::{
@@ -66,14 +66,8 @@ impl SpoolArgs {
         if self.no_cache {
             return None;
         }
-        // The specification has relative paths ignored.
-        let folder = |name| {
-            let path = PathBuf::from(std::env::var_os(name)?);
-            path.is_absolute().then_some(path)
-        };
-        let root = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
         let bytes = self.cache_size.map(|mib| mib << 20);
-        Some(Cache::new(root.join("vggt").join("results"), bytes))
+        Some(Cache::new(user_cache()?.join("results"), bytes))
     }
 
     /// Returns where the results are while the export runs.

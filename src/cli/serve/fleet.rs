@@ -19,12 +19,17 @@ pub(super) struct FleetArgs {
     #[arg(long, value_name = "N", default_value_t = 4, hide_short_help = true,
         value_parser = clap::value_parser!(u32).range(1..))]
     running_per_user: u32,
+    /// With --out-root s3://...: how often what is computed of a job is put into the bucket, for another worker to go on with
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, hide_short_help = true,
+        value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    save_progress_every: u32,
 }
 
 impl FleetArgs {
     /// Adds what these flags say.
     pub(super) fn settings(&self, of_jobs: JobSettings) -> JobSettings {
         JobSettings {
+            save_progress_every: Duration::from_secs(self.save_progress_every.into()),
             fleet: FleetSettings {
                 lease: Duration::from_secs(self.lease.into()),
                 running_per_user: self.running_per_user,

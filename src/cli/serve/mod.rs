@@ -153,7 +153,7 @@ impl Args {
             self.host,
             self.model.device,
             store.database(),
-            store.out_root().display(),
+            store.location().display(),
             settings.queue,
             quotas.user_bytes >> 20,
         )
@@ -164,7 +164,7 @@ impl Args {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
     let resolver = super::resolver()?;
-    if args.store.settings().db.file().is_some() && args.workers != 1 {
+    if args.store.settings()?.db.file().is_some() && args.workers != 1 {
         return Err(UsageError(format!(
             "--workers {} needs a PostgreSQL database (--db postgres://...): one with a file runs one job at a time, in the process \
              that serves",
@@ -177,7 +177,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         _ => args.model.source()?,
     };
     let (lose, mut lost) = watch::channel(false);
-    let settings = args.store.settings();
+    let settings = args.store.settings()?;
     let bell = Arc::<Bell>::default();
     let _database = settings.join_database(bell.clone(), move || {
         lose.send_replace(true);
@@ -271,7 +271,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             }
         };
         tokio::join!(
-            server::serve(listener, settings, peers, store, jobs, until_stopped),
+            server::serve(listener, settings, peers, store.clone(), jobs, until_stopped),
             http
         );
         anyhow::Ok(())
@@ -279,6 +279,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     // A job that did not stop in time must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     atomic_file::remove_unfinished();
+    store.remove_scratch();
     if *lost.borrow_and_update() {
         anyhow::bail!("another vggt process has taken the database for itself");
     }

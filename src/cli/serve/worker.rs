@@ -27,10 +27,10 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   vggt worker --db postgres://vggt@db/vggt --out-root /srv/out
-  vggt worker --db postgres://vggt@db/vggt --out-root /srv/out --device cuda:1 --only vip,small
+  vggt worker --db postgres://vggt@db/vggt --out-root s3://scenes/vggt --device cuda:1 --only vip,small
 
-Every process needs the same database, the same folder of files, and the same weights. `vggt status` shows what they do. Options can also \
-be set by variables, VGGT_DB for --db, or in the table [worker] of vggt.toml.";
+Every process needs the same database, the same folder or bucket of files, and the same weights. `vggt status` shows what they do. \
+Options can also be set by variables, VGGT_DB for --db, or in the table [worker] of vggt.toml.";
 
 /// Takes jobs from the database that `vggt serve` queues there, runs them, and stores the results. Any number of them may run, on any
 /// number of machines: a job whose worker is gone is given to another.
@@ -77,7 +77,7 @@ impl Args {
 /// Runs jobs until SIGTERM, Ctrl-C or the end of its terminal.
 pub(in crate::cli) fn run(args: Args) -> anyhow::Result<()> {
     args.model.set_threads()?;
-    let settings = args.store.settings();
+    let settings = args.store.settings()?;
     if settings.db.file().is_some() {
         return Err(UsageError(
             "vggt worker needs a PostgreSQL database (--db postgres://...): with a file, vggt serve runs the jobs itself".to_owned(),
@@ -139,7 +139,7 @@ pub(in crate::cli) fn run(args: Args) -> anyhow::Result<()> {
             "vggt {}: worker {name}, model {model} on {device}, database \"{}\", files in \"{}\", metrics {}",
             env!("CARGO_PKG_VERSION"),
             store.database(),
-            store.out_root().display(),
+            store.location().display(),
             at.map_or("off".to_owned(), |at| format!("on {at}")),
         );
         if args.model.demo {
@@ -170,6 +170,7 @@ pub(in crate::cli) fn run(args: Args) -> anyhow::Result<()> {
     // A job that did not stop in time must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     atomic_file::remove_unfinished();
+    store.remove_scratch();
     if *lost.borrow_and_update() {
         anyhow::bail!("another vggt process has taken the database for itself");
     }

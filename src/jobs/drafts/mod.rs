@@ -25,7 +25,6 @@ use super::{
 };
 use crate::store::{
     AddedFile, Draft, DraftFile, DraftLimits, NewDraft, NewDraftFile, Store, StoreError,
-    remove_folder,
 };
 
 /// Why a draft or one of its files is not taken, written or started.
@@ -190,9 +189,11 @@ impl Drop for FileLock {
 
 fn path_of(store: &Store, draft: &Draft, number: i32) -> PathBuf {
     // Not the name that a job's input has: files may be removed, so that these numbers have gaps.
-    store
-        .job_dir(&draft.dir)
-        .join(format!("upload_{number:05}"))
+    store.job_dir(&draft.dir).join(upload_name(number))
+}
+
+fn upload_name(number: i32) -> String {
+    format!("upload_{number:05}")
 }
 
 impl Jobs {
@@ -306,8 +307,17 @@ impl Jobs {
         let draft = store.draft_of(user_id, id)?.ok_or(DraftError::NoDraft)?;
         let file = draft.files.iter().find(|file| file.number == number);
         let file = file.ok_or(DraftError::NoFile)?;
+        let parts = match store.job_objects(&draft.dir) {
+            Some(objects) => Some((objects, store.draft_parts(id, number)?)),
+            None => None,
+        };
         if !store.remove_draft_file(id, number)? {
             return Err(DraftError::NoFile);
+        }
+        if let Some((objects, parts)) = parts {
+            for part in parts {
+                objects.remove_file(&part.name)?;
+            }
         }
         lock.hold.shrink(file.length, file.length - file.received);
         match fs::remove_file(path_of(store, &draft, number)) {
@@ -379,7 +389,7 @@ impl Shared {
     fn discard(&self, id: i64, dir: &str) -> Result<bool, StoreError> {
         let removed = self.store.remove_draft(id)?;
         self.drafts.remove(id);
-        remove_folder(&self.store.job_dir(dir));
+        self.store.remove_job_dir(dir);
         Ok(removed)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{DraftError, path_of};
 use crate::{
     jobs::{InputFolder, JobNames, JobOptions, JobRequest, Jobs, SubmitError, shared::Shared},
-    store::{Draft, DraftFile, JobKind, User, create_private, remove_folder},
+    store::{Draft, DraftFile, JobKind, User, create_private},
 };
 
 /// What the files of a draft are.
@@ -30,7 +30,18 @@ impl Jobs {
     /// # Errors
     /// Names the files that have not, or says that there is none.
     pub fn draft_paths(&self, draft: &Draft) -> Result<Vec<PathBuf>, DraftError> {
-        let path = |file: &DraftFile| path_of(&self.shared.store, draft, file.number);
+        let store = &self.shared.store;
+        let path = |file: &DraftFile| path_of(store, draft, file.number);
+        if let Some(objects) = store.job_objects(&draft.dir) {
+            for file in draft.files.iter().filter(|file| file.is_complete()) {
+                let is_whole = |meta: fs::Metadata| meta.len() == file.length;
+                if !fs::metadata(path(file)).is_ok_and(is_whole) {
+                    let parts = store.draft_parts(draft.id, file.number)?;
+                    let names: Vec<String> = parts.into_iter().map(|part| part.name).collect();
+                    objects.join(&names, &path(file))?;
+                }
+            }
+        }
         let is_there = |file: &&DraftFile| {
             let len = fs::metadata(path(file)).map(|meta| meta.len());
             file.is_complete() && len.is_ok_and(|len| len == file.length)
@@ -95,7 +106,7 @@ impl Jobs {
             started.ok_or(DraftError::Changed)
         })?;
         drafts.remove(draft.id);
-        remove_folder(&store.job_dir(&draft.dir));
+        store.remove_job_dir(&draft.dir);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 fn jobs(dir: &std::path::Path) -> Jobs {
     let store = Store::open(&StoreSettings {
         db: dir.join("a.db").into(),
-        out_root: dir.join("out"),
+        out_root: dir.join("out").into(),
     })
     .unwrap();
     store.add_user("ann", "p", false).unwrap();

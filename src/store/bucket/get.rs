@@ -1,6 +1,9 @@
 //! Downloads: a local file appears with the right bytes, or not at all.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{self, Read, Write},
+    path::Path,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -45,14 +48,36 @@ impl Bucket {
         }
     }
 
-    fn download(&self, expected: &BucketObject, to: &Path) -> Result<BucketObject, BucketError> {
+    /// Reads a short object into memory.
+    ///
+    /// # Errors
+    /// As [`Bucket::get_file`].
+    pub fn get(&self, key: &str) -> Result<Vec<u8>, BucketError> {
+        let object = self.head_to(WHAT, key)?;
+        let mut bytes = Vec::new();
+        let mut reader = self.read(&object, 0..object.length)?;
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(e) => Err(bucket_error(e)),
+        }
+    }
+
+    /// Writes the bytes of an object behind what a file holds, whose path is for messages.
+    ///
+    /// # Errors
+    /// As [`Bucket::get_file`]; the file may hold some of the bytes then.
+    pub fn write_to(
+        &self,
+        expected: &BucketObject,
+        file: &mut impl Write,
+        path: &Path,
+    ) -> Result<BucketObject, BucketError> {
         let failed = |source| BucketError::File {
             what: "write",
-            path: to.to_owned(),
+            path: path.to_owned(),
             source,
         };
         let mut reader = self.read(expected, 0..expected.length)?;
-        let mut file = AtomicFile::create_private(to).map_err(failed)?;
         let mut hash = Sha256::new();
         while let Some(piece) = reader.next_piece() {
             let piece = piece?;
@@ -60,17 +85,31 @@ impl Bucket {
             file.write_all(&piece).map_err(failed)?;
         }
         let sha256 = hash.finalize().into();
-        if expected.sha256.is_some_and(|expected| expected != sha256) {
-            return Err(BucketError::Damaged {
-                what: WHAT,
-                object: self.0.url.named(&expected.key),
-                why: "its bytes do not have the digest that was stored with them".to_owned(),
-            });
-        }
-        file.commit().map_err(failed)?;
         Ok(BucketObject {
             sha256: Some(sha256),
             ..expected.clone()
         })
     }
+
+    fn download(&self, expected: &BucketObject, to: &Path) -> Result<BucketObject, BucketError> {
+        let failed = |source| BucketError::File {
+            what: "write",
+            path: to.to_owned(),
+            source,
+        };
+        let mut file = AtomicFile::create_private(to).map_err(failed)?;
+        let object = self.write_to(expected, &mut file, to)?;
+        file.commit().map_err(failed)?;
+        Ok(object)
+    }
+}
+
+/// Returns the error that a reader of an object gave.
+fn bucket_error(e: io::Error) -> BucketError {
+    let what = "read";
+    e.downcast().unwrap_or_else(|source| BucketError::File {
+        what,
+        path: Path::new("a bucket").to_owned(),
+        source,
+    })
 }

@@ -206,11 +206,19 @@ impl Bucket {
         let (what, from, to) = ("copy", from.to_owned(), to.to_owned());
         self.wait(what, &self.0.url.named(&from), move |inner| async move {
             let source = inner.head(what, &from).await?;
-            let (path, target) = (inner.url.path(&from)?, inner.url.path(&to)?);
-            let named = inner.url.named(&from);
-            let copied = || inner.s3.copy_opts(&path, &target, CopyOptions::default());
-            inner.asked(what, &named, 0, copied).await?;
+            inner.copy(what, &from, &to).await?;
             inner.verify(what, BucketObject { key: to, ..source }).await
+        })
+    }
+
+    /// As [`Bucket::copy`], of an object that need not be what was stored.
+    ///
+    /// # Errors
+    /// When there is no such object, or the bucket cannot be reached.
+    pub fn copy_damaged(&self, from: &str, to: &str) -> Result<(), BucketError> {
+        let (what, from, to) = ("copy", from.to_owned(), to.to_owned());
+        self.wait(what, &self.0.url.named(&from), move |inner| async move {
+            inner.copy(what, &from, &to).await
         })
     }
 
@@ -335,6 +343,13 @@ impl Inner {
             why,
         };
         BucketObject::of(key, &got).map_err(damaged)
+    }
+
+    async fn copy(&self, what: &'static str, from: &str, to: &str) -> Result<(), BucketError> {
+        let (path, target) = (self.url.path(from)?, self.url.path(to)?);
+        let named = self.url.named(from);
+        let copied = || self.s3.copy_opts(&path, &target, CopyOptions::default());
+        self.asked(what, &named, 0, copied).await
     }
 
     async fn head_once(&self, path: &Path) -> object_store::Result<GetResult> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::Path as LocalPath,
 };
@@ -51,9 +51,28 @@ impl Bucket {
             path: from.to_owned(),
             source,
         };
+        let length = fs::metadata(from).map_err(failed)?.len();
+        self.put_from(key, length, from, || File::open(from))
+    }
+
+    /// As [`Bucket::put_file`], of `length` bytes of which `open` returns a reader: they are read twice. The path is for messages.
+    ///
+    /// # Errors
+    /// As [`Bucket::put_file`].
+    pub fn put_from<R: Read>(
+        &self,
+        key: &str,
+        length: u64,
+        from: &LocalPath,
+        open: impl Fn() -> io::Result<R>,
+    ) -> Result<BucketObject, BucketError> {
+        let failed = |source| BucketError::File {
+            what: "read",
+            path: from.to_owned(),
+            source,
+        };
         let path = self.0.url.path(key)?;
-        let mut file = File::open(from).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
+        let mut file = open().map_err(failed)?;
         if length <= PART {
             let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
             // One more byte tells that it has grown.
@@ -65,7 +84,7 @@ impl Bucket {
         }
         // The digest goes ahead of the bytes: it is stored with them.
         let sha256 = hash_of(&mut file).map_err(failed)?;
-        let mut file = File::open(from).map_err(failed)?;
+        let mut file = open().map_err(failed)?;
         let object = BucketObject {
             key: key.to_owned(),
             length,
@@ -188,7 +207,7 @@ impl<'a> Upload<'a> {
     }
 
     /// Sends the parts of a file, and returns the length and the digest of what was sent.
-    fn send(&mut self, file: &mut File) -> Result<(u64, Digest), Sent> {
+    fn send(&mut self, file: &mut impl Read) -> Result<(u64, Digest), Sent> {
         let part = part_length(self.object.length);
         let mut hash = Sha256::new();
         let mut length = 0;
@@ -309,7 +328,7 @@ fn part_length(length: u64) -> u64 {
         .max(PART)
 }
 
-fn hash_of(file: &mut File) -> io::Result<Digest> {
+fn hash_of(file: &mut impl Read) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; PIECE];
     loop {

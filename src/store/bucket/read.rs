@@ -12,11 +12,13 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore, path::Path};
+use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Bucket, BucketError, BucketObject, Inner,
     error::Verdict,
+    object::Digest,
     retry::{Attempts, Fault},
 };
 
@@ -25,7 +27,8 @@ const WAITING: usize = 4;
 
 const WHAT: &str = "read";
 
-/// The bytes of an object, or of a part of it. They are as many as were asked for, or the last thing that is read is an error.
+/// The bytes of an object, or of a part of it. They are as many as were asked for, or the last thing that is read is an error. Those of a
+/// whole object have the digest that was stored with it.
 ///
 /// [`Read`] blocks; as a [`Stream`] it may be polled in any runtime.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct BucketReader {
     object: String,
     /// Number of bytes that have not come yet.
     left: u64,
+    /// Of the bytes so far and of all, of an object that is read as a whole.
+    hash: Option<(Sha256, Digest)>,
     /// What has come and was not read yet.
     piece: Bytes,
     failed: bool,
@@ -62,6 +67,7 @@ impl Bucket {
         let path = self.0.url.path(&object.key)?;
         let (sender, pieces) = mpsc::channel(WAITING);
         let left = range.end - range.start;
+        let whole = object.sha256.filter(|_| left == object.length);
         if left > 0 {
             let download = Download {
                 inner: self.0.clone(),
@@ -77,6 +83,7 @@ impl Bucket {
             pieces,
             object: named,
             left,
+            hash: whole.map(|sha256| (Sha256::new(), sha256)),
             piece: Bytes::new(),
             failed: false,
         })
@@ -90,6 +97,11 @@ impl BucketReader {
     /// When the object is not what it was, or the bucket cannot be reached any more. Nothing comes after an error.
     pub fn next_piece(&mut self) -> Option<Result<Bytes, BucketError>> {
         pollster::block_on(self.next())
+    }
+
+    /// Returns the pieces one after the other; nothing comes after an error. Blocks.
+    pub fn into_pieces(mut self) -> impl Iterator<Item = Result<Bytes, BucketError>> {
+        std::iter::from_fn(move || self.next_piece())
     }
 
     /// Counts what has come.
@@ -110,16 +122,32 @@ impl BucketReader {
         match self.left.checked_sub(piece.len() as u64) {
             Some(left) if !piece.is_empty() => {
                 self.left = left;
+                if let Some((hash, _)) = &mut self.hash {
+                    hash.update(&piece);
+                }
+                if left == 0
+                    && let Some((hash, expected)) = self.hash.take()
+                    && Digest::from(hash.finalize()) != expected
+                {
+                    // Without its last piece nobody takes it for whole.
+                    let why = "its bytes do not have the digest that was stored with them";
+                    return Some(Err(self.damaged(why.to_owned())));
+                }
                 Some(Ok(piece))
             }
             _ => {
-                self.failed = true;
-                Some(Err(BucketError::Damaged {
-                    what: WHAT,
-                    object: self.object.clone(),
-                    why: format!("{} bytes are missing at its end", self.left),
-                }))
+                let why = format!("{} bytes are missing at its end", self.left);
+                Some(Err(self.damaged(why)))
             }
+        }
+    }
+
+    fn damaged(&mut self, why: String) -> BucketError {
+        self.failed = true;
+        BucketError::Damaged {
+            what: WHAT,
+            object: self.object.clone(),
+            why,
         }
     }
 }

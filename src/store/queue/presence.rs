@@ -49,12 +49,21 @@ fn host() -> String {
 
 /// Returns true when a process of this name was on this machine and has ended.
 pub(super) fn has_ended_here(name: &str) -> bool {
-    let mut parts = name.rsplitn(3, '-');
-    let (_, pid, of) = (parts.next(), parts.next(), parts.next());
-    let Some((pid, of)) = pid.and_then(|pid| pid.parse::<u32>().ok()).zip(of) else {
+    let Some((of, pid)) = parsed(name) else {
         return false;
     };
     of == host() && name != process_name() && !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+fn is_of_this_machine(name: &str) -> bool {
+    parsed(name).is_some_and(|(of, _)| of == host())
+}
+
+/// Returns the machine of a process, and its number there.
+fn parsed(name: &str) -> Option<(&str, u32)> {
+    let mut parts = name.rsplitn(3, '-');
+    let (_, pid, of) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((of, pid.parse().ok()?))
 }
 
 #[derive(QueryableByName)]
@@ -69,7 +78,24 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn ended_here(&self, names: &[String]) -> Result<HashSet<String>, StoreError> {
-        let names: Vec<&String> = names.iter().filter(|name| has_ended_here(name)).collect();
+        let ended = names.iter().filter(|name| has_ended_here(name));
+        let ended: Vec<String> = ended.cloned().collect();
+        match self.database.file() {
+            Some(_) => Ok(ended.into_iter().collect()),
+            None => self.without_connection(ended),
+        }
+    }
+
+    /// Returns those of these processes of other machines of which the database has no connection.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(in crate::store) fn absent(&self, names: &[String]) -> Result<HashSet<String>, StoreError> {
+        let others = names.iter().filter(|name| !is_of_this_machine(name));
+        self.without_connection(others.cloned().collect())
+    }
+
+    fn without_connection(&self, names: Vec<String>) -> Result<HashSet<String>, StoreError> {
         let mut conn = self.connection()?;
         let Some(conn) = conn.shared().filter(|_| !names.is_empty()) else {
             return Ok(HashSet::new());

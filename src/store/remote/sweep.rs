@@ -1,0 +1,151 @@
+//! What processes that have ended left in the bucket.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use diesel::prelude::*;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Remote, process_of};
+use crate::store::{
+    Store, StoreError,
+    files::JOBS,
+    schema::{drafts, jobs, removed_files},
+    time::{now, parse_time},
+};
+
+/// How long a process of another machine may be away from the database before what it was about to store is taken for left. It finds
+/// out then, and stores it again.
+const AWAY: SignedDuration = SignedDuration::from_hours(1);
+
+/// Age of what is taken for left in any case: nothing takes this long.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
+
+/// A job's folder in the bucket.
+#[derive(Debug, Default)]
+struct Folder {
+    /// When something was last put into it.
+    changed: Timestamp,
+    bytes: u64,
+}
+
+impl Store {
+    /// Returns the `file_path` of objects that were to get a row, and of whose process none will.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(super) fn abandoned(&self) -> Result<Vec<String>, StoreError> {
+        type Note = (String, Option<String>, Option<String>);
+        let notes: Vec<Note> = removed_files::table
+            .filter(removed_files::since.is_not_null())
+            .select((
+                removed_files::file_path,
+                removed_files::since,
+                removed_files::process,
+            ))
+            .load(&mut *self.connection()?)?;
+        let names = notes.iter().filter_map(|(_, _, process)| process.clone());
+        let gone = self.gone(&names.collect::<Vec<_>>())?;
+        let is_left = |(_, since, process): &Note| {
+            let since = since.as_deref().and_then(parse_time).unwrap_or_default();
+            is_over(&gone, process.as_deref(), since)
+        };
+        let left = notes.into_iter().filter(is_left);
+        Ok(left.map(|(path, ..)| path).collect())
+    }
+
+    /// Removes from the bucket what processes that have ended left there, and what belongs to jobs that are over. Returns the number
+    /// of results and folders.
+    ///
+    /// # Errors
+    /// When the database or the bucket cannot be read or written.
+    pub(in crate::store) fn sweep_bucket(&self) -> Result<usize, StoreError> {
+        let Some(remote) = &self.remote else {
+            return Ok(0);
+        };
+        let left = self.abandoned()?;
+        self.condemn(&left)?;
+        let folders = self.left_folders(remote)?;
+        for dir in folders.keys() {
+            remote.bucket.delete_prefix(&format!("{JOBS}/{dir}/"))?;
+        }
+        Ok(left.len() + folders.len())
+    }
+
+    /// Returns the folders of jobs in the bucket that no row needs, and their bytes.
+    pub(super) fn left_folders(
+        &self,
+        remote: &Remote,
+    ) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut found: BTreeMap<String, Folder> = BTreeMap::new();
+        let above = format!("{JOBS}/");
+        for entry in remote.bucket.list(&above) {
+            let entry = entry?;
+            let Some((dir, _)) = entry
+                .key
+                .strip_prefix(&above)
+                .and_then(|k| k.split_once('/'))
+            else {
+                continue;
+            };
+            let folder = found.entry(dir.to_owned()).or_default();
+            folder.changed = folder.changed.max(entry.modified);
+            folder.bytes += entry.length;
+        }
+        if found.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        // Behind the list: what has a row now was not left, and what is put there later is not on the list.
+        let wanted = self.wanted_dirs()?;
+        found.retain(|dir, _| !wanted.contains(dir));
+        let dirs: Vec<String> = found.keys().cloned().collect();
+        let over = self.dirs_of_ended(&dirs)?;
+        let processes = dirs.iter().filter_map(|dir| process_of(dir));
+        let gone = self.gone(&processes.map(str::to_owned).collect::<Vec<_>>())?;
+        found.retain(|dir, folder| {
+            over.contains(dir) || is_over(&gone, process_of(dir), folder.changed)
+        });
+        let bytes = found.into_iter().map(|(dir, folder)| (dir, folder.bytes));
+        Ok(bytes.collect())
+    }
+
+    /// Returns those of these folders of inputs that no job and no draft has.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn dirs_without_row(&self, dirs: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut conn = self.connection()?;
+        let of_jobs = jobs::table.filter(jobs::dir.eq_any(dirs));
+        let mut found: Vec<String> = of_jobs.select(jobs::dir).load(&mut *conn)?;
+        let of_drafts = drafts::table.filter(drafts::dir.eq_any(dirs));
+        found.extend(of_drafts.select(drafts::dir).load::<String>(&mut *conn)?);
+        let without = dirs.iter().filter(|dir| !found.contains(dir));
+        Ok(without.cloned().collect())
+    }
+
+    /// Returns the folders of jobs that have not ended, of those whose files are kept, and of drafts.
+    fn wanted_dirs(&self) -> Result<HashSet<String>, StoreError> {
+        let pending = self.pending_jobs()?.into_iter().map(|job| job.dir);
+        let kept = self.kept_inputs()?.into_iter().map(|kept| kept.dir);
+        let drafts = self.drafts()?.into_iter().map(|draft| draft.dir);
+        Ok(pending.chain(kept).chain(drafts).collect())
+    }
+
+    /// Returns those of these processes that have ended, and after which time without a sign that is certain.
+    fn gone(&self, names: &[String]) -> Result<HashMap<String, SignedDuration>, StoreError> {
+        let here = self.ended_here(names)?;
+        let away = self.absent(names)?;
+        let away = away.into_iter().map(|name| (name, AWAY));
+        let here = here.into_iter().map(|name| (name, SignedDuration::ZERO));
+        Ok(away.chain(here).collect())
+    }
+}
+
+fn is_over(
+    gone: &HashMap<String, SignedDuration>,
+    process: Option<&str>,
+    since: Timestamp,
+) -> bool {
+    let time = process.and_then(|process| gone.get(process));
+    let age = now().duration_since(since);
+    age >= time.copied().unwrap_or(STALE).min(STALE)
+}
