@@ -221,10 +221,7 @@ fn an_upload_during_a_stop_is_answered() {
     stream.write_all(&head).unwrap();
     stream.write_all(&body[..100]).unwrap();
     // The request has begun once its folder is there.
-    let uploads = service.out().join(".tmp");
-    wait_for("the upload to begin", || {
-        std::fs::read_dir(&uploads).ok()?.next().map(drop)
-    });
+    wait_for("the upload to begin", || service.uploads().pop());
     let log = service.dir.path().join("log");
     let stopping = thread::spawn(move || {
         wait_for("the stop", || {

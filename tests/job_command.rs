@@ -5,7 +5,9 @@ use vggt::store::{Admission, NewJob, Store, StoredJobState};
 
 use crate::support::{
     database::only_for_sqlite,
-    fail, repository, run,
+    fail,
+    files::out_of,
+    repository, run,
     service::{Service, demo_images, leftovers, refs, store, varied, wait_for},
     store::{connect, house},
 };
@@ -54,8 +56,9 @@ fn jobs_are_listed_shown_and_changed_without_a_server() {
     assert_eq!((&shown["deaths"], &shown["tries"]), (&0.into(), &0.into()));
     assert!(run(here, &["job", "show", &id]).contains("alice"));
 
-    let folder = store.job_dir("job-a");
+    let folder = out_of(here).join(".jobs/job-a");
     std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("image_00000"), "picture").unwrap();
     run(here, &["job", "cancel", &id]);
     let row = store.job(first).unwrap().unwrap();
     assert_eq!(row.state, StoredJobState::Cancelled);

@@ -6,6 +6,7 @@ use vggt::store::{Job, StoredJobState};
 
 use crate::support::{
     database::only_for_sqlite,
+    files::{only_for_folders, out_of},
     repository,
     service::{Service, assert_glb, demo_images, leftovers, refs, varied, wait_for},
     store::connect,
@@ -85,6 +86,7 @@ fn a_fault_that_stays_ends_in_the_row_and_the_operator_can_try_again() {
 #[test]
 fn jobs_wait_for_a_folder_that_is_gone_for_a_moment_and_one_that_lost_its_input_fails() {
     only_for_sqlite!();
+    only_for_folders!();
     let service = Service::start(&[]);
     let mut ann = service.login("ann");
     let before = ann.submit(&demo_images(8).repeat(37));
@@ -109,7 +111,7 @@ fn jobs_wait_for_a_folder_that_is_gone_for_a_moment_and_one_that_lost_its_input_
 
     let lost = ann.submit(&demo_images(8).repeat(37));
     let dir = service.kill();
-    for folder in fs::read_dir(dir.path().join("out/.jobs")).unwrap() {
+    for folder in fs::read_dir(out_of(dir.path()).join(".jobs")).unwrap() {
         fs::remove_dir_all(folder.unwrap().path()).unwrap();
     }
     let service = Service::start_in(dir, &[]);

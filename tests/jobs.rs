@@ -4,6 +4,7 @@ use std::{fs, io::Write, thread, time::Duration};
 
 use serde_json::{Value, json};
 
+use crate::support::files::out_of;
 use crate::support::service::{
     Service, assert_glb, demo_images, images_payload, leftovers, long_job, refs, store, varied,
     wait_for,
@@ -304,7 +305,7 @@ fn kill_9_at_any_moment_loses_no_acknowledged_job_and_leaves_nothing_half_writte
     let dir = service.kill();
     // Every row has its file, and every file its row: the starts have removed what the kills left.
     assert_eq!(store(dir.path()).check(false).unwrap().problems(), 0);
-    let days: Vec<_> = fs::read_dir(dir.path().join("out"))
+    let days: Vec<_> = fs::read_dir(out_of(dir.path()))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| {

@@ -8,7 +8,9 @@ use vggt::store::{Database, Store, StoreError, StoreLock, StoreSettings};
 
 use crate::support::{
     database::{Cluster, psql},
-    fail, run,
+    fail,
+    files::out_root_of,
+    run,
     service::{PASSWORD, Service, demo_images, long_job, wait_for},
     store::{save, write_glb},
     vggt,
@@ -17,7 +19,7 @@ use crate::support::{
 fn open(db: Database, dir: &Path) -> Store {
     let settings = StoreSettings {
         db,
-        out_root: dir.join("out"),
+        out_root: out_root_of(dir),
     };
     Store::open(&settings).unwrap()
 }
@@ -116,7 +118,7 @@ fn services_share_a_database_and_who_repairs_it_has_it_alone() {
     let (url, db) = server(dir.path());
     let settings = StoreSettings {
         db: db.clone(),
-        out_root: dir.path().join("out"),
+        out_root: out_root_of(dir.path()),
     };
     let join = || settings.join_database(Arc::default(), || {});
     let locks = [join().unwrap(), join().unwrap()];
@@ -262,7 +264,7 @@ fn a_database_that_is_killed_loses_nothing_that_was_acknowledged() {
     // It has the lock again.
     let settings = StoreSettings {
         db: url.parse().unwrap(),
-        out_root: service.out(),
+        out_root: out_root_of(service.dir()),
     };
     wait_for("the lock of the service", || {
         settings.lock_database().is_err().then_some(())
@@ -276,7 +278,7 @@ fn a_server_ends_once_its_database_was_taken_by_one_that_repairs_it() {
     let url = cluster.url_of(service.dir());
     let settings = StoreSettings {
         db: url.parse().unwrap(),
-        out_root: service.out(),
+        out_root: out_root_of(service.dir()),
     };
     cluster.kill();
     cluster.start_again();

@@ -78,7 +78,7 @@ impl Queue {
 fn open(url: &str, dir: &Path) -> Store {
     let settings = StoreSettings {
         db: url.parse().unwrap(),
-        out_root: dir.join("out"),
+        out_root: dir.join("out").into(),
     };
     Store::open(&settings).unwrap()
 }

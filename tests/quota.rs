@@ -1,6 +1,6 @@
 //! What one user may hold: bytes, files, uploads that arrive; and what stays free on the disk.
 
-use std::{fs, io::Write};
+use std::io::Write;
 
 use serde_json::{Value, json};
 
@@ -21,10 +21,8 @@ fn begin_video(client: &mut Client, len: usize, sent: usize) {
 
 /// Waits until the server has so many folders of uploads.
 fn wait_for_uploads(service: &Service, n: usize) {
-    let folder = service.out().join(".tmp");
     wait_for("uploads to begin", || {
-        let count = fs::read_dir(&folder).map_or(0, Iterator::count);
-        (count == n).then_some(())
+        (service.uploads().len() == n).then_some(())
     });
 }
 

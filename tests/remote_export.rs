@@ -11,6 +11,7 @@ use crate::{
     spool::photos,
     support::{
         command, files,
+        files::stored_at,
         service::{PASSWORD, Service, assert_glb},
     },
 };
@@ -61,7 +62,7 @@ fn a_server_reconstructs_and_the_files_are_those_of_its_glb() {
     let hash = summary["hash"].as_str().unwrap();
     let store = service.store();
     let row = store.find_glb(hash).unwrap().unwrap();
-    let stored = fs::read(store.glb_path(&row)).unwrap();
+    let stored = fs::read(stored_at(&store, &row)).unwrap();
     assert!(glb == stored);
     let extras = String::from_utf8_lossy(&glb).into_owned();
     for option in ["\"conf_thres\":25.0", "\"refine\":true"] {

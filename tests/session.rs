@@ -5,6 +5,7 @@ use std::{fs, io::Write, thread, time::Instant};
 use serde_json::json;
 
 use crate::support::database::{is_postgres, only_for_sqlite};
+use crate::support::files::stored_at;
 use crate::support::service::{
     PASSWORD, PATIENCE, Service, assert_glb, clip, demo_images, images_payload, refs, varied,
     wait_for,
@@ -169,7 +170,7 @@ fn a_hash_that_is_none_and_a_file_that_is_gone_are_told_apart() {
     let hash = name.trim_end_matches(".glb");
     let store = service.store();
     let row = store.find_glb(hash).unwrap().unwrap();
-    fs::remove_file(store.glb_path(&row)).unwrap();
+    fs::remove_file(stored_at(&store, &row)).unwrap();
     assert_eq!(client.get(hash).error(), "ERROR_FILE_MISSING");
 }
 
@@ -504,11 +505,7 @@ fn a_write_that_fails_is_answered_and_the_server_goes_on() {
     assert_eq!(client.json(5, "")["files"].as_array().unwrap().len(), 1);
     service.assert_nothing_left();
     let dir = service.kill();
-    assert_eq!(
-        crate::support::service::store(dir.path())
-            .check(false)
-            .unwrap()
-            .problems(),
-        0
-    );
+    let report = crate::support::service::store(dir.path()).check(false);
+    let report = report.unwrap();
+    assert_eq!(report.problems(), 0, "{report:?}");
 }

@@ -136,10 +136,7 @@ fn an_upload_that_ends_after_its_login_is_refused() {
         head.extend((payload.len() as u32).to_be_bytes());
         let (begin, end) = payload.split_at(payload.len() - 1);
         ann.stream.write_all(&[&head, begin].concat()).unwrap();
-        wait_for("the upload", || {
-            let uploads = std::fs::read_dir(service.out().join(".tmp")).ok()?;
-            uploads.count().checked_sub(1)
-        });
+        wait_for("the upload", || service.uploads().len().checked_sub(1));
         service.store().set_password("ann", PASSWORD).unwrap();
         ann.stream.write_all(end).unwrap();
         let reply = if command == 2 {

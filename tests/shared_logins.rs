@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use vggt::store::{LoginCount, Store, StoreSettings};
 
 use crate::support::{
+    command,
     database::{Cluster, psql},
+    files::{is_bucket, out_root_of, variables_of},
     http::{connect, request},
     service::{Client, PASSWORD, Service, demo_images, wait_for},
 };
@@ -24,7 +26,7 @@ const ADDRESS: &str = "192.0.2.7";
 fn open(url: &str, dir: &Path) -> Store {
     let settings = StoreSettings {
         db: url.parse().unwrap(),
-        out_root: dir.join("out"),
+        out_root: out_root_of(dir),
     };
     Store::open(&settings).unwrap()
 }
@@ -243,9 +245,13 @@ fn servers(args: &[&str]) -> [Service; 2] {
 
 /// Another server of the same database and folder.
 fn beside(one: &Service, url: &str, args: &[&str]) -> Service {
-    let out = one.out().display().to_string();
     let own = TempDir::new().unwrap();
-    service(own, url, &[&["--out_root", &out], args].concat())
+    let out = one.out().display().to_string();
+    let mut vggt = command(own.path());
+    vggt.envs(variables_of(one.dir()));
+    let out_root = ["--out_root", &out];
+    let folder = if is_bucket() { &[][..] } else { &out_root };
+    Service::start_with(own, vggt, &[&["--db", url], folder, args].concat())
 }
 
 fn is_out(service: &Service) -> bool {

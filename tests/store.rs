@@ -19,6 +19,7 @@ use vggt::store::{
 
 use crate::support::{
     database::{Rows, only_for_sqlite},
+    files::{out_of, stored_at},
     hash, repository,
     store::{
         GLB, House, OLD_HASH, ask, connect, execute, house, number, python_house, save, settings,
@@ -43,7 +44,7 @@ fn stored(dir: &Path) -> Vec<String> {
             }
         }
     }
-    let root = dir.join("out");
+    let root = out_of(dir);
     let mut found = Vec::new();
     walk(&root, &mut found);
     let mut names: Vec<String> = found
@@ -91,7 +92,7 @@ fn a_database_of_the_python_service_is_migrated_without_loss() {
     assert_eq!(created.to_string(), "2025-03-04T05:06:07.00089Z");
     let row = store.find_glb(OLD_HASH).unwrap().unwrap();
     assert_eq!((row.user_id, row.file_size, row.is_public), (1, 12, false));
-    assert_eq!(fs::read(store.glb_path(&row)).unwrap(), GLB);
+    assert_eq!(fs::read(stored_at(&store, &row)).unwrap(), GLB);
     assert_eq!(count(dir.path(), "models"), 1);
     // Opened again there is nothing left to do; the other service still reads and writes its tables.
     drop(store);
@@ -277,9 +278,9 @@ fn an_unknown_user_a_wrong_password_and_a_plain_one_take_the_same_time() {
 
 #[test]
 fn a_glb_is_stored_under_the_hash_of_its_row() {
-    let House { store, .. } = house();
+    let House { dir: _dir, store } = house();
     let row = save(&store, 1);
-    assert_eq!(fs::read(store.glb_path(&row)).unwrap(), GLB);
+    assert_eq!(fs::read(stored_at(&store, &row)).unwrap(), GLB);
     assert_eq!((row.file_size, row.is_public), (12, false));
     let created = row.created_at.unwrap();
     let day = created.strftime("%Y-%m-%d").to_string();
@@ -525,7 +526,7 @@ fn check_finds_and_repairs_both_ways_and_leaves_strangers_alone() {
     only_for_sqlite!();
     let House { dir, store } = python_house();
     let rows: Vec<GlbFile> = (0..4).map(|_| save(&store, 1)).collect();
-    let path = |i: usize| store.glb_path(&rows[i]);
+    let path = |i: usize| stored_at(&store, &rows[i]);
     fs::remove_file(path(0)).unwrap();
     fs::write(path(1), &GLB[..11]).unwrap();
     execute(
@@ -651,7 +652,7 @@ fn a_result_its_job_and_its_memory_appear_together() {
         .remember_result(1, &job.input_key, &newer.hashed_name)
         .unwrap();
     assert_eq!(cached(1), Some(newer.clone()));
-    fs::remove_file(store.glb_path(&newer)).unwrap();
+    fs::remove_file(stored_at(&store, &newer)).unwrap();
     assert_eq!(cached(1), None);
     store
         .remember_result(1, &job.input_key, &row.hashed_name)

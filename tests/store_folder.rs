@@ -13,7 +13,9 @@ use vggt::store::{GlbFile, Repair, Store, StoreError, StoreSettings};
 use crate::support::{
     command,
     database::only_for_sqlite,
-    fail, run,
+    fail,
+    files::only_for_folders,
+    run,
     service::{PASSWORD, Service, demo_images, long_job, wait_for},
     store::{GLB, House, day_of, house, python_house, save, settings, write_glb},
     text,
@@ -38,12 +40,13 @@ fn two_pairs() -> (TempDir, [Store; 2]) {
 fn pair(dir: &Path, db: &str, out: &str) -> StoreSettings {
     StoreSettings {
         db: dir.join(format!("{db}.db")).into(),
-        out_root: dir.join(out),
+        out_root: dir.join(out).into(),
     }
 }
 
 #[test]
 fn a_database_and_the_folder_of_another_are_refused_by_every_command() {
+    only_for_folders!();
     let (dir, stores) = two_pairs();
     let before: Vec<_> = stores.iter().map(|s| s.list_glbs(1).unwrap()).collect();
     let here = dir.path();
@@ -89,6 +92,7 @@ fn a_database_and_the_folder_of_another_are_refused_by_every_command() {
 
 #[test]
 fn a_misspelt_folder_and_a_disk_that_is_not_mounted_cost_no_row() {
+    only_for_folders!();
     let (dir, stores) = two_pairs();
     let here = dir.path();
     fs::create_dir(here.join("mountpoint")).unwrap();
@@ -147,6 +151,7 @@ fn a_misspelt_folder_and_a_disk_that_is_not_mounted_cost_no_row() {
 
 #[test]
 fn a_folder_that_vanishes_while_it_is_used_is_not_made_anew() {
+    only_for_folders!();
     let (dir, [store, _]) = two_pairs();
     let (out, away) = (dir.path().join("a"), dir.path().join("away"));
     fs::rename(&out, &away).unwrap();
@@ -173,6 +178,7 @@ fn a_folder_that_vanishes_while_it_is_used_is_not_made_anew() {
 
 #[test]
 fn a_pair_of_an_earlier_version_gets_its_identifier_when_most_files_are_there() {
+    only_for_folders!();
     only_for_sqlite!();
     let House { dir, store } = python_house();
     assert!(!dir.path().join("out").join(ID).exists());
@@ -196,7 +202,7 @@ fn a_pair_of_an_earlier_version_gets_its_identifier_when_most_files_are_there() 
     // A database without rows does not take a folder with files of another.
     let other = StoreSettings {
         db: dir.path().join("typo.db").into(),
-        out_root: dir.path().join("out"),
+        out_root: dir.path().join("out").into(),
     };
     let e = Store::open(&other).unwrap().bind_folder().unwrap_err();
     assert!(matches!(e, StoreError::OtherFolder { .. }), "{e}");
@@ -207,6 +213,7 @@ fn a_pair_of_an_earlier_version_gets_its_identifier_when_most_files_are_there() 
 
 #[test]
 fn after_a_restore_a_folder_is_adopted_on_request() {
+    only_for_folders!();
     let (dir, stores) = two_pairs();
     let here = dir.path();
     // The database of a backup that was made before there were identifiers.
@@ -243,6 +250,7 @@ fn connect_to(db: &Path, sql: &str) {
 
 #[test]
 fn a_repair_refuses_when_most_files_are_missing_and_keeps_rows_unless_told() {
+    only_for_folders!();
     let House { dir, store } = house();
     store.bind_folder().unwrap();
     let rows: Vec<GlbFile> = (0..5).map(|_| save(&store, 1)).collect();
@@ -282,6 +290,7 @@ fn refused(dir: &Path, db: &str, out: &str) -> String {
 
 #[test]
 fn a_second_server_is_refused_by_whatever_name_it_calls_the_database() {
+    only_for_folders!();
     only_for_sqlite!();
     let service = Service::start(&[]);
     let mut client = service.login("ann");
@@ -324,6 +333,7 @@ fn a_second_server_is_refused_by_whatever_name_it_calls_the_database() {
 
 #[test]
 fn a_server_waits_for_its_folder_and_loses_no_job() {
+    only_for_folders!();
     let service = Service::start(&[]);
     let mut client = service.login("ann");
     let first = client.submit(&demo_images(1));
@@ -358,6 +368,7 @@ fn a_server_waits_for_its_folder_and_loses_no_job() {
 #[cfg(unix)]
 #[test]
 fn a_server_that_waits_stops_when_it_is_told() {
+    only_for_folders!();
     let (dir, _) = two_pairs();
     fs::rename(dir.path().join("a"), dir.path().join("away")).unwrap();
     let log = fs::File::create(dir.path().join("log")).unwrap();
@@ -383,6 +394,7 @@ fn a_server_that_waits_stops_when_it_is_told() {
 #[cfg(unix)]
 #[test]
 fn what_the_service_creates_is_for_its_user_alone() {
+    only_for_folders!();
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn walk(path: &Path, found: &mut Vec<PathBuf>) {
@@ -448,6 +460,7 @@ fn what_the_service_creates_is_for_its_user_alone() {
 #[cfg(unix)]
 #[test]
 fn links_in_place_of_its_own_files_and_folders_lead_a_server_nowhere() {
+    only_for_folders!();
     only_for_sqlite!();
     use std::os::unix::fs::symlink;
 
@@ -492,6 +505,7 @@ fn links_in_place_of_its_own_files_and_folders_lead_a_server_nowhere() {
 #[cfg(unix)]
 #[test]
 fn a_planted_link_of_the_older_name_is_not_written_through() {
+    only_for_folders!();
     let dir = TempDir::new().unwrap();
     let here = dir.path();
     fs::write(here.join("victim"), "precious\n").unwrap();

@@ -6,6 +6,7 @@ use vggt::store::WriteSeek;
 
 use crate::support::{
     command,
+    files::only_for_folders,
     service::{
         Answer, PASSWORD, Service, demo_images, images_payload, refs, store, varied, wait_for,
     },
@@ -14,6 +15,7 @@ use crate::support::{
 
 #[test]
 fn half_written_files_of_any_process_are_swept_and_found_by_check() {
+    only_for_folders!();
     let House { dir, store } = house();
     let kept = save(&store, 1);
     let day = dir.path().join("out").join(day_of(&kept));
@@ -52,6 +54,7 @@ fn half_written_files_of_any_process_are_swept_and_found_by_check() {
 
 #[test]
 fn a_file_whose_row_was_not_written_is_removed_and_a_strangers_is_not() {
+    only_for_folders!();
     let House { dir, store } = house();
     let row = save(&store, 1);
     let path = store.glb_path(&row);
@@ -76,6 +79,7 @@ fn a_file_whose_row_was_not_written_is_removed_and_a_strangers_is_not() {
 
 #[test]
 fn a_deleted_file_that_was_not_removed_goes_with_the_next_start() {
+    only_for_folders!();
     let House { dir, store } = house();
     let bob = store.add_user("bob", "p", false).unwrap().id;
     let (first, second, his) = (save(&store, 1), save(&store, 1), save(&store, bob));
@@ -109,6 +113,7 @@ fn a_deleted_file_that_was_not_removed_goes_with_the_next_start() {
 #[cfg(unix)]
 #[test]
 fn too_many_open_files_leave_no_upload() {
+    only_for_folders!();
     let service = Service::start(&[]);
     let dir = service.kill();
     let vggt = command(dir.path());

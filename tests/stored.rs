@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     database::is_postgres,
+    files::{is_bucket, stored_at},
     service::{Client, PASSWORD, Service, demo_images, wait_for},
     store::connect,
 };
@@ -133,7 +134,7 @@ fn a_file_that_was_cut_or_grown_is_missing_and_never_sent() {
     let (name, bytes) = ann.images(&demo_images(1)).glb();
     let hash = name.trim_end_matches(".glb");
     let store = service.store();
-    let path = store.glb_path(&store.find_glb(hash).unwrap().unwrap());
+    let path = stored_at(&store, &store.find_glb(hash).unwrap().unwrap());
     let longer = [&bytes[..], b"more"].concat();
     let mut other_length = bytes.clone();
     other_length[8] ^= 1;
@@ -149,6 +150,13 @@ fn a_file_that_was_cut_or_grown_is_missing_and_never_sent() {
         &other_kind,
     ] {
         fs::write(&path, broken).unwrap();
+        if is_bucket() && broken.len() == bytes.len() {
+            // It is not sent as a whole: the end of the connection comes before its last bytes.
+            let mut reader = service.login("ann");
+            reader.send(4, hash.as_bytes());
+            reader.try_read_blob().unwrap_err();
+            continue;
+        }
         assert_eq!(ann.get(hash).error(), "ERROR_FILE_MISSING");
         // Nor is it the cached result of the same images: they are reconstructed again, under another name.
         assert_ne!(ann.images(&demo_images(1)).glb().0, name);
@@ -164,6 +172,10 @@ fn a_file_that_was_cut_or_grown_is_missing_and_never_sent() {
         assert_eq!(ann.get(hash).error(), "ERROR_FILE_MISSING");
     }
     fs::remove_file(&path).unwrap();
+    if is_bucket() {
+        assert_eq!(ann.get(hash).error(), "ERROR_FILE_MISSING");
+        return;
+    }
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
     assert_eq!(ann.get(hash).error(), "ERROR_FILE_MISSING");
@@ -192,7 +204,7 @@ fn a_file_that_is_cut_while_it_is_sent_closes_the_connection() {
     let mut begin = vec![0; header.len()];
     ann.stream.read_exact(&mut begin).unwrap();
     assert_eq!(begin, header);
-    let path = service.store().glb_path(&row);
+    let path = stored_at(&service.store(), &row);
     fs::OpenOptions::new()
         .write(true)
         .open(path)

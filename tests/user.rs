@@ -15,7 +15,9 @@ use vggt::store::Store;
 use crate::support::{
     command,
     database::only_for_sqlite,
-    fail, run,
+    fail,
+    files::{out_of, stored_at},
+    run,
     store::{GLB, House, OLD_HASH, house, python_house, save, settings},
     summary,
 };
@@ -176,9 +178,9 @@ fn check_says_what_is_wrong_and_repairs_on_request() {
     let here = dir.path();
     assert!(run(here, &["check"]).contains("1 row, 1 file: nothing is wrong"));
     let lost = save(&store, 1);
-    fs::remove_file(store.glb_path(&lost)).unwrap();
-    let orphan = here
-        .join("out/2025-03-04")
+    fs::remove_file(stored_at(&store, &lost)).unwrap();
+    let orphan = out_of(here)
+        .join("2025-03-04")
         .join(format!("{}.glb", "c".repeat(64)));
     fs::write(&orphan, GLB).unwrap();
     let e = fail(here, 1, &["check"]);
@@ -216,7 +218,12 @@ fn export_stores_as_the_service_does() {
     );
     assert_eq!(said["hash"], rows[0].hashed_name);
     assert_eq!(said["bytes"], rows[0].file_size);
-    let bytes = fs::read(here.join(said["stored"].as_str().unwrap())).unwrap();
+    let stored = said["stored"].as_str().unwrap();
+    let path = match stored.starts_with("s3://out/") {
+        true => stored_at(&store, &rows[0]),
+        false => here.join(stored),
+    };
+    let bytes = fs::read(path).unwrap();
     assert_eq!(&bytes[..4], b"glTF");
     assert_eq!(bytes.len() as u64, rows[0].file_size);
     assert!(!here.join("scene.glb").exists());
