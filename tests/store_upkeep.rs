@@ -54,7 +54,7 @@ fn results_older_than_asked_for_go_with_their_files_and_others_stay() {
     let house = house();
     let store = &house.store;
     let file = save(store, 1);
-    let day = stored_at(&store, &file).parent().unwrap().to_owned();
+    let day = stored_at(store, &file).parent().unwrap().to_owned();
     // Many more, without waiting for the disk for each.
     let mut sql = "BEGIN;".to_owned();
     for i in 1..450 {
@@ -98,7 +98,7 @@ fn results_older_than_asked_for_go_with_their_files_and_others_stay() {
     assert_eq!(tidy(store, week), (0, 0));
     let left = store.list_glbs(1).unwrap();
     assert_eq!(left.len(), 49);
-    assert!(left.iter().all(|row| stored_at(&store, row).exists()));
+    assert!(left.iter().all(|row| stored_at(store, row).exists()));
     let report = store.check(false).unwrap();
     assert_eq!((report.files, report.problems()), (50, 1));
     assert!(theirs.exists());
