@@ -313,7 +313,8 @@ fn a_worker_that_is_stopped_ends_its_job_or_gives_it_back() {
     let fleet = Fleet::new(&[]);
     let mut ann = fleet.front.login("ann");
     let mut first = fleet.worker(&["--grace", "100"]);
-    let job = ann.submit(&long());
+    // So long that it is seen draining also on a busy machine.
+    let job = ann.submit(&demo_images(8).repeat(37));
     fleet.running(&mut ann, job);
     first.signal("TERM");
     wait_for("the worker to be seen draining", || {
