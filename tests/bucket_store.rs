@@ -148,6 +148,16 @@ fn a_result_is_an_object_with_a_row_and_goes_with_it() {
 }
 
 #[test]
+fn an_export_into_a_bucket_says_where_it_is_and_names_no_viewer_for_it() {
+    let remote = Remote::new();
+    let told = remote.vggt(&["export", "--demo", "--save-to-db", "--user-id", "1"]);
+    let row = remote.store.list_glbs(1).unwrap().pop().unwrap();
+    let at = format!("path: s3://out/{}", key_of(&row.file_path));
+    assert!(told.contains(&at), "{told}");
+    assert!(!told.contains("to look at it"), "{told}");
+}
+
+#[test]
 fn a_bucket_belongs_to_one_database() {
     let remote = Remote::new();
     remote.store.save_glb(1, "a.glb", &mut write_glb).unwrap();

@@ -47,6 +47,8 @@ impl Summary<'_> {
             && !to_stderr
             && self.scene.is_none()
             && let Some(output) = self.outputs.first()
+            // What is in a bucket no viewer opens.
+            && output.path.exists()
         {
             how_to_look(&output.path, output.format);
         }
