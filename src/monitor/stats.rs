@@ -54,9 +54,11 @@ impl Stats {
         if self.count == 0 { 0.0 } else { self.max }
     }
 
-    /// The mean value; 0 of none.
+    /// The mean value; 0 of none. Never outside of `min` and `max`, as the rounded sum of equal values could be.
     pub fn mean(&self) -> f64 {
-        self.sum / self.count.max(1) as f64
+        (self.sum / self.count.max(1) as f64)
+            .max(self.min())
+            .min(self.max())
     }
 
     /// The last value minus the first: what the session added. 0 of none.
@@ -166,6 +168,18 @@ mod tests {
         assert_eq!(stats.count(), 4);
         assert_eq!((stats.min(), stats.mean(), stats.max()), (-1.0, 3.5, 7.0));
         assert_eq!(stats.change(), 2.0);
+    }
+
+    #[test]
+    fn the_mean_of_equal_values_is_that_value() {
+        for value in [0.1, -0.1] {
+            let mut stats = Stats::default();
+            (0..3).for_each(|_| stats.push(value));
+            assert_eq!(
+                (stats.min(), stats.mean(), stats.max()),
+                (value, value, value)
+            );
+        }
     }
 
     #[test]
