@@ -313,12 +313,20 @@ fn a_worker_that_is_stopped_ends_its_job_or_gives_it_back() {
     let fleet = Fleet::new(&[]);
     let mut ann = fleet.front.login("ann");
     let mut first = fleet.worker(&["--grace", "100"]);
-    // So long that it is seen draining also on a busy machine.
-    let job = ann.submit(&demo_images(8).repeat(37));
+    // Also on a machine so busy that nobody looks in time.
+    fleet.sql(
+        "CREATE TABLE drains (name text); \
+         CREATE FUNCTION note_drain() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN INSERT INTO drains VALUES (NEW.name); RETURN NEW; END $$; \
+         CREATE TRIGGER note_drain BEFORE UPDATE ON workers \
+         FOR EACH ROW WHEN (NEW.draining) EXECUTE FUNCTION note_drain()",
+    );
+    let job = ann.submit(&long());
     fleet.running(&mut ann, job);
+    let name = fleet.sql("SELECT name FROM workers");
     first.signal("TERM");
-    wait_for("the worker to be seen draining", || {
-        (fleet.status()["workers"][0]["draining"] == true).then_some(())
+    wait_for("the worker to say that it drains", || {
+        (fleet.sql("SELECT DISTINCT name FROM drains") == name).then_some(())
     });
     // It takes no other meanwhile.
     let other = ann.submit(&demo_images(1));
@@ -334,6 +342,11 @@ fn a_worker_that_is_stopped_ends_its_job_or_gives_it_back() {
 
     let mut second = fleet.worker(&["--grace", "0"]);
     assert_eq!(ann.finished(other)["state"], "done");
+    wait_for("the status to tell of a worker that drains", || {
+        // It writes its own row again from time to time.
+        fleet.sql("UPDATE workers SET draining = true");
+        (fleet.status()["workers"][0]["draining"] == true).then_some(())
+    });
     let job = ann.submit(&long());
     fleet.running(&mut ann, job);
     second.signal("TERM");
