@@ -159,10 +159,39 @@ impl Store {
         repair: Repair,
         report: &mut CheckReport,
     ) -> Result<(), StoreError> {
+        let size = |row: &GlbFile| {
+            let path = self.glb_path(row);
+            let meta = fs::metadata(&path).map_err(|e| failed("read", &path, e))?;
+            Ok(meta.len())
+        };
+        self.repair_rows(conn, repair, report, size)?;
+        if report.kept == 0 {
+            for row in &report.damaged {
+                self.set_aside(&self.glb_path(row))?;
+            }
+        }
+        for path in &report.unclaimed {
+            self.set_aside(path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of files that are missing or damaged, as far as `repair` says so, and corrects the sizes of the others; `size`
+    /// returns that of a file. Wherever the files are.
+    ///
+    /// # Errors
+    /// [`StoreError::MostMissing`] before anything is changed; when `size` fails or the rows cannot be written.
+    pub(super) fn repair_rows(
+        &self,
+        conn: &mut AnyConnection,
+        repair: Repair,
+        report: &mut CheckReport,
+        size: impl Fn(&GlbFile) -> Result<u64, StoreError>,
+    ) -> Result<(), StoreError> {
         let lost = report.missing.len() + report.damaged.len();
         if repair != Repair::AllRows && lost * 2 > report.rows {
             return Err(StoreError::MostMissing {
-                path: self.out_root.to_path_buf(),
+                path: self.location(),
                 missing: lost,
                 rows: report.rows,
             });
@@ -173,20 +202,12 @@ impl Store {
             for row in report.missing.iter().chain(&report.damaged) {
                 diesel::delete(glb_files::table.find(row.id)).execute(conn)?;
             }
-            for row in &report.damaged {
-                self.set_aside(&self.glb_path(row))?;
-            }
         }
         for row in &report.wrong_size {
-            let path = self.glb_path(row);
-            let size = fs::metadata(&path).map_err(|e| failed("read", &path, e))?;
-            let size = i64::try_from(size.len()).unwrap_or(i64::MAX);
+            let size = i64::try_from(size(row)?).unwrap_or(i64::MAX);
             diesel::update(glb_files::table.find(row.id))
                 .set(glb_files::file_size.eq(size))
                 .execute(conn)?;
-        }
-        for path in &report.unclaimed {
-            self.set_aside(path)?;
         }
         report.repaired = report.kept == 0;
         Ok(())

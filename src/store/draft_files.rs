@@ -38,6 +38,12 @@ pub struct DraftFile {
 }
 
 impl DraftFile {
+    /// Returns the name of the file in the folder of its draft. Not the name that a job's input has: files may be removed, so that the
+    /// numbers have gaps.
+    pub fn name_in_folder(number: i32) -> String {
+        format!("upload_{number:05}")
+    }
+
     /// Returns true when the whole file is there.
     pub fn is_complete(&self) -> bool {
         self.received == self.length
@@ -53,6 +59,18 @@ pub struct DraftPart {
     pub length: u64,
     /// Name of the object, among those of the draft.
     pub name: String,
+}
+
+impl DraftPart {
+    /// Names the part of a file that has this number. Of two that begin at the same byte, `mark` tells which is meant.
+    pub fn new(number: i32, start: u64, length: u64, mark: &str) -> Self {
+        let file = DraftFile::name_in_folder(number);
+        Self {
+            start,
+            length,
+            name: format!("{file}.{start:015}-{mark}"),
+        }
+    }
 }
 
 /// How much one draft may hold.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// First part of every `file_path`, whatever the actual name of the folder.
-pub(super) const ROOT_NAME: &str = "out";
+const ROOT_NAME: &str = "out";
 
 /// Folder of the jobs' inputs, below the folder of the files.
 pub(super) const JOBS: &str = ".jobs";
@@ -45,17 +45,22 @@ pub(super) fn relative(hash: &str, now: Timestamp) -> String {
 
 /// Resolves a `file_path`, never to a path outside of `out_root`.
 pub(super) fn absolute(out_root: &Path, file_path: &str) -> PathBuf {
-    let mut parts = Path::new(file_path)
-        .components()
+    let mut path = out_root.to_owned();
+    path.extend(below_root(file_path));
+    path
+}
+
+/// Returns the names in a `file_path` below the root, of which none leads out of it.
+pub(super) fn below_root(file_path: &str) -> impl Iterator<Item = &str> {
+    let parts = Path::new(file_path).components();
+    let mut names = parts
         .filter_map(|part| match part {
-            Component::Normal(name) => Some(name),
+            Component::Normal(name) => name.to_str(),
             _ => None,
         })
         .peekable();
-    parts.next_if(|name| *name == ROOT_NAME);
-    let mut path = out_root.to_owned();
-    path.extend(parts);
-    path
+    names.next_if_eq(&ROOT_NAME);
+    names
 }
 
 /// Returns true for the name of a GLB of this service: 64 hex digits and the extension.

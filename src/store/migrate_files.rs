@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use super::{
-    DraftPart, Store, StoreError,
+    DraftFile, DraftPart, Store, StoreError,
     remote::{self, Remote},
 };
 
@@ -80,13 +80,9 @@ impl Store {
         for draft in self.drafts()? {
             let objects = remote.job(&draft.dir);
             for file in draft.files.iter().filter(|file| file.received > 0) {
-                let name = format!("upload_{:05}", file.number);
-                let path = self.job_dir(&draft.dir).join(&name);
-                let part = DraftPart {
-                    start: 0,
-                    length: file.received,
-                    name: format!("{name}.{:015}-copied", 0),
-                };
+                let name = DraftFile::name_in_folder(file.number);
+                let path = self.job_dir(&draft.dir).join(name);
+                let part = DraftPart::new(file.number, 0, file.received, "copied");
                 objects.send_from(&part.name, part.length, || {
                     let file = fs::File::open(&path)?;
                     Ok(std::io::Read::take(file, part.length))

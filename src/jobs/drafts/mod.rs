@@ -188,12 +188,8 @@ impl Drop for FileLock {
 }
 
 fn path_of(store: &Store, draft: &Draft, number: i32) -> PathBuf {
-    // Not the name that a job's input has: files may be removed, so that these numbers have gaps.
-    store.job_dir(&draft.dir).join(upload_name(number))
-}
-
-fn upload_name(number: i32) -> String {
-    format!("upload_{number:05}")
+    let name = DraftFile::name_in_folder(number);
+    store.job_dir(&draft.dir).join(name)
 }
 
 impl Jobs {

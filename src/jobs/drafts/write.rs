@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{DraftError, FileLock, path_of, upload_name};
+use super::{DraftError, FileLock, path_of};
 use crate::{
     jobs::{Jobs, quota::Arrival, shared::Shared},
     store::{Draft, DraftFile, DraftPart, JobObjects, Store, open_private, random_hash},
@@ -218,12 +218,9 @@ impl DraftWriter {
     fn send(&self, file: &File, objects: &JobObjects) -> Result<Timestamp, DraftError> {
         let FileLock { id, number, .. } = self.lock;
         let random: String = random_hash()?.chars().take(12).collect();
-        let part = DraftPart {
-            start: self.received,
-            length: self.written - self.received,
-            // Of two that begin at the same byte, one counts.
-            name: format!("{}.{:015}-{random}", upload_name(number), self.received),
-        };
+        // Of two that begin at the same byte, one counts.
+        let length = self.written - self.received;
+        let part = DraftPart::new(number, self.received, length, &random);
         objects.send_from(&part.name, part.length, || {
             let mut file = file.try_clone()?;
             file.rewind()?;

@@ -27,6 +27,8 @@ const WAITING: usize = 4;
 
 const WHAT: &str = "read";
 
+const OTHER_DIGEST: &str = "its bytes do not have the digest that was stored with them";
+
 /// The bytes of an object, or of a part of it. They are as many as were asked for, or the last thing that is read is an error. Those of a
 /// whole object have the digest that was stored with it.
 ///
@@ -68,6 +70,13 @@ impl Bucket {
         let (sender, pieces) = mpsc::channel(WAITING);
         let left = range.end - range.start;
         let whole = object.sha256.filter(|_| left == object.length);
+        if left == 0 && whole.is_some_and(|sha256| Digest::from(Sha256::digest([])) != sha256) {
+            return Err(BucketError::Damaged {
+                what: WHAT,
+                object: named,
+                why: OTHER_DIGEST.to_owned(),
+            });
+        }
         if left > 0 {
             let download = Download {
                 inner: self.0.clone(),
@@ -99,9 +108,16 @@ impl BucketReader {
         pollster::block_on(self.next())
     }
 
-    /// Returns the pieces one after the other; nothing comes after an error. Blocks.
-    pub fn into_pieces(mut self) -> impl Iterator<Item = Result<Bytes, BucketError>> {
-        std::iter::from_fn(move || self.next_piece())
+    /// Reads all that is left into memory. Blocks.
+    ///
+    /// # Errors
+    /// As [`BucketReader::next_piece`].
+    pub fn into_bytes(mut self) -> Result<Vec<u8>, BucketError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.next_piece() {
+            bytes.extend(piece?);
+        }
+        Ok(bytes)
     }
 
     /// Counts what has come.
@@ -130,8 +146,7 @@ impl BucketReader {
                     && Digest::from(hash.finalize()) != expected
                 {
                     // Without its last piece nobody takes it for whole.
-                    let why = "its bytes do not have the digest that was stored with them";
-                    return Some(Err(self.damaged(why.to_owned())));
+                    return Some(Err(self.damaged(OTHER_DIGEST.to_owned())));
                 }
                 Some(Ok(piece))
             }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 
-use super::{Remote, glb_of, key};
+use super::{Remote, glb_of, job_of, job_prefix, key};
 use crate::store::{
     BucketError, CheckReport, GlbFile, Repair, Store, StoreError, glb_files as glbs,
-    schema::{glb_files, removed_files},
+    schema::removed_files,
 };
 
 /// Bytes of the header of a GLB.
@@ -52,7 +52,7 @@ impl Store {
         report.unclaimed = unclaimed.iter().map(|key| remote.named(key)).collect();
         let abandoned_keys = abandoned.iter().map(|path| key(path));
         let spools = lone.iter().map(|glb| super::spool_prefix(glb));
-        let inputs = folders.keys().map(|dir| format!(".jobs/{dir}/"));
+        let inputs = folders.iter().map(|dir| job_prefix(dir));
         let left = abandoned_keys.chain(spools).chain(inputs);
         report.temporary = left.map(|key| remote.named(&key)).collect();
         for row in rows {
@@ -71,7 +71,11 @@ impl Store {
             }
         }
         if repair != Repair::No {
-            self.repair_rows(repair, &mut report, &found)?;
+            let size =
+                |row: &GlbFile| Ok(found.glbs.get(&key(&row.file_path)).copied().unwrap_or(0));
+            let mut conn = self.connection()?;
+            conn.write(|conn| self.repair_rows(conn, repair, &mut report, size))?;
+            drop(conn);
             let set_aside = report.damaged.iter().map(|row| key(&row.file_path));
             let damaged: Vec<String> = match report.kept {
                 0 => set_aside.collect(),
@@ -89,40 +93,6 @@ impl Store {
         Ok(report)
     }
 
-    fn repair_rows(
-        &self,
-        repair: Repair,
-        report: &mut CheckReport,
-        found: &Found,
-    ) -> Result<(), StoreError> {
-        let lost = report.missing.len() + report.damaged.len();
-        if repair != Repair::AllRows && lost * 2 > report.rows {
-            return Err(StoreError::MostMissing {
-                path: self.location(),
-                missing: lost,
-                rows: report.rows,
-            });
-        }
-        self.connection()?.write(|conn| {
-            if repair == Repair::Files {
-                report.kept = lost;
-            } else {
-                for row in report.missing.iter().chain(&report.damaged) {
-                    diesel::delete(glb_files::table.find(row.id)).execute(conn)?;
-                }
-            }
-            for row in &report.wrong_size {
-                let length = found.glbs.get(&key(&row.file_path)).copied();
-                let length = i64::try_from(length.unwrap_or_default()).unwrap_or(i64::MAX);
-                diesel::update(glb_files::table.find(row.id))
-                    .set(glb_files::file_size.eq(length))
-                    .execute(conn)?;
-            }
-            report.repaired = report.kept == 0;
-            Ok::<_, StoreError>(())
-        })
-    }
-
     /// Returns how many of the files and folders that the rows name are in the bucket.
     pub(in crate::store) fn count_objects(
         &self,
@@ -133,14 +103,13 @@ impl Store {
         let mut there = BTreeSet::new();
         for entry in remote.bucket.list("") {
             let key = entry?.key;
-            let dir = key.strip_prefix(".jobs/").and_then(|k| k.split_once('/'));
-            there.insert(match dir {
-                Some((dir, _)) => format!(".jobs/{dir}"),
+            there.insert(match job_of(&key) {
+                Some(dir) => job_prefix(dir),
                 None => key,
             });
         }
         let rows = rows.iter().map(|row| key(&row.file_path));
-        let dirs = dirs.iter().map(|dir| format!(".jobs/{dir}"));
+        let dirs = dirs.iter().map(|dir| job_prefix(dir));
         Ok(rows.chain(dirs).filter(|key| there.contains(key)).count())
     }
 }
@@ -171,9 +140,5 @@ fn length_in_header(remote: &Remote, row: &GlbFile) -> Result<Option<u64>, Store
         Err(e) => return Err(e.into()),
     };
     let head = remote.bucket.read(&object, 0..HEADER.min(object.length))?;
-    let mut bytes = Vec::new();
-    for piece in head.into_pieces() {
-        bytes.extend(piece?);
-    }
-    Ok(crate::store::check::length_in_header(&bytes))
+    Ok(crate::store::check::length_in_header(&head.into_bytes()?))
 }

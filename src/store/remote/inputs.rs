@@ -3,15 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use super::{each, pack::FilePart, packs, spool_prefix};
+use super::{each, files_of, job_prefix, pack::FilePart, packs, spool_prefix};
 use crate::{
     atomic_file::AtomicFile,
     store::{
-        Bucket, BucketEntry, BucketError, GlbFile, StoreError, StoredFile, files::JOBS,
-        private::private_folder,
+        Bucket, BucketEntry, BucketError, GlbFile, StoreError, StoredFile, private::private_folder,
     },
 };
 
@@ -31,11 +30,11 @@ impl JobObjects {
     }
 
     fn prefix(&self) -> String {
-        format!("{JOBS}/{}/", self.dir)
+        job_prefix(&self.dir)
     }
 
     fn key(&self, name: &str) -> String {
-        format!("{JOBS}/{}/{name}", self.dir)
+        self.prefix() + name
     }
 
     /// Puts a file there.
@@ -66,19 +65,7 @@ impl JobObjects {
     /// # Errors
     /// When one cannot be read or stored.
     pub fn send_all(&self, folder: &Path) -> Result<(), StoreError> {
-        let read = || -> io::Result<Vec<(String, PathBuf)>> {
-            let mut files = Vec::new();
-            for entry in fs::read_dir(folder)? {
-                let entry = entry?;
-                if entry.file_type()?.is_file() {
-                    let name = entry.file_name().into_string();
-                    let name = name.map_err(|_| io::ErrorKind::InvalidFilename)?;
-                    files.push((name, entry.path()));
-                }
-            }
-            Ok(files)
-        };
-        let files = read().map_err(|source| StoreError::Files {
+        let files = files_of(folder).map_err(|source| StoreError::Files {
             what: "read",
             path: folder.to_owned(),
             source,
@@ -242,13 +229,16 @@ impl JobObjects {
         Ok(())
     }
 
-    /// Copies packs into a spool, and returns their keys there.
+    /// Copies packs into a spool.
     ///
     /// # Errors
     /// When the bucket cannot be reached or refuses.
-    pub fn copy_packs(&self, packs: &[String], spool: &str) -> Result<Vec<String>, StoreError> {
-        packs::copy(&self.bucket, packs, &self.key(&format!("{spool}/")))?;
-        self.packs(spool)
+    pub fn copy_packs(&self, packs: &[String], spool: &str) -> Result<(), StoreError> {
+        Ok(packs::copy(
+            &self.bucket,
+            packs,
+            &self.key(&format!("{spool}/")),
+        )?)
     }
 
     /// Makes a spool of what is kept with a result.
@@ -257,7 +247,7 @@ impl JobObjects {
     /// When nothing is kept, or the bucket cannot be reached or refuses.
     pub fn copy_kept(&self, glb: &GlbFile, spool: &str) -> Result<(), StoreError> {
         let kept = packs::list(&self.bucket, &spool_prefix(&super::key(&glb.file_path)))?;
-        self.copy_packs(&kept, spool).map(|_| ())
+        self.copy_packs(&kept, spool)
     }
 
     /// Writes a spool into a folder that is not there yet.

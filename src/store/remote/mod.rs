@@ -23,11 +23,14 @@ pub use self::{inputs::JobObjects, pack::FilePart};
 
 use self::scratch::Scratch;
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Bucket, BucketError, GlbFile, Store, StoreError,
-    files::{JOBS, ROOT_NAME, UNCLAIMED, is_stored_name},
+    files::{JOBS, UNCLAIMED, below_root, is_stored_name},
 };
 
 /// The object of the identifier.
@@ -97,7 +100,7 @@ impl Remote {
         for entry in self.bucket.list("") {
             let key = entry?.key;
             results |= glb_of(&key).is_some_and(|glb| glb == key);
-            inputs |= key.starts_with(JOBS) && key[JOBS.len()..].starts_with('/');
+            inputs |= job_of(&key).is_some();
             if results && inputs {
                 break;
             }
@@ -131,15 +134,32 @@ impl Remote {
 
 /// Returns the key of a `file_path`, never one outside of the prefix.
 pub(super) fn key(file_path: &str) -> String {
-    let parts = Path::new(file_path).components();
-    let mut parts = parts
-        .filter_map(|part| match part {
-            Component::Normal(name) => name.to_str(),
-            _ => None,
-        })
-        .peekable();
-    parts.next_if_eq(&ROOT_NAME);
-    parts.collect::<Vec<_>>().join("/")
+    below_root(file_path).collect::<Vec<_>>().join("/")
+}
+
+/// Returns the folder of the job that an object belongs to; `None` for an object of another kind.
+fn job_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(JOBS)?.strip_prefix('/')?;
+    rest.split_once('/').map(|(dir, _)| dir)
+}
+
+/// Returns what the keys of a job's objects begin with.
+fn job_prefix(dir: &str) -> String {
+    format!("{JOBS}/{dir}/")
+}
+
+/// Returns the names and paths of the files in a folder; folders in it are not files.
+fn files_of(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let name = entry.file_name().into_string();
+            let name = name.map_err(|_| io::ErrorKind::InvalidFilename)?;
+            files.push((name, entry.path()));
+        }
+    }
+    Ok(files)
 }
 
 /// Returns what the keys of what is kept with a result begin with.
@@ -216,7 +236,7 @@ impl Store {
             let path = self.job_dir(dir);
             return Ok(path.is_dir().then_some(path));
         };
-        let prefix = format!("{JOBS}/{dir}/");
+        let prefix = job_prefix(dir);
         match remote.bucket.list(&prefix).next() {
             Some(Ok(_)) => Ok(Some(remote.named(&prefix))),
             Some(Err(e)) => Err(e.into()),

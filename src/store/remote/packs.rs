@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::{
-    each,
+    each, files_of,
     pack::{FilePart, PACK, Pack, bytes_of, groups, unpack},
 };
 use crate::store::{
     Bucket, BucketError, SpoolToKeep, StoreError,
     private::{private_folder, remove_folder},
+    spools::LOCK,
 };
 
 fn file_failed(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BucketError {
@@ -119,12 +120,9 @@ pub(super) fn send_new(bucket: &Bucket, prefix: &str, folder: &Path) -> Result<u
 fn whole(folder: &Path) -> Result<Vec<FilePart>, BucketError> {
     let read = || -> std::io::Result<Vec<FilePart>> {
         let mut parts = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let name = entry.file_name().into_string();
-            let name = name.map_err(|_| std::io::ErrorKind::InvalidFilename)?;
-            if entry.file_type()?.is_file() && name != crate::store::spools::LOCK {
-                let range = 0..entry.metadata()?.len();
+        for (name, path) in files_of(folder)? {
+            if name != LOCK {
+                let range = 0..path.metadata()?.len();
                 parts.push(FilePart { name, range });
             }
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use diesel::prelude::*;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Remote, process_of};
+use super::{Remote, job_of, job_prefix, process_of};
 use crate::store::{
     Store, StoreError,
     files::JOBS,
@@ -19,14 +19,6 @@ const AWAY: SignedDuration = SignedDuration::from_hours(1);
 
 /// Age of what is taken for left in any case: nothing takes this long.
 const STALE: SignedDuration = SignedDuration::from_hours(24);
-
-/// A job's folder in the bucket.
-#[derive(Debug, Default)]
-struct Folder {
-    /// When something was last put into it.
-    changed: Timestamp,
-    bytes: u64,
-}
 
 impl Store {
     /// Returns the `file_path` of objects that were to get a row, and of whose process none will.
@@ -65,34 +57,25 @@ impl Store {
         let left = self.abandoned()?;
         self.condemn(&left)?;
         let folders = self.left_folders(remote)?;
-        for dir in folders.keys() {
-            remote.bucket.delete_prefix(&format!("{JOBS}/{dir}/"))?;
+        for dir in &folders {
+            remote.bucket.delete_prefix(&job_prefix(dir))?;
         }
         Ok(left.len() + folders.len())
     }
 
-    /// Returns the folders of jobs in the bucket that no row needs, and their bytes.
-    pub(super) fn left_folders(
-        &self,
-        remote: &Remote,
-    ) -> Result<BTreeMap<String, u64>, StoreError> {
-        let mut found: BTreeMap<String, Folder> = BTreeMap::new();
-        let above = format!("{JOBS}/");
-        for entry in remote.bucket.list(&above) {
+    /// Returns the folders of jobs in the bucket that no row needs.
+    pub(super) fn left_folders(&self, remote: &Remote) -> Result<Vec<String>, StoreError> {
+        // With the time at which something was last put into them.
+        let mut found: BTreeMap<String, Timestamp> = BTreeMap::new();
+        for entry in remote.bucket.list(&format!("{JOBS}/")) {
             let entry = entry?;
-            let Some((dir, _)) = entry
-                .key
-                .strip_prefix(&above)
-                .and_then(|k| k.split_once('/'))
-            else {
-                continue;
-            };
-            let folder = found.entry(dir.to_owned()).or_default();
-            folder.changed = folder.changed.max(entry.modified);
-            folder.bytes += entry.length;
+            if let Some(dir) = job_of(&entry.key) {
+                let changed = found.entry(dir.to_owned()).or_default();
+                *changed = entry.modified.max(*changed);
+            }
         }
         if found.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(Vec::new());
         }
         // Behind the list: what has a row now was not left, and what is put there later is not on the list.
         let wanted = self.wanted_dirs()?;
@@ -101,11 +84,9 @@ impl Store {
         let over = self.dirs_of_ended(&dirs)?;
         let processes = dirs.iter().filter_map(|dir| process_of(dir));
         let gone = self.gone(&processes.map(str::to_owned).collect::<Vec<_>>())?;
-        found.retain(|dir, folder| {
-            over.contains(dir) || is_over(&gone, process_of(dir), folder.changed)
-        });
-        let bytes = found.into_iter().map(|(dir, folder)| (dir, folder.bytes));
-        Ok(bytes.collect())
+        found
+            .retain(|dir, changed| over.contains(dir) || is_over(&gone, process_of(dir), *changed));
+        Ok(found.into_keys().collect())
     }
 
     /// Returns those of these folders of inputs that no job and no draft has.
