@@ -5,11 +5,12 @@ use std::{collections::HashMap, time::SystemTime};
 use serde_json::{Map, Value};
 
 use super::{
-    Jobs, NO_INPUT,
+    Jobs,
     artifacts::MadeOf,
     job::{JobState, ListedJob},
     names::JobNames,
     options::{BadOption, JobOptions},
+    submit::NO_INPUT,
 };
 use crate::pipeline::METERS_PER_UNIT;
 use crate::store::{GlbFile, Job, StoreError, StoredJobState};

@@ -1,35 +1,27 @@
 //! The folder of a job's input files, removed when the job ends.
 
+mod sweep;
+
 use std::{
-    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use super::{
-    error::JobsError,
-    quota::{InputHold, Quotas, Upload},
-};
+pub(super) use self::sweep::{remove_ended, remove_kept, sweep};
+use super::quota::{InputHold, Quotas, Upload};
 use crate::{
     pipeline::{Source, take_over},
     store::{
-        GlbFile, JobKind, JobObjects, JobSize, Store, StoreError, StoredFile, is_stale,
-        process_name, remove_folder,
+        GlbFile, JobKind, JobObjects, JobSize, Store, StoreError, StoredFile, process_name,
+        remove_folder,
     },
     system::{self, sync_folder},
 };
 
-/// Number of jobs of a user whose input files are kept after their end, as many as may wait by default.
-const KEPT_PER_USER: usize = 4;
-
 /// How the names of the folders of uploads and of jobs begin; then comes the name of the process.
 const UPLOAD: &str = "upload-";
 const JOB: &str = "job-";
-
-/// How long a folder may be without the row that is about to be written.
-const WITHOUT_ROW: Duration = Duration::from_secs(30);
 
 /// Names in the folder that are not of input files: what is computed of them so far, and the anchors' scene.
 const SPOOL: &str = "spool";
@@ -422,65 +414,6 @@ impl Drop for InputFolder {
     }
 }
 
-/// Removes leftovers of uploads and finished jobs of earlier processes. `wanted` are the folders of jobs that have not
-/// ended. Where other processes work with the folder too, those that may be theirs stay.
-pub(super) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsError> {
-    store.create_input_folders()?;
-    let mut found = Vec::new();
-    for parent in [store.uploads_dir(), store.jobs_dir()] {
-        let Ok(entries) = fs::read_dir(&parent) else {
-            continue;
-        };
-        for entry in entries {
-            found.push(entry.map_err(JobsError::Folder)?.path());
-        }
-    }
-    found.retain(|path| !wanted.contains(path));
-    if !store.is_alone()? {
-        let of_process = |path: &PathBuf| process_of(path).map(str::to_owned);
-        let processes: Vec<String> = found.iter().filter_map(of_process).collect();
-        let ended = store.ended_here(&processes)?;
-        let dirs: Vec<String> = found
-            .iter()
-            .filter_map(|path| name_of(path))
-            .map(str::to_owned)
-            .collect();
-        let over = store.dirs_of_ended(&dirs)?;
-        found.retain(|path| {
-            is_stale(path)
-                || process_of(path).is_some_and(|process| ended.contains(process))
-                || name_of(path).is_some_and(|name| over.contains(name))
-        });
-    }
-    for path in &found {
-        remove_folder(path);
-    }
-    Ok(found.len())
-}
-
-/// Removes the folders of jobs that have ended, of workers that did not come to it.
-pub(super) fn remove_ended(store: &Store) -> Result<(), StoreError> {
-    let entries = fs::read_dir(store.jobs_dir()).into_iter().flatten();
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let names: Vec<String> = names.collect();
-    for name in store.dirs_of_ended(&names)? {
-        remove_folder(&store.job_dir(&name));
-    }
-    // Copies of what is in a bucket, of jobs that are gone with their users.
-    let is_copy = |name: &String| {
-        let modified = fs::metadata(store.job_dir(name)).and_then(|meta| meta.modified());
-        let age = modified.ok().and_then(|time| time.elapsed().ok());
-        store.job_objects(name).is_some() && age.is_some_and(|age| age > WITHOUT_ROW)
-    };
-    let copies: Vec<String> = names.into_iter().filter(is_copy).collect();
-    if !copies.is_empty() {
-        for name in store.dirs_without_row(&copies)? {
-            remove_folder(&store.job_dir(&name));
-        }
-    }
-    Ok(())
-}
-
 /// Returns the name of the spool of the last attempt before this one.
 fn attempt_before(number: i64, names: impl Iterator<Item = String>) -> Option<String> {
     let of = |name: &str| name.strip_prefix(SPOOL)?.strip_prefix('-')?.parse().ok();
@@ -491,32 +424,4 @@ fn attempt_before(number: i64, names: impl Iterator<Item = String>) -> Option<St
 
 fn has_files(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
-}
-
-fn name_of(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()
-}
-
-/// Returns the process that made a folder.
-fn process_of(path: &Path) -> Option<&str> {
-    let name = name_of(path)?;
-    let rest = name
-        .strip_prefix(UPLOAD)
-        .or_else(|| name.strip_prefix(JOB))
-        .or_else(|| name.strip_prefix("artifact-"))?;
-    rest.rsplit_once('-').map(|(process, _)| process)
-}
-
-/// Removes the kept input files of jobs that ended a day ago, and of all but the newest few of each user.
-pub(super) fn remove_kept(store: &Store) -> Result<(), StoreError> {
-    let mut of_user: HashMap<i32, usize> = HashMap::new();
-    for kept in store.kept_inputs()? {
-        let number = of_user.entry(kept.user_id).or_default();
-        *number += usize::from(!kept.expired);
-        if kept.expired || *number > KEPT_PER_USER {
-            store.remove_job_dir(&kept.dir);
-            store.forget_input(kept.id)?;
-        }
-    }
-    Ok(())
 }
