@@ -1,6 +1,7 @@
 //! `vggt serve`: the service.
 
 mod decode;
+mod ending;
 mod fleet;
 mod folder;
 mod http;
@@ -31,7 +32,6 @@ use super::{
     UsageError, log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs, terminal::say,
 };
 use crate::{
-    atomic_file,
     jobs::{JobSettings, Jobs},
     metrics::Metrics,
     peers::{PeerSettings, Peers},
@@ -176,7 +176,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         0 => args.model.source_elsewhere(),
         _ => args.model.source()?,
     };
-    let (lose, mut lost) = watch::channel(false);
+    let (lose, lost) = watch::channel(false);
     let settings = args.store.settings()?;
     let bell = Arc::<Bell>::default();
     let _database = settings.join_database(bell.clone(), move || {
@@ -246,14 +246,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         }
         tell_port(port);
         let (tell, stopped) = watch::channel(false);
-        let mut lost_too = lost.clone();
+        let lost_too = lost.clone();
         let until_stopped = async move {
-            tokio::select! {
-                () = stop => {}
-                () = until_true(&mut lost_too) => {
-                    tracing::error!("another vggt process has taken the database for itself: this one ends");
-                }
-            }
+            ending::stopped_or_lost(stop, lost_too).await;
             tell.send_replace(true);
         };
         let (store_too, jobs_too, peers_too) = (store.clone(), jobs.clone(), peers.clone());
@@ -271,26 +266,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             }
         };
         tokio::join!(
-            server::serve(listener, settings, peers, store.clone(), jobs, until_stopped),
+            server::serve(
+                listener,
+                settings,
+                peers,
+                store.clone(),
+                jobs,
+                until_stopped
+            ),
             http
         );
         anyhow::Ok(())
     });
-    // A job that did not stop in time must not keep the process alive.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    atomic_file::remove_unfinished();
-    store.remove_scratch();
-    if *lost.borrow_and_update() {
-        anyhow::bail!("another vggt process has taken the database for itself");
-    }
+    ending::clean_up(runtime, &store, &lost)?;
     done
-}
-
-/// Completes when a flag is set; never when nobody can set it any more.
-async fn until_true(flag: &mut watch::Receiver<bool>) {
-    if flag.wait_for(|set| *set).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Prints the line that scripts of the older service wait for, to read the port from it. Nobody has to read it: a pipe that

@@ -1,20 +1,20 @@
 //! `vggt worker`: runs the jobs of a PostgreSQL database, and takes no requests.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
     decode::DecodeArgs,
+    ending,
     fleet::{FleetArgs, Label},
     folder,
     http::{MetricsAddress, listen_for_metrics},
     jobs::JobArgs,
-    limits, signals, until_true,
+    limits, signals,
 };
 use crate::{
-    atomic_file,
     cli::{UsageError, log::LogFormat, model_args::ModelArgs, save_to_db::StoreArgs},
     jobs::Jobs,
     metrics::Metrics,
@@ -86,7 +86,7 @@ pub(in crate::cli) fn run(args: Args) -> anyhow::Result<()> {
     }
     let source = args.model.source()?;
     let bell = Arc::<Bell>::default();
-    let (lose, mut lost) = watch::channel(false);
+    let (lose, lost) = watch::channel(false);
     let _database = settings.join_database(bell.clone(), move || {
         lose.send_replace(true);
     })?;
@@ -152,13 +152,7 @@ pub(in crate::cli) fn run(args: Args) -> anyhow::Result<()> {
             }
         };
         let working = async {
-            let mut lost_too = lost.clone();
-            tokio::select! {
-                () = stop => {}
-                () = until_true(&mut lost_too) => {
-                    tracing::error!("another vggt process has taken the database for itself: this one ends");
-                }
-            }
+            ending::stopped_or_lost(stop, lost.clone()).await;
             tracing::info!("stopping: a running job may continue for {} s", grace.as_secs());
             let jobs = jobs.clone();
             let _ = tokio::task::spawn_blocking(move || jobs.shutdown(grace)).await;
@@ -167,12 +161,6 @@ pub(in crate::cli) fn run(args: Args) -> anyhow::Result<()> {
         tokio::join!(working, serving);
         anyhow::Ok(())
     });
-    // A job that did not stop in time must not keep the process alive.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    atomic_file::remove_unfinished();
-    store.remove_scratch();
-    if *lost.borrow_and_update() {
-        anyhow::bail!("another vggt process has taken the database for itself");
-    }
+    ending::clean_up(runtime, &store, &lost)?;
     done
 }
