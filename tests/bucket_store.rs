@@ -4,6 +4,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -279,6 +284,61 @@ fn a_bucket_that_fails_leaves_neither_object_nor_row() {
     let row = store.save_glb(1, "a.glb", &mut write_glb).unwrap();
     assert_eq!(store.open_glb(&row).unwrap().0.read_all().unwrap(), GLB);
     assert_eq!(store.check(false).unwrap().problems(), 0);
+}
+
+#[test]
+fn a_server_waits_for_its_bucket_and_stops_meanwhile_when_it_is_told() {
+    let s3 = S3::start();
+    let is_away = Arc::new(AtomicBool::new(true));
+    let away = is_away.clone();
+    let proxy = Proxy::start(s3.address(), move |_| match away.load(Relaxed) {
+        true => Action::Say(Answer::error(
+            "503 Service Unavailable",
+            "ServiceUnavailable",
+        )),
+        false => Action::Pass,
+    });
+    let dir = TempDir::new().unwrap();
+    let log = || fs::read_to_string(dir.path().join("log")).unwrap();
+    let start = || {
+        command(dir.path())
+            .envs(variables(proxy.address()))
+            .args([
+                "serve",
+                "--demo",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--db",
+                "a.db",
+            ])
+            .args(["--out-root", "s3://scenes/a", "--scratch", "scratch"])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.path().join("log")).unwrap())
+            .spawn()
+            .unwrap()
+    };
+    let stop = |mut server: Child| {
+        let sent = std::process::Command::new("kill")
+            .arg(server.id().to_string())
+            .status();
+        assert!(sent.unwrap().success());
+        assert_eq!(server.wait().unwrap().code(), Some(0), "{}", log());
+    };
+    let waits = "waiting for the files: \"s3://scenes/a\" does not answer";
+    let server = start();
+    wait_for("the server to wait", || log().contains(waits).then_some(()));
+    stop(server);
+    assert_eq!(objects(&s3.folder()), Vec::<String>::new());
+    let server = start();
+    wait_for("the server to wait", || log().contains(waits).then_some(()));
+    is_away.store(false, Relaxed);
+    wait_for("the server to listen", || {
+        log().contains("listening on port").then_some(())
+    });
+    assert!(log().contains("the files are there"), "{}", log());
+    stop(server);
 }
 
 #[test]
