@@ -17,7 +17,7 @@ use crate::support::{
 /// The schema of the older service's tables and of what hangs on them, without what the program adds.
 const SCHEMA: &str = "SELECT type || ' ' || name || ' ' || replace(coalesce(sql, ''), ' AUTOINCREMENT', '') AS answer
     FROM sqlite_master WHERE tbl_name IN ('users', 'glb_files', 'models', 'all_files', 'audit')
-    AND name NOT IN ('glb_files_by_user', 'glb_files_by_size') ORDER BY 1";
+    AND name NOT IN ('glb_files_by_user', 'glb_files_by_size', 'glb_files_by_age') ORDER BY 1";
 
 /// Every value of the older tables.
 const ROWS: &str = "SELECT quote(u.id) || quote(username) || quote(password_hash) || quote(is_vip) || quote(vip_expire_time)

@@ -46,7 +46,7 @@ fn job(store: &Store, user_id: i32, ended: bool) -> i64 {
 }
 
 fn tidy(store: &Store, retention: Retention) -> (usize, usize) {
-    store.tidy(&retention, &|| false).unwrap()
+    store.tidy(&retention, None, &|| false).unwrap()
 }
 
 #[test]
@@ -168,6 +168,19 @@ fn a_user_has_a_bounded_number_of_rows_however_quickly_they_come() {
     let left: Vec<i64> = store.jobs_of(1).unwrap().iter().map(|job| job.id).collect();
     assert_eq!(left, [last, last - 1, last - 2]);
     assert_eq!(store.jobs_of(bob).unwrap()[0].id, his);
+    // Later rounds look at users whose jobs have ended since the one before.
+    let since = |time| store.tidy(&few, Some(time), &|| false).unwrap();
+    let now = Timestamp::now();
+    job(store, 1, true);
+    let [day_ago, _] = days_ago(1);
+    execute(
+        &house,
+        &format!("UPDATE jobs SET finished_at = '{day_ago}'"),
+    );
+    assert_eq!(since(now), (0, 0));
+    job(store, 1, true);
+    assert_eq!(since(now), (0, 2));
+    assert_eq!(since(Timestamp::MIN), (0, 0));
 }
 
 #[test]

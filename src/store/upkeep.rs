@@ -36,6 +36,9 @@ const BATCH: i64 = 200;
 /// How many jobs' ids pass between two looks at the number of a user's rows.
 const EVERY: i64 = 64;
 
+/// How far apart the clocks of the processes of a database may be.
+const CLOCKS: SignedDuration = SignedDuration::from_hours(1);
+
 /// How long results and rows of jobs are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -84,6 +87,16 @@ struct UserId {
     user_id: i32,
 }
 
+#[derive(QueryableByName)]
+struct DatedGlb {
+    #[diesel(sql_type = Text)]
+    created_at: String,
+    #[diesel(sql_type = Integer)]
+    id: i32,
+    #[diesel(sql_type = Text)]
+    file_path: String,
+}
+
 impl Store {
     /// Starts the thread that removes what is older than `retention`, now and every hour.
     ///
@@ -97,12 +110,18 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("upkeep".to_owned())
             .spawn(move || {
+                let mut since = None;
                 loop {
-                    match store.tidy(&retention, &|| stopping.load(Relaxed)) {
-                        Ok((0, 0)) => {}
-                        Ok((results, jobs)) => tracing::info!(
-                            "removed {results} results and the rows of {jobs} jobs whose time is over"
-                        ),
+                    let begun = now();
+                    match store.tidy(&retention, since, &|| stopping.load(Relaxed)) {
+                        Ok(removed) => {
+                            since = Some(begun);
+                            if let (results @ 1.., jobs) | (results, jobs @ 1..) = removed {
+                                tracing::info!(
+                                    "removed {results} results and the rows of {jobs} jobs whose time is over"
+                                );
+                            }
+                        }
                         Err(e) => tracing::warn!("cannot remove what is old: {e}"),
                     }
                     for _ in 0..PAUSE_MINUTES {
@@ -123,13 +142,16 @@ impl Store {
     }
 
     /// Removes what is older than `retention` in small transactions, until `stop` says so, and returns the number of results
-    /// and of rows of jobs.
+    /// and of rows of jobs. Users none of whose jobs have ended `since` then have no more rows than before, and are passed over.
+    ///
+    /// A result whose date is not written as this program writes it may stay for a day longer.
     ///
     /// # Errors
     /// When the database or the folder cannot be used; what was done stays done.
     pub fn tidy(
         &self,
         retention: &Retention,
+        since: Option<Timestamp>,
         stop: &dyn Fn() -> bool,
     ) -> Result<(usize, usize), StoreError> {
         self.guard()?;
@@ -145,11 +167,7 @@ impl Store {
         if let Some(days) = retention.job_days {
             jobs += self.prune_jobs_before(days_ago(days), stop)?;
         }
-        let users: Vec<UserId> =
-            diesel::sql_query("SELECT user_id FROM jobs GROUP BY user_id HAVING count(*) > $1")
-                .bind::<BigInt, _>(i64::from(retention.jobs_per_user))
-                .load(&mut *self.connection()?)?;
-        for UserId { user_id } in users {
+        for user_id in self.users_with_many(retention.jobs_per_user, since)? {
             if stop() {
                 break;
             }
@@ -168,32 +186,53 @@ impl Store {
         }
     }
 
+    /// Users with more than `keep` rows of jobs, of those with jobs that have ended `since` then.
+    fn users_with_many(&self, keep: u32, since: Option<Timestamp>) -> Result<Vec<i32>, StoreError> {
+        let since = since.and_then(|since| since.checked_sub(CLOCKS).ok());
+        let users: Vec<UserId> = match since {
+            Some(since) => diesel::sql_query(
+                "SELECT user_id FROM (SELECT DISTINCT user_id FROM jobs WHERE state NOT IN ('queued', 'running') \
+                 AND coalesce(finished_at, created_at) >= $1) AS ended \
+                 WHERE EXISTS (SELECT 1 FROM jobs WHERE user_id = ended.user_id LIMIT 1 OFFSET $2)",
+            )
+            .bind::<Text, _>(column(since))
+            .bind::<BigInt, _>(i64::from(keep))
+            .load(&mut *self.connection()?)?,
+            None => diesel::sql_query("SELECT user_id FROM jobs GROUP BY user_id HAVING count(*) > $1")
+                .bind::<BigInt, _>(i64::from(keep))
+                .load(&mut *self.connection()?)?,
+        };
+        Ok(users.into_iter().map(|user| user.user_id).collect())
+    }
+
     fn expire_results(
         &self,
         before: Timestamp,
         stop: &dyn Fn() -> bool,
     ) -> Result<usize, StoreError> {
-        let (mut last, mut expired) = (i32::MIN, 0);
+        let (mut last, mut expired) = ((String::new(), i32::MIN), 0);
         while !stop() {
-            let rows: Vec<(i32, Option<String>, String)> = glb_files::table
-                .filter(glb_files::id.gt(last))
-                .order(glb_files::id)
-                .limit(BATCH)
-                .select((glb_files::id, glb_files::created_at, glb_files::file_path))
-                .load(&mut *self.connection()?)?;
-            let Some((id, ..)) = rows.last() else { break };
-            last = *id;
+            // By the index, so that what is young is not read.
+            let rows: Vec<DatedGlb> = diesel::sql_query(
+                "SELECT created_at, id, file_path FROM glb_files \
+                 WHERE created_at < $1 AND (created_at, id) > ($2, $3) ORDER BY created_at, id LIMIT $4",
+            )
+            .bind::<Text, _>(column(before))
+            .bind::<Text, _>(&last.0)
+            .bind::<Integer, _>(last.1)
+            .bind::<BigInt, _>(BATCH)
+            .load(&mut *self.connection()?)?;
+            let Some(row) = rows.last() else { break };
+            last = (row.created_at.clone(), row.id);
             // A file whose date cannot be read is kept.
-            let is_old = |time: &Option<String>| {
-                let time = time.as_deref().and_then(parse_time);
-                time.is_some_and(|time| time < before)
-            };
-            let old: Vec<_> = rows.into_iter().filter(|(_, at, _)| is_old(at)).collect();
+            let is_old =
+                |row: &DatedGlb| parse_time(&row.created_at).is_some_and(|time| time < before);
+            let old: Vec<_> = rows.into_iter().filter(is_old).collect();
             if old.is_empty() {
                 continue;
             }
-            let ids: Vec<i32> = old.iter().map(|(id, ..)| *id).collect();
-            let paths: Vec<String> = old.into_iter().map(|(_, _, path)| path).collect();
+            let ids: Vec<i32> = old.iter().map(|row| row.id).collect();
+            let paths: Vec<String> = old.into_iter().map(|row| row.file_path).collect();
             expired += self.connection()?.write(|conn| {
                 for path in &paths {
                     note(conn, path)?;
@@ -214,7 +253,7 @@ impl Store {
         while !stop() {
             let some = diesel::sql_query(
                 "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state NOT IN ('queued', 'running') \
-                 AND coalesce(finished_at, created_at) < $1 ORDER BY id LIMIT $2)",
+                 AND coalesce(finished_at, created_at) < $1 ORDER BY coalesce(finished_at, created_at) LIMIT $2)",
             )
             .bind::<Text, _>(column(before))
             .bind::<BigInt, _>(BATCH)
