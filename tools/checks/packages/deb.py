@@ -11,7 +11,7 @@ from . import PASSWORD, TARGET, as_user, expect, is_glb, left_out, only, round_t
 # They make users and folders without systemd; taken away for the test of a system that has neither.
 STANDALONE = ("systemd-standalone-sysusers", "systemd-standalone-tmpfiles")
 DATABASE = "var/lib/vggt/vggt_app.db"
-UNIT = "usr/lib/systemd/system/vggt.service"
+UNITS = {"vggt.service": "serve", "vggt-worker@.service": "worker"}
 
 
 class Debian:
@@ -80,13 +80,17 @@ def looks(package, folder):
             expect(owner == "root/root" and mode[8] == "-" and "s" not in mode, line)
     with step("systemd-analyze verify"):
         run("dpkg-deb", "--extract", package, folder / "files")
-        unit = (folder / "files" / UNIT).read_text()
-        expect("/usr/local" not in unit and "ExecStart=/usr/bin/vggt serve" in unit, unit)
-        # It looks for the program.
-        verified = folder / "vggt.service"
-        verified.write_text(unit.replace("ExecStart=/usr/bin/", f"ExecStart={folder}/files/usr/bin/"))
-        said = run("systemd-analyze", "verify", "--man=no", verified)
-        expect("vggt" not in said, said)
+        for name, command in UNITS.items():
+            unit = (folder / "files/usr/lib/systemd/system" / name).read_text()
+            settings = "".join(line for line in unit.splitlines(keepends=True) if not line.startswith("#"))
+            expect("/usr/local" not in settings and f"ExecStart=/usr/bin/vggt {command} " in settings, unit)
+            # It looks for the program.
+            verified = folder / name
+            verified.write_text(unit.replace("ExecStart=/usr/bin/", f"ExecStart={folder}/files/usr/bin/"))
+            said = run("systemd-analyze", "verify", "--man=no", verified)
+            expect("vggt" not in said, said)
+        example = folder / "files/usr/share/doc/vggt/examples/vggt.env"
+        expect("VGGT_WORKER_OPTIONS=" in example.read_text(), example)
     with step("man pages and completions are there, and docs with every license"):
         for name in ("man/man1/vggt.1.gz", "man/man1/vggt-export.1.gz", "bash-completion/completions/vggt",
                      "zsh/vendor-completions/_vggt", "fish/vendor_completions.d/vggt.fish", "doc/vggt/copyright",
