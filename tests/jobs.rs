@@ -138,7 +138,7 @@ fn a_client_that_goes_takes_its_jobs_along() {
     let service = Service::start(&["--preload"]);
     let mut ann = service.login("ann");
     let mut ben = service.login("ben");
-    ann.send(2, &images_payload(&demo_images(8)));
+    ann.send(2, &images_payload(&long_job()));
     wait_for("the job to run", || {
         (ben.json(12, "")["running"] == 1).then_some(())
     });
@@ -168,7 +168,7 @@ fn a_client_that_goes_takes_its_jobs_along() {
 fn sigterm_lets_the_running_job_finish_and_the_process_ends_well() {
     let mut service = Service::start(&["--preload"]);
     let mut client = service.login("ann");
-    client.send(2, &images_payload(&demo_images(2)));
+    client.send(2, &images_payload(&long_job()));
     let mut other = service.login("ben");
     wait_for("the job", || {
         let info = other.json(12, "");

@@ -66,7 +66,7 @@ fn a_client_that_closes_its_sending_side_gets_its_answers() {
 fn a_client_that_closes_its_sending_side_late_gets_its_answer_too() {
     let service = Service::start(&["--preload"]);
     let (mut ann, mut ben) = (service.login("ann"), service.login("ben"));
-    ann.send(2, &images_payload(&demo_images(8)));
+    ann.send(2, &images_payload(&long_job()));
     wait_for("the job", || {
         (ben.json(12, "")["running"] == 1).then_some(())
     });
