@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
@@ -306,6 +307,65 @@ fn a_worker_that_was_paused_past_its_lease_writes_nothing() {
     drop(second);
     let next = ann.submit(&demo_images(1));
     assert_eq!(ann.finished(next)["state"], "done");
+}
+
+#[test]
+fn what_arrives_at_a_process_without_its_database_is_not_swept_by_another_that_starts() {
+    let fleet = Fleet::new(&[]);
+    let mut ann = fleet.front.login("ann");
+    let images = demo_images(8);
+    let payload = images_payload(&images);
+    let (first, rest) = payload.split_at(payload.len() / 2);
+    ann.stream.write_all(&[2]).unwrap();
+    let length = (payload.len() as u32).to_be_bytes();
+    ann.stream.write_all(&length).unwrap();
+    ann.stream.write_all(first).unwrap();
+    let files = || -> usize {
+        let folders = fleet.front.uploads();
+        let files = folders
+            .iter()
+            .filter_map(|folder| fs::read_dir(folder).ok());
+        files.map(Iterator::count).sum()
+    };
+    wait_for("some of the images", || (files() > 1).then_some(()));
+    // As after a break of the database, from which this process has not come back yet.
+    fleet.front.send_signal("STOP");
+    fleet.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    let worker = fleet.worker(&[]);
+    let other = fleet.another_front(&[]);
+    let arrived = files();
+    wait_for("the worker to begin", || {
+        worker.log().contains(": worker ").then_some(())
+    });
+    assert_eq!(files(), arrived);
+    fleet.front.send_signal("CONT");
+    ann.stream.write_all(rest).unwrap();
+    let (_, glb) = ann.read_named().glb();
+    let again = other.login("ben").images(&images).glb().1;
+    assert!(glb == again, "{} and {} bytes", glb.len(), again.len());
+    fleet.assert_consistent();
+}
+
+#[test]
+fn a_job_of_which_some_files_are_gone_fails_and_gives_no_other_result() {
+    let fleet = Fleet::new(&[]);
+    let mut ann = fleet.front.login("ann");
+    let job = ann.submit(&demo_images(4));
+    let dir = fleet.sql(&format!("SELECT dir FROM jobs WHERE id = {job}"));
+    let folder = fleet.out().join(".jobs").join(dir);
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    fs::remove_file(&files[1]).unwrap();
+    let _worker = fleet.worker(&[]);
+    let end = ann.finished(job);
+    let reason = end["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("some of its input files are gone"), "{end}");
 }
 
 #[test]

@@ -196,6 +196,10 @@ impl Worker {
     /// Returns the input. Where the folder of all inputs is missing, its disk is, and comes back.
     fn source_of(&self, work: &Work) -> Result<Source, JobError> {
         match work.folder.source(work.kind) {
+            Ok(Some(source)) if !work.folder.is_complete(&source) => Err(JobError::Failed(
+                Cause::Server,
+                "some of its input files are gone; submit it again".to_owned(),
+            )),
             Ok(Some(source)) => Ok(source),
             Ok(None) if work.row().is_some() && !self.shared.store.jobs_dir().is_dir() => Err(
                 JobError::Fault("the server's folder of input files is missing".to_owned()),

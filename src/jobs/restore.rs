@@ -1,9 +1,6 @@
 //! Jobs of rows: those of an earlier process, and those that the operator wants again.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -57,15 +54,14 @@ impl Shared {
     /// When the store or the folders cannot be read.
     pub(super) fn sweep_folders(&self) -> Result<(), JobsError> {
         input::remove_kept(&self.store)?;
-        let pending = self.store.pending_jobs()?.into_iter().map(|row| row.dir);
-        let kept = self.store.kept_inputs()?.into_iter().map(|kept| kept.dir);
-        let drafts = self.store.drafts()?.into_iter().map(|draft| draft.dir);
-        let wanted: Vec<PathBuf> = pending
-            .chain(kept)
-            .chain(drafts)
-            .map(|dir| self.store.job_dir(&dir))
-            .collect();
-        let swept = input::sweep(&self.store, &wanted)?;
+        let wanted = || {
+            let pending = self.store.pending_jobs()?.into_iter().map(|row| row.dir);
+            let kept = self.store.kept_inputs()?.into_iter().map(|kept| kept.dir);
+            let drafts = self.store.drafts()?.into_iter().map(|draft| draft.dir);
+            let dirs = pending.chain(kept).chain(drafts);
+            Ok(dirs.map(|dir| self.store.job_dir(&dir)).collect())
+        };
+        let swept = input::sweep(&self.store, wanted)?;
         if swept > 0 {
             tracing::info!("removed {swept} folders of uploads and jobs that are over");
         }

@@ -70,7 +70,7 @@ pub(super) fn is_stored_name(name: &str) -> bool {
 }
 
 /// Returns true when nothing has been added to or removed from a folder for so long that nobody works with it.
-pub fn is_stale(folder: &Path) -> bool {
+pub(super) fn is_stale(folder: &Path) -> bool {
     let modified = fs::symlink_metadata(folder).and_then(|meta| meta.modified());
     modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > STALE))
 }

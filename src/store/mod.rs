@@ -17,6 +17,7 @@ mod driver;
 mod error;
 mod files;
 mod glb_files;
+mod gone;
 mod identity;
 mod job_control;
 mod job_warnings;
@@ -63,8 +64,9 @@ pub use self::{
     draft_files::{AddedFile, DraftFile, DraftLimits, DraftPart, NewDraftFile},
     drafts::{Draft, NewDraft},
     error::StoreError,
-    files::{WriteSeek, is_stale},
+    files::WriteSeek,
     glb_files::{GlbFile, check_original_name},
+    gone::Gone,
     job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
     jobs::{Job, JobKind, JobOutcome, NewJob, StoredJobState},
     last_logins::SharedLogins,

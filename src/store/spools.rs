@@ -215,7 +215,7 @@ impl Store {
             (path, id)
         });
         let mut kept: std::collections::HashMap<PathBuf, i32> = kept.collect();
-        let alone = self.is_alone()?;
+        let alone = self.is_alone();
         for path in found {
             // Where others work with the folder, the row may be about to be written.
             if kept.remove(path).is_none() && (alone || is_stale(path)) {

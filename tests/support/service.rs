@@ -188,12 +188,17 @@ impl Service {
 
     /// Sends a signal that ends the process and gives the exit code.
     pub(crate) fn signal(&mut self, name: &str) -> Option<i32> {
+        self.send_signal(name);
+        self.process.wait().unwrap().code()
+    }
+
+    /// Sends a signal after which the process goes on.
+    pub(crate) fn send_signal(&self, name: &str) {
         let id = self.process.id().to_string();
         let sent = std::process::Command::new("kill")
             .args(["-s", name, &id])
             .status();
         assert!(sent.unwrap().success());
-        self.process.wait().unwrap().code()
     }
 
     /// No upload and no job's input is left, once what goes on has ended.

@@ -93,6 +93,7 @@ impl Shared {
             lease,
             token,
             tied,
+            input_bytes,
         } = claimed;
         let mut folder = InputFolder::of_row(&self.store, &row.dir);
         let Ok(options) = JobOptions::from_row(&row.options_json) else {
@@ -104,6 +105,7 @@ impl Shared {
             return Ok(None);
         }
         folder.begin_attempt(token);
+        folder.expect(input_bytes);
         let key = self.lock().next_key();
         let now = JobState::Queued { ahead: 0 };
         Ok(Some(Work {

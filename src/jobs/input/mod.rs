@@ -34,6 +34,8 @@ pub struct InputFolder {
     durable: bool,
     /// Number of the attempt at a job that several workers may work on at the same time without knowing: each has its own spool.
     attempt: Option<i64>,
+    /// How many bytes its input files had when the job was queued, where that is known.
+    expected: u64,
     /// The result whose spool is in it.
     kept_of: Option<GlbFile>,
     /// Counts its bytes; shared with the draft that the files belong to until the job is queued.
@@ -78,6 +80,7 @@ impl InputFolder {
             },
             durable: false,
             attempt: None,
+            expected: 0,
             kept_of: None,
             hold: None,
         })
@@ -142,6 +145,20 @@ impl InputFolder {
     /// Gives this attempt a spool of its own: a worker that wakes up late changes nothing in it.
     pub(super) fn begin_attempt(&mut self, number: i64) {
         self.attempt = Some(number);
+    }
+
+    /// Takes note of how many bytes its input files should have.
+    pub(super) fn expect(&mut self, bytes: u64) {
+        self.expected = bytes;
+    }
+
+    /// Returns true unless some of the input files are missing.
+    pub(super) fn is_complete(&self, source: &Source) -> bool {
+        let files = source.files();
+        let lengths = files
+            .iter()
+            .map(|path| fs::metadata(path).map_or(0, |meta| meta.len()));
+        lengths.sum::<u64>() >= self.expected
     }
 
     /// Has the spool of this attempt go on where that of the last one ended. Returns true when it was fetched from a bucket, whose packs it
@@ -360,6 +377,7 @@ impl InputFolder {
             place,
             durable: true,
             attempt: None,
+            expected: 0,
             kept_of: None,
             hold: None,
         }

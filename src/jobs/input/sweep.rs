@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{JOB, UPLOAD};
 use crate::{
     jobs::error::JobsError,
-    store::{Store, StoreError, is_stale, remove_folder},
+    store::{Store, StoreError, remove_folder},
 };
 
 /// Number of jobs of a user whose input files are kept after their end, as many as may wait by default.
@@ -19,9 +21,12 @@ const KEPT_PER_USER: usize = 4;
 /// How long a folder may be without the row that is about to be written.
 const WITHOUT_ROW: Duration = Duration::from_secs(30);
 
-/// Removes leftovers of uploads and finished jobs of earlier processes. `wanted` are the folders of jobs that have not
+/// Removes leftovers of uploads and finished jobs of earlier processes. `wanted` returns the folders of jobs that have not
 /// ended. Where other processes work with the folder too, those that may be theirs stay.
-pub(in crate::jobs) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize, JobsError> {
+pub(in crate::jobs) fn sweep(
+    store: &Store,
+    wanted: impl FnOnce() -> Result<Vec<PathBuf>, StoreError>,
+) -> Result<usize, JobsError> {
     store.create_input_folders()?;
     let mut found = Vec::new();
     for parent in [store.uploads_dir(), store.jobs_dir()] {
@@ -32,27 +37,29 @@ pub(in crate::jobs) fn sweep(store: &Store, wanted: &[PathBuf]) -> Result<usize,
             found.push(entry.map_err(JobsError::Folder)?.path());
         }
     }
+    let of_process = |path: &PathBuf| process_of(path).map(str::to_owned);
+    let gone = store.gone(&found.iter().filter_map(of_process).collect::<Vec<_>>())?;
+    // Behind both: a process that has ended wrote the rows of its folders before.
+    let wanted = wanted()?;
     found.retain(|path| !wanted.contains(path));
-    if !store.is_alone()? {
-        let of_process = |path: &PathBuf| process_of(path).map(str::to_owned);
-        let processes: Vec<String> = found.iter().filter_map(of_process).collect();
-        let ended = store.ended_here(&processes)?;
-        let dirs: Vec<String> = found
-            .iter()
-            .filter_map(|path| name_of(path))
-            .map(str::to_owned)
-            .collect();
-        let over = store.dirs_of_ended(&dirs)?;
+    if !store.is_alone() {
+        let names = found.iter().filter_map(|path| name_of(path));
+        let over = store.dirs_of_ended(&names.map(str::to_owned).collect::<Vec<_>>())?;
         found.retain(|path| {
-            is_stale(path)
-                || process_of(path).is_some_and(|process| ended.contains(process))
-                || name_of(path).is_some_and(|name| over.contains(name))
+            name_of(path).is_some_and(|name| over.contains(name))
+                || changed(path).is_some_and(|at| gone.is_over(process_of(path), at))
         });
     }
     for path in &found {
         remove_folder(path);
     }
     Ok(found.len())
+}
+
+/// Returns when something was last added to a folder or removed from it.
+fn changed(folder: &Path) -> Option<Timestamp> {
+    let modified = fs::symlink_metadata(folder).and_then(|meta| meta.modified());
+    Timestamp::try_from(modified.ok()?).ok()
 }
 
 /// Removes the folders of jobs that have ended, of workers that did not come to it.

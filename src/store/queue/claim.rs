@@ -62,6 +62,8 @@ pub struct Claimed {
     pub token: i64,
     /// A connection waits for it.
     pub tied: bool,
+    /// Of its input files; 0 where that is not known.
+    pub input_bytes: u64,
 }
 
 /// A job that was taken away from its worker.
@@ -83,6 +85,8 @@ struct Taken {
     token: i64,
     #[diesel(sql_type = Bool)]
     tied: bool,
+    #[diesel(sql_type = BigInt)]
+    input_bytes: i64,
 }
 
 #[derive(QueryableByName)]
@@ -110,7 +114,7 @@ impl Store {
              turn AS (UPDATE job_turns SET turn = nextval('job_turn') FROM next WHERE job_turns.user_id = next.user_id) \
              UPDATE jobs SET state = 'running', worker = $4, token = token + 1, progress_json = NULL, \
              lease_until = clock_timestamp() + make_interval(secs => $5), started_at = $6, next_try_at = NULL, not_before = NULL \
-             FROM next WHERE jobs.id = next.id RETURNING jobs.id, jobs.token, jobs.tied"
+             FROM next WHERE jobs.id = next.id RETURNING jobs.id, jobs.token, jobs.tied, jobs.input_bytes"
         );
         let is_any = format!("SELECT EXISTS (SELECT 1 {CLAIMABLE}) AS locked");
         let sizes: Vec<&str> = claim.sizes.iter().map(|size| size.as_str()).collect();
@@ -150,7 +154,12 @@ impl Store {
     }
 
     fn claimed(&self, taken: &Taken) -> Result<Option<Claimed>, StoreError> {
-        let Taken { id, token, tied } = *taken;
+        let Taken {
+            id,
+            token,
+            tied,
+            input_bytes,
+        } = *taken;
         let lease = Lease {
             job: id,
             token: Some(token),
@@ -162,6 +171,7 @@ impl Store {
             lease,
             token,
             tied,
+            input_bytes: input_bytes.max(0).unsigned_abs(),
         }))
     }
 

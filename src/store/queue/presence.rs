@@ -109,25 +109,6 @@ impl Store {
         Ok(rows.into_iter().map(|row| row.name).collect())
     }
 
-    /// Returns true when no other process has the database, so that whatever nobody has a row for is a leftover.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn is_alone(&self) -> Result<bool, StoreError> {
-        let mut conn = self.connection()?;
-        let Some(conn) = conn.shared() else {
-            return Ok(true);
-        };
-        let others = diesel::sql_query(format!(
-            "SELECT pid::TEXT AS name FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
-             AND classid::BIGINT = {CLASS} AND objid::BIGINT <> (hashtext($1) & 2147483647) \
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1"
-        ))
-        .bind::<Text, _>(process_name())
-        .execute(conn)?;
-        Ok(others == 0)
-    }
-
     /// Returns true when a process has running jobs that has ended on this machine, while the database still has a connection of it.
     ///
     /// # Errors

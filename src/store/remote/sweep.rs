@@ -1,24 +1,17 @@
 //! What processes that have ended left in the bucket.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{Remote, job_of, job_prefix, process_of};
 use crate::store::{
     Store, StoreError,
     files::JOBS,
     schema::{drafts, jobs, removed_files},
-    time::{now, parse_time},
+    time::parse_time,
 };
-
-/// How long a process of another machine may be away from the database before what it was about to store is taken for left. It finds
-/// out then, and stores it again.
-const AWAY: SignedDuration = SignedDuration::from_hours(1);
-
-/// Age of what is taken for left in any case: nothing takes this long.
-const STALE: SignedDuration = SignedDuration::from_hours(24);
 
 impl Store {
     /// Returns the `file_path` of objects that were to get a row, and of whose process none will.
@@ -39,7 +32,7 @@ impl Store {
         let gone = self.gone(&names.collect::<Vec<_>>())?;
         let is_left = |(_, since, process): &Note| {
             let since = since.as_deref().and_then(parse_time).unwrap_or_default();
-            is_over(&gone, process.as_deref(), since)
+            gone.is_over(process.as_deref(), since)
         };
         let left = notes.into_iter().filter(is_left);
         Ok(left.map(|(path, ..)| path).collect())
@@ -77,15 +70,15 @@ impl Store {
         if found.is_empty() {
             return Ok(Vec::new());
         }
-        // Behind the list: what has a row now was not left, and what is put there later is not on the list.
+        let processes = found.keys().filter_map(|dir| process_of(dir));
+        let gone = self.gone(&processes.map(str::to_owned).collect::<Vec<_>>())?;
+        // Behind both: what has a row now was not left, what is put there later is not on the list, and a process that has ended wrote
+        // its rows before.
         let wanted = self.wanted_dirs()?;
         found.retain(|dir, _| !wanted.contains(dir));
         let dirs: Vec<String> = found.keys().cloned().collect();
         let over = self.dirs_of_ended(&dirs)?;
-        let processes = dirs.iter().filter_map(|dir| process_of(dir));
-        let gone = self.gone(&processes.map(str::to_owned).collect::<Vec<_>>())?;
-        found
-            .retain(|dir, changed| over.contains(dir) || is_over(&gone, process_of(dir), *changed));
+        found.retain(|dir, changed| over.contains(dir) || gone.is_over(process_of(dir), *changed));
         Ok(found.into_keys().collect())
     }
 
@@ -110,23 +103,4 @@ impl Store {
         let drafts = self.drafts()?.into_iter().map(|draft| draft.dir);
         Ok(pending.chain(kept).chain(drafts).collect())
     }
-
-    /// Returns those of these processes that have ended, and after which time without a sign that is certain.
-    fn gone(&self, names: &[String]) -> Result<HashMap<String, SignedDuration>, StoreError> {
-        let here = self.ended_here(names)?;
-        let away = self.absent(names)?;
-        let away = away.into_iter().map(|name| (name, AWAY));
-        let here = here.into_iter().map(|name| (name, SignedDuration::ZERO));
-        Ok(away.chain(here).collect())
-    }
-}
-
-fn is_over(
-    gone: &HashMap<String, SignedDuration>,
-    process: Option<&str>,
-    since: Timestamp,
-) -> bool {
-    let time = process.and_then(|process| gone.get(process));
-    let age = now().duration_since(since);
-    age >= time.copied().unwrap_or(STALE).min(STALE)
 }

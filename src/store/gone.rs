@@ -1,0 +1,51 @@
+//! Which processes have ended, and when what they were about to do with files is left.
+//!
+//! That the database has no connection of a process does not mean that it has ended: after a break of the database, or of the network to it,
+//! all others are without one for a while. So nothing of another process is taken for left that might still be used.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Store, StoreError, time::now};
+
+/// How long a process of another machine may be away from the database before what it was about to store is taken for left. It finds
+/// out then, and stores it again.
+const AWAY: SignedDuration = SignedDuration::from_hours(1);
+
+/// Age of what is taken for left in any case: nothing takes this long.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Processes that have ended, or seem to.
+#[derive(Debug)]
+pub struct Gone(HashMap<String, SignedDuration>);
+
+impl Store {
+    /// Returns those of these processes that have ended on this machine, and those of others that the database has no connection of.
+    ///
+    /// To be called before the rows are read: a process that has ended by then writes no more of them.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn gone(&self, processes: &[String]) -> Result<Gone, StoreError> {
+        let here = self.ended_here(processes)?;
+        let away = self.absent(processes)?;
+        let away = away.into_iter().map(|name| (name, AWAY));
+        let here = here.into_iter().map(|name| (name, SignedDuration::ZERO));
+        Ok(Gone(away.chain(here).collect()))
+    }
+
+    /// Returns true when no other process can have the files: the server of a database in a file has its folder for itself.
+    pub fn is_alone(&self) -> bool {
+        self.database.file().is_some()
+    }
+}
+
+impl Gone {
+    /// Returns true when nobody goes on with what a process made and last changed `since` then.
+    pub fn is_over(&self, process: Option<&str>, since: Timestamp) -> bool {
+        let time = process.and_then(|process| self.0.get(process));
+        let age = now().duration_since(since);
+        age >= time.copied().unwrap_or(STALE).min(STALE)
+    }
+}
