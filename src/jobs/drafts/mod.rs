@@ -329,8 +329,10 @@ impl Shared {
     /// # Errors
     /// When the store cannot be read or written.
     pub(super) fn restore_drafts(&self) -> Result<(), StoreError> {
+        // Before it is asked which of them stay: another process may make one in between.
+        let drafts = self.store.drafts()?;
         let stay: HashSet<i64> = self.store.drafts_that_stay()?.into_iter().collect();
-        for draft in self.store.drafts()? {
+        for draft in drafts {
             if !stay.contains(&draft.id) {
                 // Its folder goes with those of the other jobs that are over.
                 self.store.remove_draft(draft.id)?;
