@@ -15,7 +15,7 @@ use crate::support::{
     command,
     database::{Cluster, psql},
     fail,
-    files::{bucket_of, bucket_variables_of, is_bucket, out_of_bucket},
+    files::{bucket_of, bucket_variables_of, is_bucket, only_for_folders, out_of_bucket},
     http::request,
     run,
     service::{
@@ -347,6 +347,25 @@ fn what_arrives_at_a_process_without_its_database_is_not_swept_by_another_that_s
     let again = other.login("ben").images(&images).glb().1;
     assert!(glb == again, "{} and {} bytes", glb.len(), again.len());
     fleet.assert_consistent();
+}
+
+#[test]
+fn what_a_process_of_another_machine_left_goes_when_nobody_else_has_the_folder() {
+    only_for_folders!();
+    let fleet = Fleet::new(&[]);
+    let left = fleet.out().join(".tmp/upload-elsewhere-77-abcdef-x1");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("image"), b"some").unwrap();
+    // It may be one whose connection to the database is lost.
+    let worker = fleet.worker(&[]);
+    wait_for("the worker to begin", || {
+        worker.log().contains(": worker ").then_some(())
+    });
+    assert!(left.exists());
+    drop(worker);
+    let Fleet { url, front, .. } = fleet;
+    let _front = Service::start_in(front.kill(), &["--db", &url, "--workers", "0"]);
+    assert!(!left.exists());
 }
 
 #[test]

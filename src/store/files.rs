@@ -69,6 +69,12 @@ pub(super) fn is_stored_name(name: &str) -> bool {
         .is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
+/// Returns when something was last added to a folder or removed from it.
+pub fn changed_at(folder: &Path) -> Option<Timestamp> {
+    let modified = fs::symlink_metadata(folder).and_then(|meta| meta.modified());
+    Timestamp::try_from(modified.ok()?).ok()
+}
+
 /// Returns true when nothing has been added to or removed from a folder for so long that nobody works with it.
 pub(super) fn is_stale(folder: &Path) -> bool {
     let modified = fs::symlink_metadata(folder).and_then(|meta| meta.modified());

@@ -34,11 +34,6 @@ impl Store {
         let here = here.into_iter().map(|name| (name, SignedDuration::ZERO));
         Ok(Gone(away.chain(here).collect()))
     }
-
-    /// Returns true when no other process can have the files: the server of a database in a file has its folder for itself.
-    pub fn is_alone(&self) -> bool {
-        self.database.file().is_some()
-    }
 }
 
 impl Gone {

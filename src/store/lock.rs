@@ -3,9 +3,14 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, MutexGuard},
+    thread,
+    time::{Duration, Instant},
 };
+
+use jiff::Timestamp;
 
 use super::{
     Bell, Database, Store, StoreError, StoreSettings,
@@ -20,6 +25,9 @@ pub(super) const LOCK: &str = ".lock";
 
 /// Ending of the database's lock, beside it.
 const DB_LOCK: &str = "-lock";
+
+/// How long another process that starts may have the lock of the folder for itself.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Locks for the life of a server.
 #[derive(Debug)]
@@ -86,7 +94,7 @@ impl StoreSettings {
         let db = fs::canonicalize(path).map_err(|e| failed(path, e))?;
         let mut name = db.clone().into_os_string();
         name.push(DB_LOCK);
-        let mut files = vec![lock(&PathBuf::from(name), path, false)?];
+        let mut files = vec![lock(&PathBuf::from(name), path)?];
         files.extend(lock_inode(&db)?);
         Ok(StoreLock {
             files,
@@ -127,25 +135,69 @@ impl Store {
         if !self.out_root.is_dir() {
             return Err(self.no_folder());
         }
-        let file = lock(&self.out_root.join(LOCK), &self.out_root, shared)?;
+        let path = self.out_root.join(LOCK);
+        let file = match shared {
+            true => self.share(&path)?,
+            false => lock(&path, &self.out_root)?,
+        };
         Ok(StoreLock {
             files: vec![file],
             _session: None,
         })
     }
+
+    /// Locks the folder beside others. Whoever is the first finds out that way that nobody else has it, whatever the database knows of
+    /// other processes.
+    fn share(&self, path: &Path) -> Result<File, StoreError> {
+        let file = open_lock(path).map_err(|e| failed(path, e))?;
+        if file.try_lock().is_ok() {
+            *self.lock_alone() = time_of(&file).ok();
+            let _ = file.unlock();
+        }
+        let start = Instant::now();
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(file),
+                // Another one that starts has it for itself for a moment.
+                Err(TryLockError::WouldBlock) if start.elapsed() < MOMENT => {
+                    thread::sleep(MOMENT / 100);
+                }
+                Err(TryLockError::WouldBlock) => return Err(in_use(&self.out_root)),
+                Err(TryLockError::Error(e)) => return Err(failed(path, e)),
+            }
+        }
+    }
+
+    /// Returns the time before which whatever was last changed in the folder is nobody's, unless rows say otherwise; `None` where all of it
+    /// may be another process's.
+    pub fn left_before(&self) -> Option<Timestamp> {
+        match self.is_shared() {
+            true => *self.lock_alone(),
+            // A server of a database in a file has the folder for itself.
+            false => Some(Timestamp::MAX),
+        }
+    }
+
+    fn lock_alone(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        // Every change is one assignment.
+        self.alone.lock().unwrap_or_else(|e| e.into_inner())
+    }
 }
 
-fn lock(path: &Path, what: &Path, shared: bool) -> Result<File, StoreError> {
+fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
     let file = open_lock(path).map_err(|e| failed(path, e))?;
-    let locked = match shared {
-        true => file.try_lock_shared(),
-        false => file.try_lock(),
-    };
-    match locked {
+    match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(in_use(what)),
         Err(TryLockError::Error(e)) => Err(failed(path, e)),
     }
+}
+
+/// Returns the present time by the clock of the file system.
+fn time_of(mut file: &File) -> io::Result<Timestamp> {
+    file.set_len(0)?;
+    file.write_all(b"\n")?;
+    Timestamp::try_from(file.metadata()?.modified()?).map_err(io::Error::other)
 }
 
 /// Locks the database itself, which may have another name: a hard link, or a mount. Where this kind of lock would meet SQLite's,

@@ -64,7 +64,7 @@ pub use self::{
     draft_files::{AddedFile, DraftFile, DraftLimits, DraftPart, NewDraftFile},
     drafts::{Draft, NewDraft},
     error::StoreError,
-    files::WriteSeek,
+    files::{WriteSeek, changed_at},
     glb_files::{GlbFile, check_original_name},
     gone::Gone,
     job_control::{JobFilter, KeptInput, MAX_DEATHS, PendingJob},
@@ -101,6 +101,7 @@ use std::{
 
 use connection::Manager;
 use diesel::r2d2::{Pool, PooledConnection};
+use jiff::Timestamp;
 use login_counts::LoginWrites;
 use passwords::Passwords;
 use remote::Remote;
@@ -133,6 +134,8 @@ pub struct Store {
     remote: Option<Arc<Remote>>,
     /// The identifier that the folder had when it was last looked at.
     bound: Arc<Mutex<Option<String>>>,
+    /// As [`Store::left_before`], where the database is shared.
+    alone: Arc<Mutex<Option<Timestamp>>>,
     /// As in [`Retention`].
     jobs_per_user: Arc<AtomicU32>,
     passwords: Arc<Passwords>,
@@ -178,6 +181,7 @@ impl Store {
             out_root,
             remote,
             bound: Arc::default(),
+            alone: Arc::default(),
             jobs_per_user: Arc::new(Retention::default().jobs_per_user.into()),
             passwords: Arc::default(),
             login_writes: LoginWrites::default(),

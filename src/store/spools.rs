@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use super::{
     FilePart, GlbFile, Store, StoreError,
     connection::AnyConnection,
-    files::{absolute, is_stale, is_stored_name, sync_folder},
+    files::{absolute, changed_at, is_stale, is_stored_name, sync_folder},
     private::{private_folder, remove_folder},
     removed::note,
     schema::{glb_files, kept_spools},
@@ -215,10 +215,12 @@ impl Store {
             (path, id)
         });
         let mut kept: std::collections::HashMap<PathBuf, i32> = kept.collect();
-        let alone = self.is_alone();
+        let left_before = self.left_before();
         for path in found {
             // Where others work with the folder, the row may be about to be written.
-            if kept.remove(path).is_none() && (alone || is_stale(path)) {
+            let is_left =
+                || is_stale(path) || left_before.is_some_and(|time| changed_at(path) < Some(time));
+            if kept.remove(path).is_none() && is_left() {
                 remove_folder(path);
             }
         }

@@ -7,12 +7,10 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-
 use super::{JOB, UPLOAD};
 use crate::{
     jobs::error::JobsError,
-    store::{Store, StoreError, remove_folder},
+    store::{Store, StoreError, changed_at, remove_folder},
 };
 
 /// Number of jobs of a user whose input files are kept after their end, as many as may wait by default.
@@ -42,24 +40,21 @@ pub(in crate::jobs) fn sweep(
     // Behind both: a process that has ended wrote the rows of its folders before.
     let wanted = wanted()?;
     found.retain(|path| !wanted.contains(path));
-    if !store.is_alone() {
-        let names = found.iter().filter_map(|path| name_of(path));
-        let over = store.dirs_of_ended(&names.map(str::to_owned).collect::<Vec<_>>())?;
-        found.retain(|path| {
-            name_of(path).is_some_and(|name| over.contains(name))
-                || changed(path).is_some_and(|at| gone.is_over(process_of(path), at))
-        });
-    }
+    let names = found.iter().filter_map(|path| name_of(path));
+    let over = store.dirs_of_ended(&names.map(str::to_owned).collect::<Vec<_>>())?;
+    let left_before = store.left_before();
+    found.retain(|path| {
+        let Some(changed) = changed_at(path) else {
+            return false;
+        };
+        left_before.is_some_and(|time| changed < time)
+            || name_of(path).is_some_and(|name| over.contains(name))
+            || gone.is_over(process_of(path), changed)
+    });
     for path in &found {
         remove_folder(path);
     }
     Ok(found.len())
-}
-
-/// Returns when something was last added to a folder or removed from it.
-fn changed(folder: &Path) -> Option<Timestamp> {
-    let modified = fs::symlink_metadata(folder).and_then(|meta| meta.modified());
-    Timestamp::try_from(modified.ok()?).ok()
 }
 
 /// Removes the folders of jobs that have ended, of workers that did not come to it.
