@@ -168,6 +168,8 @@ fn a_client_that_goes_takes_its_jobs_along() {
 fn sigterm_lets_the_running_job_finish_and_the_process_ends_well() {
     let mut service = Service::start(&["--preload"]);
     let mut client = service.login("ann");
+    // The answer has to fit into what the system holds for a client that does not read yet.
+    client.json(11, r#"{"max_points": 1000}"#);
     client.send(2, &images_payload(&long_job()));
     let mut other = service.login("ben");
     wait_for("the job", || {
