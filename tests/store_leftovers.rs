@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use vggt::store::WriteSeek;
+use vggt::store::{GlbFile, WriteSeek};
 
 use crate::support::{
     command,
@@ -85,13 +85,17 @@ fn a_deleted_file_that_was_not_removed_goes_with_the_next_start() {
     let (first, second, his) = (save(&store, 1), save(&store, 1), save(&store, bob));
     let paths = [&first, &second, &his].map(|row| store.glb_path(row));
     // As after a kill between the row and the file.
-    for (row, path) in [&first, &his].into_iter().zip([&paths[0], &paths[2]]) {
+    let delete_row = |row: &GlbFile, path: &Path| {
         fs::rename(path, path.with_extension("away")).unwrap();
         fs::create_dir_all(path.join("in the way")).unwrap();
         assert!(store.delete_glb(row.user_id, &row.hashed_name).unwrap());
         fs::remove_dir_all(path).unwrap();
         fs::rename(path.with_extension("away"), path).unwrap();
-    }
+    };
+    delete_row(&first, &paths[0]);
+    delete_row(&his, &paths[2]);
+    // It is known that they go.
+    assert_eq!(store.check(false).unwrap().problems(), 0);
     // One of them was brought back with its row.
     let mut conn = connect(dir.path());
     conn.batch_execute(&format!(
@@ -101,12 +105,18 @@ fn a_deleted_file_that_was_not_removed_goes_with_the_next_start() {
     ))
     .unwrap();
     assert!(store.sweep_temporary().unwrap() > 0);
-    assert_eq!(paths.map(|path| path.exists()), [false, true, true]);
+    let there = paths.each_ref().map(|path| path.exists());
+    assert_eq!(there, [false, true, true]);
     assert_eq!(store.sweep_temporary().unwrap(), 0);
     assert_eq!(store.check(false).unwrap().problems(), 0);
     // All files of a removed user.
     assert_eq!(store.remove_user("bob").unwrap(), 1);
     assert_eq!(store.check(false).unwrap().files, 1);
+    // A repair removes it, too, and sets nothing aside that its user has deleted.
+    delete_row(&second, &paths[1]);
+    assert_eq!(store.check(true).unwrap().problems(), 0);
+    assert!(!paths[1].exists());
+    assert!(!store.out_root().join(".unclaimed").exists());
 }
 
 /// Without a free file handle nothing is left of an upload once there are handles again.

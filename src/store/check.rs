@@ -14,7 +14,7 @@ use super::{
     connection::AnyConnection,
     files::{UNCLAIMED, absolute, sync_folder},
     glb_files as glbs,
-    schema::glb_files,
+    schema::{glb_files, removed_files},
 };
 
 /// What a check does about the differences.
@@ -120,6 +120,7 @@ impl Store {
             for temporary in &found.temporary {
                 self.remove_temporary(temporary)?;
             }
+            self.finish_removals()?;
         }
         Ok(report)
     }
@@ -135,6 +136,11 @@ impl Store {
         let mut known: BTreeSet<PathBuf> = rows.iter().map(|row| self.glb_path(row)).collect();
         let others = other_references(conn)?;
         known.extend(others.iter().map(|p| absolute(&self.out_root, p)));
+        // Deleted, and to be removed as soon as it can be.
+        let noted: Vec<String> = removed_files::table
+            .select(removed_files::file_path)
+            .load(conn)?;
+        known.extend(noted.iter().map(|p| absolute(&self.out_root, p)));
         for path in glbs {
             // A file that was deleted since it was listed is not a problem.
             if !known.contains(path) && !twins.contains(path) && path.exists() {

@@ -132,6 +132,8 @@ class Journal:
 
     def check_job(self, connection, number, job, status):
         """A job's status against what was acknowledged."""
+        if self.database_fails and status.get("error") == "ERROR_INTERNAL":
+            return
         state = status.get("state")
         if job.busy:
             # A cancel that was not answered: what it is now holds from now on.

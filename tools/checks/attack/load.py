@@ -79,7 +79,7 @@ class Client(threading.Thread):
 
     def refused(self, text):
         """A refusal for want of a place is an answer, and a failure while the database is away; any other is wrong."""
-        if self.journal.database_fails and any(words in text for words in ("database failed", "could not store")):
+        if self.journal.database_fails and any(words in text for words in ("database failed", "could not store", "could not keep")):
             self.journal.count("refused without the database")
             self.stop.wait(PAUSE_S)
             return
@@ -169,7 +169,9 @@ class Client(threading.Thread):
         with self.journal.lock:
             file = self.journal.files[digest]
             file.busy = False
-        if digest_of(data) != file.bytes_digest:
+        if self.journal.database_fails and data.startswith(b"ERROR_INTERNAL"):
+            self.journal.count("refused without the database")
+        elif digest_of(data) != file.bytes_digest:
             self.journal.problem(WRONG, f"{self.user}: other bytes of {digest}: {data[:60]}")
         self.journal.count("fetches")
 
