@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::Fleet;
+use super::{Fleet, progress::begun};
 use crate::{
     jobs::{
         faults::quietly,
         input::InputFolder,
-        job::{JobId, JobState},
+        job::JobId,
         names::JobNames,
         options::JobOptions,
         progress::Handle,
@@ -107,9 +107,8 @@ impl Shared {
         folder.begin_attempt(token);
         folder.expect(input_bytes);
         let key = self.lock().next_key();
-        let now = JobState::Queued { ahead: 0 };
         Ok(Some(Work {
-            handle: Handle::new(key, JobId::Row(row.id), row.user_id, now),
+            handle: Handle::new(key, JobId::Row(row.id), row.user_id, begun()),
             vip: false,
             suspect: row.deaths > 0,
             tries: row.tries,

@@ -81,19 +81,26 @@ impl Shared {
         if self.fleet.is_none() {
             return;
         }
-        // One that has just begun runs.
-        if let Err(e) = self.tell_connections() {
-            quietly(|| tracing::warn!("cannot look at the jobs of connections: {e}"));
-        }
         loop {
             let is_over = end.is_some_and(|end| Instant::now() >= end);
-            let mut state = self.lock();
-            let all: Vec<(i64, Arc<Handle>)> = state.rows.clone().into_iter().collect();
+            let is_queued = |handle: &Handle| matches!(handle.state(), JobState::Queued { .. });
+            let all = self.lock().rows.clone();
+            // One that has just begun runs.
+            if all.values().any(|handle| is_queued(handle))
+                && let Err(e) = self.tell_connections()
+            {
+                quietly(|| tracing::warn!("cannot look at the jobs of connections: {e}"));
+            }
             let given_up =
-                |handle: &Handle| is_over || matches!(handle.state(), JobState::Queued { .. });
-            let (dropped, kept): (Vec<_>, Vec<_>) =
-                all.into_iter().partition(|(_, handle)| given_up(handle));
-            state.rows = kept.into_iter().collect();
+                |handle: &Handle| is_queued(handle) || is_over && !handle.state().is_final();
+            let dropped: Vec<(i64, Arc<Handle>)> = all
+                .into_iter()
+                .filter(|(_, handle)| given_up(handle))
+                .collect();
+            let mut state = self.lock();
+            for (id, _) in &dropped {
+                state.rows.remove(id);
+            }
             let is_empty = state.rows.is_empty();
             drop(state);
             for (id, handle) in dropped {

@@ -98,7 +98,7 @@ impl Shared {
 }
 
 /// The state of a job that runs and has not said how far it is.
-fn begun() -> JobState {
+pub(super) fn begun() -> JobState {
     JobState::Running {
         stage: "load",
         fraction: 0.0,
