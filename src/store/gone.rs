@@ -1,7 +1,7 @@
 //! Which processes have ended, and when what they were about to do with files is left.
 //!
-//! That the database has no connection of a process does not mean that it has ended: after a break of the database, or of the network to it,
-//! all others are without one for a while. So nothing of another process is taken for left that might still be used.
+//! That the database has no connection of a process does not mean that it has ended: after a break of the database, or of the
+//! network to it, all others are without one for a while. So nothing of another process is taken for left that might still be used.
 
 use std::collections::HashMap;
 
