@@ -29,6 +29,7 @@ use crate::{
         fail,
         files::{bucket_of, bucket_variables_of, only_for_folders, out_of_bucket, scratch_of},
         http::request,
+        send_signal,
         service::{Client, Service, assert_glb, demo_images, wait_for},
         store::{GLB, write_glb},
         text,
@@ -320,10 +321,7 @@ fn a_server_waits_for_its_bucket_and_stops_meanwhile_when_it_is_told() {
             .unwrap()
     };
     let stop = |mut server: Child| {
-        let sent = std::process::Command::new("kill")
-            .arg(server.id().to_string())
-            .status();
-        assert!(sent.unwrap().success());
+        send_signal(server.id(), "TERM");
         assert_eq!(server.wait().unwrap().code(), Some(0), "{}", log());
     };
     let waits = "waiting for the files: \"s3://scenes/a\" does not answer";

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use vggt_model::demo;
 
 use crate::support::{
-    command,
+    command, send_signal,
     service::{PASSWORD, Service, assert_glb, leftovers, wait_for},
 };
 
@@ -152,9 +152,7 @@ fn ctrl_c_leaves_the_job_and_says_how_to_come_back_to_it() {
         assert_ne!(status["state"], "done");
         (status["state"] == "running").then_some(())
     });
-    let pid = process.id().to_string();
-    let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
-    assert!(sent.unwrap().success());
+    send_signal(process.id(), "INT");
     let output = process.wait_with_output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(130), "{err}");

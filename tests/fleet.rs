@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Child,
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use crate::support::{
     fail,
     files::{bucket_of, bucket_variables_of, is_bucket, only_for_folders, out_of_bucket},
     http::request,
-    run,
+    run, send_signal,
     service::{
         Client, PASSWORD, Service, assert_glb, demo_images, images_payload, leftovers_of, wait_for,
     },
@@ -175,9 +175,7 @@ impl Worker {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(sent.unwrap().success());
+        send_signal(self.process.id(), name);
     }
 
     pub(crate) fn kill(mut self) {

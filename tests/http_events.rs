@@ -284,11 +284,7 @@ fn a_stop_is_told_and_ends_the_stream_before_the_running_job() {
     let mut events = Events::open(&service, asked(&token, id));
     assert_eq!(events.next().unwrap().job()["state"], "queued");
     let address = service.http();
-    let pid = service.process.id().to_string();
-    let sent = std::process::Command::new("kill")
-        .args(["-s", "TERM", &pid])
-        .status();
-    assert!(sent.unwrap().success());
+    service.send_signal("TERM");
     let stopping = wait_for("the news", || {
         let event = events.next().expect("no end without it");
         (event.name == "stopping").then_some(event)

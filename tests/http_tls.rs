@@ -151,13 +151,7 @@ fn a_peer_that_does_not_read_its_answers_is_closed() {
 #[test]
 fn a_new_certificate_is_read_at_sighup_and_one_that_is_broken_is_not_used() {
     let (mut service, first) = start(&[]);
-    let hang_up = |service: &Service| {
-        let id = service.process.id().to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-s", "HUP", &id])
-            .status();
-        assert!(sent.unwrap().success());
-    };
+    let hang_up = |service: &Service| service.send_signal("HUP");
     let speaks = |service: &Service, certificate: &Certificate| {
         let stream = certificate.connect(service.http(), &TLS13);
         stream.is_ok_and(|mut stream| request("GET", "/health").send_on(&mut stream).status == 200)

@@ -13,7 +13,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{command, fail, files, mkfifo, repository, run, summary, text, vggt};
+use crate::support::{
+    command, fail, files, mkfifo, repository, run, send_signal, summary, text, vggt,
+};
 
 /// Enough frames to keep the network busy while a test looks at the folder.
 const FRAMES: usize = 48;
@@ -143,9 +145,7 @@ fn an_interrupt_tells_the_call_that_goes_on() {
     let expected = uninterrupted(here);
     let mut child = start(here, &[]);
     wait_for(&mut child, &journal(here));
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &pid]).status();
-    assert!(sent.unwrap().success());
+    send_signal(child.id(), "INT");
     let mut err = String::new();
     let mut stderr = child.stderr.take().unwrap();
     stderr.read_to_string(&mut err).unwrap();

@@ -15,7 +15,7 @@ use crate::support::{
     database::only_for_sqlite,
     fail,
     files::only_for_folders,
-    run,
+    run, send_signal,
     service::{PASSWORD, Service, demo_images, long_job, wait_for},
     store::{GLB, House, day_of, house, python_house, save, settings, write_glb},
     text,
@@ -383,10 +383,7 @@ fn a_server_that_waits_stops_when_it_is_told() {
         let log = fs::read_to_string(dir.path().join("log")).ok()?;
         log.contains("waiting for the files").then_some(())
     });
-    let sent = std::process::Command::new("kill")
-        .arg(server.id().to_string())
-        .status();
-    assert!(sent.unwrap().success());
+    send_signal(server.id(), "TERM");
     assert_eq!(server.wait().unwrap().code(), Some(0));
     assert!(!dir.path().join("a").exists());
 }

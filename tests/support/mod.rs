@@ -119,3 +119,10 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
         .map(|b| format!("{b:02x}"))
         .collect()
 }
+
+/// Sends a signal to a process.
+pub(crate) fn send_signal(process: u32, name: &str) {
+    let process = process.to_string();
+    let sent = Command::new("kill").args(["-s", name, &process]).status();
+    assert!(sent.unwrap().success());
+}

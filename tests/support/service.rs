@@ -19,6 +19,7 @@ use crate::support::{
     command,
     database::{database_of, url_of},
     files::{is_bucket, out_of, out_root_of, scratch_of, variables_of},
+    send_signal,
 };
 
 /// Far beyond what anything here takes on a slow machine; a test that needs it has failed.
@@ -194,11 +195,7 @@ impl Service {
 
     /// Sends a signal after which the process goes on.
     pub(crate) fn send_signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-s", name, &id])
-            .status();
-        assert!(sent.unwrap().success());
+        send_signal(self.process.id(), name);
     }
 
     /// No upload and no job's input is left, once what goes on has ended.
