@@ -9,7 +9,6 @@ use super::{
     error::JobsError,
     faults::quietly,
     input::{self, InputFolder},
-    names::JobNames,
     options::JobOptions,
     shared::{Shared, Work},
 };
@@ -54,14 +53,7 @@ impl Shared {
     /// When the store or the folders cannot be read.
     pub(super) fn sweep_folders(&self) -> Result<(), JobsError> {
         input::remove_kept(&self.store)?;
-        let wanted = || {
-            let pending = self.store.pending_jobs()?.into_iter().map(|row| row.dir);
-            let kept = self.store.kept_inputs()?.into_iter().map(|kept| kept.dir);
-            let drafts = self.store.drafts()?.into_iter().map(|draft| draft.dir);
-            let dirs = pending.chain(kept).chain(drafts);
-            Ok(dirs.map(|dir| self.store.job_dir(&dir)).collect())
-        };
-        let swept = input::sweep(&self.store, wanted)?;
+        let swept = input::sweep(&self.store)?;
         if swept > 0 {
             tracing::info!("removed {swept} folders of uploads and jobs that are over");
         }
@@ -89,22 +81,13 @@ impl Shared {
         if state.rows.contains_key(&row.id) {
             return Ok(false);
         }
+        let pause = row.next_try_at.and_then(pause_until);
+        let handle = state.handle_of_row(&row);
         let work = Work {
-            handle: state.handle_of_row(&row),
             vip: user.is_some_and(|user| user.is_vip),
-            suspect: row.deaths > 0,
-            tries: row.tries,
-            lease: Some(row.id.into()),
-            tied: false,
-            kind: row.kind,
-            folder,
-            input_key: row.input_key,
-            options,
-            names: JobNames::from_row(&row.options_json),
-            original_name: row.original_name,
-            queued: Instant::now(),
+            ..Work::of_row(row, handle, folder, options)
         };
-        match row.next_try_at.and_then(pause_until) {
+        match pause {
             Some(pause) => {
                 let due = Some(Instant::now() + pause);
                 state.delayed.push(Delayed::new(work, due));

@@ -137,6 +137,30 @@ impl Work {
         }
     }
 
+    /// Returns what a worker needs of a row, with the right to write what becomes of it that a database of one process gives.
+    pub(super) fn of_row(
+        row: StoredJob,
+        handle: Arc<Handle>,
+        folder: InputFolder,
+        options: JobOptions,
+    ) -> Self {
+        Self {
+            handle,
+            vip: false,
+            suspect: row.deaths > 0,
+            tries: row.tries,
+            lease: Some(row.id.into()),
+            tied: false,
+            kind: row.kind,
+            folder,
+            input_key: row.input_key,
+            options,
+            names: JobNames::from_row(&row.options_json),
+            original_name: row.original_name,
+            queued: Instant::now(),
+        }
+    }
+
     /// Returns the key of the job's row.
     pub(super) fn row(&self) -> Option<i64> {
         match self.handle.id {

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Seek, Write},
     path::{Component, Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
@@ -77,8 +77,8 @@ pub fn changed_at(folder: &Path) -> Option<Timestamp> {
 
 /// Returns true when nothing has been added to or removed from a folder for so long that nobody works with it.
 pub(super) fn is_stale(folder: &Path) -> bool {
-    let modified = fs::symlink_metadata(folder).and_then(|meta| meta.modified());
-    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > STALE))
+    let age = changed_at(folder).map(|at| SystemTime::from(at).elapsed());
+    age.is_some_and(|age| age.is_ok_and(|age| age > STALE))
 }
 
 /// Makes a rename in `folder` survive a power failure.

@@ -3,11 +3,14 @@
 //! That the database has no connection of a process does not mean that it has ended: after a break of the database, or of the
 //! network to it, all others are without one for a while. So nothing of another process is taken for left that might still be used.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Store, StoreError, time::now};
+use super::{Store, StoreError, files::changed_at, time::now};
 
 /// How long a process of another machine may be away from the database before what it was about to store is taken for left. It finds
 /// out then, and stores it again.
@@ -33,6 +36,24 @@ impl Store {
         let away = away.into_iter().map(|name| (name, AWAY));
         let here = here.into_iter().map(|name| (name, SignedDuration::ZERO));
         Ok(Gone(away.chain(here).collect()))
+    }
+
+    /// Returns the folders of jobs that have not ended, of those whose files are kept, and of drafts.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn wanted_dirs(&self) -> Result<HashSet<String>, StoreError> {
+        let pending = self.pending_jobs()?.into_iter().map(|job| job.dir);
+        let kept = self.kept_inputs()?.into_iter().map(|kept| kept.dir);
+        let drafts = self.drafts()?.into_iter().map(|draft| draft.dir);
+        Ok(pending.chain(kept).chain(drafts).collect())
+    }
+
+    /// Returns true for a folder that nobody has changed since this process found itself alone, so that only rows can say that it is not
+    /// left.
+    pub fn is_left(&self, folder: &Path) -> bool {
+        let before = self.left_before();
+        before.is_some_and(|time| changed_at(folder).is_some_and(|at| at < time))
     }
 }
 

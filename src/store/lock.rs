@@ -170,7 +170,7 @@ impl Store {
 
     /// Returns the time before which whatever was last changed in the folder is nobody's, unless rows say otherwise; `None` where all of it
     /// may be another process's.
-    pub fn left_before(&self) -> Option<Timestamp> {
+    pub(super) fn left_before(&self) -> Option<Timestamp> {
         match self.is_shared() {
             true => *self.lock_alone(),
             // A server of a database in a file has the folder for itself.

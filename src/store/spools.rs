@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use super::{
     FilePart, GlbFile, Store, StoreError,
     connection::AnyConnection,
-    files::{absolute, changed_at, is_stale, is_stored_name, sync_folder},
+    files::{absolute, is_stale, is_stored_name, sync_folder},
     private::{private_folder, remove_folder},
     removed::note,
     schema::{glb_files, kept_spools},
@@ -215,12 +215,9 @@ impl Store {
             (path, id)
         });
         let mut kept: std::collections::HashMap<PathBuf, i32> = kept.collect();
-        let left_before = self.left_before();
         for path in found {
             // Where others work with the folder, the row may be about to be written.
-            let is_left =
-                || is_stale(path) || left_before.is_some_and(|time| changed_at(path) < Some(time));
-            if kept.remove(path).is_none() && is_left() {
+            if kept.remove(path).is_none() && (is_stale(path) || self.is_left(path)) {
                 remove_folder(path);
             }
         }

@@ -8,7 +8,6 @@ use crate::{
         faults::quietly,
         input::InputFolder,
         job::JobId,
-        names::JobNames,
         options::JobOptions,
         progress::Handle,
         restore::INPUT_GONE,
@@ -107,20 +106,11 @@ impl Shared {
         folder.begin_attempt(token);
         folder.expect(input_bytes);
         let key = self.lock().next_key();
+        let handle = Handle::new(key, JobId::Row(row.id), row.user_id, begun());
         Ok(Some(Work {
-            handle: Handle::new(key, JobId::Row(row.id), row.user_id, begun()),
-            vip: false,
-            suspect: row.deaths > 0,
-            tries: row.tries,
             lease: Some(lease),
             tied,
-            kind: row.kind,
-            folder,
-            input_key: row.input_key,
-            options,
-            names: JobNames::from_row(&row.options_json),
-            original_name: row.original_name,
-            queued: Instant::now(),
+            ..Work::of_row(row, handle, folder, options)
         }))
     }
 

@@ -19,12 +19,9 @@ const KEPT_PER_USER: usize = 4;
 /// How long a folder may be without the row that is about to be written.
 const WITHOUT_ROW: Duration = Duration::from_secs(30);
 
-/// Removes leftovers of uploads and finished jobs of earlier processes. `wanted` returns the folders of jobs that have not
-/// ended. Where other processes work with the folder too, those that may be theirs stay.
-pub(in crate::jobs) fn sweep(
-    store: &Store,
-    wanted: impl FnOnce() -> Result<Vec<PathBuf>, StoreError>,
-) -> Result<usize, JobsError> {
+/// Removes leftovers of uploads and finished jobs of earlier processes. Where other processes work with the folder too, those that
+/// may be theirs stay.
+pub(in crate::jobs) fn sweep(store: &Store) -> Result<usize, JobsError> {
     store.create_input_folders()?;
     let mut found = Vec::new();
     for parent in [store.uploads_dir(), store.jobs_dir()] {
@@ -38,23 +35,20 @@ pub(in crate::jobs) fn sweep(
     let of_process = |path: &PathBuf| process_of(path).map(str::to_owned);
     let gone = store.gone(&found.iter().filter_map(of_process).collect::<Vec<_>>())?;
     // Behind both: a process that has ended wrote the rows of its folders before.
-    let wanted = wanted()?;
-    found.retain(|path| !wanted.contains(path));
-    let names = found.iter().filter_map(|path| name_of(path));
+    let wanted = store.wanted_dirs()?;
+    found.retain(|path| !name_of(path).is_some_and(|name| wanted.contains(name)));
+    let (mut left, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|path| store.is_left(path));
+    let names = others.iter().filter_map(|path| name_of(path));
     let over = store.dirs_of_ended(&names.map(str::to_owned).collect::<Vec<_>>())?;
-    let left_before = store.left_before();
-    found.retain(|path| {
-        let Some(changed) = changed_at(path) else {
-            return false;
-        };
-        left_before.is_some_and(|time| changed < time)
-            || name_of(path).is_some_and(|name| over.contains(name))
-            || gone.is_over(process_of(path), changed)
-    });
-    for path in &found {
+    left.extend(others.into_iter().filter(|path| {
+        name_of(path).is_some_and(|name| over.contains(name))
+            || changed_at(path).is_some_and(|at| gone.is_over(process_of(path), at))
+    }));
+    for path in &left {
         remove_folder(path);
     }
-    Ok(found.len())
+    Ok(left.len())
 }
 
 /// Removes the folders of jobs that have ended, of workers that did not come to it.

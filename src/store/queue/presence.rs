@@ -77,7 +77,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn ended_here(&self, names: &[String]) -> Result<HashSet<String>, StoreError> {
+    pub(in crate::store) fn ended_here(
+        &self,
+        names: &[String],
+    ) -> Result<HashSet<String>, StoreError> {
         let ended = names.iter().filter(|name| has_ended_here(name));
         let ended: Vec<String> = ended.cloned().collect();
         match self.database.file() {

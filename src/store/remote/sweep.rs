@@ -1,6 +1,6 @@
 //! What processes that have ended left in the bucket.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use jiff::Timestamp;
@@ -94,13 +94,5 @@ impl Store {
         found.extend(of_drafts.select(drafts::dir).load::<String>(&mut *conn)?);
         let without = dirs.iter().filter(|dir| !found.contains(dir));
         Ok(without.cloned().collect())
-    }
-
-    /// Returns the folders of jobs that have not ended, of those whose files are kept, and of drafts.
-    fn wanted_dirs(&self) -> Result<HashSet<String>, StoreError> {
-        let pending = self.pending_jobs()?.into_iter().map(|job| job.dir);
-        let kept = self.kept_inputs()?.into_iter().map(|kept| kept.dir);
-        let drafts = self.drafts()?.into_iter().map(|draft| draft.dir);
-        Ok(pending.chain(kept).chain(drafts).collect())
     }
 }
